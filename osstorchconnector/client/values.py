@@ -1,0 +1,109 @@
+"""The values that travel between the client and those who use it: frozen, without behaviour of their own. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Pairs = tuple[tuple[str, str], ...]
+Buffer = bytes | bytearray | memoryview
+
+
+class ByteSpan(NamedTuple):
+    """Half-open part of an object: the byte at `start` is in it, the one at `stop` is not."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+    def header(self) -> str:
+        """The value of a `Range` header that asks for this part."""
+        return f"bytes={self.start}-{self.stop - 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One OSS request, before it is signed and put on a wire.
+
+    `key` and `query` are decoded; `query` may be in any order, a value may be empty. `headers` are those the
+    operation needs; date, token, authorization, host, length and user agent are added when it is sent.
+    """
+
+    operation: str
+    method: str
+    bucket: str = ""
+    key: str = ""
+    query: Pairs = ()
+    headers: Pairs = ()
+    body: tuple[Buffer, ...] = ()
+
+
+class ObjectStat(NamedTuple):
+    """What OSS says of an object in the head of an answer.
+
+    `size` is the whole object's, also when a part was asked for; `crc64` is the whole object's CRC-64 or
+    `None` where OSS has none (copies, old objects); `last_modified` is in seconds since the epoch.
+    """
+
+    size: int
+    etag: str
+    crc64: int | None
+    last_modified: float | None = None
+    content_type: str = ""
+    object_type: str = ""
+
+
+class Download(NamedTuple):
+    """Bytes of an object: `span` is where they stand in it, `crc64` is theirs (not the whole object's).
+
+    `body` is empty when the bytes were written into the caller's buffer.
+    """
+
+    stat: ObjectStat
+    span: ByteSpan
+    body: bytes
+    crc64: int
+
+
+class ListedObject(NamedTuple):
+    """One entry of a listing; `last_modified` as OSS writes it, `2025-03-14T15:09:26.000Z`."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: str
+
+
+class ListPage(NamedTuple):
+    """One answer of a listing, in UTF-8 byte order; `next_token` is empty on the last page."""
+
+    objects: list[ListedObject]
+    prefixes: list[str]
+    next_token: str
+
+
+class StoredObject(NamedTuple):
+    """What OSS answered to a write: `crc64` is of what is now stored, `None` where OSS gives none."""
+
+    etag: str
+    crc64: int | None
+
+
+class UploadedPart(NamedTuple):
+    """A part of a multipart upload that OSS has acknowledged."""
+
+    number: int
+    etag: str
+    size: int
+    crc64: int
+
+
+class PendingUpload(NamedTuple):
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    initiated: str
