@@ -1,0 +1,101 @@
+"""The house stands: a module imports only from floors below its own, and torch stays on the upper ones."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "osstorchconnector"
+
+# From the ground up. What is named is a module or a folder of the package, with all that is in it;
+# two on one floor do not know each other.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"version", "errors"}),
+    frozenset({"config", "credentials", "uri"}),
+    frozenset({"logs"}),
+    frozenset({"client"}),
+    frozenset({"objects", "emulator"}),
+    frozenset({"datapipes", "dcp", "checkpoint", "nodes", "testing"}),
+    frozenset({"datasets"}),
+)
+FIRST_WITH_TORCH = next(floor for floor, names in enumerate(FLOORS) if "datapipes" in names)
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Yield each module's dotted name inside the package (`client.signing`) and its file."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            yield name, path
+
+
+MODULES = dict(modules())
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and absolute name of everything that the file imports, at the top, lazily or for types only."""
+    package = ["osstorchconnector", *path.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            for alias in node.names:
+                yield node.lineno, ".".join([*base, *filter(None, [node.module]), alias.name])
+
+
+def own_imports(name: str) -> Iterator[tuple[int, str]]:
+    """Yield line and dotted name of each module of ours that module `name` imports; "" is the package itself."""
+    for line, imported in imports(MODULES[name]):
+        first, *rest = imported.split(".")
+        if first != "osstorchconnector":
+            continue
+        while rest and ".".join(rest) not in MODULES:
+            rest.pop()
+        yield line, ".".join(rest)
+
+
+def floor(name: str) -> int:
+    room = name.partition(".")[0]
+    return next(level for level, rooms in enumerate(FLOORS) if room in rooms)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_has_its_floor(name: str) -> None:
+    assert any(name.partition(".")[0] in rooms for rooms in FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_import_only_from_floors_below(name: str) -> None:
+    room = name.partition(".")[0]
+    wrong = [
+        f"{name}:{line} imports {imported or 'the package itself'}"
+        for line, imported in own_imports(name)
+        if not imported or (imported.partition(".")[0] != room and floor(imported) >= floor(name))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if floor(name) < FIRST_WITH_TORCH])
+def test_below_the_datapipes_nothing_imports_torch(name: str) -> None:
+    wrong = [
+        f"{name}:{line} imports {imported}"
+        for line, imported in imports(MODULES[name])
+        if imported.partition(".")[0] in {"torch", "torchdata"}
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: {imported for _, imported in own_imports(name) if imported != name} for name in MODULES}
+    try:
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+    assert set(order) >= set(MODULES)
