@@ -76,6 +76,7 @@ class OssServiceError(OssError):
     """OSS refused the request; `status`, `code` and `request_id` are also in the text."""
 
     os_errno: int | None = None
+    errno: int | None
 
     def __init__(self, text: str = "", *, status: int = 0, code: str = "", request_id: str = "") -> None:
         super().__init__(text)
