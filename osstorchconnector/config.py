@@ -1,0 +1,265 @@
+"""Settings: one JSON file, read once into a frozen value, every key checked before anything is sent."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import math
+import os
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from .errors import OssConfigError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+DEFAULT_CONFIG_PATH = "/etc/oss-connector/config.json"
+MAX_CONFIG_BYTES = MIB
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig:
+    """How much is done at once: requests in flight, event-loop threads they run on, parts in flight."""
+
+    prefetch_concurrency: int = 24
+    prefetch_worker: int = 2
+    upload_concurrency: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every setting. `Config()` is what holds where there is no file; `load_config` checks, this does not.
+
+    `configured` holds the names of the keys that stood in the file, so that a default that can't be used
+    (a log under `/var/log`) is told from a wish that can't be met.
+    """
+
+    log_level: int = 1
+    log_path: str = "/var/log/oss-connector/connector.log"
+    audit_path: str = "/var/log/oss-connector/audit.log"
+    dataset: TransferConfig = TransferConfig()
+    checkpoint: TransferConfig = TransferConfig(prefetch_worker=4)
+    fast_list: bool = False
+    list_concurrency: int = 16
+    list_worker: int = 1
+    transport: Literal["direct", "aiohttp"] = "direct"
+    ca_file: str = ""
+    signature_version: Literal["auto", "v1", "v4"] = "auto"
+    addressing: Literal["auto", "virtual", "path", "cname"] = "auto"
+    upload_memory_bytes: int = 512 * MIB
+    part_bytes: int = 16 * MIB
+    index_dir: str = ""
+    connect_timeout_seconds: float = 10
+    read_timeout_seconds: float = 30
+    operation_timeout_seconds: float = 120
+    max_attempts: int = 10
+    retry_base_delay_seconds: float = 0.2
+    retry_max_delay_seconds: float = 10
+    configured: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
+
+class _WrongValueError(Exception):
+    """What the value must be, in words."""
+
+
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return value
+        raise _WrongValueError(f"a whole number from {least} to {most}")
+
+    return read
+
+
+def _seconds(least: float, most: float) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and math.isfinite(value) and least <= value <= most:  # type: ignore[arg-type,operator]
+            return float(value)  # type: ignore[arg-type]
+        raise _WrongValueError(f"a number of seconds from {least:g} to {most:g}")
+
+    return read
+
+
+def _one_of(*names: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        raise _WrongValueError("one of " + ", ".join(json.dumps(name) for name in names))
+
+    return read
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _WrongValueError("true or false")
+
+
+def _path(value: object) -> str:
+    if isinstance(value, str) and "\0" not in value:
+        return str(Path(value).expanduser()) if value else ""
+    raise _WrongValueError('a path in quotes ("" for none)')
+
+
+def _readable_file(value: object) -> str:
+    path = _path(value)
+    if not path or _is_file(path):
+        return path
+    raise _WrongValueError('the path of an existing file ("" for none)')
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a folder on the way that may not be entered
+        return False
+
+
+class Key(NamedTuple):
+    """Where a key of the file goes, and what reads its value."""
+
+    target: str
+    read: Callable[[object], Any]
+
+
+KEYS: Mapping[str, Key] = {
+    "logLevel": Key("log_level", _whole(0, 3)),
+    "logPath": Key("log_path", _path),
+    "auditPath": Key("audit_path", _path),
+    "datasetConfig.prefetchConcurrency": Key("dataset.prefetch_concurrency", _whole(1, 4096)),
+    "datasetConfig.prefetchWorker": Key("dataset.prefetch_worker", _whole(1, 256)),
+    "datasetConfig.enableFastList": Key("fast_list", _flag),
+    "datasetConfig.listConcurrency": Key("list_concurrency", _whole(1, 4096)),
+    "datasetConfig.listWorker": Key("list_worker", _whole(1, 256)),
+    "checkpointConfig.prefetchConcurrency": Key("checkpoint.prefetch_concurrency", _whole(1, 4096)),
+    "checkpointConfig.prefetchWorker": Key("checkpoint.prefetch_worker", _whole(1, 256)),
+    "checkpointConfig.uploadConcurrency": Key("checkpoint.upload_concurrency", _whole(1, 4096)),
+    "transport": Key("transport", _one_of("direct", "aiohttp")),
+    "caFile": Key("ca_file", _readable_file),
+    "signatureVersion": Key("signature_version", _one_of("auto", "v1", "v4")),
+    "addressing": Key("addressing", _one_of("auto", "virtual", "path", "cname")),
+    "uploadMemory": Key("upload_memory_bytes", _whole(MIB, 1 << 50)),
+    "partSize": Key("part_bytes", _whole(100 * KIB, 5 * GIB)),
+    "indexDir": Key("index_dir", _path),
+    "connectTimeout": Key("connect_timeout_seconds", _seconds(0.001, 86400)),
+    "readTimeout": Key("read_timeout_seconds", _seconds(0.001, 86400)),
+    "operationTimeout": Key("operation_timeout_seconds", _seconds(0.001, 86400)),
+    "maxAttempts": Key("max_attempts", _whole(1, 1000)),
+    "retryBaseDelay": Key("retry_base_delay_seconds", _seconds(0, 3600)),
+    "retryMaxDelay": Key("retry_max_delay_seconds", _seconds(0, 3600)),
+}
+_SECTIONS = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
+
+
+def load_config(path: str | os.PathLike[str] | None = None, *, default_path: str = DEFAULT_CONFIG_PATH) -> Config:
+    """Return the settings of the JSON file at `path`.
+
+    Without a path: those of `default_path` if it is there, else the defaults. Keys nobody knows are named in
+    one logged warning. Raises `OssConfigError` naming file, key and value for everything else that is wrong.
+    """
+    if path is None or path == "":
+        if not _is_file(default_path):
+            return Config()
+        path = default_path
+    return parse_config(_read(path), os.fspath(path))
+
+
+def parse_config(text: bytes, where: str) -> Config:
+    """Return the settings written in `text`; `where` is what warnings and errors call it."""
+    found = _flattened(_parsed(text, where), where)
+    _warn_of_unknown([name for name in found if name not in KEYS], where)
+    values = {name: _checked(name, value, where) for name, value in found.items() if name in KEYS}
+    config = _assembled(values)
+    if config.retry_max_delay_seconds < config.retry_base_delay_seconds:
+        raise OssConfigError(
+            f"{where}: retryMaxDelay is {config.retry_max_delay_seconds:g}, "
+            f"less than retryBaseDelay, which is {config.retry_base_delay_seconds:g}"
+        )
+    return config
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OssConfigError(f"can't read the config file {path} (config_path names it): {reason}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OssConfigError(f"config_path names no file: {path!r} ({error})") from None
+    if len(text) > MAX_CONFIG_BYTES:
+        raise OssConfigError(f"the config file {path} is longer than {MAX_CONFIG_BYTES} bytes")
+    return text
+
+
+def _parsed(text: bytes, where: str) -> dict[str, object]:
+    try:
+        document = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_without_repeats)
+    except RecursionError:
+        raise OssConfigError(f"{where}: nested too deeply") from None
+    except ValueError as error:
+        raise OssConfigError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise OssConfigError(f"{where}: must hold a JSON object, not {reprlib.repr(document)}")
+    return document
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {reprlib.repr(twice)} stands there twice")
+    return found
+
+
+def _flattened(document: dict[str, object], where: str) -> dict[str, object]:
+    """Return the document with the keys of its sections as `section.key`."""
+    flat: dict[str, object] = {}
+    for name, value in document.items():
+        if name not in _SECTIONS:
+            flat[name] = value
+        elif isinstance(value, dict):
+            flat.update({f"{name}.{inner}": inner_value for inner, inner_value in value.items()})
+        else:
+            raise OssConfigError(f"{where}: {name} must be a JSON object, not {reprlib.repr(value)}")
+    return flat
+
+
+def _checked(name: str, value: object, where: str) -> Any:
+    try:
+        return KEYS[name].read(value)
+    except _WrongValueError as error:
+        raise OssConfigError(f"{where}: {name} must be {error}, not {reprlib.repr(value)}") from None
+
+
+def _assembled(values: Mapping[str, Any]) -> Config:
+    fields: dict[str, dict[str, Any]] = {"": {}, "dataset": {}, "checkpoint": {}}
+    for name, value in values.items():
+        section, _, attribute = KEYS[name].target.rpartition(".")
+        fields[section][attribute] = value
+    plain = Config()
+    return replace(
+        plain,
+        dataset=replace(plain.dataset, **fields["dataset"]),
+        checkpoint=replace(plain.checkpoint, **fields["checkpoint"]),
+        configured=frozenset(values),
+        **fields[""],
+    )
+
+
+def _warn_of_unknown(names: list[str], where: str) -> None:
+    if names:
+        _logger.warning("%s: these keys are unknown and ignored: %s", where, ", ".join(map(_with_guess, names)))
+
+
+def _with_guess(name: str) -> str:
+    near = difflib.get_close_matches(name[:100], KEYS, n=1)
+    return f"{reprlib.repr(name)} (is {near[0]} meant?)" if near else reprlib.repr(name)
