@@ -41,7 +41,7 @@ format: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --quiet $(INDEXES) --constraint constraints.txt hatchling editables
 	$(PIP) install --quiet $(INDEXES) --constraint constraints.txt --no-build-isolation --editable '.[dev,dataloader2,safetensors]'
 	touch $@

@@ -1,0 +1,28 @@
+"""Turn each object into what the model eats, where it is read: `transform=`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from playground import playground, put_pictures
+
+from osstorchconnector import DataObject, OssIterableDataset
+
+
+def transform(data: DataObject) -> tuple[torch.Tensor, str]:
+    """Return the picture as a tensor of channel, row and column between 0 and 1, and its name."""
+    image = Image.open(data).convert("RGB").resize((32, 32))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255, data.name
+
+
+def main() -> None:
+    with playground("transform") as oss:
+        put_pictures(oss, 12)
+        dataset = OssIterableDataset.from_prefix(oss.uri + "pictures/", transform=transform, **oss.options)
+        for picture, name in dataset:
+            print(name, tuple(picture.shape), f"{picture.mean():.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Each example runs as a user would start it, and prints what it should."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osstorchconnector import emulator
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NOT_RUN_ALONE = {"playground.py"}
+
+
+def run_example(name: str, *arguments: str, **environment: str) -> str:
+    """Run an example with warnings as errors; return what it prints. Only progress bars may go to stderr."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("OSS_")}
+    path = [str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore:This DataLoader will create", str(EXAMPLES / name), *arguments],
+        check=False,
+        env={**clean, "PYTHONPATH": os.pathsep.join(path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip() and " objects/s" not in line] == []
+    return done.stdout
+
+
+def names(numbers: range) -> list[str]:
+    return [f"{number:05}.png" for number in numbers]
+
+
+def test_all_examples_are_run_here() -> None:
+    tested = set(re.findall(r'run_example\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
+    assert {path.name for path in EXAMPLES.glob("*.py")} - NOT_RUN_ALONE == tested
+
+
+def test_iterable_dataset() -> None:
+    assert re.findall(r"\d+\.png", run_example("iterable_dataset.py")) == names(range(12)) + names(range(3))
+
+
+def test_map_dataset() -> None:
+    printed = re.findall(r"\d+\.png", run_example("map_dataset.py"))
+    assert printed == ["00000.png", "00011.png", *names(range(12)), "00001.png"]
+
+
+def test_manifest_file() -> None:
+    lines = run_example("manifest_file.py").splitlines()
+    assert [line.split()[1] for line in lines[:12]] == [f"label{number % 3}" for number in range(12)]
+    assert lines[12:] == ["['label0', 'label1', 'label2']"]
+
+
+def test_transform() -> None:
+    lines = run_example("transform.py").splitlines()
+    assert [line.split()[0] for line in lines] == names(range(12))
+    assert all("(3, 32, 32)" in line for line in lines)
+
+
+def test_dataloader() -> None:
+    lines = run_example("dataloader.py").splitlines()
+    assert [line.partition(" (")[0] for line in lines] == ["iterable"] * 4 + ["shuffled"] * 4
+    assert all("(16, 3, 32, 32)" in line for line in lines)
+
+
+def test_checkpoint() -> None:
+    assert run_example("checkpoint.py") == "the same weights: True\n"
+
+
+def test_demo_learns_the_digits_and_reports_its_speed() -> None:
+    printed = run_example("demo.py", "--epochs", "3")
+    accuracy = re.search(r"accuracy on unseen images: ([\d.]+)", printed)
+    assert accuracy
+    assert float(accuracy.group(1)) > 0.95
+    assert all(title in printed for title in ("objects/s", "MB/s", "save checkpoint", "OssMapDataset, shuffled"))
+
+
+def test_an_example_works_in_a_bucket_of_the_users_own_and_leaves_it_empty(tmp_path: Path) -> None:
+    with emulator.serve() as server:
+        server.create_bucket("mine")
+        settings: dict[str, Any] = {
+            "OSS_ENDPOINT": server.endpoint,
+            "OSS_BUCKET": "mine",
+            "OSS_REGION": server.region,
+            "OSS_CRED_PATH": str(server.credentials_file(tmp_path)),
+        }
+        assert run_example("checkpoint.py", **settings) == "the same weights: True\n"
+        assert server.counters().requests["PutObject"] > 0
+        assert server.keys("mine") == []
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(EXAMPLES.glob("*.py"))])
+def test_an_example_says_what_it_shows(name: str) -> None:
+    assert (EXAMPLES / name).read_text(encoding="utf-8").startswith('"""')
