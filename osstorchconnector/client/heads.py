@@ -1,0 +1,289 @@
+"""HTTP/1.1 heads: bytes in, values out, and the other way round. Pure.
+
+Strict where a lax reader could be led astray: a line that is not `name: value`, a folded line, a bare CR or LF, a
+NUL, two different lengths, a length beside a transfer coding, all mean that this is not HTTP, or that two readers
+could see two messages in it. Such a connection must not be used again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import NamedTuple
+
+from ..errors import OssProtocolError
+from .values import Buffer, ObjectStat
+
+MAX_HEAD_BYTES = 65536
+MAX_LENGTH = 2**63 - 1
+_END = b"\r\n\r\n"
+
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n").match
+_REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n").match
+_FIELD = re.compile(r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})").fullmatch
+_UNSATISFIED_RANGE = re.compile(r"bytes \*/[0-9]{1,19}").fullmatch
+_HTTP_DATE = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+).fullmatch
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
+    )
+}
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+class ResponseHead(NamedTuple):
+    """Status line and headers of an answer, names in lower case.
+
+    `content_length` is what the header says, `None` where there is none; how many bytes follow also hangs on the
+    request: see `body_length`. `keep_alive` is whether the peer lets the connection be used again.
+    """
+
+    status: int
+    headers: dict[str, str]
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return a header's value by its lower-case name."""
+        return self.headers.get(name, default)
+
+    def body_length(self, method: str) -> int | None:
+        """Return how many bytes of body follow in answer to `method`; `None`: chunks, or all until the peer closes."""
+        if method == "HEAD" or self.status in (204, 304):
+            return 0
+        return None if self.chunked else self.content_length
+
+
+class RequestHead(NamedTuple):
+    """Request line and headers, names in lower case; `path` and `query` as they were sent, nothing decoded.
+
+    A request without length and without chunks has no body: `content_length` is 0.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+    expect_continue: bool
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return a header's value by its lower-case name."""
+        return self.headers.get(name, default)
+
+
+def parse_response_head(buffer: Buffer, filled: int) -> tuple[ResponseHead, int] | None:
+    """Return the head at the start of `buffer[:filled]` and where its body begins; `None` while it is incomplete.
+
+    Interim answers (100 Continue) before it are passed over. `OssProtocolError` as soon as it can't be one any more.
+    """
+    start = 0
+    while True:
+        found = _head_text(buffer, start, filled, b"HTTP/1.")
+        if found is None:
+            return None
+        text, start = found
+        line = _STATUS_LINE(text)
+        if line is None:
+            raise OssProtocolError(f"the answer is not HTTP/1.1: it begins {text[:40]!r}")
+        status = int(line[2])
+        if status >= 200:
+            break
+        if status == 101:
+            raise OssProtocolError("the server wants to switch protocols (101)")
+    headers = _fields(text, line.end())
+    length, chunked = _framing(headers, line[1])
+    return ResponseHead(status, headers, length, chunked, _keep_alive(headers, line[1])), start
+
+
+def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] | None:
+    """The same for a request, as a server reads it; empty lines before it are passed over."""
+    start = 0
+    while start < filled - 1 and buffer[start] == 13 and buffer[start + 1] == 10:
+        start += 2
+    found = _head_text(buffer, start, filled, b"")
+    if found is None:
+        return None
+    text, end = found
+    line = _REQUEST_LINE(text)
+    if line is None:
+        raise OssProtocolError(f"not an HTTP/1.1 request: it begins {text[:40]!r}")
+    headers = _fields(text, line.end())
+    length, chunked = _framing(headers, line[3])
+    if length is None and not chunked:
+        length = 0
+    path, _, query = _origin_form(line[2]).partition("?")
+    keep_alive = _keep_alive(headers, line[3])
+    expect = headers.get("expect", "").lower() == "100-continue"
+    return RequestHead(line[1], path, query, headers, length, chunked, keep_alive, expect), end
+
+
+def encode_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return a request's head; `ValueError` if a part of it holds what would end a line or the head."""
+    if not target.isascii() or " " in target or " " in method:
+        raise ValueError(f"request target must be percent-encoded: {target!r}")
+    return _encode(f"{method} {target} HTTP/1.1\r\n", headers)
+
+
+def encode_response_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return an answer's head; `ValueError` as `encode_head`."""
+    return _encode(f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n", headers)
+
+
+def object_stat(head: ResponseHead) -> ObjectStat:
+    """Return what the answer to a GET or HEAD says of the object; `OssProtocolError` if its size is missing."""
+    headers = head.headers
+    part = content_range(head) if head.status == 206 else None
+    size = part[2] if part else head.content_length
+    if size is None or (part is None and head.status == 206):
+        raise OssProtocolError(f"the answer ({head.status}) does not say how large the object is")
+    return ObjectStat(
+        size,
+        bare_etag(headers.get("etag", "")),
+        parse_crc64(headers.get("x-oss-hash-crc64ecma", "")),
+        parse_http_date(headers.get("last-modified", "")),
+        headers.get("content-type", ""),
+        headers.get("x-oss-object-type", ""),
+    )
+
+
+def content_range(head: ResponseHead) -> tuple[int, int, int] | None:
+    """Return first byte, last byte and whole size from `Content-Range`; `None` without one or if nothing was in range."""
+    text = head.headers.get("content-range")
+    if text is None or _UNSATISFIED_RANGE(text):
+        return None
+    match = _CONTENT_RANGE(text)
+    if match is None:
+        raise OssProtocolError(f"not a Content-Range: {text[:80]!r}")
+    first, last, total = int(match[1]), int(match[2]), int(match[3])
+    if not first <= last < total:
+        raise OssProtocolError(f"impossible Content-Range: {text!r}")
+    return first, last, total
+
+
+def parse_crc64(text: str) -> int | None:
+    """Return the value of `x-oss-hash-crc64ecma`, `None` for an empty text."""
+    if not text:
+        return None
+    if len(text) <= 20 and text.isascii() and text.isdigit() and (crc := int(text)) < 2**64:
+        return crc
+    raise OssProtocolError(f"not a CRC-64: {text[:40]!r}")
+
+
+def bare_etag(text: str) -> str:
+    """Return an ETag without its quotes."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+@lru_cache(maxsize=256)
+def parse_http_date(text: str) -> float | None:
+    """Return the time of `Fri, 14 Mar 2025 15:09:26 GMT` in seconds since the epoch; `None` for anything else."""
+    match = _HTTP_DATE(text)
+    if match is None or match[2] not in _MONTHS:
+        return None
+    day, year, hour, minute, second = (int(match[group]) for group in (1, 3, 4, 5, 6))
+    if not (1 <= day <= 31 and year >= 1 and hour < 24 and minute < 60 and second <= 60):
+        return None
+    return float(calendar.timegm((year, _MONTHS[match[2]], day, hour, minute, second)))
+
+
+def error_document(head: ResponseHead) -> bytes:
+    """Return the error document that an answer to HEAD carries in a header, empty where there is none."""
+    try:
+        return base64.b64decode(head.headers.get("x-oss-err", ""), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _head_text(buffer: Buffer, start: int, filled: int, begins: bytes) -> tuple[str, int] | None:
+    """Return the text of the head from `start` (its last line's CRLF included) and where it ends."""
+    limit = min(filled, MAX_HEAD_BYTES)
+    if isinstance(buffer, memoryview):
+        buffer = bytes(buffer[:limit])
+    end = buffer.find(_END, start, limit)
+    if end >= 0:
+        raw = buffer[start : end + 2]
+        try:
+            return raw.decode(), end + 4
+        except UnicodeDecodeError:
+            return raw.decode("latin-1"), end + 4
+    if not begins.startswith(seen := bytes(buffer[start : min(limit, start + len(begins))])):
+        raise OssProtocolError(f"the answer is not HTTP/1.1: it begins {seen!r}")
+    if filled >= MAX_HEAD_BYTES:
+        raise OssProtocolError(f"no end of the head in {MAX_HEAD_BYTES} bytes")
+    return None
+
+
+def _fields(text: str, start: int) -> dict[str, str]:
+    """Return the header lines from `start` on; values of a name that comes twice are joined as HTTP says."""
+    pairs = _FIELD.findall(text, start)
+    # Each match is one whole line, so as many matches as there are line ends means that every line was one.
+    if len(pairs) != text.count("\n", start):
+        raise OssProtocolError("malformed header line in an HTTP head")
+    headers = {name.lower(): value for name, value in pairs}
+    if len(headers) != len(pairs) or " \r" in text or "\t\r" in text:
+        headers = _joined(pairs)
+    return headers
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        name, value = name.lower(), value.rstrip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name != "content-length" or headers[name] != value:
+            headers[name] += ", " + value
+    return headers
+
+
+def _framing(headers: dict[str, str], minor: str) -> tuple[int | None, bool]:
+    """Return the content length, if any, and whether the body comes in chunks."""
+    coding = headers.get("transfer-encoding")
+    text = headers.get("content-length")
+    if coding is not None:
+        if coding.lower() != "chunked" or text is not None or minor == "0":
+            raise OssProtocolError(f"can't tell where the body ends: Transfer-Encoding {coding[:40]!r}")
+        return None, True
+    if text is None:
+        return None, False
+    if len(text) > 19 or not text.isascii() or not text.isdigit() or (length := int(text)) > MAX_LENGTH:
+        raise OssProtocolError(f"not a Content-Length: {text[:40]!r}")
+    return length, False
+
+
+def _keep_alive(headers: dict[str, str], minor: str) -> bool:
+    connection = headers.get("connection")
+    if connection is None:
+        return minor == "1"
+    options = [option.strip(" \t") for option in connection.lower().split(",")]
+    return "close" not in options and (minor == "1" or "keep-alive" in options)
+
+
+def _origin_form(target: str) -> str:
+    """Return a request target without the scheme and host that a proxy's client puts before it."""
+    if target[0] == "/" or "://" not in target.partition("?")[0]:
+        return target
+    host, slash, rest = target.partition("://")[2].partition("/")
+    return slash + rest if slash else "/" + "".join(host.partition("?")[1:])
+
+
+def _encode(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    text = f"{first_line}{''.join(lines)}\r\n"
+    ends = len(lines) + 2
+    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+        raise ValueError("line end or NUL in a part of an HTTP head")
+    return text.encode()

@@ -1,0 +1,168 @@
+"""The requests of OSS, one function an operation: values in, a `Request` out. Pure.
+
+ETags are bare in this library (`5B3C…`, no quotes) and quoted here, where they go out. Whatever has a body names
+its content type, so that no transport adds one of its own, which would have had to be signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from .signing import encode_key
+from .values import Buffer, ByteSpan, Pairs, Request, UploadedPart
+from .xml import quoted_etag, render_complete, render_delete
+
+MAX_KEYS = 1000
+_BYTES = "application/octet-stream"
+_XML = "application/xml"
+_URL_ENCODED = ("encoding-type", "url")  # a key may hold characters that XML can't carry
+
+
+def get_object(bucket: str, key: str, span: ByteSpan | None = None, if_match: str = "") -> Request:
+    """Ask for an object or a part of it; a part may reach past the end (OSS's own rule would send all of it)."""
+    headers: Pairs = ()
+    if span is not None:
+        headers = (("range", span.header()), ("x-oss-range-behavior", "standard"))
+    if if_match:
+        headers += (("if-match", quoted_etag(if_match)),)
+    return Request("GetObject", "GET", bucket, key, headers=headers)
+
+
+def head_object(bucket: str, key: str) -> Request:
+    """Ask for an object's size, ETag, CRC and types."""
+    return Request("HeadObject", "HEAD", bucket, key)
+
+
+def put_object(
+    bucket: str,
+    key: str,
+    body: Buffer | Sequence[Buffer],
+    forbid_overwrite: bool = False,
+    content_type: str = _BYTES,
+) -> Request:
+    """Store an object; with `forbid_overwrite` one that is there already is an error (409)."""
+    headers: Pairs = (("content-type", content_type),)
+    if forbid_overwrite:
+        headers += (("x-oss-forbid-overwrite", "true"),)
+    return Request("PutObject", "PUT", bucket, key, headers=headers, body=_buffers(body))
+
+
+def append_object(bucket: str, key: str, position: int, body: Buffer | Sequence[Buffer]) -> Request:
+    """Add bytes to an appendable object that has `position` bytes now (409 if it has not)."""
+    query = (("append", ""), ("position", str(position)))
+    return Request("AppendObject", "POST", bucket, key, query, (("content-type", _BYTES),), _buffers(body))
+
+
+def copy_object(source_bucket: str, source_key: str, bucket: str, key: str, if_match: str = "") -> Request:
+    """Copy an object within OSS; with `if_match` only while the source has that ETag."""
+    headers: Pairs = (("x-oss-copy-source", f"/{source_bucket}/{encode_key(source_key)}"),)
+    if if_match:
+        headers += (("x-oss-copy-source-if-match", quoted_etag(if_match)),)
+    return Request("CopyObject", "PUT", bucket, key, headers=headers)
+
+
+def delete_object(bucket: str, key: str) -> Request:
+    """Delete an object; one that is not there is no error."""
+    return Request("DeleteObject", "DELETE", bucket, key)
+
+
+def delete_objects(bucket: str, keys: Sequence[str], quiet: bool = True) -> Request:
+    """Delete up to 1000 objects; `ValueError` for a key that XML can't carry (see `xml.carries_key`)."""
+    if not 0 < len(keys) <= MAX_KEYS:
+        raise ValueError(f"{len(keys)} keys in one DeleteMultipleObjects; OSS takes 1 to {MAX_KEYS}")
+    body = render_delete(keys, quiet)
+    # OSS refuses this operation without Content-MD5 (EC 0016-00000606).
+    digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    headers = (("content-type", _XML), ("content-md5", digest))
+    return Request("DeleteMultipleObjects", "POST", bucket, "", (("delete", ""), _URL_ENCODED), headers, (body,))
+
+
+def list_objects(
+    bucket: str,
+    prefix: str = "",
+    delimiter: str = "",
+    start_after: str = "",
+    token: str = "",
+    max_keys: int = MAX_KEYS,
+) -> Request:
+    """Ask for a page of the bucket's keys: those after `start_after`, or the page that `token` stands for."""
+    query = (
+        ("list-type", "2"),
+        _URL_ENCODED,
+        ("max-keys", str(max_keys)),
+        *_given(("prefix", prefix), ("delimiter", delimiter), ("start-after", start_after)),
+        *_given(("continuation-token", token)),
+    )
+    return Request("ListObjectsV2", "GET", bucket, "", query)
+
+
+def create_upload(bucket: str, key: str, content_type: str = _BYTES) -> Request:
+    """Begin a multipart upload."""
+    query = (("uploads", ""), _URL_ENCODED)
+    return Request("InitiateMultipartUpload", "POST", bucket, key, query, (("content-type", content_type),))
+
+
+def upload_part(bucket: str, key: str, upload_id: str, number: int, body: Buffer | Sequence[Buffer]) -> Request:
+    """Send part `number` (1 to 10000) of an upload; sent again it replaces the first."""
+    query = (("partNumber", str(number)), ("uploadId", upload_id))
+    return Request("UploadPart", "PUT", bucket, key, query, (("content-type", _BYTES),), _buffers(body))
+
+
+def complete_upload(bucket: str, key: str, upload_id: str, parts: Iterable[UploadedPart]) -> Request:
+    """Make an object of the parts, in ascending order of their numbers."""
+    query = (("uploadId", upload_id), _URL_ENCODED)
+    body = (render_complete(parts),)
+    return Request("CompleteMultipartUpload", "POST", bucket, key, query, (("content-type", _XML),), body)
+
+
+def abort_upload(bucket: str, key: str, upload_id: str) -> Request:
+    """Give an upload up, and the space of its parts back."""
+    return Request("AbortMultipartUpload", "DELETE", bucket, key, (("uploadId", upload_id),))
+
+
+def list_parts(bucket: str, key: str, upload_id: str, after_number: int = 0, max_parts: int = MAX_KEYS) -> Request:
+    """Ask for a page of the parts that an upload has, those with numbers above `after_number`."""
+    query: Pairs = (("uploadId", upload_id), ("max-parts", str(max_parts)), _URL_ENCODED)
+    if after_number:
+        query += (("part-number-marker", str(after_number)),)
+    return Request("ListParts", "GET", bucket, key, query)
+
+
+def list_uploads(
+    bucket: str, prefix: str = "", after_key: str = "", after_upload_id: str = "", max_uploads: int = MAX_KEYS
+) -> Request:
+    """Ask for a page of the uploads that were begun and are neither completed nor aborted."""
+    query = (
+        ("uploads", ""),
+        ("max-uploads", str(max_uploads)),
+        _URL_ENCODED,
+        *_given(("prefix", prefix), ("key-marker", after_key), ("upload-id-marker", after_upload_id)),
+    )
+    return Request("ListMultipartUploads", "GET", bucket, "", query)
+
+
+def put_bucket(bucket: str) -> Request:
+    """Make a bucket."""
+    return Request("PutBucket", "PUT", bucket)
+
+
+def delete_bucket(bucket: str) -> Request:
+    """Delete an empty bucket."""
+    return Request("DeleteBucket", "DELETE", bucket)
+
+
+def list_buckets(prefix: str = "", marker: str = "", max_keys: int = MAX_KEYS) -> Request:
+    """Ask for a page of the account's buckets."""
+    query = (("max-keys", str(max_keys)), *_given(("prefix", prefix), ("marker", marker)))
+    return Request("ListBuckets", "GET", "", "", query)
+
+
+def _given(*pairs: tuple[str, str]) -> Pairs:
+    """Return those query parameters that have a value."""
+    return tuple(pair for pair in pairs if pair[1])
+
+
+def _buffers(body: Buffer | Sequence[Buffer]) -> tuple[Buffer, ...]:
+    return (body,) if isinstance(body, (bytes, bytearray, memoryview)) else tuple(body)

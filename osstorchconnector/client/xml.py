@@ -1,0 +1,342 @@
+"""OSS's XML documents: bytes in, values out, and the other way round. Pure.
+
+What the network sends is never trusted: a document type or an entity declaration, another encoding than UTF-8, deep
+nesting, a size that is no number, a truncated page without a token, all are `OssProtocolError`. Elements that are
+not known are passed over, and so are namespaces and attributes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, NoReturn
+from urllib.parse import unquote_to_bytes
+from xml.parsers import expat
+
+from ..errors import OssProtocolError
+from .heads import bare_etag, parse_crc64
+from .values import Buffer, ListedObject, ListPage, PendingUpload, UploadedPart
+
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 16
+_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_NUMBER = re.compile(r"[0-9]{1,19}").fullmatch
+_ETAG = re.compile(r"[!#-~]*").fullmatch
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]").search
+_NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+").sub
+
+# --- any document
+
+
+class Element:
+    """An element of a document: its name without namespace, the text directly in it, and its children."""
+
+    __slots__ = ("children", "name", "text")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.text = name, ""
+        self.children: list[Element] = []
+
+    def find_all(self, name: str) -> Iterator[Element]:
+        """Yield the children of that name."""
+        return (child for child in self.children if child.name == name)
+
+    def find(self, name: str) -> Element | None:
+        """Return the child of that name, `None` without one; `OssProtocolError` if there are several."""
+        found = list(self.find_all(name))
+        if len(found) > 1:
+            raise OssProtocolError(f"{self.name} document with {len(found)} elements {name}")
+        return found[0] if found else None
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the text of the child of that name, `default` without one."""
+        child = self.find(name)
+        return default if child is None else child.text
+
+    def need(self, name: str) -> str:
+        """Return the text of a child that must be there and not be empty."""
+        return self.get(name) or _fail(f"{self.name} document without {name}")
+
+
+class _Builder:
+    """Builds the tree while expat reads, and stops it at whatever has no business in a document of OSS."""
+
+    def __init__(self) -> None:
+        self.top = Element("")
+        self._open = [self.top]
+        self._texts: list[list[str]] = [[]]
+
+    def parse(self, body: Buffer) -> Element:
+        # The encoding given here overrules the one that the document claims.
+        parser = expat.ParserCreate("utf-8", namespace_separator=" ")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.EntityDeclHandler = self._refuse
+        parser.Parse(bytes(body), True)
+        return self.top.children[0]
+
+    def _start(self, name: str, _attributes: dict[str, str]) -> None:
+        if len(self._open) > MAX_DEPTH:
+            raise OssProtocolError(f"XML document nested deeper than {MAX_DEPTH} elements")
+        element = Element(name.rpartition(" ")[2])
+        self._open[-1].children.append(element)
+        self._open.append(element)
+        self._texts.append([])
+
+    def _end(self, _name: str) -> None:
+        self._open.pop().text = "".join(self._texts.pop())
+
+    def _text(self, text: str) -> None:
+        self._texts[-1].append(text)
+
+    def _refuse(self, *_declaration: object) -> NoReturn:
+        raise OssProtocolError("XML document with a document type or entity declaration")
+
+
+def parse_document(body: Buffer, *roots: str) -> Element:
+    """Return the root of a document whose root has one of these names (any, if none is given)."""
+    if len(body) > MAX_DOCUMENT_BYTES:
+        raise OssProtocolError(f"XML document of {len(body)} bytes; {MAX_DOCUMENT_BYTES} are the most that is read")
+    try:
+        root = _Builder().parse(body)
+    except expat.ExpatError as error:
+        raise OssProtocolError(f"malformed XML document: {error}: {bytes(body[:80])!r}") from None
+    if roots and root.name not in roots:
+        said = f" ({root.get('Code')[:80]!r})" if root.name == "Error" else ""
+        raise OssProtocolError(f"{' or '.join(roots)} document expected, not {root.name[:80]!r}{said}")
+    return root
+
+
+def escape(text: str) -> str:
+    """Return text as it stands in an element; a carriage return would else be read back as a line feed."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
+
+
+def carries_key(key: str) -> bool:
+    """Say whether XML 1.0 can carry this key: it has no way to write most control characters."""
+    return _NOT_IN_XML(key) is None
+
+
+def quoted_etag(etag: str) -> str:
+    """Return an ETag as it goes on the wire; `*`, a weak one and one quoted already are left as they are."""
+    return etag if etag == "*" or etag.startswith(('"', "W/")) else f'"{etag}"'
+
+
+# --- listings
+
+
+def parse_list_page(body: Buffer) -> ListPage:
+    """Return a page of ListObjectsV2."""
+    root = parse_document(body, "ListBucketResult")
+    decode = _decoder(root)
+    objects = [_listed_object(entry, decode) for entry in root.find_all("Contents")]
+    prefixes = [decode(entry.need("Prefix")) for entry in root.find_all("CommonPrefixes")]
+    token = decode(root.get("NextContinuationToken"))
+    if not _flag(root, "IsTruncated"):
+        token = ""
+    elif not token:
+        raise OssProtocolError("list page is truncated but names no NextContinuationToken")
+    return ListPage(objects, prefixes, token)
+
+
+def _listed_object(entry: Element, decode: Decoder) -> ListedObject:
+    return ListedObject(decode(entry.need("Key")), _number(entry, "Size"), _etag(entry), entry.get("LastModified"))
+
+
+class UploadsPage(NamedTuple):
+    """One answer of ListMultipartUploads; both markers are empty on the last page."""
+
+    uploads: list[PendingUpload]
+    next_key_marker: str
+    next_upload_id_marker: str
+
+
+def parse_uploads(body: Buffer) -> UploadsPage:
+    """Return a page of ListMultipartUploads."""
+    root = parse_document(body, "ListMultipartUploadsResult")
+    decode = _decoder(root)
+    uploads = [
+        PendingUpload(decode(entry.need("Key")), entry.need("UploadId"), entry.get("Initiated"))
+        for entry in root.find_all("Upload")
+    ]
+    if not _flag(root, "IsTruncated"):
+        return UploadsPage(uploads, "", "")
+    return UploadsPage(uploads, decode(root.need("NextKeyMarker")), root.get("NextUploadIdMarker"))
+
+
+class PartsPage(NamedTuple):
+    """One answer of ListParts; `next_number_marker` is 0 on the last page."""
+
+    parts: list[UploadedPart]
+    next_number_marker: int
+
+
+def parse_parts(body: Buffer) -> PartsPage:
+    """Return a page of ListParts."""
+    root = parse_document(body, "ListPartsResult")
+    parts = [
+        UploadedPart(
+            _number(entry, "PartNumber"),
+            _etag(entry),
+            _number(entry, "Size"),
+            parse_crc64(entry.need("HashCrc64ecma")) or 0,
+        )
+        for entry in root.find_all("Part")
+    ]
+    return PartsPage(parts, _number(root, "NextPartNumberMarker") if _flag(root, "IsTruncated") else 0)
+
+
+class BucketsPage(NamedTuple):
+    """One answer of ListBuckets; `next_marker` is empty on the last page."""
+
+    names: list[str]
+    next_marker: str
+
+
+def parse_buckets(body: Buffer) -> BucketsPage:
+    """Return a page of ListBuckets."""
+    root = parse_document(body, "ListAllMyBucketsResult")
+    listed = root.find("Buckets")
+    names = [entry.need("Name") for entry in listed.find_all("Bucket")] if listed else []
+    truncated = root.get("IsTruncated") == "true"
+    return BucketsPage(names, root.need("NextMarker") if truncated else "")
+
+
+# --- answers to writes
+
+
+def parse_upload_id(body: Buffer) -> str:
+    """Return the upload id from the answer to InitiateMultipartUpload."""
+    return parse_document(body, "InitiateMultipartUploadResult").need("UploadId")
+
+
+def parse_complete(body: Buffer) -> str:
+    """Return the ETag from the answer to CompleteMultipartUpload."""
+    return _etag(parse_document(body, "CompleteMultipartUploadResult"))
+
+
+def parse_copy(body: Buffer) -> str:
+    """Return the ETag from the answer to CopyObject."""
+    return _etag(parse_document(body, "CopyObjectResult"))
+
+
+def parse_deleted(body: Buffer) -> list[str]:
+    """Return the keys that DeleteMultipleObjects names as deleted; a quiet answer is empty and names none."""
+    if not len(body):
+        return []
+    root = parse_document(body, "DeleteResult")
+    decode = _decoder(root)
+    for entry in root.find_all("Error"):
+        raise OssProtocolError(f"not deleted: {decode(entry.get('Key'))!r}: {entry.get('Code')[:80]!r}")
+    return [decode(entry.need("Key")) for entry in root.find_all("Deleted")]
+
+
+# --- errors
+
+
+class ServiceFault(NamedTuple):
+    """What an error document says; all empty if it says nothing. `extras` has what is known to be no secret."""
+
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+    extras: dict[str, str] = {}  # noqa: RUF012 (never written to)
+
+
+# OSS echoes the security token and the text to sign, which contains it: only these may reach a message or a log.
+_HARMLESS = (
+    *("ArgumentName", "ArgumentValue", "BucketName", "Condition", "EC", "Endpoint", "HostId", "Key", "Method"),
+    *("MaxAllowedSkewMilliseconds", "NextAppendPosition", "PartNumber", "RequestTime", "ServerTime", "UploadId"),
+)
+
+
+def parse_error(body: Buffer) -> ServiceFault:
+    """Return what an error document says, an empty fault for what is none (a proxy's page, nothing at all)."""
+    try:
+        root = parse_document(body, "Error")
+        said = {name: _one_line(root.get(name)) for name in ("Code", "Message", "RequestId", *_HARMLESS)}
+    except OssProtocolError:
+        return ServiceFault()
+    extras = {name: said[name] for name in _HARMLESS if said[name]}
+    return ServiceFault(said["Code"], said["Message"], said["RequestId"], extras)
+
+
+def _one_line(text: str) -> str:
+    return _NOT_PRINTABLE(" ", text[:1024]).strip()
+
+
+# --- documents that are sent
+
+
+def render_complete(parts: Iterable[UploadedPart]) -> bytes:
+    """Return the body of CompleteMultipartUpload."""
+    entries = "".join(
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(quoted_etag(part.etag))}</ETag></Part>"
+        for part in sorted(parts)
+    )
+    return f"{_DECLARATION}<CompleteMultipartUpload>{entries}</CompleteMultipartUpload>".encode()
+
+
+def render_delete(keys: Sequence[str], quiet: bool = True) -> bytes:
+    """Return the body of DeleteMultipleObjects; `ValueError` for a key that XML can't carry."""
+    for key in keys:
+        if not carries_key(key):
+            raise ValueError(f"key {key!r} can't be written in XML: delete it by itself")
+    entries = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+    return f"{_DECLARATION}<Delete><Quiet>{str(quiet).lower()}</Quiet>{entries}</Delete>".encode()
+
+
+# --- values in elements
+
+
+class Decoder:
+    """Undoes the encoding that a document says its keys have."""
+
+    def __init__(self, url_encoded: bool) -> None:
+        self._url_encoded = url_encoded
+
+    def __call__(self, text: str) -> str:
+        if not self._url_encoded or "%" not in text:
+            return text
+        if _BAD_ESCAPE(text):
+            raise OssProtocolError(f"not percent-encoded: {text[:80]!r}")
+        try:
+            return unquote_to_bytes(text).decode()
+        except UnicodeDecodeError:
+            raise OssProtocolError(f"a key that is not UTF-8: {text[:80]!r}") from None
+
+
+def _decoder(root: Element) -> Decoder:
+    encoding = root.get("EncodingType")
+    if encoding not in ("", "url"):
+        raise OssProtocolError(f"{root.name} document with unknown EncodingType {encoding[:40]!r}")
+    return Decoder(encoding == "url")
+
+
+def _number(element: Element, name: str) -> int:
+    text = element.need(name)
+    if not _NUMBER(text):
+        raise OssProtocolError(f"{element.name} document: {name} is no number: {text[:40]!r}")
+    return int(text)
+
+
+def _flag(element: Element, name: str) -> bool:
+    text = element.need(name)
+    if text not in ("true", "false"):
+        raise OssProtocolError(f"{element.name} document: {name} is neither true nor false: {text[:40]!r}")
+    return text == "true"
+
+
+def _etag(element: Element) -> str:
+    etag = bare_etag(element.get("ETag"))
+    if not _ETAG(etag):
+        raise OssProtocolError(f"{element.name} document: not an ETag: {etag[:80]!r}")
+    return etag
+
+
+def _fail(text: str) -> NoReturn:
+    raise OssProtocolError(text)
