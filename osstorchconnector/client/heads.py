@@ -160,7 +160,7 @@ def object_stat(head: ResponseHead) -> ObjectStat:
 
 
 def content_range(head: ResponseHead) -> tuple[int, int, int] | None:
-    """Return first byte, last byte and whole size from `Content-Range`; `None` without one or if nothing was in range."""
+    """Return first byte, last byte and whole size from `Content-Range`; `None` without or with none in range."""
     text = head.headers.get("content-range")
     if text is None or _UNSATISFIED_RANGE(text):
         return None

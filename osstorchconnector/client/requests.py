@@ -122,23 +122,23 @@ def abort_upload(bucket: str, key: str, upload_id: str) -> Request:
     return Request("AbortMultipartUpload", "DELETE", bucket, key, (("uploadId", upload_id),))
 
 
-def list_parts(bucket: str, key: str, upload_id: str, after_number: int = 0, max_parts: int = MAX_KEYS) -> Request:
-    """Ask for a page of the parts that an upload has, those with numbers above `after_number`."""
+def list_parts(bucket: str, key: str, upload_id: str, marker: int = 0, max_parts: int = MAX_KEYS) -> Request:
+    """Ask for a page of the parts that an upload has, those with numbers above `marker`."""
     query: Pairs = (("uploadId", upload_id), ("max-parts", str(max_parts)), _URL_ENCODED)
-    if after_number:
-        query += (("part-number-marker", str(after_number)),)
+    if marker:
+        query += (("part-number-marker", str(marker)),)
     return Request("ListParts", "GET", bucket, key, query)
 
 
 def list_uploads(
-    bucket: str, prefix: str = "", after_key: str = "", after_upload_id: str = "", max_uploads: int = MAX_KEYS
+    bucket: str, prefix: str = "", key_marker: str = "", upload_id_marker: str = "", max_uploads: int = MAX_KEYS
 ) -> Request:
     """Ask for a page of the uploads that were begun and are neither completed nor aborted."""
     query = (
         ("uploads", ""),
         ("max-uploads", str(max_uploads)),
         _URL_ENCODED,
-        *_given(("prefix", prefix), ("key-marker", after_key), ("upload-id-marker", after_upload_id)),
+        *_given(("prefix", prefix), ("key-marker", key_marker), ("upload-id-marker", upload_id_marker)),
     )
     return Request("ListMultipartUploads", "GET", bucket, "", query)
 

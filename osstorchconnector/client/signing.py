@@ -47,7 +47,7 @@ SIGNED_PARAMETERS_V1 = frozenset(
     wormId x-oss-ac-forward-allow x-oss-ac-source-ip x-oss-ac-subnet-mask x-oss-ac-vpc-id x-oss-access-point-name
     x-oss-async-process x-oss-process x-oss-redundancy-transition-taskid x-oss-request-payer
     x-oss-target-redundancy-type x-oss-traffic-limit x-oss-write-get-object-response
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 

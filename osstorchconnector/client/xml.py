@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from xml.parsers import expat
 
 from ..errors import OssProtocolError
-from .heads import bare_etag, parse_crc64
+from .heads import ResponseHead, bare_etag, error_document, parse_crc64
 from .values import Buffer, ListedObject, ListPage, PendingUpload, UploadedPart
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
@@ -169,10 +169,10 @@ def parse_uploads(body: Buffer) -> UploadsPage:
 
 
 class PartsPage(NamedTuple):
-    """One answer of ListParts; `next_number_marker` is 0 on the last page."""
+    """One answer of ListParts; `next_marker` is 0 on the last page."""
 
     parts: list[UploadedPart]
-    next_number_marker: int
+    next_marker: int
 
 
 def parse_parts(body: Buffer) -> PartsPage:
@@ -254,8 +254,13 @@ _HARMLESS = (
 )
 
 
-def parse_error(body: Buffer) -> ServiceFault:
-    """Return what an error document says, an empty fault for what is none (a proxy's page, nothing at all)."""
+def parse_error(body: Buffer, head: ResponseHead | None = None) -> ServiceFault:
+    """Return what an error document says, an empty fault for what is none (a proxy's page, nothing at all).
+
+    Without a body, as in answers to HEAD, the one in the header of `head` counts.
+    """
+    if head is not None and not len(body):
+        body = error_document(head)
     try:
         root = parse_document(body, "Error")
         said = {name: _one_line(root.get(name)) for name in ("Code", "Message", "RequestId", *_HARMLESS)}

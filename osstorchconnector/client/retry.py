@@ -1,0 +1,137 @@
+"""What to do about a request that failed: give up, or send it again, when, and what to mend first. Pure.
+
+The clock, the dice and what was done already are arguments. All operations of OSS that this library sends may be sent
+again: what a repeated one finds (its own part, its own object, nothing left to delete) is what it would have made,
+an append names its position, and a completed upload that is not known any more is looked for by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Kind = Literal["setup", "connect", "reset", "timeout", "protocol", "integrity", "service"]
+Remedy = Literal["", "reconnect", "refresh_credentials", "correct_clock", "resend"]
+
+# Codes that something can be done about, once: the same answer again means that it did not help.
+_REMEDIES: dict[str, Remedy] = {
+    "SecurityTokenExpired": "refresh_credentials",
+    "InvalidSecurityToken": "refresh_credentials",
+    "AccessKeyIdAndSecurityTokenNotMatch": "refresh_credentials",
+    "RequestTimeTooSkewed": "correct_clock",
+    "InvalidDigest": "resend",
+}
+_PASSING_STATUSES = frozenset({401, 408, 429})
+_PASSING_CODES = frozenset({"RequestTimeout", "BadRequest"})
+_FINAL_STATUSES = frozenset({501, 505})
+_MAX_DOUBLINGS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often, and how long apart at most: the delay before try n is drawn from 0 to `base * 2 ** (n - 2)`."""
+
+    max_attempts: int = 10
+    base_delay_seconds: float = 0.2
+    max_delay_seconds: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """How one try failed.
+
+    `kind` says where: "setup" is what no repeat can mend (a host that does not exist, a certificate that is not
+    trusted), "connect" before a connection was there, "reset" after, "timeout" while nothing came, "protocol" an
+    answer that is not HTTP or not OSS's, "integrity" bytes that are not the object's, "service" an answer that is an
+    error, with `status` and `code`. `reused_connection`: the connection had served a request before, and broke before
+    a byte of this answer came. `server_date` is the answer's `Date`, `retry_after_seconds` its `Retry-After`.
+    """
+
+    kind: Kind
+    status: int = 0
+    code: str = ""
+    reused_connection: bool = False
+    server_date: float | None = None
+    retry_after_seconds: float = 0.0
+
+
+class RetryDecision(NamedTuple):
+    """Whether to send again, after how long, and what to mend before.
+
+    `remedy` names what is done only once in an operation: the caller keeps it in `used`. `counts` is false where
+    the try that failed shall not count as an attempt. `reason` says why it is given up.
+    """
+
+    retry: bool
+    delay_seconds: float = 0.0
+    remedy: Remedy = ""
+    clock_offset_seconds: float | None = None
+    counts: bool = True
+    reason: str = ""
+
+    @property
+    def refresh_credentials(self) -> bool:
+        return self.remedy == "refresh_credentials"
+
+
+def decide(
+    policy: RetryPolicy,
+    failure: Failure,
+    *,
+    attempt: int,
+    elapsed_seconds: float,
+    deadline_seconds: float,
+    now: float,
+    random: float,
+    used: Collection[str] = (),
+) -> RetryDecision:
+    """Return what to do after try number `attempt` (1 is the first) failed.
+
+    `random` is drawn from 0 to 1, `now` is this machine's clock in seconds since the epoch, `used` are the remedies
+    that earlier decisions of the same operation asked for.
+    """
+    if elapsed_seconds >= deadline_seconds:
+        return RetryDecision(False, reason=f"the time allowed, {deadline_seconds:g} s, is over")
+    if failure.reused_connection and failure.kind == "reset" and "reconnect" not in used:
+        # The server closed an idle connection just as it was taken: it has not seen the request, so nothing failed.
+        return RetryDecision(True, remedy="reconnect", counts=False)
+    remedy = _remedy(failure)
+    if remedy in used or not (remedy or is_passing(failure)):
+        return RetryDecision(False, reason="no repeat can help")
+    if attempt >= policy.max_attempts:
+        return RetryDecision(False, reason=f"{attempt} attempts were made")
+    if remedy:
+        offset = _clock_offset(failure, now) if remedy == "correct_clock" else None
+        return RetryDecision(True, remedy=remedy, clock_offset_seconds=offset)
+    delay = backoff_seconds(policy, failure, attempt=attempt, random=random)
+    if elapsed_seconds + delay >= deadline_seconds:
+        return RetryDecision(False, reason=f"the time allowed, {deadline_seconds:g} s, leaves none for another attempt")
+    return RetryDecision(True, delay)
+
+
+def is_passing(failure: Failure) -> bool:
+    """Say whether the same request may go better a moment later, with nothing changed."""
+    if failure.kind != "service":
+        return failure.kind != "setup"
+    status = failure.status
+    if status == 400:
+        return failure.code in _PASSING_CODES
+    return status in _PASSING_STATUSES or (status >= 500 and status not in _FINAL_STATUSES)
+
+
+def backoff_seconds(policy: RetryPolicy, failure: Failure, *, attempt: int, random: float) -> float:
+    """Return how long to wait after try number `attempt`: full jitter, but as long as the server asks for."""
+    ceiling = min(policy.max_delay_seconds, policy.base_delay_seconds * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
+    return max(random * ceiling, min(failure.retry_after_seconds, policy.max_delay_seconds))
+
+
+def _remedy(failure: Failure) -> Remedy:
+    if failure.kind != "service":
+        return ""
+    remedy = _REMEDIES.get(failure.code, "")
+    return "" if remedy == "correct_clock" and failure.server_date is None else remedy
+
+
+def _clock_offset(failure: Failure, now: float) -> float | None:
+    return None if failure.server_date is None else failure.server_date - now
