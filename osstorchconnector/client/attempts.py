@@ -1,0 +1,238 @@
+"""One operation over all its attempts: what to ask, where the answer's body goes, what is believed of it. Pure.
+
+`GetAttempt` checks that an answer is the part of the object that was asked for, hands out memory for just that,
+keeps what a broken attempt brought, and asks for the rest only.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError
+from ..uri import OssUri
+from . import requests
+from .checksum import crc64
+from .heads import ResponseHead, content_range, object_stat, parse_crc64
+from .values import ByteSpan, Download, ObjectStat, Request
+
+R = TypeVar("R")
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+MAX_REFUSAL_BYTES = 1024 * 1024
+
+
+class Attempt(Protocol):
+    """What the sender needs to know of an operation."""
+
+    @property
+    def refusal(self) -> bytearray:
+        """The body of the last answer, if that was an error."""
+
+    def request(self) -> Request:
+        """The request to send now."""
+
+    def place(self, head: ResponseHead) -> memoryview:
+        """Memory for the answer's body; raises `OssProtocolError` for an answer to something else."""
+
+    def finish(self, head: ResponseHead) -> None:
+        """Take a good answer; raises `OssIntegrityError` or `OssProtocolError` if it is not."""
+
+    def keep(self, received_bytes: int) -> None:
+        """The last answer broke off when this much of its body was in place."""
+
+    def discard(self) -> None:
+        """What has come so far is wrong: begin again."""
+
+
+class DocumentAttempt(Generic[R]):
+    """A request whose answer is a document (or nothing): gathered whole, within a limit, then parsed."""
+
+    def __init__(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> None:
+        self._request = request
+        self._parse = parse
+        self._document = bytearray()
+        self.sent = 0
+        self.result: R
+
+    @property
+    def refusal(self) -> bytearray:
+        return self._document
+
+    def request(self) -> Request:
+        self.sent += 1
+        return self._request
+
+    def place(self, head: ResponseHead) -> memoryview:
+        length = head.content_length or 0
+        if length > MAX_DOCUMENT_BYTES:
+            raise OssProtocolError(f"an answer of {length} bytes where at most {MAX_DOCUMENT_BYTES} make sense")
+        self._document = bytearray(length)
+        return memoryview(self._document)
+
+    def finish(self, head: ResponseHead) -> None:
+        self.result = self._parse(head, self._document)
+
+    def keep(self, received_bytes: int) -> None:
+        """Nothing is kept: a document is short."""
+
+    def discard(self) -> None:
+        self._document = bytearray()
+
+
+class GetAttempt:
+    """The object's bytes in `span` (all if None), into the caller's memory or into a new `bytes`.
+
+    A span may reach past the object's end: what exists is delivered.
+    """
+
+    def __init__(self, uri: OssUri, span: ByteSpan | None, into: memoryview | None, if_match: str) -> None:
+        if into is not None and (span is None or len(into) != span.size):
+            raise ValueError("`into` needs a span, and as many bytes as the span has")
+        self._uri = uri
+        self._wanted = span
+        self._into = into
+        self._etag = if_match
+        self._store: io.BytesIO | None = None
+        self._view: memoryview | None = into
+        self._expected = -1  # bytes that exist in the span; known with the first good answer
+        self._received = 0
+        self._stat: ObjectStat | None = None
+        self._refusal = bytearray()
+        self.result: Download
+
+    @property
+    def refusal(self) -> bytearray:
+        return self._refusal
+
+    def request(self) -> Request:
+        span = self._wanted
+        if self._received:
+            start = span.start if span is not None else 0
+            span = ByteSpan(start + self._received, start + self._expected)
+        return requests.get_object(self._uri.bucket, self._uri.key, span=span, if_match=self._etag)
+
+    def place(self, head: ResponseHead) -> memoryview:
+        length = head.content_length or 0
+        if head.status not in (200, 206):
+            return self._place_refusal(length)
+        stat = object_stat(head)
+        if head.status == 206:
+            self._check_part(head, length)
+        else:
+            self._check_whole(length)
+        self._check_same(stat)
+        if self._expected < 0:
+            self._begin(length, stat)
+        assert self._view is not None
+        return self._view[self._received : self._received + length]
+
+    def keep(self, received_bytes: int) -> None:
+        if self._expected >= 0:
+            self._received += received_bytes
+
+    def discard(self) -> None:
+        self._received, self._expected = 0, -1
+        self._view, self._store = self._into, None
+
+    def finish(self, head: ResponseHead) -> None:
+        """Check what has come and make the `Download` of it."""
+        stat, view, self._received = self._stat, self._view, self._expected
+        if stat is None or view is None:
+            raise OssProtocolError(f"status {head.status} for a GET")
+        crc = crc64(view[: self._expected])
+        start = self._wanted.start if self._wanted is not None else 0
+        if start == 0 and self._expected == stat.size and stat.crc64 not in (None, crc):
+            raise OssIntegrityError(
+                f"GetObject {self._uri}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
+            )
+        body = b""
+        if self._store is not None:
+            self._view = view = None
+            body = self._store.getvalue()
+        self.result = Download(stat, ByteSpan(start, start + self._expected), body, crc)
+
+    def _place_refusal(self, length: int) -> memoryview:
+        if length > MAX_REFUSAL_BYTES:
+            raise OssProtocolError(f"an error message of {length} bytes")
+        self._refusal = bytearray(length)
+        return memoryview(self._refusal)
+
+    def _check_part(self, head: ResponseHead, length: int) -> None:
+        part = content_range(head)
+        if part is None or (self._wanted is None and not self._received):
+            raise OssProtocolError("206 with a missing or unasked-for Content-Range")
+        first, last, total = part
+        start = (self._wanted.start if self._wanted is not None else 0) + self._received
+        stop = start - self._received + (self._expected if self._expected >= 0 else self._span_bytes())
+        reaches = last + 1 == stop or (last + 1 == total and last + 1 < stop and self._expected < 0)
+        if first != start or last + 1 - first != length or not reaches or last >= total:
+            raise OssProtocolError(f"asked for bytes {start} to {stop}, got {head.get('content-range')!r} of {length}")
+
+    def _check_whole(self, length: int) -> None:
+        if self._received or (self._wanted is not None and (self._wanted.start or length > self._wanted.size)):
+            raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
+
+    def _check_same(self, stat: ObjectStat) -> None:
+        if self._etag and stat.etag and stat.etag != self._etag:
+            raise OssObjectChangedError(
+                f"GetObject {self._uri}: the object was replaced while it was read (ETag {self._etag}, now {stat.etag})"
+            )
+
+    def _begin(self, length: int, stat: ObjectStat) -> None:
+        self._expected, self._stat, self._etag = length, stat, stat.etag or self._etag
+        if self._into is not None:
+            return
+        # A BytesIO that owns a fresh bytes object: filled in place, then given out without a copy.
+        try:
+            self._store = io.BytesIO(bytes(length))
+        except (MemoryError, OverflowError):
+            raise OssProtocolError(f"an object of {length} bytes does not fit into memory") from None
+        self._view = self._store.getbuffer()
+
+    def _span_bytes(self) -> int:
+        return self._wanted.size if self._wanted is not None else 0
+
+
+class UploadAttempt:
+    """A request that sends bytes; the CRC-64 that OSS answers must be theirs."""
+
+    def __init__(self, request: Request, uri: OssUri) -> None:
+        self._request = request
+        self._uri = uri
+        self._answer = bytearray()
+        self.size = sum(memoryview(part).nbytes for part in request.body)
+        self.crc = 0
+        for part in request.body:
+            self.crc = crc64(part, self.crc)
+        self.result: ResponseHead
+
+    @property
+    def refusal(self) -> bytearray:
+        return self._answer
+
+    def request(self) -> Request:
+        return self._request
+
+    def place(self, head: ResponseHead) -> memoryview:
+        length = head.content_length or 0
+        if length > MAX_REFUSAL_BYTES:
+            raise OssProtocolError(f"an answer of {length} bytes to an upload")
+        self._answer = bytearray(length)
+        return memoryview(self._answer)
+
+    def finish(self, head: ResponseHead) -> None:
+        stored = parse_crc64(head.get("x-oss-hash-crc64ecma"))
+        if stored not in (None, self.crc):
+            raise OssIntegrityError(
+                f"{self._request.operation} {self._uri}: {self.size} bytes with CRC-64 {self.crc} were sent, "
+                f"OSS received CRC-64 {stored}"
+            )
+        self.result = head
+
+    def keep(self, received_bytes: int) -> None:
+        """Nothing is kept: an upload is sent again whole."""
+
+    def discard(self) -> None:
+        """Nothing to discard: the next attempt replaces what was stored."""

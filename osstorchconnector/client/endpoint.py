@@ -1,0 +1,133 @@
+"""Where requests go: endpoint, bucket and key become an address, a `Host` header and a request target. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from ..errors import OssConfigError
+
+Addressing = Literal["auto", "virtual", "path", "cname"]
+
+_HOST = re.compile(r"[\w.-]+")
+_STANDARD_HOST = re.compile(r"oss-(.+?)(-internal)?\.aliyuncs\.com")
+_DUAL_STACK_HOST = re.compile(r"(.+)\.oss\.aliyuncs\.com")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """Whom to connect to; connections to one origin are interchangeable."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A parsed endpoint; `style` says where a request names its bucket."""
+
+    scheme: str
+    host: str
+    port: int
+    style: Literal["virtual", "path", "cname"]
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self._authority(self.host)}"
+
+    @property
+    def is_local(self) -> bool:
+        """True for an IP address or `localhost`: hosts that no bucket name can be put in front of."""
+        return _is_local(self.host)
+
+    def origin(self, bucket: str) -> Origin:
+        return Origin(self.scheme, self._bucket_host(bucket), self.port)
+
+    def host_header(self, bucket: str) -> str:
+        return self._authority(self._bucket_host(bucket))
+
+    def target(self, bucket: str, encoded_key: str, encoded_query: str) -> str:
+        """Return the request target: path with the bucket where the style wants it, and the query."""
+        path = f"/{bucket}/{encoded_key}" if self.style == "path" and bucket else f"/{encoded_key}"
+        return f"{path}?{encoded_query}" if encoded_query else path
+
+    def _bucket_host(self, bucket: str) -> str:
+        return f"{bucket}.{self.host}" if self.style == "virtual" and bucket else self.host
+
+    def _authority(self, host: str) -> str:
+        name = f"[{host}]" if ":" in host else host
+        return name if self.port == _DEFAULT_PORTS[self.scheme] else f"{name}:{self.port}"
+
+
+def parse_endpoint(text: str, addressing: Addressing = "auto") -> Endpoint:
+    """Return the endpoint that `text` names: `[http[s]://]host[:port]`, https where no scheme is given.
+
+    `addressing="auto"` puts the bucket into the path for IP addresses and localhost, before the host elsewhere.
+    Raises `OssConfigError` for anything with a path, a user or a query: a URL of a bucket or object is no endpoint.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise OssConfigError("endpoint is empty: pass endpoint='https://oss-<region>.aliyuncs.com'")
+    url = text.strip()
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise OssConfigError(f"endpoint {text!r}: {error}") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise OssConfigError(f"endpoint {text!r}: the scheme must be http or https, not {parts.scheme!r}")
+    if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise OssConfigError(f"endpoint {_without_user(text)!r}: only [http[s]://]host[:port] is an endpoint")
+    if not _is_local(host) and not _HOST.fullmatch(host):
+        raise OssConfigError(f"endpoint {text!r} names no valid host: {host!r}")
+    style = ("path" if _is_local(host) else "virtual") if addressing == "auto" else addressing
+    return Endpoint(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], style)
+
+
+def infer_region(host: str) -> str:
+    """Return the region that an Aliyun host name tells, `cn-hangzhou`, or "" (acceleration and foreign hosts)."""
+    match = _STANDARD_HOST.fullmatch(host) or _DUAL_STACK_HOST.fullmatch(host)
+    if match is None or match[1].startswith("accelerate"):
+        return ""
+    return match[1]
+
+
+class SigningPlan(NamedTuple):
+    """Which signature version a client uses, and for which region (empty for V1)."""
+
+    version: Literal["v1", "v4"]
+    region: str
+
+
+def plan_signing(endpoint: Endpoint, region: str, version: Literal["auto", "v1", "v4"]) -> SigningPlan:
+    """Choose V4 where a region is given or inferred, V1 for hosts without one on this machine.
+
+    Raises `OssConfigError` naming `region=` where V4 needs a region and none can be known.
+    """
+    region = (region or infer_region(endpoint.host)).removeprefix("oss-")
+    if version == "v1":
+        return SigningPlan("v1", "")
+    if region:
+        return SigningPlan("v4", region)
+    if version == "auto" and endpoint.is_local:
+        return SigningPlan("v1", "")
+    raise OssConfigError(
+        f"no region for endpoint {endpoint}: it can't be told from the host name; pass region='cn-...' "
+        "(or set the config key signatureVersion to 'v1')"
+    )
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_user(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//...@", url)

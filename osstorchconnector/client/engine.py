@@ -1,0 +1,139 @@
+"""The event-loop threads of this process, shared by every client in it.
+
+Threads start at first use and end with the interpreter. After a fork the child has none of the parent's threads and
+must not touch its sockets: it starts anew, and whatever the parent had is kept alive, unused, so that no finaliser
+closes a connection that the parent still speaks on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from ..errors import OssUsageError
+
+T = TypeVar("T")
+
+_STOP_SECONDS = 5.0
+
+
+class LoopThread:
+    """One event loop in one daemon thread.
+
+    `attached` holds what clients keep per loop (connections), by client: it lives and is abandoned with the loop.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.attached: dict[int, Any] = {}
+        self._loop = _new_event_loop()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<LoopThread {self._thread.name}>"
+
+    @property
+    def is_current(self) -> bool:
+        """True when asked from the loop's own thread."""
+        return threading.current_thread() is self._thread
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run `coroutine` on the loop and wait for its result; refuses to wait on the loop's own thread."""
+        if self.is_current:
+            coroutine.close()
+            raise OssUsageError("a blocking call on the I/O loop's own thread: await the Operations method instead")
+        future = self.submit(coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start `coroutine` on the loop; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call on the loop's thread, soon; does nothing once the loop has ended or belongs to a parent process."""
+        if self._pid == os.getpid():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the interpreter is going down
+                self._loop.call_soon_threadsafe(callback, *args)
+
+    def stop(self) -> None:
+        """End the loop and wait for its thread, for a bounded time."""
+        self.call(self._loop.stop)
+        self._thread.join(_STOP_SECONDS)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            self._finish_tasks()
+        finally:
+            self._loop.close()
+
+    def _finish_tasks(self) -> None:
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_SECONDS / 2))
+
+
+class Engine:
+    """The loop threads, by number: client work asks for the first n."""
+
+    def __init__(self) -> None:
+        self._of_parents: list[LoopThread] = []
+        self._threads: list[LoopThread] = []
+        self._start_afresh()
+
+    def threads(self, count: int) -> list[LoopThread]:
+        """Return the first `count` loop threads of this process, starting those that do not run yet."""
+        if len(self._threads) < count:
+            with self._lock:
+                while len(self._threads) < count:
+                    self._threads.append(LoopThread(f"osstorchconnector-loop-{len(self._threads)}"))
+        return self._threads[:count]
+
+    def running(self) -> list[LoopThread]:
+        """Return the loop threads of this process that have been started."""
+        return list(self._threads)
+
+    def stop(self) -> None:
+        """End every thread of this process."""
+        if self._pid == os.getpid():
+            threads, self._threads = self._threads, []
+            for thread in threads:
+                thread.stop()
+
+    def forget_parent(self) -> None:
+        """Start anew in a forked child; the parent's loops are kept, untouched."""
+        self._of_parents.extend(self._threads)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._threads = []
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none, and the standard loop does the same, slower
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+engine = Engine()
+atexit.register(engine.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=engine.forget_parent)

@@ -1,0 +1,213 @@
+"""One coroutine per OSS operation, bound to one event loop; the synchronous client is a face of these.
+
+Every method retries what may be retried, within the configured attempts and time, and checks the CRC-64 that OSS
+gives. All raise `OssError`s: `OssNotFoundError`, `OssPermissionError`, `OssTimeoutError`, `OssConnectionError`,
+`OssIntegrityError` and the others of `errors.py`, each naming operation, object and OSS's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ..errors import OssIntegrityError, OssNotFoundError, OssServiceError
+from ..uri import OssUri
+from . import requests, xml
+from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
+from .checksum import combine_crc64
+from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
+from .sender import Sender, Session
+from .values import (
+    Buffer,
+    ByteSpan,
+    Download,
+    ListPage,
+    ObjectStat,
+    PendingUpload,
+    Request,
+    StoredObject,
+    UploadedPart,
+)
+
+R = TypeVar("R")
+
+
+class Operations:
+    """The operations of one client on one loop."""
+
+    def __init__(self, session: Session) -> None:
+        self._sender = Sender(session)
+
+    def close(self) -> None:
+        """Drop the connections; on the loop's thread."""
+        self._sender.close()
+
+    async def get(
+        self, uri: OssUri, span: ByteSpan | None = None, *, into: memoryview | None = None, if_match: str = ""
+    ) -> Download:
+        """Fetch the bytes in `span`, or the whole object, in one request.
+
+        The span may reach past the end: what exists is delivered, `Download.span` tells which bytes. With `into`
+        (of `span.size` bytes) they land there and `Download.body` is empty. A body that breaks off is resumed where
+        it broke; with `if_match`, and when resuming, an object replaced meanwhile is an `OssObjectChangedError`.
+        """
+        attempt = GetAttempt(uri, span, into, if_match)
+        size = span.size if span is not None else 0
+        try:
+            await self._sender.perform(attempt, on_data_path=True, moved_bytes=size)
+        except OssServiceError as error:
+            # "standard" ranges refuse any range of an empty object
+            if error.status == 416 and span is not None and span.start == 0:
+                stat = await self.head(uri)
+                if stat.size == 0:
+                    return Download(stat, ByteSpan(0, 0), b"", 0)
+            raise
+        return attempt.result
+
+    async def head(self, uri: OssUri) -> ObjectStat:
+        """Return size, ETag and CRC-64 of an object."""
+        return await self._document(requests.head_object(uri.bucket, uri.key), lambda head, _: object_stat(head))
+
+    async def put(
+        self, uri: OssUri, body: Buffer | Sequence[Buffer], *, forbid_overwrite: bool = False
+    ) -> StoredObject:
+        """Store an object in one request; the old one, if any, stays until the new one is whole."""
+        request = requests.put_object(uri.bucket, uri.key, _parts(body), forbid_overwrite=forbid_overwrite)
+        upload = await self._upload(request, uri)
+        return StoredObject(bare_etag(upload.result.get("etag")), _crc64(upload.result))
+
+    async def list_page(
+        self, uri: OssUri, *, delimiter: str = "", start_after: str = "", token: str = "", max_keys: int = 1000
+    ) -> ListPage:
+        """Return one page of the objects whose keys begin with `uri.key`, in UTF-8 byte order."""
+        request = requests.list_objects(
+            uri.bucket, uri.key, delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
+        )
+        return await self._document(request, _body(xml.parse_list_page))
+
+    async def delete(self, uri: OssUri) -> None:
+        """Delete an object; one that does not exist counts as deleted."""
+        await self._document(requests.delete_object(uri.bucket, uri.key), _nothing)
+
+    async def delete_many(self, bucket: str, keys: Sequence[str]) -> None:
+        """Delete any number of objects, a thousand in a request; those that do not exist count as deleted."""
+        in_xml = [key for key in keys if xml.carries_key(key)]
+        for start in range(0, len(in_xml), requests.MAX_KEYS):
+            batch = in_xml[start : start + requests.MAX_KEYS]
+            await self._document(requests.delete_objects(bucket, batch), _body(xml.parse_deleted))
+        for key in keys:
+            if not xml.carries_key(key):  # XML 1.0 has no way to write most control characters
+                await self.delete(OssUri(bucket, key))
+
+    async def copy(self, source: OssUri, target: OssUri, *, if_match: str = "") -> StoredObject:
+        """Copy an object within the service; with `if_match` only if the source still has that ETag."""
+        request = requests.copy_object(source.bucket, source.key, target.bucket, target.key, if_match=if_match)
+        etag = await self._document(request, _body(xml.parse_copy))
+        return StoredObject(etag, None)
+
+    async def create_upload(self, uri: OssUri) -> str:
+        """Begin a multipart upload and return its id."""
+        return await self._document(requests.create_upload(uri.bucket, uri.key), _body(xml.parse_upload_id))
+
+    async def upload_part(
+        self, uri: OssUri, upload_id: str, number: int, body: Buffer | Sequence[Buffer]
+    ) -> UploadedPart:
+        """Send one part (1 to 10,000; 100 KB to 5 GB but for the last)."""
+        upload = await self._upload(requests.upload_part(uri.bucket, uri.key, upload_id, number, _parts(body)), uri)
+        return UploadedPart(number, bare_etag(upload.result.get("etag")), upload.size, upload.crc)
+
+    async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
+        """Publish the object made of `parts`.
+
+        When the answer to a first try was lost and the next says that the upload is unknown, the object is looked at:
+        if it is the one these parts make, the upload was completed. Raises `OssIntegrityError` if OSS's CRC-64 of the
+        whole is not that of the parts.
+        """
+        whole_crc, size = _whole(parts)
+        request = requests.complete_upload(uri.bucket, uri.key, upload_id, parts)
+        attempt = DocumentAttempt(request, _completed)
+        try:
+            await self._sender.perform(attempt, on_data_path=False)
+        except OssNotFoundError as error:
+            if error.code != "NoSuchUpload" or attempt.sent < 2:
+                raise
+            stat = await self.head(uri)
+            if (stat.size, stat.crc64) != (size, whole_crc):
+                raise
+            return StoredObject(stat.etag, stat.crc64)
+        stored = attempt.result
+        if stored.crc64 not in (None, whole_crc):
+            raise OssIntegrityError(
+                f"CompleteMultipartUpload {uri}: OSS stored CRC-64 {stored.crc64}, the parts sent make {whole_crc}"
+            )
+        return stored
+
+    async def abort_upload(self, uri: OssUri, upload_id: str) -> None:
+        """Give up a multipart upload and its parts; one that does not exist counts as aborted."""
+        try:
+            await self._document(requests.abort_upload(uri.bucket, uri.key, upload_id), _nothing)
+        except OssNotFoundError as error:
+            if error.code not in ("", "NoSuchUpload"):
+                raise
+
+    async def list_parts(self, uri: OssUri, upload_id: str) -> list[UploadedPart]:
+        """Return the parts that OSS holds of an upload."""
+        found: list[UploadedPart] = []
+        marker = 0
+        while True:
+            request = requests.list_parts(uri.bucket, uri.key, upload_id, marker=marker)
+            page = await self._document(request, _body(xml.parse_parts))
+            found += page.parts
+            if not page.next_marker:
+                return found
+            marker = page.next_marker
+
+    async def list_uploads(self, uri: OssUri) -> list[PendingUpload]:
+        """Return the unfinished multipart uploads of keys that begin with `uri.key`."""
+        found: list[PendingUpload] = []
+        key_marker = id_marker = ""
+        while True:
+            request = requests.list_uploads(uri.bucket, uri.key, key_marker=key_marker, upload_id_marker=id_marker)
+            page = await self._document(request, _body(xml.parse_uploads))
+            found += page.uploads
+            if not page.next_key_marker:
+                return found
+            key_marker, id_marker = page.next_key_marker, page.next_upload_id_marker
+
+    async def _document(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> R:
+        attempt = DocumentAttempt(request, parse)
+        await self._sender.perform(attempt, on_data_path=False)
+        return attempt.result
+
+    async def _upload(self, request: Request, uri: OssUri) -> UploadAttempt:
+        attempt = UploadAttempt(request, uri)
+        await self._sender.perform(attempt, on_data_path=True, moved_bytes=attempt.size)
+        return attempt
+
+
+def _parts(body: Buffer | Sequence[Buffer]) -> tuple[Buffer, ...]:
+    return (body,) if isinstance(body, (bytes, bytearray, memoryview)) else tuple(body)
+
+
+def _body(parse: Callable[[bytearray], R]) -> Callable[[ResponseHead, bytearray], R]:
+    return lambda head, body: parse(body)
+
+
+def _crc64(head: ResponseHead) -> int | None:
+    return parse_crc64(head.get("x-oss-hash-crc64ecma"))
+
+
+def _nothing(head: ResponseHead, body: bytearray) -> None:
+    return None
+
+
+def _completed(head: ResponseHead, body: bytearray) -> StoredObject:
+    return StoredObject(xml.parse_complete(body), _crc64(head))
+
+
+def _whole(parts: Sequence[UploadedPart]) -> tuple[int, int]:
+    """Return CRC-64 and size of the object that `parts` make."""
+    crc = size = 0
+    for part in parts:
+        crc, size = combine_crc64(crc, part.crc64, part.size), size + part.size
+    return crc, size

@@ -1,0 +1,265 @@
+"""Many requests in flight, results in order: the one parallel pipeline that everything fetches through.
+
+The consumer's thread takes items from the source and puts them on a queue; worker coroutines on one or more loop
+threads take them from there, without asking anybody, and put their results on a table. The consumer is woken only
+when it waits for the result that has just come in, and the workers only when they have run out of items: handing
+each object over by itself would cost more than fetching a small one.
+
+What is taken from the source and not yet consumed is bounded in number (`window`) and in bytes (`max_bytes` of
+`weight`), so a slow consumer stops the fetching and a slow first result stops it too, later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from ..errors import OssUsageError
+from .engine import LoopThread
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MISSING: Any = object()
+
+
+class _Failure:
+    """An exception on its way to the consumer."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Board(Generic[T, R]):
+    """What consumer and lanes share; it knows neither, so that dropping the consumer ends the lanes."""
+
+    def __init__(self, in_order: bool) -> None:
+        self.items: deque[tuple[int, T]] = deque()
+        self.results: dict[int, R | _Failure] = {}
+        self.finished: deque[int] = deque()  # numbers of results, in the order of completion
+        self.in_order = in_order
+        self.awaited = -1  # the number the consumer sleeps for; -1 while it is awake
+        self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def put(self, number: int, result: R | _Failure) -> bool:
+        """Store a result; True if the consumer sleeps and this is what it sleeps for."""
+        self.results[number] = result
+        if not self.in_order:
+            self.finished.append(number)
+            return self.awaited >= 0
+        return number == self.awaited
+
+
+class _Lane(Generic[T, R]):
+    """The share of one loop thread: up to `width` worker coroutines. All but `wake` and `end` run on the loop."""
+
+    def __init__(
+        self,
+        thread: LoopThread,
+        board: _Board[T, R],
+        work: Callable[[T], Awaitable[R]],
+        width: int,
+    ) -> None:
+        self.thread = thread
+        self._board = board
+        self._work = work
+        self._width = width
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sleepers: list[asyncio.Future[None]] = []
+        self._is_ringing = False
+
+    @property
+    def is_hungry(self) -> bool:
+        """True if workers sleep, or more could be started (read from the consumer's thread: a hint)."""
+        return bool(self._sleepers) or len(self._tasks) < self._width
+
+    def feed(self) -> None:
+        """Let as many workers run as there are items."""
+        wanted = len(self._board.items)
+        while wanted > 0 and self._sleepers:
+            sleeper = self._sleepers.pop()
+            if not sleeper.done():
+                sleeper.set_result(None)
+                wanted -= 1
+        while wanted > 0 and len(self._tasks) < self._width:
+            self._tasks.add(asyncio.get_running_loop().create_task(self._serve()))
+            wanted -= 1
+
+    def stop(self) -> None:
+        """End the workers; what they have in flight is abandoned."""
+        self._width = 0
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = set()
+
+    async def _serve(self) -> None:
+        loop, board, work = asyncio.get_running_loop(), self._board, self._work
+        items = board.items
+        while True:
+            try:
+                number, item = items.popleft()
+            except IndexError:
+                sleeper = loop.create_future()
+                self._sleepers.append(sleeper)
+                await sleeper
+                continue
+            result: R | _Failure
+            try:
+                result = await work(item)
+            except Exception as error:
+                result = _Failure(error)
+            del item
+            if board.put(number, result) and not self._is_ringing:
+                # at the end of this turn of the loop, when whatever else came in is on the table too
+                self._is_ringing = True
+                loop.call_soon(self._ring)
+            del result
+
+    def _ring(self) -> None:
+        self._is_ringing = False
+        self._board.bell.put(None)
+
+
+class Pipeline(Iterator[R], Generic[T, R]):
+    """Iterate over `await work(item)` for each item of `items`, `concurrency` at a time.
+
+    In the order of the items unless `in_order` is false. An exception of `work` is raised at its place, and iteration
+    may go on after it; an exception of `items` is raised after the results of all items before it. `close()`, which
+    also happens when the iterator is dropped, abandons what is in flight.
+    """
+
+    def __init__(
+        self,
+        lanes: list[tuple[LoopThread, Callable[[T], Awaitable[R]]]],
+        items: Iterable[T],
+        *,
+        concurrency: int,
+        window: int,
+        in_order: bool = True,
+        weight: Callable[[T], int] | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        self._board: _Board[T, R] = _Board(in_order)
+        widths = [len(range(i, concurrency, len(lanes))) for i in range(len(lanes))]
+        self._lanes = [
+            _Lane(thread, self._board, work, width)
+            for (thread, work), width in zip(lanes, widths, strict=True)
+            if width
+        ]
+        self._source = iter(items)
+        self._source_end: BaseException | None = None
+        self._window, self._wake_at = window, max(1, window // 4)
+        self._weight, self._max_bytes = weight, max_bytes
+        self._held_back: T = _MISSING
+        self._weights: dict[int, int] = {}
+        self._bytes_out = 0
+        self._taken = self._given = 0
+        self._pid = os.getpid()
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[R]:
+        return self
+
+    def __next__(self) -> R:
+        if self._pid != os.getpid():
+            raise OssUsageError("this iterator was begun in another process: make a new one here")
+        if self._is_closed:
+            raise StopIteration
+        self._top_up()
+        if self._given == self._taken:
+            self._end()
+        number, result = self._next_result()
+        self._given += 1
+        if self._max_bytes is not None:
+            self._bytes_out -= self._weights.pop(number)
+        if isinstance(result, _Failure):
+            raise result.error
+        return result
+
+    def close(self) -> None:
+        """Abandon what is in flight and let the source go."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._board.items.clear()
+        if self._pid == os.getpid():
+            for lane in self._lanes:
+                lane.thread.call(lane.stop)
+        close_source = getattr(self._source, "close", None)
+        if close_source is not None:
+            close_source()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_is_closed"):
+            self.close()
+
+    def _end(self) -> None:
+        error = self._source_end
+        self.close()
+        raise StopIteration if error is None or isinstance(error, StopIteration) else error
+
+    def _next_result(self) -> tuple[int, R | _Failure]:
+        board = self._board
+        while True:
+            number = self._given if board.in_order else self._first_finished()
+            result = board.results.pop(number, _MISSING)
+            if result is not _MISSING:
+                return number, result
+            self._wake_lanes()
+            board.awaited = self._given
+            if (self._given in board.results) if board.in_order else board.finished:
+                board.awaited = -1
+                continue
+            try:
+                board.bell.get()
+            finally:
+                board.awaited = -1
+
+    def _first_finished(self) -> int:
+        finished = self._board.finished
+        return finished.popleft() if finished else -1
+
+    def _top_up(self) -> None:
+        board = self._board
+        while self._source_end is None and self._taken - self._given < self._window:
+            item = self._take()
+            if item is _MISSING:
+                break
+            board.items.append((self._taken, item))
+            self._taken += 1
+        if len(board.items) >= self._wake_at or len(board.results) < self._wake_at:
+            self._wake_lanes()
+
+    def _take(self) -> T:
+        """Return the source's next item, or `_MISSING` if there is none or it is too heavy for now."""
+        item: T = self._held_back
+        if item is _MISSING:
+            try:
+                item = next(self._source)
+            except BaseException as error:
+                self._source_end = error
+                if not isinstance(error, Exception):
+                    raise
+                return _MISSING
+        self._held_back = _MISSING
+        if self._max_bytes is None:
+            return item
+        weight = self._weight(item) if self._weight is not None else 0
+        if self._bytes_out + weight > self._max_bytes and self._taken != self._given:
+            self._held_back = item
+            return _MISSING
+        self._weights[self._taken] = weight
+        self._bytes_out += weight
+        return item
+
+    def _wake_lanes(self) -> None:
+        if self._board.items:
+            for lane in self._lanes:
+                if lane.is_hungry:
+                    lane.thread.call(lane.feed)

@@ -1,0 +1,53 @@
+"""What is said about a request that failed: operation, object, OSS's answer, attempts, and what to do. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import OssServiceError, service_error
+from .values import Request
+
+_MAX_MESSAGE = 300
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\uffff]")
+
+_ADVICE = {
+    "NoSuchBucket": "check the bucket's name, and that the endpoint is the one of its region",
+    "NoSuchKey": "check the key, upper and lower case included",
+    "NoSuchUpload": "the multipart upload was completed, aborted or cleaned up",
+    "AccessDenied": "check the permissions of these credentials, and that the endpoint is the bucket's",
+    "InvalidAccessKeyId": "check the access key id in the credential file or provider",
+    "SignatureDoesNotMatch": "check the access key secret, and region=",
+    "SecurityTokenExpired": "renew the temporary credentials: the source was read again and still gave expired ones",
+    "InvalidSecurityToken": "check the security token: it must belong to the access key",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "InvalidObjectState": "the object is archived: restore it first",
+}
+
+
+def subject(request: Request) -> str:
+    """Return operation and object in one printable phrase: `GetObject oss://bucket/key`."""
+    place = f"oss://{request.bucket}/{request.key}" if request.bucket else "the service"
+    return f"{request.operation} {printable(place)}"
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything escaped that could forge a line or steer a terminal."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def refusal(
+    request: Request, *, status: int, code: str, message: str, request_id: str, attempts: int
+) -> OssServiceError:
+    """Return the error for OSS's answer to `request`."""
+    said = (str(status), code, f"({message})" if message else "")
+    answer = " ".join(printable(part)[:_MAX_MESSAGE] for part in said if part)
+    facts = [f"request id {printable(request_id)}"] if request_id else []
+    if attempts > 1:
+        facts.append(f"{attempts} attempts")
+    text = f"{subject(request)}: OSS answered {answer}"
+    if facts:
+        text += f" [{', '.join(facts)}]"
+    advice = _ADVICE.get(code)
+    if advice:
+        text += f"; {advice}"
+    return service_error(text, status=status, code=code, request_id=request_id)

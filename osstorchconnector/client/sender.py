@@ -1,0 +1,220 @@
+"""One request until it is answered for good: sign, send, judge the answer, wait, try again.
+
+What is decided is decided by pure functions (`retry.decide`, `landing`, `refusals`); here is the order of things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..config import Config
+from ..credentials import Credentials, CredentialsCache
+from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtocolError, OssServiceError, OssTimeoutError
+from ..logs import AuditLog
+from . import refusals
+from .attempts import Attempt
+from .endpoint import Endpoint, SigningPlan
+from .heads import ResponseHead, error_document, parse_http_date
+from .retry import Failure, RetryDecision, RetryPolicy, decide
+from .signing import V1Signer, V4Signer, encode_key, encode_query
+from .transport.base import ExchangeFailed, Place, Timeouts, Transport, UnsizedBody, WireRequest
+from .values import Request
+from .xml import parse_error
+
+# An operation's time grows by its bytes: no line so slow counts as a hang.
+SLOWEST_BYTES_PER_SECOND = 1024 * 1024
+
+Verdict = tuple[Failure, OssError]
+
+
+@dataclass
+class Session:
+    """What all loops of one client share: settings, credentials, the server's clock."""
+
+    endpoint: Endpoint
+    signing: SigningPlan
+    config: Config
+    credentials: CredentialsCache
+    user_agent: str
+    audit: AuditLog | None = None
+    clock: Callable[[], float] = time.time
+    clock_offset_seconds: float = 0.0
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+    @property
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            max_attempts=self.config.max_attempts,
+            base_delay_seconds=self.config.retry_base_delay_seconds,
+            max_delay_seconds=self.config.retry_max_delay_seconds,
+        )
+
+
+class Sender:
+    """The requests of one client on one event loop."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._policy = session.policy
+        self._transports: dict[str, Transport] = {}
+        self._signed_with: Credentials | None = None
+        self._signer: V1Signer | V4Signer | None = None
+        self._has_proxy: bool | None = None
+
+    async def perform(self, attempt: Attempt, *, on_data_path: bool, moved_bytes: int = 0) -> ResponseHead:
+        """Send until an answer is good, or no retry can help; return its head.
+
+        Raises an `OssError` that names operation, object, OSS's answer and the number of attempts.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        deadline = begun + self.session.config.operation_timeout_seconds + moved_bytes / SLOWEST_BYTES_PER_SECOND
+        attempts = free = 0
+        used: set[str] = set()
+        while True:
+            attempts += 1
+            request = attempt.request()
+            try:
+                head = await self._exchange(request, attempt.place, deadline, on_data_path, attempts)
+                verdict = self._judge(request, attempt, head, attempts)
+            except UnsizedBody:
+                on_data_path = False
+                continue
+            except (ExchangeFailed, OssProtocolError) as broken:
+                verdict = _broken(request, broken, attempts)
+                attempt.keep(getattr(broken, "received_bytes", 0))
+            if verdict is None:
+                return head
+            failure, error = verdict
+            decision = decide(
+                self._policy,
+                failure,
+                attempt=attempts - free,
+                elapsed_seconds=loop.time() - begun,
+                deadline_seconds=deadline - begun,
+                now=self.session.clock(),
+                random=random.random(),
+                used=used,
+            )
+            if not decision.retry:
+                raise error
+            free += not decision.counts
+            used.add(decision.remedy)
+            await self._prepare(decision)
+
+    def close(self) -> None:
+        """Drop all connections; on the loop's thread."""
+        for transport in self._transports.values():
+            transport.close()
+        self._transports.clear()
+
+    async def _exchange(
+        self, request: Request, place: Place, deadline: float, on_data_path: bool, attempt: int
+    ) -> ResponseHead:
+        session = self.session
+        credentials = session.credentials.current() or await self._refresh_credentials()
+        wire = self._wire(request, credentials)
+        transport = self._transport(wire, on_data_path)
+        if session.audit is None:
+            return await transport.exchange(wire, place, deadline)
+        begun = session.clock()
+        outcome: dict[str, object] = {}
+        try:
+            head = await transport.exchange(wire, place, deadline)
+            outcome = {"status": head.status, "request_id": head.get("x-oss-request-id"), "bytes": head.content_length}
+            return head
+        except Exception as error:
+            outcome = {"error": type(error).__name__}
+            raise
+        finally:
+            seconds = round(session.clock() - begun, 6)
+            what = {"operation": request.operation, "bucket": request.bucket, "key": request.key, "attempt": attempt}
+            session.audit.record({"time": begun, **what, "seconds": seconds, **outcome})
+
+    def _wire(self, request: Request, credentials: Credentials) -> WireRequest:
+        session = self.session
+        if credentials is not self._signed_with or self._signer is None:
+            version, region = session.signing
+            self._signer = V4Signer(credentials, region) if version == "v4" else V1Signer(credentials)
+            self._signed_with = credentials
+        endpoint = session.endpoint
+        headers = [("Host", endpoint.host_header(request.bucket)), ("User-Agent", session.user_agent)]
+        headers += request.headers
+        headers += self._signer.sign(request, int(session.clock() + session.clock_offset_seconds))
+        if request.body or request.method in ("PUT", "POST"):
+            headers.append(("Content-Length", str(sum(memoryview(part).nbytes for part in request.body))))
+        target = endpoint.target(request.bucket, encode_key(request.key), encode_query(request.query))
+        return WireRequest(endpoint.origin(request.bucket), request.method, target, headers, request.body)
+
+    def _transport(self, wire: WireRequest, on_data_path: bool) -> Transport:
+        if self._has_proxy is None:
+            origin = wire.origin
+            proxies = urllib.request.getproxies()
+            self._has_proxy = origin.scheme in proxies and not urllib.request.proxy_bypass(origin.host)
+        direct = on_data_path and self.session.config.transport == "direct" and not self._has_proxy
+        name = "direct" if direct else "aiohttp"
+        transport = self._transports.get(name)
+        if transport is None:
+            transport = self._transports[name] = self._open(name)
+        return transport
+
+    def _open(self, name: str) -> Transport:
+        config = self.session.config
+        timeouts = Timeouts(config.connect_timeout_seconds, config.read_timeout_seconds)
+        if name == "direct":
+            from .transport.direct import DirectTransport
+
+            return DirectTransport(timeouts, self.session.tls)
+        from .transport.aio import AioTransport
+
+        return AioTransport(timeouts, self.session.tls)
+
+    def _judge(self, request: Request, attempt: Attempt, head: ResponseHead, attempts: int) -> Verdict | None:
+        if head.status < 300:
+            try:
+                attempt.finish(head)
+            except OssIntegrityError as error:
+                attempt.discard()
+                return Failure(kind="integrity"), OssIntegrityError(f"{error} [{attempts} attempts]")
+            return None
+        refused = self._refusal(request, head, attempt.refusal, attempts)
+        date = parse_http_date(head.get("date"))
+        return Failure(kind="service", status=head.status, code=refused.code, server_date=date), refused
+
+    async def _prepare(self, decision: RetryDecision) -> None:
+        """Mend what can be mended before the next attempt, and wait."""
+        if decision.refresh_credentials:
+            await self._refresh_credentials(self._signed_with)
+        if decision.clock_offset_seconds is not None:
+            self.session.clock_offset_seconds = decision.clock_offset_seconds
+        if decision.delay_seconds:
+            await asyncio.sleep(decision.delay_seconds)
+
+    def _refusal(self, request: Request, head: ResponseHead, body: bytearray, attempts: int) -> OssServiceError:
+        fault = parse_error(body or error_document(head))
+        return refusals.refusal(
+            request,
+            status=head.status,
+            code=fault.code,
+            message=fault.message,
+            request_id=fault.request_id or head.get("x-oss-request-id"),
+            attempts=attempts,
+        )
+
+    async def _refresh_credentials(self, rejected: Credentials | None = None) -> Credentials:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self.session.credentials.refresh, rejected)
+
+
+def _broken(request: Request, error: ExchangeFailed | OssProtocolError, attempts: int) -> Verdict:
+    text = f"{refusals.subject(request)}: {refusals.printable(str(error))} [{attempts} attempts]"
+    if isinstance(error, OssProtocolError):
+        return Failure(kind="protocol"), OssProtocolError(text)
+    kind: type[OssError] = OssTimeoutError if error.kind == "timeout" else OssConnectionError
+    return Failure(kind=error.kind, reused_connection=error.reused), kind(text)

@@ -1,0 +1,128 @@
+"""Everything the data path does not carry, through aiohttp: answers of any framing, and HTTP proxies.
+
+The proxy is the one the environment names (`https_proxy` and its kin), as curl and oss2 take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+
+import aiohttp
+from yarl import URL
+
+from ...errors import OssProtocolError
+from ..heads import ResponseHead
+from ..values import Buffer
+from .base import ExchangeFailed, Place, Timeouts, WireRequest, connect_failure
+
+MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
+WRITE_SLICE_BYTES = 256 * 1024
+IDLE_SECONDS = 45.0
+
+
+class AioTransport:
+    """One aiohttp session for one event loop."""
+
+    def __init__(self, timeouts: Timeouts, tls: ssl.SSLContext | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls or True, keepalive_timeout=IDLE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds
+            ),
+            auto_decompress=False,
+            trust_env=True,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+
+    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
+        body = _Body(place)
+        try:
+            return await asyncio.wait_for(self._exchange(wire, body), max(deadline - self._loop.time(), 0.0))
+        except asyncio.TimeoutError as error:
+            text = str(error) or "the operation's time was used up"
+            raise ExchangeFailed("timeout", text, received_bytes=body.received) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError) as error:
+            raise connect_failure(wire.origin, error) from error
+        except aiohttp.ClientResponseError as error:
+            raise ExchangeFailed("protocol", f"not HTTP: {error.message}", received_bytes=body.received) from error
+        except (aiohttp.ClientError, OSError) as error:
+            text = f"the connection broke: {error}"
+            raise ExchangeFailed("reset", text, received_bytes=body.received) from error
+
+    def close(self) -> None:
+        if not self._loop.is_closed():
+            self._closing = self._loop.create_task(self._session.close())
+
+    async def _exchange(self, wire: WireRequest, body: _Body) -> ResponseHead:
+        authority = f"[{wire.origin.host}]" if ":" in wire.origin.host else wire.origin.host
+        url = f"{wire.origin.scheme}://{authority}:{wire.origin.port}{wire.target}"
+        async with self._session.request(
+            wire.method,
+            URL(url, encoded=True),
+            headers=wire.headers,
+            data=_slices(wire.body) if wire.body else None,
+            allow_redirects=False,
+        ) as answer:
+            head = _head(answer)
+            if head.body_length(wire.method) == 0:
+                body.skip(head)
+            else:
+                await body.read(head, answer.content)
+            return head
+
+
+class _Body:
+    """Brings a body into the caller's memory; without a stated length it is gathered first, up to a limit."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.received = 0
+
+    def skip(self, head: ResponseHead) -> None:
+        self._place(head._replace(content_length=0))
+
+    async def read(self, head: ResponseHead, content: aiohttp.StreamReader) -> None:
+        if head.content_length is None:
+            gathered = await _gather(content)
+            self._place(head._replace(content_length=len(gathered)))[:] = gathered
+            self.received = len(gathered)
+            return
+        view = self._place(head)
+        async for chunk in content.iter_any():
+            stop = self.received + len(chunk)
+            if stop > len(view):
+                raise OssProtocolError(f"more than the announced {len(view)} bytes")
+            view[self.received : stop] = chunk
+            self.received = stop
+        if self.received < len(view):
+            raise ExchangeFailed(
+                "reset", f"{self.received} of {len(view)} bytes, then the end", received_bytes=self.received
+            )
+
+
+def _head(answer: aiohttp.ClientResponse) -> ResponseHead:
+    """Return the head as the rest of the client knows it; aiohttp has parsed and framed it already."""
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    text = headers.get("content-length", "")
+    length = int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else None
+    return ResponseHead(answer.status, headers, length, length is None, keep_alive=True)
+
+
+async def _gather(content: aiohttp.StreamReader) -> bytearray:
+    gathered = bytearray()
+    async for chunk in content.iter_any():
+        gathered += chunk
+        if len(gathered) > MAX_UNSIZED_BODY_BYTES:
+            raise OssProtocolError(f"an answer without a length, over {MAX_UNSIZED_BODY_BYTES} bytes")
+    return gathered
+
+
+async def _slices(body: tuple[Buffer, ...]) -> AsyncIterator[memoryview]:
+    for part in body:
+        view = memoryview(part).cast("B")
+        for start in range(0, len(view), WRITE_SLICE_BYTES):
+            yield view[start : start + WRITE_SLICE_BYTES]

@@ -1,0 +1,93 @@
+"""The seam between operations and the wire.
+
+A transport sends one request and puts the answer's body where the caller says. The caller's `place` is called
+once, with the answer's head, and returns the memory for exactly `head.content_length` bytes, or raises to refuse
+the body (the connection is then closed and the error passed on). So nothing a server claims about its answer
+decides how much memory is taken or where bytes land: `place` does.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ..endpoint import Origin
+from ..heads import ResponseHead
+from ..values import Buffer
+
+Place = Callable[[ResponseHead], memoryview]
+FailureKind = Literal["setup", "connect", "reset", "timeout", "protocol"]
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """A signed request: `headers` are complete (host and length included), `target` is encoded."""
+
+    origin: Origin
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: tuple[Buffer, ...] = ()
+
+    @property
+    def body_bytes(self) -> int:
+        return sum(memoryview(part).nbytes for part in self.body)
+
+
+class ExchangeFailed(Exception):
+    """No whole answer: what failed, and how many bytes of the body are already in place.
+
+    `reused` is True when a connection that had been idle broke before the first byte of the answer: most likely
+    the server had closed it, and the request may be sent again at once.
+    """
+
+    def __init__(self, kind: FailureKind, text: str, *, received_bytes: int = 0, reused: bool = False) -> None:
+        super().__init__(text)
+        self.kind, self.received_bytes, self.reused = kind, received_bytes, reused
+
+
+class UnsizedBody(Exception):
+    """The answer does not say how long it is, which `direct` does not read: ask again through aiohttp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: until connected, and without a single byte in either direction."""
+
+    connect_seconds: float
+    read_seconds: float
+
+
+def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
+    """Return the failure for an error of connecting, with what the user can do where no retry helps."""
+    where = f"{origin.host}:{origin.port}"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ExchangeFailed(
+                "setup",
+                f"the TLS certificate of {where} is not trusted: {cause.verify_message}; if an authority of your own "
+                "signed it, name its file with the config key caFile",
+            )
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
+            return ExchangeFailed(
+                "setup", f"the host {origin.host} is not known; check endpoint= and the bucket's name"
+            )
+        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    return ExchangeFailed("connect", f"no connection to {where}: {error}")
+
+
+class Transport(Protocol):
+    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
+        """Send `wire`, put the body where `place` says, return the head.
+
+        `deadline` is in the running loop's time. Raises `ExchangeFailed`, or what `place` raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """Drop every connection; exchanges still running fail."""
+        ...

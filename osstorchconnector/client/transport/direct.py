@@ -1,0 +1,299 @@
+"""HTTP/1.1 straight onto the caller's memory: the data path.
+
+An `asyncio.BufferedProtocol` hands the kernel the buffer to fill. While a head is awaited that is a small buffer
+of the connection's own; once the head is parsed it is the destination itself, so the body of a large object is
+copied once, by the kernel. Requests on one connection follow each other (no pipelining); a pool keeps idle
+connections, last in first out, so that few stay warm rather than many lukewarm.
+
+What this transport does not do, answers without a length, it refuses with `UnsizedBody`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import cast
+
+from ...errors import OssProtocolError
+from ..endpoint import Origin
+from ..heads import ResponseHead, encode_head, parse_response_head
+from ..values import Buffer
+from .base import ExchangeFailed, FailureKind, Place, Timeouts, UnsizedBody, WireRequest, connect_failure
+
+HEAD_BUFFER_BYTES = 64 * 1024
+WRITE_SLICE_BYTES = 1024 * 1024
+JOINED_REQUEST_BYTES = 16 * 1024
+# OSS closes an idle connection after 60 s; a request sent just then would fail and be sent again.
+IDLE_SECONDS = 45.0
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection, one exchange at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._incoming = bytearray(HEAD_BUFFER_BYTES)
+        self._incoming_view = memoryview(self._incoming)
+        self._filled = 0
+        self._head: ResponseHead | None = None
+        self._body: memoryview | None = None
+        self._received = 0
+        self._place: Place | None = None
+        self._answer: asyncio.Future[ResponseHead] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._is_paused = False
+        self._method = ""
+        self.exchanges = 0
+        self.is_usable = True
+        self.idle_since = 0.0
+        self.deadline = 0.0
+        self.quiet_since = 0.0
+        self._touched = False
+        self._unsent_bytes = 0
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._body is not None:
+            return self._body[self._received :]
+        return self._incoming_view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._touched = True
+        if self._body is not None:
+            self._received += nbytes
+            if self._received == len(self._body):
+                self._finish()
+            return
+        self._filled += nbytes
+        if self._answer is None:
+            self.abort()  # bytes nobody asked for: this peer can't be trusted with the next request
+            return
+        try:
+            self._read_head()
+        except Exception as error:
+            self._fail(error)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_usable = False
+        reason = f": {exc}" if exc else ""
+        self._fail(self._failure("reset", f"the connection was closed before the whole answer was there{reason}"))
+        self._resume()
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._touched = True
+        self._resume()
+
+    # the pool calls these
+
+    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
+        assert self._transport is not None
+        head = encode_head(wire.method, wire.target, wire.headers)
+        self.exchanges += 1
+        self.deadline, self.quiet_since = deadline, self._loop.time()
+        self._place, self._method = place, wire.method
+        answer: asyncio.Future[ResponseHead] = self._loop.create_future()
+        self._answer = answer
+        try:
+            if wire.body:
+                await self._send(head, wire.body, answer)
+            else:
+                self._transport.write(head)
+            return await answer
+        finally:
+            self._answer = self._place = self._body = self._head = None
+            if not answer.done() or answer.cancelled() or answer.exception() is not None:
+                self.abort()
+
+    def check(self, now: float, read_seconds: float) -> None:
+        """Fail the running exchange if it is late or has gone quiet."""
+        if self._answer is None:
+            return
+        if self._has_moved():
+            self.quiet_since = now
+        if now >= self.deadline:
+            self._fail(self._failure("timeout", "the operation's time was used up"))
+        elif now - self.quiet_since >= read_seconds:
+            self._fail(self._failure("timeout", f"no byte for {read_seconds:g} s"))
+
+    def abort(self) -> None:
+        self.is_usable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # the exchange's own steps
+
+    def _read_head(self) -> None:
+        parsed = parse_response_head(self._incoming, self._filled)
+        if parsed is None:
+            return
+        head, body_start = parsed
+        self._head = head
+        length = head.body_length(self._method)
+        if length is None:
+            raise UnsizedBody
+        assert self._place is not None
+        body = self._place(head if length else head._replace(content_length=0))
+        if len(body) != length:
+            raise OssProtocolError(f"a body of {length} bytes was placed into {len(body)}")
+        here = min(self._filled - body_start, length)
+        body[:here] = self._incoming_view[body_start : body_start + here]
+        self._body, self._received = body, here
+        self._filled -= body_start + here
+        if here == length:
+            self._finish()
+
+    def _finish(self) -> None:
+        head, answer = self._head, self._answer
+        assert head is not None
+        if self._filled or not head.keep_alive or self._unsent() or self._is_paused:
+            self.is_usable = False
+        self._filled = 0
+        self._head = self._body = None
+        if answer is not None and not answer.done():
+            answer.set_result(head)
+        self._resume()
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+        self._resume()
+        self.abort()
+
+    def _failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
+        untouched = self._head is None and not self._filled
+        return ExchangeFailed(
+            kind,
+            text,
+            received_bytes=self._received if self._body is not None else 0,
+            reused=kind == "reset" and self.exchanges > 1 and untouched,
+        )
+
+    async def _send(self, head: bytes, body: tuple[Buffer, ...], answer: asyncio.Future[ResponseHead]) -> None:
+        """Write head and body as fast as the peer takes them; stop early when it has already answered."""
+        assert self._transport is not None
+        size = sum(memoryview(part).nbytes for part in body)
+        if size <= JOINED_REQUEST_BYTES:
+            self._transport.write(b"".join((head, *body)))
+            return
+        self._transport.write(head)
+        for part in body:
+            view = memoryview(part).cast("B")
+            for start in range(0, len(view), WRITE_SLICE_BYTES):
+                if self._is_paused:
+                    self._writable = self._loop.create_future()
+                    await self._writable
+                if answer.done():
+                    return
+                self._transport.write(view[start : start + WRITE_SLICE_BYTES])
+
+    def _has_moved(self) -> bool:
+        unsent = self._unsent()
+        moved = self._touched or unsent < self._unsent_bytes
+        self._touched, self._unsent_bytes = False, unsent
+        return moved
+
+    def _unsent(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def _resume(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+
+class DirectTransport:
+    """The pool of one event loop."""
+
+    def __init__(self, timeouts: Timeouts, tls: ssl.SSLContext | None) -> None:
+        self._timeouts = timeouts
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._busy: set[Connection] = set()
+        self._sweep_every = min(1.0, timeouts.read_seconds / 4)
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
+        connection = self._idle_connection(wire.origin)
+        if connection is None:
+            connection = await self._connect(wire.origin, deadline)
+        self._busy.add(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._sweep_every, self._sweep)
+        try:
+            return await connection.exchange(wire, place, deadline)
+        except ExchangeFailed as failure:
+            if failure.reused:  # the other idle ones have been idle for longer
+                self._drop_idle(wire.origin)
+            raise
+        finally:
+            self._busy.discard(connection)
+            self._park(wire.origin, connection)
+
+    def close(self) -> None:
+        self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        parked = [connection for stack in self._idle.values() for connection in stack]
+        self._idle.clear()
+        for connection in [*parked, *self._busy]:
+            connection.abort()
+
+    def _idle_connection(self, origin: Origin) -> Connection | None:
+        stack = self._idle.get(origin)
+        while stack:
+            connection = stack.pop()
+            if connection.is_usable and self._loop.time() - connection.idle_since < IDLE_SECONDS:
+                return connection
+            connection.abort()
+        return None
+
+    def _drop_idle(self, origin: Origin) -> None:
+        for connection in self._idle.pop(origin, []):
+            connection.abort()
+
+    async def _connect(self, origin: Origin, deadline: float) -> Connection:
+        seconds = min(self._timeouts.connect_seconds, deadline - self._loop.time())
+        try:
+            _, connection = await asyncio.wait_for(
+                self._loop.create_connection(
+                    lambda: Connection(self._loop),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls if origin.scheme == "https" else None,
+                ),
+                max(seconds, 0.0),
+            )
+        except asyncio.TimeoutError:
+            text = f"no connection to {origin.host}:{origin.port} within {max(seconds, 0):.3g} s"
+            raise ExchangeFailed("timeout", text) from None
+        except OSError as error:
+            raise connect_failure(origin, error) from error
+        return connection
+
+    def _park(self, origin: Origin, connection: Connection) -> None:
+        if self._is_closed or not connection.is_usable:
+            connection.abort()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.setdefault(origin, []).append(connection)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in list(self._busy):
+            connection.check(now, self._timeouts.read_seconds)
+        busy = bool(self._busy) and not self._is_closed
+        self._sweeper = self._loop.call_later(self._sweep_every, self._sweep) if busy else None
