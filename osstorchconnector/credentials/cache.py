@@ -1,0 +1,144 @@
+"""The credentials in force: taken from their source early enough, by one thread, and kept while they are good."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import OssCredentialsError
+from .values import Credentials, CredentialsSource, spelled_moment
+
+# How often the source is asked whether it has changed (a `stat` for a file), at most.
+_CHECK_SECONDS = 1.0
+# This long before they expire, credentials are fetched again and again until the new ones are there.
+_EARLY_SECONDS = 300.0
+_EARLY_RETRY_SECONDS = 10.0
+# A source that can't tell of a change, and names no expiry, is asked this often.
+_UNMARKED_SECONDS = 60.0
+# Many requests are refused at once when credentials are withdrawn: one of them asks the source.
+_REJECTED_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class _Held(NamedTuple):
+    """Credentials that were good when fetched, and the source's mark of that moment."""
+
+    credentials: Credentials
+    mark: object
+    fetched_at: float
+
+    def is_expired(self, now: float) -> bool:
+        return _is_expired(self.credentials, now)
+
+    def is_older_than(self, seconds: float, now: float) -> bool:
+        # Fetched in the future means that the clock was set back: nothing is known of the age.
+        return not 0 <= now - self.fetched_at < seconds
+
+
+class CredentialsCache:
+    """What one client signs with. Any thread may ask; a fork in the middle of a `refresh` does no harm."""
+
+    def __init__(self, source: CredentialsSource, *, clock: Callable[[], float] = time.time) -> None:
+        self._source = source
+        self._clock = clock
+        self._held: _Held | None = None
+        self._check_after = self._check_before = 0.0
+        self._has_complained = False
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        """Forget lock and flights: after a fork the thread that had the lock is gone."""
+        self._lock, self._pid, self._flights = threading.Lock(), os.getpid(), 0
+        self._outcome: Credentials | OssCredentialsError | None = None
+
+    def current(self) -> Credentials | None:
+        """Return the credentials in force, or `None` when `refresh` must be called; takes a `stat` at most.
+
+        While they are valid only one caller a second gets `None` because there may be newer ones.
+        """
+        held = self._held
+        if held is None:
+            return None
+        now = self._clock()
+        if self._check_after <= now < self._check_before:
+            return held.credentials
+        if held.is_expired(now):
+            return None
+        self._check_again_after(now, held.credentials)
+        return None if self._is_due(held, now) else held.credentials
+
+    def refresh(self, rejected: Credentials | None = None) -> Credentials:
+        """Return credentials fresh from the source; may block, and only one thread at a time asks the source.
+
+        `rejected` are those OSS has just refused: what is held is good enough if it is not these. While the
+        source has no others, they are returned once more. When the source fails, what is held stays in force
+        until it expires. Raises `OssCredentialsError` naming the source.
+        """
+        if self._pid != os.getpid():
+            self._start_afresh()
+        flights = self._flights
+        with self._lock:
+            outcome = self._outcome
+            landed_meanwhile = self._flights != flights
+            if outcome is None or not (landed_meanwhile or self._is_answered_by_held(rejected)):
+                outcome = self._outcome = self._fetched(self._clock())
+                self._flights += 1
+        if isinstance(outcome, Credentials):
+            return outcome
+        raise OssCredentialsError(str(outcome)) from outcome.__cause__
+
+    def _is_answered_by_held(self, rejected: Credentials | None) -> bool:
+        held, now = self._held, self._clock()
+        if rejected is None or held is None or held.is_expired(now):
+            return False
+        return held.credentials != rejected or not held.is_older_than(_REJECTED_SECONDS, now)
+
+    def _fetched(self, now: float) -> Credentials | OssCredentialsError:
+        """Ask the source; return what is in force from now on, or the error if that is nothing."""
+        try:
+            mark = self._source.mark()  # before the fetch: a change in between is seen at the next check
+            credentials = self._source.fetch()
+        except OssCredentialsError as error:
+            return self._kept(error.with_traceback(None), now)
+        if _is_expired(credentials, now):
+            expired_at = spelled_moment(credentials.expires_at or 0)
+            return self._kept(OssCredentialsError(f"the credentials from {self._source} expired at {expired_at}"), now)
+        self._has_complained = False
+        self._check_again_after(now, credentials)
+        self._held = _Held(credentials, mark, now)
+        return credentials
+
+    def _kept(self, error: OssCredentialsError, now: float) -> Credentials | OssCredentialsError:
+        """Return what is held although the source gave `error`, while that is valid."""
+        held = self._held
+        if held is None or held.is_expired(now):
+            return error
+        if not self._has_complained:
+            _logger.warning("%s; the credentials read before stay in use", error)
+            self._has_complained = True
+        self._check_again_after(now, held.credentials)
+        return held.credentials
+
+    def _check_again_after(self, now: float, credentials: Credentials) -> None:
+        expires_at = credentials.expires_at
+        later = now + _CHECK_SECONDS
+        self._check_before = later if expires_at is None else min(later, expires_at)
+        self._check_after = now  # a clock that was set back must not put the next check off
+
+    def _is_due(self, held: _Held, now: float) -> bool:
+        mark = self._source.mark()
+        if mark != held.mark:
+            return True
+        expires_at = held.credentials.expires_at
+        if expires_at is not None:
+            return now >= expires_at - _EARLY_SECONDS and held.is_older_than(_EARLY_RETRY_SECONDS, now)
+        return mark is None and held.is_older_than(_UNMARKED_SECONDS, now)
+
+
+def _is_expired(credentials: Credentials, now: float) -> bool:
+    return credentials.expires_at is not None and now >= credentials.expires_at

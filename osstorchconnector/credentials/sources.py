@@ -1,0 +1,158 @@
+"""Sources that are a place: the JSON credential file, and the environment variables that oss2 knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+
+from ..errors import OssCredentialsError
+from .values import Credentials, CredentialsSource, checked_credentials
+
+DEFAULT_CREDENTIALS_PATH = "~/.alibabacloud/credentials"
+MAX_FILE_BYTES = 1 << 20
+
+# A file is written within milliseconds; one that stays broken is reported after a third of a second.
+_PATIENCE_SECONDS = (0.05, 0.1, 0.2)
+
+_FILE_NAMES = {
+    "access_key_id": "AccessKeyId",
+    "access_key_secret": "AccessKeySecret",
+    "security_token": "SecurityToken",
+    "expires_at": "Expiration",
+}
+_VARIABLES = {
+    "access_key_id": "OSS_ACCESS_KEY_ID",
+    "access_key_secret": "OSS_ACCESS_KEY_SECRET",
+    "security_token": "OSS_SESSION_TOKEN",
+    "expires_at": "",
+}
+
+
+class FileCredentials(CredentialsSource):
+    """The JSON file that `cred_path` names, read anew at every `fetch`; pickles as its path."""
+
+    def __init__(self, path: str | os.PathLike[str], *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._path = _absolute(path)
+        self._sleep = sleep
+
+    def fetch(self) -> Credentials:
+        """Return what the file holds; one that is being written is read again until it is whole."""
+        outcome = self._read()
+        for seconds in _PATIENCE_SECONDS:
+            if not isinstance(outcome, _Torn):
+                break
+            self._sleep(seconds)
+            outcome = self._read()
+        if isinstance(outcome, Credentials):
+            return outcome
+        raise OssCredentialsError(f"{self}: {outcome}")
+
+    def mark(self) -> Hashable:
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            return error.errno
+        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+
+    def __str__(self) -> str:
+        return f"the credential file {self._path}"
+
+    def __reduce__(self) -> tuple[type[FileCredentials], tuple[str]]:
+        return FileCredentials, (str(self._path),)
+
+    def _read(self) -> Credentials | str:
+        """Return what the file holds, or what is wrong with it: never raised, as this frame holds the secrets."""
+        try:
+            with self._path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                text = file.read(MAX_FILE_BYTES + 1)
+                after = os.fstat(file.fileno())
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        if len(text) > MAX_FILE_BYTES:
+            return f"longer than {MAX_FILE_BYTES} bytes"
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            return _Torn("changed while it was read")
+        return _parsed(text)
+
+
+class _Torn(str):
+    """What is wrong with a file that may be right a moment later, because somebody is writing it."""
+
+    __slots__ = ()
+
+
+class DefaultCredentials(CredentialsSource):
+    """The environment variables that oss2 knows if one is set, else the default file; asked anew each time."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        default_path: str = DEFAULT_CREDENTIALS_PATH,
+    ) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._default_path = default_path
+
+    def fetch(self) -> Credentials:
+        if self._has_variables():
+            return self._from_variables()
+        file = self._file()
+        if file is not None:
+            return file.fetch()
+        raise OssCredentialsError(
+            f"no credentials: give cred_path= or cred_provider=, set {_VARIABLES['access_key_id']} and "
+            f"{_VARIABLES['access_key_secret']}, or write {self._default_path}"
+        )
+
+    def mark(self) -> Hashable:
+        if self._has_variables():
+            return hash(tuple(self._environ.get(name) for name in _VARIABLES.values()))
+        return FileCredentials(self._default_path).mark()
+
+    def __str__(self) -> str:
+        file = self._file()
+        return str(file) if file and not self._has_variables() else "the environment variables OSS_ACCESS_KEY_ID, ..."
+
+    def __reduce__(self) -> tuple[type[DefaultCredentials], tuple[()]]:
+        return DefaultCredentials, ()
+
+    def _has_variables(self) -> bool:
+        return bool(self._environ.get("OSS_ACCESS_KEY_ID") or self._environ.get("OSS_ACCESS_KEY_SECRET"))
+
+    def _from_variables(self) -> Credentials:
+        values: dict[str, object] = {field: self._environ.get(name) for field, name in _VARIABLES.items()}
+        outcome = checked_credentials(values, _VARIABLES)
+        del values  # a traceback may show this frame's variables
+        if isinstance(outcome, Credentials):
+            return outcome
+        raise OssCredentialsError(f"the environment variable {outcome}")
+
+    def _file(self) -> FileCredentials | None:
+        file = FileCredentials(self._default_path)
+        return file if isinstance(file.mark(), tuple) else None
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the path as it is from any folder: it is read again later, and in other processes."""
+    try:
+        if b"\0" in os.fsencode(path):
+            raise ValueError("it holds a NUL character")
+        return Path(path).expanduser().absolute()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OssCredentialsError(f"cred_path names no file: {path!r} ({error})") from None
+
+
+def _parsed(text: bytes) -> Credentials | str:
+    try:
+        document = json.loads(text.decode("utf-8-sig"))
+    except RecursionError:
+        return "nested too deeply"
+    except ValueError as error:
+        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        return _Torn(f"not valid JSON{place}")
+    if not isinstance(document, dict):
+        return 'must hold a JSON object, {"AccessKeyId": ..., "AccessKeySecret": ...}'
+    return checked_credentials({field: document.get(name) for field, name in _FILE_NAMES.items()}, _FILE_NAMES)

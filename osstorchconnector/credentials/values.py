@@ -1,0 +1,110 @@
+"""What credentials are, and the promise of whatever gives them."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import NoReturn
+
+from ..errors import OssCredentialsError
+
+_UTC_TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.\d+)?\s*(?:[Zz]|([+-])(\d\d):?(\d\d))?", re.ASCII
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_END_OF_TIME = 253402300800  # the year 10000, which a datetime does not reach
+_FIELDS = {"access_key_id": True, "access_key_secret": True, "security_token": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """What a request is signed with; `expires_at` is in seconds since the epoch, `None` for never.
+
+    Shows no secret when printed and refuses to be pickled: pickle the `CredentialsSource` instead.
+    """
+
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    security_token: str = field(default="", repr=False)
+    expires_at: float | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise OssCredentialsError("credentials are never pickled; pickle the CredentialsSource they come from")
+
+
+class CredentialsSource(ABC):
+    """Where credentials come from. Pickles as that: no pickle of a source holds a secret.
+
+    `str(source)` names it for users: in errors, after "the credentials from".
+    """
+
+    @abstractmethod
+    def fetch(self) -> Credentials:
+        """Return what the source gives now; may block. Raises `OssCredentialsError` naming the source."""
+
+    def mark(self) -> Hashable:
+        """Return, without blocking, what changes when `fetch` would answer anew; `None` if only `fetch` can tell."""
+        return None
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+
+def checked_credentials(values: dict[str, object], names: dict[str, str]) -> Credentials | str:
+    """Return credentials made of raw `values` (keyed as the fields of `Credentials`), or what is wrong with them.
+
+    `names` is what the user calls each field. Nothing is raised here, and what is wrong is told without the
+    value: a frame of a traceback, with its variables, must hold no secret.
+    """
+    texts: dict[str, str] = {}
+    for name, needed in _FIELDS.items():
+        text = values.get(name)
+        text = "" if text is None else text
+        if not isinstance(text, str):
+            return f"{names[name]} must be a string, not {type(text).__name__}"
+        text = text.strip()
+        if needed and not text:
+            return f"{names[name]} is missing or empty"
+        # They become header values: anything else than visible ASCII could only break a request.
+        if not all("!" <= letter <= "~" for letter in text):
+            return f"{names[name]} holds a character that no key has (blank, control or not ASCII)"
+        texts[name] = text
+    moment = expiry(values.get("expires_at"))
+    if isinstance(moment, str):
+        return f"{names['expires_at']} {moment}"
+    return Credentials(**texts, expires_at=moment)
+
+
+def expiry(value: object) -> float | str | None:
+    """Return the moment of expiry in seconds since the epoch (`None` for never), or in words what it must be.
+
+    Understood are `2024-08-02T15:04:05Z` with any offset in place of Z, a `datetime`, and seconds since the
+    epoch; what names no time zone is UTC.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME:
+        return float(value)
+    found = _UTC_TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        return "must be a time like 2024-08-02T15:04:05Z"
+    *numbers, sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    try:
+        year, month, day, hour, minute, second = map(int, numbers)
+        return datetime(year, month, day, hour, minute, second, tzinfo=timezone(offset)).timestamp()
+    except ValueError as error:
+        return f"is no moment in time ({error})"
+
+
+def spelled_moment(epoch_seconds: float) -> str:
+    """Return a moment as the credential file spells it."""
+    return (_EPOCH + timedelta(seconds=int(epoch_seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
