@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import logging
@@ -104,7 +105,8 @@ def _flag(value: object) -> bool:
 
 def _path(value: object) -> str:
     if isinstance(value, str) and "\0" not in value:
-        return str(Path(value).expanduser()) if value else ""
+        with contextlib.suppress(RuntimeError):  # ~somebody, who has no home
+            return str(Path(value).expanduser()) if value else ""
     raise _WrongValueError('a path in quotes ("" for none)')
 
 

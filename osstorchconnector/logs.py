@@ -1,0 +1,238 @@
+"""The connector's log and audit log: written where that is possible, never a reason for a job to stop.
+
+The log goes through Python's `logging`, under the name `osstorchconnector`; `logPath` adds a file to it. The audit
+log has one JSON line per request. Keys, labels and server texts end up in both, and none of them can make a line
+of its own or reach a terminal as an escape sequence. Files are opened for each write: nothing is held over a
+fork, and a file that was moved away (logrotate) is simply begun anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .config import Config
+
+MAX_AUDIT_BYTES = 256 << 20
+
+_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+_LINE = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(threadName)s %(name)s: %(message)s"
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROLS |= {0x0A: "\\n", 0x0D: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_BATCH_LINES = 512
+_BATCH_SECONDS = 1.0
+# Later than multiprocessing's own clean-up, which joins workers and feeder threads that may still send requests.
+_EXIT_PRIORITY = -100
+
+_logger = logging.getLogger("osstorchconnector")
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
+def configure_logging(config: Config, logger: logging.Logger = _logger) -> None:
+    """Let `logger` write to `logPath` at `logLevel`; calling it again, anywhere in the process, adds nothing.
+
+    The logger's level is set only if the program has not set one, and only where `logLevel` is configured or a
+    file is written. Clients with different log files all get all lines. A configured path that can't be written
+    is named in one warning; the default one is then just not used.
+    """
+    level = _LEVELS[config.log_level]
+    with _process.lock:
+        file = next((each for each in logger.handlers if _writes_to(each, config.log_path)), None)
+        if file is None and _is_writable("logPath", config.log_path, config):
+            file = _LogFile(config.log_path)
+            logger.addHandler(file)
+            file.setLevel(level)
+        if file is not None or "logLevel" in config.configured:
+            _process.set_level(logger, level)
+
+
+def audit_log(config: Config) -> AuditLog | None:
+    """Return this process's audit log at `auditPath`, or `None` if that is empty or can't be written."""
+    with _process.lock:
+        log = _process.audit_logs.get(config.audit_path)
+        if log is None and _is_writable("auditPath", config.audit_path, config):
+            log = _process.audit_logs[config.audit_path] = AuditLog(config.audit_path)
+        return log
+
+
+class AuditLog:
+    """One JSON line per request, written hundreds at a time by whoever records the one that fills the batch.
+
+    A batch is written when it has 512 lines, when its oldest is a second old and another comes, at `flush` and at
+    the process's end. A file longer than `max_bytes` becomes `<path>.1` and replaces the one before. Lines that
+    can't be written are counted, and the count is the first line once writing works again.
+    """
+
+    def __init__(
+        self, path: str, *, clock: Callable[[], float] = time.monotonic, max_bytes: int = MAX_AUDIT_BYTES
+    ) -> None:
+        self._path = str(Path(path).absolute())
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._lost_lines = 0
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Forget what waits: after a fork it is the parent's to write."""
+        self._waiting: deque[Mapping[str, object]] = deque()
+        self._lock = threading.Lock()
+        self._due_at = 0.0
+        self._exit_flush: object = None
+
+    def record(self, entry: Mapping[str, object]) -> None:
+        """Take one entry, which the caller does not change afterwards. Never raises; rarely writes."""
+        if not self._waiting:
+            self._due_at = self._clock() + _BATCH_SECONDS
+            if self._exit_flush is None:
+                from multiprocessing.util import Finalize  # unlike atexit, it also runs in forked workers
+
+                self._exit_flush = Finalize(None, self.flush, exitpriority=_EXIT_PRIORITY)
+        self._waiting.append(entry)
+        if len(self._waiting) >= _BATCH_LINES or self._clock() >= self._due_at:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            problem = self._write_batch()
+        if problem:  # told outside the lock: a user's log handler may well send requests itself
+            _logger.warning("the audit log %s can't be written and loses lines: %s", self._path, problem)
+
+    def _write_batch(self) -> str:
+        """Write what waits; return what is wrong if that has not been told yet."""
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not batch:
+            return ""
+        lost = [{"lost_lines": self._lost_lines}] if self._lost_lines else []
+        text = "".join(map(_audit_line, [*lost, *batch])).encode()
+        try:
+            size = _append(self._path, text)
+        except OSError as error:
+            self._lost_lines += len(batch)
+            return "" if lost else error.strerror or type(error).__name__
+        self._lost_lines = 0
+        if size > self._max_bytes:
+            self._move_away()
+        return ""
+
+    def _move_away(self) -> None:
+        with contextlib.suppress(OSError):
+            if Path(self._path).stat().st_size > self._max_bytes:  # no other process has just done it
+                Path(self._path).replace(f"{self._path}.1")
+
+
+class _LogFile(logging.Handler):
+    """Appends one line per record; a full disk costs lines, not the job."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = str(Path(path).absolute())
+        self.setFormatter(_OneLineFormatter(_LINE, "%Y-%m-%dT%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + "\n"
+        except Exception:  # a mistake in a logging call: logging's own way of reporting it
+            self.handleError(record)
+            return
+        with contextlib.suppress(OSError):
+            _append(self.path, line.encode(errors="backslashreplace"))
+
+
+class _OneLineFormatter(logging.Formatter):
+    """One record, one line, in UTC; the lines of a traceback follow indented, as no record begins."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record, self.datefmt)
+        details = [self.formatException(record.exc_info)] if record.exc_info else []
+        details += [record.stack_info] if record.stack_info else []
+        lines = [self.formatMessage(record), *(line for detail in details for line in detail.split("\n"))]
+        return "\n    ".join(line.translate(_CONTROLS) for line in lines)
+
+
+class _Process:
+    """What there is once per process; a fork renews the lock, and the child's audit lines are its own."""
+
+    def __init__(self) -> None:
+        self._renew_lock()
+        self.audit_logs: dict[str, AuditLog] = {}
+        self.named_paths: set[str] = set()
+        self.levels: dict[str, int] = {}
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start_afresh)
+
+    def _renew_lock(self) -> None:
+        self.lock = threading.RLock()  # a warning given under it may reach a user's handler that opens a client
+
+    def _start_afresh(self) -> None:
+        self._renew_lock()
+        for log in self.audit_logs.values():
+            log.start_afresh()
+
+    def set_level(self, logger: logging.Logger, level: int) -> None:
+        """Let `level` pass, unless the program has set another; the most talkative configuration counts."""
+        ours = self.levels.get(logger.name, logging.NOTSET)
+        if logger.level == ours:
+            self.levels[logger.name] = level if ours == logging.NOTSET else min(level, ours)
+            logger.setLevel(self.levels[logger.name])
+
+
+_process = _Process()
+
+
+def _writes_to(handler: logging.Handler, path: str) -> bool:
+    return bool(path) and isinstance(handler, _LogFile) and handler.path == str(Path(path).absolute())
+
+
+def _is_writable(key: str, path: str, config: Config) -> bool:
+    """Whether the file can be appended to; tried by doing so, and its folder is made if need be."""
+    if not path:
+        return False
+    is_configured = key in config.configured
+    try:
+        # Of the defaults only the last folder: no /var/log where the system has none.
+        Path(path).parent.mkdir(parents=is_configured, exist_ok=True)
+        _append(path, b"")
+    except OSError as error:
+        if is_configured and path not in _process.named_paths and not _is_worker():
+            _process.named_paths.add(path)
+            _logger.warning("%s can't be written and is not used: %s: %s", key, path, error.strerror)
+        return False
+    return True
+
+
+def _is_worker() -> bool:
+    """Whether this is a child of multiprocessing, whose parent has said everything already."""
+    from multiprocessing.process import parent_process
+
+    return parent_process() is not None
+
+
+def _append(path: str, text: bytes) -> int:
+    """Append in one write, so that processes sharing the file do not mix lines; return the file's size."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o640)
+    try:
+        if os.write(descriptor, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _audit_line(entry: Mapping[str, object]) -> str:
+    try:
+        line = _encode({"pid": os.getpid(), **entry})
+    except (TypeError, ValueError) as error:
+        line = _encode({"pid": os.getpid(), "unwritable_entry": type(error).__name__})
+    return line.replace("\x7f", "\\u007f") + "\n"
