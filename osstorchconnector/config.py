@@ -23,6 +23,9 @@ MAX_CONFIG_BYTES = MIB
 
 _logger = logging.getLogger(__name__)
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
@@ -105,7 +108,9 @@ def _flag(value: object) -> bool:
 
 def _path(value: object) -> str:
     if isinstance(value, str) and "\0" not in value:
-        with contextlib.suppress(RuntimeError):  # ~somebody, who has no home
+        # Neither a lone surrogate nor the home of somebody who has none is a path.
+        with contextlib.suppress(UnicodeError, RuntimeError):
+            os.fsencode(value)
             return str(Path(value).expanduser()) if value else ""
     raise _WrongValueError('a path in quotes ("" for none)')
 
@@ -209,7 +214,7 @@ def _parsed(text: bytes, where: str) -> dict[str, object]:
     except ValueError as error:
         raise OssConfigError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(document, dict):
-        raise OssConfigError(f"{where}: must hold a JSON object, not {reprlib.repr(document)}")
+        raise OssConfigError(f"{where}: must hold a JSON object, not {_short.repr(document)}")
     return document
 
 
@@ -218,7 +223,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {reprlib.repr(twice)} stands there twice")
+        raise ValueError(f"the key {_short.repr(twice)} stands there twice")
     return found
 
 
@@ -227,11 +232,11 @@ def _flattened(document: dict[str, object], where: str) -> dict[str, object]:
     flat: dict[str, object] = {}
     for name, value in document.items():
         if name not in _SECTIONS:
-            flat[name] = value
+            flat[name if "." not in name else f"{name} (as one word)"] = value
         elif isinstance(value, dict):
             flat.update({f"{name}.{inner}": inner_value for inner, inner_value in value.items()})
         else:
-            raise OssConfigError(f"{where}: {name} must be a JSON object, not {reprlib.repr(value)}")
+            raise OssConfigError(f"{where}: {name} must be a JSON object, not {_short.repr(value)}")
     return flat
 
 
@@ -239,7 +244,7 @@ def _checked(name: str, value: object, where: str) -> Any:
     try:
         return KEYS[name].read(value)
     except _WrongValueError as error:
-        raise OssConfigError(f"{where}: {name} must be {error}, not {reprlib.repr(value)}") from None
+        raise OssConfigError(f"{where}: {name} must be {error}, not {_short.repr(value)}") from None
 
 
 def _assembled(values: Mapping[str, Any]) -> Config:
@@ -263,5 +268,6 @@ def _warn_of_unknown(names: list[str], where: str) -> None:
 
 
 def _with_guess(name: str) -> str:
-    near = difflib.get_close_matches(name[:100], KEYS, n=1)
-    return f"{reprlib.repr(name)} (is {near[0]} meant?)" if near else reprlib.repr(name)
+    near = [key for key in KEYS if key.endswith(f".{name}")]
+    near = near or difflib.get_close_matches(name[:100], KEYS, n=1, cutoff=0.7)
+    return f"{_short.repr(name)} (is {near[0]} meant?)" if near else _short.repr(name)
