@@ -1,1 +1,8 @@
-""""""
+"""Objects as torch datasets, assembled from the datapipes."""
+
+from __future__ import annotations
+
+from .iterable import OssIterableDataset
+from .map import OssMapDataset
+
+__all__ = ["OssIterableDataset", "OssMapDataset"]

@@ -1,0 +1,46 @@
+"""One object as a file: for checkpoints, and for anything else that is large."""
+
+from __future__ import annotations
+
+from .client.client import OssClient
+from .objects.reader import OssReader
+from .objects.writer import OssWriter
+from .uri import parse_object_uri
+
+
+class OssCheckpoint:
+    """Readers and writers of single objects, fast enough for checkpoints of any size.
+
+        with checkpoint.writer("oss://bucket/epoch.1") as writer:
+            torch.save(state_dict, writer)
+        with checkpoint.reader("oss://bucket/epoch.1") as reader:
+            state_dict = torch.load(reader)
+
+    `endpoint` is OSS's, or an `OssClient`. Nothing is sent before the first read or write.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | OssClient,
+        cred_path: str = "",
+        config_path: str = "",
+        cred_provider: object | None = None,
+        region: str = "",
+    ) -> None:
+        if isinstance(endpoint, OssClient):
+            self._client = endpoint
+        else:
+            self._client = OssClient(
+                endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+            )
+
+    def reader(self, oss_uri: str) -> OssReader:
+        """Return a seekable binary file that reads the object; a missing one is an `OssNotFoundError` at first read."""
+        return OssReader(self._client, parse_object_uri(oss_uri), transfer=self._client.config.checkpoint)
+
+    def writer(self, oss_uri: str) -> OssWriter:
+        """Return a binary file whose content becomes the object when it is closed, and only then.
+
+        Leaving the `with` block by an exception, or losing the writer unclosed, leaves the object as it was.
+        """
+        return OssWriter(self._client, parse_object_uri(oss_uri), transfer=self._client.config.checkpoint)

@@ -1,0 +1,187 @@
+"""Objects' bytes, many requests in flight."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from torch.utils.data import IterDataPipe, MapDataPipe
+
+from ..client.client import OssClient
+from ..client.operations import Operations
+from ..client.values import ByteSpan, Download
+from ..errors import OssError, OssTransformError, OssUriError, OssUsageError
+from ..objects.data_object import DataObject
+from ..objects.info import ObjectInfo
+from ..uri import OssUri, parse_object_uri
+from .common import NumberedObjects, as_client, functional
+
+T = TypeVar("T")
+
+# An object up to this size is fetched whole by one request; of a larger one the first so many bytes.
+FIRST_BYTES = 16 << 20
+# What is fetched and not yet asked for, at most; an object of unknown size counts as a small one.
+PREFETCH_BYTES = 256 << 20
+_ASSUMED_BYTES = 1 << 20
+
+
+def identity(data: T) -> T:
+    """Return what came: the transform that does nothing."""
+    return data
+
+
+def fetch(
+    client: OssClient,
+    infos: Iterable[ObjectInfo],
+    *,
+    transform: Callable[[DataObject], Any] = identity,
+    in_order: bool = True,
+) -> Iterator[Any]:
+    """Yield what `transform` makes of each object, `prefetchConcurrency` requests in flight ahead of the consumer.
+
+    An object that can't be had is an error at its place. A large object's rest is fetched when it is read.
+    """
+    config = client.config.dataset
+    downloads = client.map(
+        _first_bytes,
+        infos,
+        concurrency=config.prefetch_concurrency,
+        workers=config.prefetch_worker,
+        in_order=in_order,
+        weight=_weight,
+        max_bytes=PREFETCH_BYTES,
+    )
+    with contextlib.closing(downloads):
+        if transform is identity:
+            for info, download in downloads:
+                yield DataObject.fetched(client, info, download)
+        else:
+            for info, download in downloads:
+                yield transformed(DataObject.fetched(client, info, download), transform)
+
+
+def transformed(data: DataObject, transform: Callable[[DataObject], T]) -> T:
+    """Return what `transform` makes of an object; an error of its own becomes one that names the object."""
+    try:
+        return transform(data)
+    except OssError:
+        raise
+    except Exception as error:
+        raise OssTransformError(f"the transform failed on {data.uri}: {type(error).__name__}: {error}") from error
+
+
+@functional("fetch_oss_objects")
+class OssObjectFetcher(IterDataPipe[Any]):
+    """Yield a `DataObject`, or what `transform` makes of it, for each object (functional form: `fetch_oss_objects`).
+
+    `source` yields `ObjectInfo`s or URIs. Many requests are in flight at a time (`prefetchConcurrency`); objects come
+    in the order of `source` unless `in_order` is false. An object that does not exist is an `OssNotFoundError`.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[ObjectInfo | OssUri | str],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Callable[[DataObject], Any] = identity,
+        region: str = "",
+        in_order: bool = True,
+    ) -> None:
+        self._source = source
+        self._client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        self._transform, self._in_order = transform, in_order
+
+    def __iter__(self) -> Iterator[Any]:
+        return fetch(self._client, map(as_info, self._source), transform=self._transform, in_order=self._in_order)
+
+
+class OssObjectTable(MapDataPipe[ObjectInfo]):
+    """Objects by number: the `ObjectInfo`s of a lister, a manifest parser or a list of names.
+
+    `len` waits until the listing is done. Negative numbers count from the end; there are no slices.
+    """
+
+    def __init__(self, source: NumberedObjects) -> None:
+        if source.index is None:
+            raise OssUsageError("objects that come through a pipe have no numbers: give the prefixes or names directly")
+        self._index = source.index
+
+    def __len__(self) -> int:
+        return self._index.count()
+
+    def __getitem__(self, position: int) -> ObjectInfo:
+        return self._index.info(checked_position(position, len(self)))
+
+
+@functional("fetch_oss_objects")
+class OssObjectMapFetcher(MapDataPipe[Any]):
+    """Fetch objects by number; several at a time in parallel (functional form: `fetch_oss_objects`)."""
+
+    def __init__(
+        self,
+        source: MapDataPipe[ObjectInfo],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Callable[[DataObject], Any] = identity,
+        region: str = "",
+    ) -> None:
+        self._source = source
+        self._client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, position: int) -> Any:
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: Sequence[int]) -> list[Any]:
+        """Return the objects of a batch, in its order, fetched in parallel."""
+        infos = [as_info(self._source[position]) for position in positions]
+        return list(fetch(self._client, infos, transform=self._transform))
+
+
+def checked_position(position: Any, count: int) -> int:
+    """Return the number of an object, counted from 0; `IndexError` if there is none, `TypeError` for a slice."""
+    if isinstance(position, slice):
+        raise TypeError(
+            "there are no slices: use torch.utils.data.Subset(dataset, range(...)), which fetches nothing by itself"
+        )
+    number = operator.index(position)
+    if not -count <= number < count:
+        raise IndexError(f"there is no object {number}: the dataset has {count}")
+    return number % count
+
+
+def as_info(item: ObjectInfo | OssUri | str) -> ObjectInfo:
+    """Return what is known of an object that may be given by its URI alone."""
+    if type(item) is ObjectInfo:
+        return item
+    if isinstance(item, OssUri):
+        return ObjectInfo(item)
+    if isinstance(item, str):
+        return ObjectInfo(parse_object_uri(item))
+    raise OssUriError(f"not an object to fetch: {item!r} (give an ObjectInfo, an OssUri or oss://bucket/key)")
+
+
+async def _first_bytes(operations: Operations, info: ObjectInfo) -> tuple[ObjectInfo, Download]:
+    size = info.size
+    stop = FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1
+    return info, await operations.get(info.uri, ByteSpan(0, stop))
+
+
+def _weight(info: ObjectInfo) -> int:
+    size = info.size
+    return _ASSUMED_BYTES if size is None else min(size, FIRST_BYTES)

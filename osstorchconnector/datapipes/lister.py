@@ -1,0 +1,117 @@
+"""Objects by prefix, or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
+
+from torch.utils.data import IterDataPipe
+
+from ..client.client import OssClient
+from ..client.values import ListedObject, ListPage
+from ..errors import OssConfigError
+from ..objects.index import FixedIndex, SharedIndex
+from ..objects.index_layout import UNKNOWN_SIZE, Batch
+from ..objects.info import ObjectInfo
+from ..uri import OssUri, parse_object_uri, parse_uri
+from .common import NumberedObjects, as_client, functional
+
+BATCH_ROWS = 1000
+
+
+class PrefixListing:
+    """The objects below some prefixes, one prefix after the other, each in OSS's order, page by page.
+
+    Markers of folders (the key ends in `/`, the object is empty) are left out and counted, unless they are to be kept.
+    """
+
+    def __init__(self, client: OssClient, prefixes: tuple[OssUri, ...], *, keep_folder_markers: bool = False) -> None:
+        self._client, self._prefixes, self._keep_folder_markers = client, prefixes, keep_folder_markers
+
+    def batches(self, cursor: bytes) -> Generator[Batch, None, None]:
+        first, start_after = _unpack_cursor(cursor)
+        for number in range(first, len(self._prefixes)):
+            prefix = self._prefixes[number]
+            for page in self._client.list_pages(prefix, start_after=start_after):
+                last = page.objects[-1].key if page.next_token else ""
+                yield self._batch(prefix.bucket, page, _pack_cursor(number + (not last), last))
+            start_after = ""
+
+    def _batch(self, bucket: str, page: ListPage, cursor: bytes) -> Batch:
+        kept = page.objects if self._keep_folder_markers else [one for one in page.objects if not is_folder_marker(one)]
+        skipped = len(page.objects) - len(kept)
+        return Batch(f"{bucket}/", [one.key for one in kept], [one.size for one in kept], None, cursor, skipped)
+
+
+def is_folder_marker(listed: ListedObject) -> bool:
+    """Say whether the object only stands for a folder, as consoles create them."""
+    return not listed.size and listed.key.endswith("/")
+
+
+def object_batches(uris: Iterable[str]) -> Iterator[Batch]:
+    """Yield the named objects as rows of an index; `OssUriError` for a name that is none."""
+    names = (parse_object_uri(uri).path[1:] for uri in uris)
+    while tails := list(islice(names, BATCH_ROWS)):
+        yield Batch("", tails, [UNKNOWN_SIZE] * len(tails))
+
+
+@functional("list_oss_objects")
+class OssObjectLister(NumberedObjects):
+    """Yield an `ObjectInfo` for each object below `prefixes` (functional form: `list_oss_objects`).
+
+    `prefixes` is one `oss://bucket/prefix`, several, or a pipe of them. Given directly, they are listed once for all
+    copies of this pipe, in whatever processes, and once only: the copies read one table. A pipe of prefixes is listed
+    by each copy, since each may get other prefixes.
+    """
+
+    def __init__(
+        self,
+        prefixes: str | Iterable[str],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        region: str = "",
+        keep_folder_markers: bool = False,
+    ) -> None:
+        self._client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        self._keep_folder_markers = keep_folder_markers
+        self._source = prefixes if isinstance(prefixes, IterDataPipe) else None
+        if self._source is not None:
+            super().__init__(None)
+        else:
+            listing = self._listing([prefixes] if isinstance(prefixes, str) else prefixes)
+            super().__init__(SharedIndex(listing, folder=self._client.config.index_dir))
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        return super().__iter__() if self._source is None else self._listed_here(self._source)
+
+    def _listed_here(self, source: IterDataPipe[str]) -> Iterator[ObjectInfo]:
+        for prefix in source:
+            for batch in self._listing([prefix]).batches(b""):
+                yield from FixedIndex([batch]).infos()
+
+    def _listing(self, prefixes: Iterable[str]) -> PrefixListing:
+        parsed = tuple(map(parse_uri, prefixes))
+        return PrefixListing(self._client, parsed, keep_folder_markers=self._keep_folder_markers)
+
+
+class OssObjectNames(NumberedObjects):
+    """Yield an `ObjectInfo` for each named object, in the order given; nothing is listed."""
+
+    def __init__(self, object_uris: str | Iterable[str]) -> None:
+        if not isinstance(object_uris, Iterable):
+            raise OssConfigError(f"object_uris: a URI or several, not a {type(object_uris).__name__}")
+        super().__init__(FixedIndex(object_batches([object_uris] if isinstance(object_uris, str) else object_uris)))
+
+
+def _pack_cursor(number: int, last_key: str) -> bytes:
+    return f"{number} {last_key}".encode()
+
+
+def _unpack_cursor(cursor: bytes) -> tuple[int, str]:
+    number, _, last_key = cursor.decode().partition(" ")
+    return int(number or 0), last_key

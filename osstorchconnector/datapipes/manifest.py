@@ -1,0 +1,238 @@
+"""Manifests: files that name objects and their labels, and the parsers for them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from torch.utils.data import IterDataPipe
+
+from ..client.client import OssClient
+from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
+from ..objects.index import FixedIndex, SharedIndex
+from ..objects.index_layout import UNKNOWN_SIZE, Batch
+from ..objects.info import ObjectInfo
+from ..objects.reader import OssReader
+from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
+from .common import NumberedObjects, as_client, functional
+
+ManifestParser = Callable[[io.IOBase], Iterable[Any]]
+
+BATCH_ROWS = 1000
+_READ_BYTES = 1 << 20
+_SHOWN_CHARACTERS = 80
+
+
+def imagenet_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, str]]:
+    """Yield (key, label) for each line `key<TAB>label` or `key`; further columns and empty lines are passed over.
+
+    The text is UTF-8. White space at a line's end is not part of it: for keys that need it, see
+    `jsonl_manifest_parser`. A line that names no object is an `OssManifestError` with file and line number.
+    """
+    for number, line in _lines(reader):
+        key, *more = line.lstrip(" ").rstrip().split("\t")
+        if key:
+            yield key, more[0] if more else ""
+        elif more:
+            raise _line_error(reader, number, line, "there is no key before the tab")
+
+
+def jsonl_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, Any]]:
+    """Yield (key, label) for each line `{"key": ..., "label": ...}`; the label may be any JSON value, or be missing.
+
+    Every key that OSS allows can be written so. Empty lines are passed over; a line that is not such an object is an
+    `OssManifestError` with file and line number.
+    """
+    for number, line in _lines(reader):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise _line_error(reader, number, line, f"not JSON: {error}") from error
+        if not isinstance(entry, dict) or not isinstance(entry.get("key"), str) or not entry["key"]:
+            raise _line_error(reader, number, line, 'not of the form {"key": "...", "label": ...}')
+        yield entry["key"], entry.get("label", "")
+
+
+class ManifestListing:
+    """The objects that some manifests name, in their order; the objects' URIs are `oss_base_uri + key`."""
+
+    def __init__(
+        self, client: OssClient, manifests: tuple[str, ...], manifest_parser: ManifestParser, oss_base_uri: str
+    ) -> None:
+        if not callable(manifest_parser):
+            raise OssConfigError(f"manifest_parser: {manifest_parser!r} can't be called")
+        for manifest in manifests:
+            if manifest.startswith("oss://"):
+                parse_object_uri(manifest)
+        self._fixed = _fixed_part(oss_base_uri)
+        self._client, self._manifests = client, manifests
+        self._parser, self._base = manifest_parser, oss_base_uri
+
+    def batches(self, cursor: bytes) -> Generator[Batch, None, None]:
+        first, done = map(int, cursor.split() or (0, 0))
+        for number in range(first, len(self._manifests)):
+            with contextlib.closing(self._rows(self._manifests[number])) as rows:
+                next(islice(rows, done, done), None)
+                while taken := list(islice(rows, BATCH_ROWS)):
+                    done += len(taken)
+                    names, labels = zip(*taken, strict=True)
+                    yield Batch("", names, [UNKNOWN_SIZE] * len(names), labels, b"%d %d" % (number, done))
+            done = 0
+
+    def _rows(self, manifest: str) -> Generator[tuple[str, Any], None, None]:
+        """Yield `bucket/key` and label of each entry."""
+        with _opened(self._client, manifest) as reader, contextlib.closing(self._parsed(manifest, reader)) as entries:
+            for number, entry in enumerate(entries, 1):
+                try:
+                    key, label = _key_and_label(entry)
+                    name = self._name(key)
+                except ValueError as error:
+                    raise OssManifestError(f"manifest {manifest}, entry {number}: {error}") from None
+                yield name, label
+
+    def _parsed(self, manifest: str, reader: io.IOBase) -> Generator[Any, None, None]:
+        """Yield what the parser makes of the manifest; what it raises names the manifest and the entry before."""
+        number = 0
+        try:
+            entries = self._parser(reader)
+            if isinstance(entries, str | bytes) or not isinstance(entries, Iterable):
+                raise TypeError(f"it returned a {type(entries).__name__}, not an iterable of (key, label)")
+            for entry in entries:
+                number += 1
+                yield entry
+        except OssError:
+            raise
+        except Exception as error:
+            raise OssManifestError(
+                f"manifest {manifest}: the parser failed after entry {number}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _name(self, key: str) -> str:
+        if self._fixed is None:
+            return parse_object_uri(self._base + key).path[1:]
+        bucket, key_base = self._fixed
+        return f"{bucket}/{checked_key(key_base + key, key)}"
+
+
+@functional("parse_oss_manifest")
+class OssManifestParser(NumberedObjects):
+    """Yield an `ObjectInfo`, with its label, for each entry of `manifests` (functional form: `parse_oss_manifest`).
+
+    A manifest is a local path or an `oss://bucket/key`; `manifests` is one, several, or a pipe of them.
+    `manifest_parser` gets a manifest as a binary file and yields (key, label), or keys alone; an object's URI is
+    `oss_base_uri + key`. Manifests given directly are parsed once for all copies of this pipe, in whatever processes:
+    the copies read one table. Those that come through a pipe are parsed by each copy.
+    """
+
+    def __init__(
+        self,
+        manifests: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        manifest_parser: ManifestParser,
+        oss_base_uri: str,
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        region: str = "",
+    ) -> None:
+        self._client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        self._parser, self._base = manifest_parser, oss_base_uri
+        self._source = manifests if isinstance(manifests, IterDataPipe) else None
+        if self._source is not None:
+            self._listing([])
+            super().__init__(None)
+        else:
+            several = [manifests] if isinstance(manifests, str | os.PathLike) else manifests
+            super().__init__(SharedIndex(self._listing(several), folder=self._client.config.index_dir))
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        return super().__iter__() if self._source is None else self._parsed_here(self._source)
+
+    def _parsed_here(self, source: IterDataPipe[str]) -> Iterator[ObjectInfo]:
+        for manifest in source:
+            for batch in self._listing([manifest]).batches(b""):
+                yield from FixedIndex([batch]).infos()
+
+    def _listing(self, manifests: Iterable[str | os.PathLike[str]]) -> ManifestListing:
+        return ManifestListing(
+            self._client, tuple(os.fspath(manifest) for manifest in manifests), self._parser, self._base
+        )
+
+
+def _key_and_label(entry: Any) -> tuple[str, Any]:
+    """Return key and label of what a parser yielded; `ValueError` if it is neither (key, label) nor a key."""
+    if isinstance(entry, str):
+        key, label = entry, ""
+    elif isinstance(entry, tuple | list) and len(entry) == 2:
+        key, label = entry
+    else:
+        raise ValueError(f"the parser yielded {_shown(entry)}, not (key, label)")
+    if not isinstance(key, str):
+        raise ValueError(f"the key that the parser yielded is not a string: {_shown(key)}")
+    if not key:
+        raise ValueError("the key is empty")
+    return key, label
+
+
+def _fixed_part(oss_base_uri: str) -> OssUri | None:
+    """Return bucket and beginning of the key where `oss_base_uri` has both: then only the rest needs parsing."""
+    if oss_base_uri == "":
+        return None
+    if not isinstance(oss_base_uri, str) or not oss_base_uri.startswith(("oss://", "/")):
+        raise OssUriError(f"oss_base_uri: {oss_base_uri!r} does not begin a URI (write oss://bucket/prefix/)")
+    has_bucket = "/" in oss_base_uri.removeprefix("oss:/")[1:]
+    return parse_uri(oss_base_uri) if has_bucket else None
+
+
+@contextlib.contextmanager
+def _opened(client: OssClient, manifest: str) -> Iterator[io.IOBase]:
+    if manifest.startswith("oss://"):
+        with OssReader(client, parse_object_uri(manifest), transfer=client.config.dataset) as reader:
+            yield reader
+        return
+    try:
+        file = open(manifest, "rb")
+    except OSError as error:
+        raise OssManifestError(f"manifest {manifest} can't be opened: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _lines(reader: io.IOBase) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line, without its end; read in large pieces, whatever kind of file it is."""
+    number, rest = 0, b""
+    read: Callable[[int], bytes] = reader.read
+    while piece := read(_READ_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, _decoded(reader, number, line)
+    if rest:
+        yield number + 1, _decoded(reader, number + 1, rest)
+
+
+def _decoded(reader: io.IOBase, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise _line_error(reader, number, repr(line), f"not UTF-8: {error.reason}") from error
+
+
+def _line_error(reader: io.IOBase, number: int, line: str, reason: str) -> OssManifestError:
+    name = getattr(reader, "name", "manifest")
+    return OssManifestError(f"{name}, line {number}: {reason}: {_shown(line)}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -1,0 +1,80 @@
+"""Bytes into objects, many requests in flight."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from torch.utils.data import IterDataPipe
+
+from ..client.client import OssClient
+from ..client.operations import Operations
+from ..client.values import Buffer
+from ..errors import OssUsageError
+from ..objects.info import ObjectInfo
+from ..uri import OssUri, parse_object_uri
+from .common import as_client, functional
+
+
+class _Upload(NamedTuple):
+    uri: OssUri
+    body: memoryview
+
+
+@functional("save_oss_objects")
+class OssObjectSaver(IterDataPipe[ObjectInfo]):
+    """Save each (key, bytes) of `source` and yield its `ObjectInfo` (functional form: `save_oss_objects`).
+
+    The object's URI is `oss_base_uri + key`. Many requests are in flight at a time (`uploadConcurrency`); what is
+    yielded is stored, in the order of `source`. An object is written by one request, whole or not at all; an
+    object of that name is replaced. For objects of more than 5 GB use `OssCheckpoint.writer`.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[tuple[str, Buffer]],
+        endpoint: str | OssClient,
+        *,
+        oss_base_uri: str = "",
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        region: str = "",
+    ) -> None:
+        self._source, self._base = source, oss_base_uri
+        self._client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        config = self._client.config
+        saved = self._client.map(
+            _put,
+            map(self._upload, self._source),
+            concurrency=config.dataset.upload_concurrency,
+            workers=config.dataset.prefetch_worker,
+            weight=_weight,
+            max_bytes=config.upload_memory_bytes,
+        )
+        with contextlib.closing(saved):
+            yield from saved
+
+    def _upload(self, item: tuple[str, Buffer]) -> _Upload:
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise OssUsageError(f"nothing to save: the source yielded a {type(item).__name__}, not (key, bytes)")
+        key, data = item
+        try:
+            body = memoryview(data).cast("B")
+        except TypeError as error:
+            raise OssUsageError(f"{self._base}{key} can't be saved: {error}") from None
+        return _Upload(parse_object_uri(self._base + key), body)
+
+
+async def _put(operations: Operations, upload: _Upload) -> ObjectInfo:
+    stored = await operations.put(upload.uri, upload.body)
+    return ObjectInfo(upload.uri, len(upload.body), "", stored.etag)
+
+
+def _weight(upload: _Upload) -> int:
+    return len(upload.body)

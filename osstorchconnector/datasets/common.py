@@ -1,0 +1,104 @@
+"""Where a dataset's objects come from: the constructors that both kinds of dataset have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from ..client.client import OssClient
+from ..datapipes.common import NumberedObjects, as_client
+from ..datapipes.fetcher import identity
+from ..datapipes.lister import OssObjectLister, OssObjectNames
+from ..datapipes.manifest import ManifestParser, OssManifestParser
+from ..errors import OssConfigError
+from ..objects.data_object import DataObject
+
+D = TypeVar("D", bound="ObjectDataset")
+Transform = Callable[[DataObject], Any]
+
+
+class ObjectDataset:
+    """Objects, a client to fetch them, and what to make of each. Made by one of the `from_` methods.
+
+    `endpoint` is OSS's, or an `OssClient`, which then stands for all the access settings. `transform` gets a
+    `DataObject`; an error that it raises arrives as an `OssTransformError` that names the object.
+    """
+
+    def __init__(self, objects: NumberedObjects, client: OssClient, transform: Transform = identity) -> None:
+        if not callable(transform):
+            raise OssConfigError(f"transform: {transform!r} can't be called")
+        assert objects.index is not None
+        self._objects, self._index = objects, objects.index
+        self._client, self._transform = client, transform
+
+    @classmethod
+    def from_prefix(
+        cls: type[D],
+        oss_uri: str,
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+        keep_folder_markers: bool = False,
+    ) -> D:
+        """Take all objects whose URIs begin with `oss_uri`, in OSS's order.
+
+        They are listed once, at first use, for all processes and epochs. Markers of folders (the key ends in `/`, the
+        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set.
+        """
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        return cls(OssObjectLister(oss_uri, client, keep_folder_markers=keep_folder_markers), client, transform)
+
+    @classmethod
+    def from_objects(
+        cls: type[D],
+        object_uris: str | Iterable[str],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+    ) -> D:
+        """Take the objects named, in the order given; nothing is listed."""
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        return cls(OssObjectNames(object_uris), client, transform)
+
+    @classmethod
+    def from_manifest_file(
+        cls: type[D],
+        manifest_file_path: str | os.PathLike[str],
+        manifest_parser: ManifestParser,
+        oss_base_uri: str,
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+    ) -> D:
+        """Take the objects that a manifest names, with their labels, in its order.
+
+        The manifest is a local file or an `oss://bucket/key`. `manifest_parser` gets it as a binary file and yields
+        (key, label); the object's URI is `oss_base_uri + key`. It is parsed once, at first use, for all processes and
+        epochs. An entry that names no object is an `OssManifestError` with file and entry number.
+        """
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        return cls(OssManifestParser(manifest_file_path, manifest_parser, oss_base_uri, client), client, transform)
+
+    @property
+    def skipped_folder_markers(self) -> int:
+        """How many markers of folders the listing has left out so far."""
+        return self._index.skipped()

@@ -1,0 +1,282 @@
+"""One listing for all: a table of objects that one process fills and every process of the job reads meanwhile.
+
+Whoever first needs a row that is not there tries the table's lock. The one that gets it fills the table from the
+source in a thread of its own, page by page, for as long as somebody in its process waits for rows; the others read
+what is there and look again. If the filling process stops or dies, the next one to need a row goes on after the last
+page that was written. So the source is asked once, however many processes read.
+
+Copies of an index, by fork or by pickle, are the same table; they carry its name and its source, no position.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.util
+import os
+import threading
+import time
+import weakref
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from .. import errors
+from ..errors import OssError
+from .index_file import IndexReader, IndexWriter, Owner, choose_folder, locate, new_name, this_process
+from .index_layout import Batch, Progress, State, Table, pack_block
+from .info import ObjectInfo
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.02
+
+
+class Source(Protocol):
+    """Where rows come from, in an order that does not change. Pickles."""
+
+    def batches(self, cursor: bytes) -> Generator[Batch, None, None]:
+        """Yield the rows after `cursor`, which is that of the last batch that was taken (empty: from the start)."""
+
+
+class ObjectIndex(Protocol):
+    """Objects by number: what a sharder, a shuffle or a map dataset counts on."""
+
+    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        """Yield objects `first`, `first + step` and so on, each as soon as it is known."""
+
+    def info(self, position: int) -> ObjectInfo:
+        """Return one object by its number, which is below `count()`."""
+
+    def count(self) -> int:
+        """Return the number of objects, waiting until it is known."""
+
+    def skipped(self) -> int:
+        """Return how many were left out on purpose so far."""
+
+
+class FixedIndex:
+    """An index whose rows are all known when it is made. It is pickled with them."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._blocks = b"".join(map(pack_block, batches))
+        self._table = self._read()
+
+    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        position = first
+        while rows := self._table.infos_from(position, step):
+            yield from rows
+            position += len(rows) * step
+
+    def info(self, position: int) -> ObjectInfo:
+        return self._table.info(position)
+
+    def count(self) -> int:
+        return self._table.rows
+
+    def skipped(self) -> int:
+        return 0
+
+    def __getstate__(self) -> dict[str, bytes]:
+        return {"blocks": self._blocks}
+
+    def __setstate__(self, state: dict[str, bytes]) -> None:
+        self._blocks = state["blocks"]
+        self._table = self._read()
+
+    def _read(self) -> Table:
+        table = Table()
+        table.extend(memoryview(self._blocks), 0, len(self._blocks))
+        return table
+
+
+class SharedIndex:
+    """An index filled from a source by one process of the job and read by all.
+
+    Its file goes away with the last copy in the process that made it, or when that process ends.
+    """
+
+    def __init__(self, source: Source, *, folder: str = "") -> None:
+        self._source = source
+        self._folder = choose_folder(folder)
+        self._owner = this_process()
+        self._name = new_name(self._owner)
+        self._begin_here()
+
+    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        with self._here().follow() as follower:
+            table, position = follower.table, first
+            while True:
+                while rows := table.infos_from(position, step):
+                    yield from rows
+                    position += len(rows) * step
+                if not follower.wait_beyond(position):
+                    return
+
+    def info(self, position: int) -> ObjectInfo:
+        here = self._here()
+        if position >= here.reader.table.rows:
+            self.count()
+        return here.reader.table.info(position)
+
+    def count(self) -> int:
+        here = self._here()
+        if here.reader.progress.state is not State.COMPLETE:
+            with here.follow() as follower:
+                while follower.wait_beyond(follower.table.rows):
+                    pass
+        return here.reader.table.rows
+
+    def skipped(self) -> int:
+        return self._here().look().skipped
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self._source, "folder": self._folder, "owner": tuple(self._owner), "name": self._name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._source, self._folder, self._name = state["source"], state["folder"], state["name"]
+        self._owner = Owner(*state["owner"])
+        self._begin_here()
+
+    def _begin_here(self) -> None:
+        self._claim = _claim(self._owner, locate(self._folder, self._name))
+        self._processes: dict[int, _Here] = {}
+
+    def _here(self) -> _Here:
+        """Return this process's part in the work, begun afresh after a fork."""
+        pid = os.getpid()
+        here = self._processes.get(pid)
+        if here is None:
+            here = self._processes.setdefault(pid, _Here(locate(self._folder, self._name), self._source))
+        return here
+
+
+class _Here:
+    """What one process knows of a table and does for it."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self.reader = IndexReader(path)
+        self.failures = 0
+        self.error: BaseException = OssError("the table of objects has not failed")
+        self._path, self._source = path, source
+        self._changed = threading.Condition()
+        self._followers = 0
+        self._writer: IndexWriter | None = None
+
+    def look(self) -> Progress:
+        """Read how far the table has come."""
+        with self._changed:
+            return self.reader.refresh()
+
+    @contextlib.contextmanager
+    def follow(self) -> Iterator[_Follower]:
+        """Keep the table growing, if this process fills it, while somebody waits for its rows."""
+        with self._changed:
+            self._followers += 1
+        try:
+            yield _Follower(self)
+        finally:
+            with self._changed:
+                self._followers -= 1
+
+    def fills(self) -> bool:
+        """Say whether this process fills the table, after it has tried to become the one that does."""
+        with self._changed:
+            if self._writer is None:
+                writer = IndexWriter.try_lock(self._path)
+                if writer is None:
+                    return False
+                if writer.progress.state is State.COMPLETE:
+                    writer.close()
+                    return True
+                self._writer = writer
+                threading.Thread(target=self._fill, args=(writer,), name="oss-index", daemon=True).start()
+            return True
+
+    def wait_for_change(self, seen: Progress) -> None:
+        """Wait until the table, which this process fills, has come further than `seen`, or is not filled any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._writer is None or self._writer.progress.sequence != seen.sequence)
+
+    def _fill(self, writer: IndexWriter) -> None:
+        try:
+            with contextlib.closing(self._source.batches(writer.cursor)) as batches:
+                for batch in batches:
+                    writer.append(batch)
+                    if not self._wanted():
+                        return
+            writer.complete()
+        except BaseException as error:  # whatever it is belongs to those who wait for rows
+            with self._changed:
+                self.failures, self.error = self.failures + 1, error
+            writer.fail(type(error).__name__, str(error))
+        finally:
+            with self._changed:
+                self._writer = None
+                writer.close()
+                self._changed.notify_all()
+
+    def _wanted(self) -> bool:
+        with self._changed:
+            self._changed.notify_all()
+            return self._followers > 0
+
+
+class _Follower:
+    """Somebody who reads a table to its end; a failure that was there before is tried again, a new one is raised."""
+
+    def __init__(self, here: _Here) -> None:
+        self._here = here
+        self.table = here.reader.table
+        self._failures = here.failures
+        progress = here.look()
+        self._old_failure = progress.sequence if progress.state is State.FAILED else -1
+
+    def wait_beyond(self, position: int) -> bool:
+        """Wait until row `position` is there and return true, or false if the table ends before it."""
+        here, pause_seconds = self._here, _FIRST_PAUSE_SECONDS
+        while True:
+            progress = here.look()
+            if self.table.rows > position:
+                return True
+            if progress.state is State.COMPLETE:
+                return False
+            if here.failures != self._failures:
+                raise here.error
+            if progress.state is State.FAILED and progress.sequence != self._old_failure:
+                raise _rebuilt(*here.reader.failure())
+            if here.fills():
+                here.wait_for_change(progress)
+            else:
+                time.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+class _Claim:
+    """The right of the process that made a table to remove it, with the last copy of the index or at its end."""
+
+    def __init__(self, path: Path) -> None:
+        # Also runs at the end of processes that multiprocessing started, where atexit does not.
+        multiprocessing.util.Finalize(self, _remove, (path,), exitpriority=0)
+
+
+_claims: weakref.WeakValueDictionary[Path, _Claim] = weakref.WeakValueDictionary()
+
+
+def _claim(owner: Owner, path: Path) -> _Claim | None:
+    if owner.pid != os.getpid() or owner != this_process():
+        return None
+    claim = _claims.get(path)
+    if claim is None:
+        claim = _claims[path] = _Claim(path)
+    return claim
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _rebuilt(kind: str, text: str) -> OssError:
+    """Return the error that ended the table in another process."""
+    known = getattr(errors, kind, None)
+    if isinstance(known, type) and issubclass(known, OssError):
+        return known(text)
+    return OssError(f"{kind}: {text}")
