@@ -97,7 +97,7 @@ def decide(
         # The server closed an idle connection just as it was taken: it has not seen the request, so nothing failed.
         return RetryDecision(True, remedy="reconnect", counts=False)
     remedy = _remedy(failure)
-    if remedy in used or not (remedy or is_passing(failure)):
+    if remedy in used if remedy else not is_passing(failure):
         return RetryDecision(False, reason="no repeat can help")
     if attempt >= policy.max_attempts:
         return RetryDecision(False, reason=f"{attempt} attempts were made")
