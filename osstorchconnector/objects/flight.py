@@ -1,0 +1,85 @@
+"""Work on the loop threads that touches memory of ours: it can be stopped, and waited for until it has let go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ..client.client import OssClient
+from ..client.operations import Operations
+
+R = TypeVar("R")
+Work = Callable[[Operations], Coroutine[Any, Any, R]]
+
+DRAIN_SECONDS = 60.0
+
+
+class Flight:
+    """Operations under way for one reader or writer.
+
+    A future that was cancelled says nothing about the coroutine behind it, so none is ever cancelled here: `stop`
+    cancels the coroutines, and after `drain` none of them runs any more.
+    """
+
+    def __init__(self, client: OssClient, workers: int) -> None:
+        self._client = client
+        self._workers = workers
+        self._tasks: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
+        # Reentrant: `stop` is called by finalisers, which may run anywhere in this thread.
+        self._changed = threading.Condition(threading.RLock())
+        self._is_stopped = False
+        self._pid = os.getpid()
+
+    def start(self, work: Work[R]) -> Future[R]:
+        """Begin `work` on a loop thread; after `stop` it ends at once, cancelled."""
+        return self._client.submit(lambda operations: self._run(operations, work), workers=self._workers)
+
+    def stop(self) -> None:
+        """Cancel everything under way, without waiting."""
+        self._is_stopped = True
+        if self._pid != os.getpid():
+            return  # a forked child: the coroutines are the parent's
+        with self._changed:
+            under_way = list(self._tasks.items())
+        for task, loop in under_way:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
+                loop.call_soon_threadsafe(task.cancel)
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
+        """After `stop`: wait until no coroutine runs any more; False if that takes longer than `seconds`.
+
+        A `KeyboardInterrupt` is held back until then: who gave us the memory must not have it back earlier.
+        """
+        deadline = time.monotonic() + seconds
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                with self._changed:
+                    is_empty = self._changed.wait_for(lambda: not self._tasks, max(deadline - time.monotonic(), 0))
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+        return is_empty
+
+    async def _run(self, operations: Operations, work: Work[R]) -> R:
+        task = asyncio.current_task()
+        assert task is not None
+        with self._changed:
+            self._tasks[task] = asyncio.get_running_loop()
+        try:
+            if self._is_stopped:
+                raise asyncio.CancelledError
+            return await work(operations)
+        finally:
+            with self._changed:
+                del self._tasks[task]
+                if not self._tasks:
+                    self._changed.notify_all()
