@@ -12,6 +12,8 @@ from .messages import OssRequest, Refusal
 
 Node = tuple[str, "str | int | bool | Sequence[Node]"]
 
+_CONTROL_TO_PRIVATE = {code: 0xF000 + code for code in range(32) if chr(code) not in "\t\n"}
+_PRIVATE_TO_CONTROL = {private: code for code, private in _CONTROL_TO_PRIVATE.items()}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -20,6 +22,17 @@ def parse(body: bytes) -> Element:
     root = ElementTree.fromstring(body)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def parse_unclean(body: bytes) -> Element:
+    """As `parse`, for moto's documents: it writes control characters of keys as they are, which is not XML.
+
+    They make the journey through the parser as characters for private use.
+    """
+    root = parse(body.decode().translate(_CONTROL_TO_PRIVATE).encode())
+    for element in root.iter():
+        element.text = (element.text or "").translate(_PRIVATE_TO_CONTROL)
     return root
 
 

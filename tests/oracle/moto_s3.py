@@ -49,7 +49,7 @@ class MotoS3:
 
     def document(self, method: str, bucket: str, key: str = "", **more: Any) -> Element:
         """As `call`, for an answer that is XML."""
-        return documents.parse(self.call(method, bucket, key, **more).body)
+        return documents.parse_unclean(self.call(method, bucket, key, **more).body)
 
 
 def wsgi_environ(

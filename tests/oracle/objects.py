@@ -33,18 +33,19 @@ def get_object(store: Store, request: OssRequest) -> Reply:
     if span:
         headers["range"] = span
     reply = store.moto.call("GET", request.bucket, request.key, headers=headers, query=query)
-    body = b"" if reply.status == 304 else reply.body
-    return Reply(reply.status, store.object_headers(request.bucket, request.key, reply.headers), body)
+    if reply.status == 304:
+        return _not_modified(store, request, head)
+    return Reply(reply.status, store.object_headers(request.bucket, request.key, reply.headers), reply.body)
 
 
 def head_object(store: Store, request: OssRequest) -> Reply:
-    _existing(store, request.bucket, request.key)
-    reply = store.moto.call("HEAD", request.bucket, request.key, headers=_conditions(request))
-    headers = store.object_headers(request.bucket, request.key, reply.headers)
+    head = _existing(store, request.bucket, request.key)
+    if store.moto.call("HEAD", request.bucket, request.key, headers=_conditions(request)).status == 304:
+        return _not_modified(store, request, head)
+    headers = store.object_headers(request.bucket, request.key, head.headers)
     if "objectMeta" in request.query:
-        kept = ("etag", "last-modified", "x-oss-hash-crc64ecma")
-        headers = {name: headers[name] for name in kept}
-    return Reply(reply.status, headers, length=None if reply.status == 304 else int(reply.headers["content-length"]))
+        headers = {name: headers[name] for name in ("etag", "last-modified", "x-oss-hash-crc64ecma")}
+    return Reply(200, headers, length=int(head.headers["content-length"]))
 
 
 def delete_object(store: Store, request: OssRequest) -> Reply:
@@ -90,6 +91,7 @@ def copy_object(store: Store, request: OssRequest) -> Reply:
         ("LastModified", result.findtext(".//LastModified", "")),
     ]
     reply = xml_reply("CopyObjectResult", nodes)
+    reply.headers["etag"] = documents.oss_etag(etag)
     reply.headers["x-oss-hash-crc64ecma"] = str(store.crc(source.headers["etag"]))
     return reply
 
@@ -141,6 +143,11 @@ def _existing(store: Store, bucket: str, key: str) -> Reply:
     if head is None:
         raise Refusal(404, "NoSuchKey", "The specified key does not exist.", Key=key)
     return head
+
+
+def _not_modified(store: Store, request: OssRequest, head: Reply) -> Reply:
+    headers = store.object_headers(request.bucket, request.key, head.headers)
+    return Reply(304, {name: headers[name] for name in ("etag", "last-modified")})
 
 
 def _conditions(request: OssRequest) -> dict[str, str]:

@@ -91,7 +91,7 @@ class SignedHttp:
 
 def target_of(request: OssRequest) -> str:
     """Return the request line's target, path style."""
-    path = quote(f"/{request.bucket}/{request.key}" if request.bucket else "/", safe="/-_.~")
+    path = quote(f"/{request.bucket}/{request.key}" if request.bucket else "/", safe="/-_.~", errors="surrogateescape")
     pairs = (
         f"{_encoded(name)}={_encoded(value)}" if value else _encoded(name) for name, value in request.query.items()
     )

@@ -1,0 +1,90 @@
+"""Both servers, each driven by every client: tests ask for `server` and `client` and run on all combinations."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import oracle
+import oss2
+import pytest
+from contract.clients import CLIENTS, Client, Oss2, Ours, Server
+from oracle.messages import Account
+from oracle.signed_http import SignedHttp
+
+from osstorchconnector import emulator
+from osstorchconnector.client.client import OssClient
+
+_bucket_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=["oracle", "emulator"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A running server: moto's semantics, or our emulator."""
+    with oracle.serve() if request.param == "oracle" else emulator.serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def make_client(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Client]]:
+    """Return a client by its name and that of a bucket; connections are kept for the whole session."""
+    session = oss2.Session()
+    folder = tmp_path_factory.mktemp("config")
+    ours = {name: our_client(server, folder, name.split()[-1]) for name in CLIENTS if name != "oss2"}
+
+    def make(name: str, bucket: str) -> Client:
+        return Oss2(server, session, bucket) if name == "oss2" else Ours(ours[name], bucket)
+
+    yield make
+    session.session.close()
+    for client in ours.values():
+        client.close()
+
+
+@pytest.fixture
+def bucket(server: Server) -> str:
+    """The name of a new, empty bucket."""
+    name = f"contract-{next(_bucket_numbers)}"
+    server.create_bucket(name)
+    return name
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest, make_client: Callable[[str, str], Client], bucket: str) -> Client:
+    """Each client in turn, on a new bucket."""
+    return make_client(request.param, bucket)
+
+
+@pytest.fixture
+def sdk(make_client: Callable[[str, str], Client], bucket: str) -> Client:
+    """oss2 on a new bucket, for what only a foreign client can tell."""
+    return make_client("oss2", bucket)
+
+
+@pytest.fixture
+def wire(server: Server) -> SignedHttp:
+    """A client that shows requests and answers as they are."""
+    keys = server.credentials
+    return SignedHttp(server.endpoint, server.region, Account(keys.access_key_id, keys.access_key_secret))
+
+
+@pytest.fixture(scope="session")
+def crowded_bucket(server: Server, make_client: Callable[[str, str], Client]) -> str:
+    """A bucket with more objects than a page holds: `crowd/0000` to `crowd/1000`."""
+    server.create_bucket("contract-crowd")
+    client = make_client("oss2", "contract-crowd")
+    for number in range(1001):
+        client.put(f"crowd/{number:04}", b"")
+    return "contract-crowd"
+
+
+def our_client(server: Server, folder: Path, transport: str, **settings: object) -> OssClient:
+    """Return a client of ours that keeps its logs in `folder`."""
+    config = folder / f"{transport}-{len(settings)}.json"
+    logs = {"logPath": str(folder / "connector.log"), "auditPath": str(folder / "audit.log")}
+    config.write_text(json.dumps({"transport": transport, **logs, **settings}))
+    keys = server.credentials
+    provider = oss2.credentials.StaticCredentialsProvider(keys.access_key_id, keys.access_key_secret)
+    return OssClient(server.endpoint, cred_provider=provider, config_path=str(config), region=server.region)
