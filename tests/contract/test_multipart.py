@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 
-import crcmod
 import pytest
 from contract.clients import Client, Part, Refused
+from oracle.checksum import crc64_of
 
 MIN_PART_BYTES = 102400
 UNKNOWN_UPLOAD = "0123456789ABCDEF0123456789ABCDEF"
 
-crc64 = crcmod.mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)
 one, two, three = (random.Random(seed).randbytes(MIN_PART_BYTES + seed) for seed in (1, 2, 3))
 
 
@@ -20,7 +19,7 @@ def test_an_upload_joins_its_parts(client: Client) -> None:
     stored = client.put_in_parts("k", one, two, b"tail")
     whole = one + two + b"tail"
     assert client.get("k") == whole
-    assert stored.crc64 == crc64(whole)
+    assert stored.crc64 == crc64_of(whole)
     assert client.head("k") == (len(whole), stored.etag, stored.crc64)
 
 
@@ -32,10 +31,10 @@ def test_the_etag_of_an_upload_tells_the_number_of_parts(client: Client) -> None
     assert digest == digest.upper()
 
 
-def test_a_part_answers_the_md5_as_etag_and_the_crc64(client: Client) -> None:
+def test_a_part_answers_the_md5_as_etag_and_the_crc64_of(client: Client) -> None:
     part = client.upload_part("k", client.create_upload("k"), 7, one)
     digest = hashlib.md5(one, usedforsecurity=False).hexdigest().upper()
-    assert part == (7, digest, len(one), crc64(one))
+    assert part == (7, digest, len(one), crc64_of(one))
 
 
 def test_one_small_part_is_enough(client: Client) -> None:
@@ -102,7 +101,7 @@ def test_an_aborted_upload_leaves_nothing(client: Client) -> None:
 def test_an_upload_that_never_was_is_no_such_upload(client: Client) -> None:
     for call in (
         lambda: client.upload_part("k", UNKNOWN_UPLOAD, 1, b"x"),
-        lambda: client.complete_upload("k", UNKNOWN_UPLOAD, [Part(1, "0" * 32, 1, crc64(b"x"))]),
+        lambda: client.complete_upload("k", UNKNOWN_UPLOAD, [Part(1, "0" * 32, 1, crc64_of(b"x"))]),
         lambda: client.list_parts("k", UNKNOWN_UPLOAD),
     ):
         with pytest.raises(Refused) as caught:

@@ -12,6 +12,7 @@ to plain values; `server` and `moto_s3` alone do I/O.
     signature    signatures V1 and V4 as a server checks them
     objects  uploads  listings   the operations: check what OSS checks, ask moto, translate the answer
     rules        OSS's own rules on names, ranges, conditions
+    checksum     CRC-64
     documents    XML: moto's with its namespace away, OSS's from values
     moto_s3      moto's WSGI application, called in this process, never over a network
     signed_http  a small signed client, for tests that look at the bytes on the wire

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import crcmod
-
 from . import documents
+from .checksum import crc64_of
 from .messages import OssRequest, Refusal, Reply
 from .moto_s3 import MotoS3
-
-crc64_of = crcmod.mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)
 
 CONTENT_HEADERS = (
     "content-type",
