@@ -9,10 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ..client.client import OssClient
-from ..client.values import Download
 from ..uri import OssUri
-from .info import ObjectInfo
 from .reader import InvalidSeekError, OssReader
 
 
@@ -38,14 +35,6 @@ class DataObject(io.BufferedIOBase):
         else:
             self.size = body.size
             self._file = body
-
-    @classmethod
-    def fetched(cls, client: OssClient, info: ObjectInfo, first: Download) -> DataObject:
-        """Return the object that begins with `first`; if that is not all of it, the rest comes as it is read."""
-        body: bytes | OssReader = first.body
-        if len(first.body) < first.stat.size:
-            body = OssReader(client, info.uri, transfer=client.config.dataset, first=first)
-        return cls(info.uri, body, label=info.label, etag=first.stat.etag)
 
     def __repr__(self) -> str:
         return f"<DataObject {str(self._uri)!r}, {self.size} bytes{', closed' if self.closed else ''}>"

@@ -34,22 +34,27 @@ class Flight:
         # Reentrant: `stop` is called by finalisers, which may run anywhere in this thread.
         self._changed = threading.Condition(threading.RLock())
         self._is_stopped = False
+        self._then: Callable[[], None] | None = None
         self._pid = os.getpid()
 
     def start(self, work: Work[R]) -> Future[R]:
         """Begin `work` on a loop thread; after `stop` it ends at once, cancelled."""
         return self._client.submit(lambda operations: self._run(operations, work), workers=self._workers)
 
-    def stop(self) -> None:
-        """Cancel everything under way, without waiting."""
+    def stop(self, then: Callable[[], None] | None = None) -> None:
+        """Cancel everything under way, without waiting; `then` is called once, when none of it runs any more."""
         self._is_stopped = True
         if self._pid != os.getpid():
             return  # a forked child: the coroutines are the parent's
         with self._changed:
             under_way = list(self._tasks.items())
+            if under_way:
+                self._then = then
         for task, loop in under_way:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
                 loop.call_soon_threadsafe(task.cancel)
+        if not under_way and then is not None:
+            then()
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
         """After `stop`: wait until no coroutine runs any more; False if that takes longer than `seconds`.
@@ -79,7 +84,11 @@ class Flight:
                 raise asyncio.CancelledError
             return await work(operations)
         finally:
+            then = None
             with self._changed:
                 del self._tasks[task]
                 if not self._tasks:
                     self._changed.notify_all()
+                    then, self._then = self._then, None
+            if then is not None:
+                then()

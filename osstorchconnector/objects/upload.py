@@ -1,0 +1,210 @@
+"""A multipart upload from its first part to its end: completed, or aborted wherever the program leaves it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import io
+import logging
+import os
+import threading
+import time
+import weakref
+from concurrent.futures import CancelledError, Future
+from queue import SimpleQueue
+from typing import Literal, NamedTuple
+
+from ..client.client import OssClient
+from ..client.operations import Operations
+from ..client.values import StoredObject, UploadedPart
+from ..uri import OssUri
+from .flight import Flight
+
+EXIT_SECONDS = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+class _Sent(NamedTuple):
+    """A part under way: its memory, if that is ours, and how many bytes of the caller's it keeps alive."""
+
+    memory: memoryview | None
+    constant_bytes: int
+
+
+class MultipartUpload:
+    """Sends parts in parallel, at most `concurrency` of them, and `memory_bytes` of what they hold, at a time.
+
+    It ends with `complete` or `abort`, and whoever drops it must abort it. All but `abort` is for one thread.
+    """
+
+    def __init__(self, client: OssClient, uri: OssUri, *, concurrency: int, memory_bytes: int, workers: int) -> None:
+        self._client, self._uri = client, uri
+        self._concurrency, self._memory_bytes = concurrency, memory_bytes
+        self._flight = Flight(client, workers)
+        self._created: Future[str] | None = None
+        self._sent: dict[Future[UploadedPart], _Sent] = {}
+        self._ended: SimpleQueue[Future[UploadedPart]] = SimpleQueue()
+        self._parts: list[UploadedPart] = []
+        self._spare: list[memoryview] = []
+        self._held_bytes = 0  # of memory lent, under way or spare, and of what is referred to
+        self._state: Literal["open", "completed", "aborted"] = "open"
+        self._is_gone = threading.Event()
+        self._pid = os.getpid()
+
+    def memory(self, size_bytes: int) -> memoryview:
+        """Lend memory for a part: that of a part which has been sent, or new, when there is some to be had."""
+        self._collect()
+        while True:
+            while self._spare:
+                memory = self._spare.pop()
+                if len(memory) == size_bytes:
+                    return memory
+                self._held_bytes -= len(memory)
+            if not self._sent or self._held_bytes + size_bytes <= self._memory_bytes:
+                break
+            self._wait_for_one()
+        self._held_bytes += size_bytes
+        return fresh_memory(size_bytes)
+
+    def adopt(self, memory: memoryview) -> None:
+        """Count memory from elsewhere as lent by `memory`."""
+        self._held_bytes += len(memory)
+
+    def send(self, memory: memoryview | None, filled_bytes: int, constant: memoryview | None = None) -> None:
+        """Begin to send a part: `filled_bytes` of lent memory, which goes back, then bytes that nobody changes.
+
+        Waits for earlier parts while there are too many, or too much, under way. Raises the error of a part.
+        """
+        constant_bytes = len(constant) if constant is not None else 0
+        self._collect()
+        while self._sent and not self._has_room_for(constant_bytes):
+            self._wait_for_one()
+        number = len(self._parts) + len(self._sent) + 1
+        views = (memory[:filled_bytes] if memory is not None else None, constant)
+        body = tuple(view for view in views if view is not None and len(view))
+        future = self._flight.start(functools.partial(_send_part, self._uri, self._upload_id(), number, body))
+        self._held_bytes += constant_bytes
+        self._sent[future] = _Sent(memory, constant_bytes)
+        future.add_done_callback(self._ended.put)
+
+    def complete(self) -> StoredObject:
+        """Wait for all parts and publish the object."""
+        while self._sent:
+            self._wait_for_one()
+        parts = sorted(self._parts, key=lambda part: part.number)
+        stored = self._client.complete_upload(self._uri, self._upload_id(), parts)
+        self._state = "completed"
+        self._spare.clear()
+        return stored
+
+    def abort(self) -> None:
+        """Give the upload up, unless it has ended: stop its parts, then have OSS forget them.
+
+        This is only set going, so a finaliser may do it. What goes wrong is logged: parts that OSS could not be told
+        of stay until its lifecycle rule, or a clean-up, removes them.
+        """
+        if self._state == "open" and self._pid == os.getpid():  # in a forked child it is the parent's
+            self._state = "aborted"
+            _aborting.add(self)
+            self._flight.stop(then=self._abort_when_created)
+
+    def wait_until_gone(self, seconds: float) -> bool:
+        """After `abort`: wait until OSS has been told; False if that takes longer."""
+        return self._state != "aborted" or self._is_gone.wait(seconds)
+
+    # parts
+
+    def _upload_id(self) -> str:
+        if self._created is None:
+            _remember(self)
+            self._created = self._client.submit(functools.partial(_create, self._uri))
+        return self._created.result()
+
+    def _has_room_for(self, more_bytes: int) -> bool:
+        return len(self._sent) < self._concurrency and self._held_bytes + more_bytes <= self._memory_bytes
+
+    def _collect(self) -> None:
+        while not self._ended.empty():
+            self._wait_for_one()
+
+    def _wait_for_one(self) -> None:
+        future = self._ended.get()
+        sent = self._sent.pop(future)
+        self._parts.append(future.result())
+        self._held_bytes -= sent.constant_bytes
+        if sent.memory is not None:
+            self._spare.append(sent.memory)
+
+    # the end that was not meant to be
+
+    def _abort_when_created(self) -> None:
+        if self._created is None:
+            self._gone(None)
+        else:
+            self._created.add_done_callback(self._abort_now)
+
+    def _abort_now(self, created: Future[str]) -> None:
+        if _error_of(created) is not None:
+            self._gone(None)
+            return
+        try:
+            aborted = self._client.submit(functools.partial(_abort, self._uri, created.result()))
+        except RuntimeError as error:  # the loops have ended: the interpreter is nearly gone
+            self._gone(error)
+        else:
+            aborted.add_done_callback(lambda future: self._gone(_error_of(future)))
+
+    def _gone(self, error: BaseException | None) -> None:
+        if error is not None:
+            _logger.warning("the upload of %s was given up, but its parts may still be stored: %s", self._uri, error)
+        _aborting.discard(self)
+        self._is_gone.set()
+
+
+def fresh_memory(size_bytes: int) -> memoryview:
+    """Return writable memory; pages that are never written take up no room."""
+    return io.BytesIO(bytes(size_bytes)).getbuffer()
+
+
+async def _create(uri: OssUri, operations: Operations) -> str:
+    return await operations.create_upload(uri)
+
+
+async def _send_part(
+    uri: OssUri, upload_id: str, number: int, body: tuple[memoryview, ...], operations: Operations
+) -> UploadedPart:
+    return await operations.upload_part(uri, upload_id, number, body)
+
+
+async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:
+    await operations.abort_upload(uri, upload_id)
+
+
+def _error_of(future: Future[str] | Future[None]) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
+
+
+# What the interpreter's exit has to see to. Uploads that are being aborted are kept alive until that is done.
+_begun: weakref.WeakSet[MultipartUpload] = weakref.WeakSet()
+_aborting: set[MultipartUpload] = set()
+_is_exit_watched = False
+
+
+def _remember(upload: MultipartUpload) -> None:
+    global _is_exit_watched
+    _begun.add(upload)
+    if not _is_exit_watched:
+        _is_exit_watched = True
+        atexit.register(_abort_all)  # after the engine's own handler, hence called before it
+
+
+def _abort_all() -> None:
+    deadline = time.monotonic() + EXIT_SECONDS
+    for upload in list(_begun):
+        upload.abort()
+    for upload in list(_aborting):
+        upload.wait_until_gone(max(deadline - time.monotonic(), 0))

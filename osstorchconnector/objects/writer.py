@@ -1,0 +1,215 @@
+"""An object as a binary file that is open for writing."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from types import TracebackType
+from typing import Any, NoReturn
+
+from ..client.client import OssClient
+from ..config import TransferConfig
+from ..errors import OssError, OssUsageError
+from ..uri import OssUri
+from .parts import first_part_bytes, next_part_bytes
+from .upload import MultipartUpload, fresh_memory
+
+ABORT_SECONDS = 10.0
+
+_logger = logging.getLogger(__name__)
+
+
+class OssWriter(io.BufferedIOBase):
+    """Writes an object as one writes a local file opened with "wb", front to back.
+
+    The object appears, or replaces the old one, when the writer is closed, all of it at once. Nothing is stored if
+    anything went wrong: an exception in the `with` block, a part that could not be sent (then `write` or `close`
+    raises), `discard()`, garbage collection, the end of the interpreter. What is shorter than a part goes in one
+    request, more in parts that are sent while writing goes on, `uploadConcurrency` at a time and in `uploadMemory`
+    bytes of memory. Data is copied, but for long `bytes`, which nobody can change. For one thread at a time.
+    """
+
+    mode = "wb"
+
+    def __init__(self, client: OssClient, uri: OssUri, *, transfer: TransferConfig) -> None:
+        config = client.config
+        self._client, self._uri, self._transfer = client, uri, transfer
+        self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, config.upload_memory_bytes)
+        self._memory: memoryview | None = None
+        self._filled_bytes = 0
+        self._sent_bytes = 0
+        self._upload: MultipartUpload | None = None
+        self._error: BaseException | None = None
+        self._is_closed = False
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<OssWriter {str(self._uri)!r}{' closed' if self.closed else ''}>"
+
+    @property
+    def uri(self) -> str:
+        """The object as `oss://bucket/key`."""
+        return str(self._uri)
+
+    @property
+    def key(self) -> str:
+        """The object as `/bucket/key`."""
+        return self._uri.path
+
+    @property
+    def bucket(self) -> str:
+        return self._uri.bucket
+
+    @property
+    def name(self) -> str:
+        """The object's key in its bucket."""
+        return self._uri.key
+
+    @property
+    def closed(self) -> bool:
+        return self._is_closed
+
+    def writable(self) -> bool:
+        self._check_open()
+        return True
+
+    def tell(self) -> int:
+        self._check_open()
+        return self._sent_bytes + self._filled_bytes
+
+    def flush(self) -> None:
+        """Do nothing: what was written is stored by `close`, all at once."""
+        self._check_open()
+
+    def write(self, data: Any, /) -> int:
+        """Take `data`, all of it; it may be changed as soon as this returns."""
+        self._check_usable()
+        view = memoryview(data)
+        if not view.c_contiguous:
+            raise BufferError("write() needs a contiguous buffer")
+        size = view.nbytes
+        try:
+            if size:
+                self._take(view.cast("B"), is_constant=isinstance(data, bytes))
+        except BaseException as error:  # an interrupt too: part of `data` may have been taken
+            self._fail(error)
+            raise
+        return size
+
+    def close(self) -> None:
+        """Publish the object. Raises, and stores nothing, if that can't be done or an earlier write failed."""
+        if self._is_closed:
+            return
+        try:
+            self._check_usable()
+            self._publish()
+        except BaseException as error:
+            self._fail(error)
+            self._wait_until_gone()
+            raise
+        finally:
+            self._let_go()
+
+    def discard(self) -> None:
+        """Close without storing anything: the object, if there was one, stays as it was."""
+        if self._is_closed:
+            return
+        self._let_go()
+        if self._upload is not None:
+            self._upload.abort()
+            self._wait_until_gone()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def __del__(self) -> None:
+        upload = getattr(self, "_upload", None)
+        if upload is not None:
+            upload.abort()  # a no-op once completed
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"a writer can't be pickled, no more than an open file ({self._uri})")
+
+    # taking bytes
+
+    def _take(self, view: memoryview, *, is_constant: bool) -> None:
+        while len(view):
+            room = self._part_bytes - self._filled_bytes
+            if not room:
+                self._send(None)
+            elif is_constant and len(view) > room:
+                self._send(view[:room])
+                view = view[room:]
+            else:
+                count = min(room, len(view))
+                if self._memory is None:
+                    self._memory = self._new_memory()
+                self._memory[self._filled_bytes : self._filled_bytes + count] = view[:count]
+                self._filled_bytes += count
+                view = view[count:]
+
+    def _new_memory(self) -> memoryview:
+        return fresh_memory(self._part_bytes) if self._upload is None else self._upload.memory(self._part_bytes)
+
+    def _send(self, constant: memoryview | None) -> None:
+        """Send what has been filled, and `constant` behind it, as a part."""
+        if self._upload is None:
+            self._upload = self._begin_upload()
+        self._upload.send(self._memory, self._filled_bytes, constant)
+        self._sent_bytes += self._filled_bytes + (len(constant) if constant is not None else 0)
+        self._memory, self._filled_bytes = None, 0
+        self._part_bytes = next_part_bytes(self._first_part_bytes, self._sent_bytes)
+
+    def _begin_upload(self) -> MultipartUpload:
+        upload = MultipartUpload(
+            self._client,
+            self._uri,
+            concurrency=self._transfer.upload_concurrency,
+            memory_bytes=self._client.config.upload_memory_bytes,
+            workers=self._transfer.prefetch_worker,
+        )
+        if self._memory is not None:
+            upload.adopt(self._memory)
+        return upload
+
+    # the end
+
+    def _publish(self) -> None:
+        if self._upload is None:
+            body = self._memory[: self._filled_bytes] if self._memory is not None else b""
+            self._client.put(self._uri, body)
+            return
+        if self._filled_bytes:
+            self._send(None)
+        self._upload.complete()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+        if self._upload is not None:
+            self._upload.abort()
+
+    def _let_go(self) -> None:
+        self._is_closed = True
+        self._memory = None
+
+    def _wait_until_gone(self) -> None:
+        if self._upload is not None and not self._upload.wait_until_gone(ABORT_SECONDS):
+            _logger.warning("the upload of %s is still being aborted after %g s", self._uri, ABORT_SECONDS)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ValueError("I/O operation on closed file")
+
+    def _check_usable(self) -> None:
+        self._check_open()
+        if self._pid != os.getpid():
+            raise OssUsageError(f"the writer of {self._uri} belongs to another process: write where it was made")
+        if self._error is not None:
+            raise OssError(f"an earlier write to {self._uri} failed, nothing is stored: {self._error}") from self._error
