@@ -1,0 +1,123 @@
+"""`python -m osstorchconnector.emulator`: serve a folder from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..credentials.values import Credentials
+from .handle import DEFAULT_KEY_ID, DEFAULT_REGION
+from .server import Settings, run
+from .service import Policy
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.settings_from_stdin:
+        return _serve_for_handle()
+    settings = _settings(options)
+    try:
+        run(settings, announce=lambda port: _say(_greeting(settings, port)))
+    except OSError as error:
+        _say(f"the emulator can't serve {settings.root} on {settings.host}:{settings.port}: {error}", sys.stderr)
+        return 1
+    return 0
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Return the settings that a handle wrote as JSON."""
+    return Settings(
+        **{
+            **values,
+            "root": Path(values["root"]),
+            "identities": tuple(Credentials(**identity) for identity in values["identities"]),
+            "policy": Policy(**values["policy"]),
+            "domains": tuple(values["domains"]),
+            "buckets": tuple(values["buckets"]),
+        }
+    )
+
+
+def _serve_for_handle() -> int:
+    """Serve for the process at the other end of stdin, and no longer than it lives."""
+    # Unbuffered: what comes after the line is left for the loop to watch.
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        settings = settings_from(json.loads(stdin.readline()))
+    run(settings, announce=lambda port: _say(json.dumps({"port": port})), stop_at_end_of=0)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m osstorchconnector.emulator",
+        description="An OSS-shaped server for one machine. Objects live in a folder and outlive the process.",
+        epilog="The key pair is read from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN; without "
+        "them a secret is made up and printed.",
+    )
+    parser.add_argument("--root", default="oss-emulator", help="folder of the objects (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
+    parser.add_argument("--port", type=int, default=9000, help="0 for any free port (default: %(default)s)")
+    parser.add_argument(
+        "--region", default=DEFAULT_REGION, help="region of the signatures (default: %(default)s)"
+    )
+    parser.add_argument("--bucket", action="append", default=[], help="bucket to create; may be repeated")
+    parser.add_argument("--domain", action="append", default=[], help="name that a bucket stands in front of")
+    parser.add_argument("--cname", action="append", default=[], metavar="HOST=BUCKET", help="host that is a bucket")
+    parser.add_argument("--certfile", default="", help="serve https with this certificate")
+    parser.add_argument("--keyfile", default="", help="the certificate's key, if it is not in the same file")
+    parser.add_argument("--discard-bodies", action="store_true", help="check uploads and keep no bytes of them")
+    parser.add_argument("--fast-etag", action="store_true", help="make ETags of CRC-64 instead of MD5")
+    parser.add_argument("--control", action="store_true", help="allow control requests, print their token")
+    parser.add_argument("--settings-from-stdin", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    credentials = Credentials(
+        access_key_id=os.environ.get("OSS_ACCESS_KEY_ID", DEFAULT_KEY_ID),
+        access_key_secret=os.environ.get("OSS_ACCESS_KEY_SECRET", "") or secrets.token_hex(16),
+        security_token=os.environ.get("OSS_SESSION_TOKEN", ""),
+    )
+    return Settings(
+        root=Path(options.root),
+        host=options.host,
+        port=options.port,
+        identities=(credentials,),
+        policy=Policy(region=options.region, discard_bodies=options.discard_bodies, fast_etag=options.fast_etag),
+        domains=tuple(options.domain),
+        cnames=dict(item.split("=", 1) for item in options.cname),
+        buckets=tuple(options.bucket),
+        control_token=secrets.token_hex(16) if options.control else "",
+        certfile=options.certfile,
+        keyfile=options.keyfile,
+    )
+
+
+def _greeting(settings: Settings, port: int) -> str:
+    identity = settings.identities[0]
+    is_made_up = "OSS_ACCESS_KEY_SECRET" not in os.environ
+    lines = [
+        f"Serving {settings.root.resolve()}",
+        f"  endpoint    {settings.scheme}://{settings.host}:{port}",
+        f"  region      {settings.policy.region}",
+        f"  key id      {identity.access_key_id}",
+        f"  key secret  {identity.access_key_secret if is_made_up else '(from OSS_ACCESS_KEY_SECRET)'}",
+    ]
+    if settings.control_token:
+        lines.append(f"  control     {settings.control_token}")
+    return "\n".join(lines)
+
+
+def _say(text: str, file: Any = None) -> None:
+    (file or sys.stdout).write(text + "\n")
+    (file or sys.stdout).flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""Who is asking: signatures V1 and V4, in headers or in the query, held against the keys this server knows.
+
+The server signs what it received with the key it knows and compares. The clock is an argument. No secret and no
+token gets into what is answered or logged; the text that was signed does, as OSS does it, to find the difference.
+"""
+
+from __future__ import annotations
+
+import hmac
+from calendar import timegm
+from collections.abc import Collection
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..client import signing
+from ..client.signing import ParsedAuthorization
+from ..credentials.values import Credentials
+from .exchange import Call
+from .refusals import Refused, invalid_argument
+
+MAX_SKEW_SECONDS = 15 * 60
+PUBLIC_READS = frozenset({"GetObject", "HeadObject", "GetObjectMeta", "ListObjects", "ListObjectsV2"})
+
+_derive_key = lru_cache(maxsize=256)(signing.derive_key_v4)
+
+
+class Rules(NamedTuple):
+    """What a signature must have been made for."""
+
+    region: str
+    versions: Collection[str] = ("v1", "v4")
+
+
+class Keyring:
+    """The identities a server accepts, by access key id; they come and go at run time."""
+
+    def __init__(self, *identities: Credentials) -> None:
+        self._identities = {identity.access_key_id: identity for identity in identities}
+
+    def add(self, identity: Credentials) -> None:
+        self._identities[identity.access_key_id] = identity
+
+    def remove(self, access_key_id: str) -> None:
+        self._identities.pop(access_key_id, None)
+
+    def find(self, access_key_id: str, token: str, now: float) -> Credentials:
+        """Return the identity, or refuse: unknown, with another token, or expired."""
+        identity = self._identities.get(access_key_id)
+        if identity is None or (identity.security_token and not token):
+            raise Refused("InvalidAccessKeyId", extras={"OSSAccessKeyId": access_key_id})
+        if not hmac.compare_digest(identity.security_token.encode(), token.encode()):
+            raise Refused("InvalidSecurityToken")
+        if identity.expires_at is not None and now >= identity.expires_at:
+            raise Refused("SecurityTokenExpired")
+        return identity
+
+
+def is_signed(call: Call) -> bool:
+    """Tell whether the request claims to come from somebody."""
+    return "authorization" in call.headers or any(
+        name in ("OSSAccessKeyId", "x-oss-signature-version") for name, _ in call.query
+    )
+
+
+def authenticate(call: Call, keyring: Keyring, rules: Rules, now: float) -> Credentials:
+    """Return who signed the request; refuse one that is not signed, or not rightly."""
+    if "authorization" in call.headers:
+        return _check_header(call, keyring, rules, now)
+    if call.has_parameter("x-oss-signature-version"):
+        return _check_query_v4(call, keyring, rules, now)
+    if call.has_parameter("OSSAccessKeyId"):
+        return _check_query_v1(call, keyring, rules, now)
+    raise Refused("AccessDenied", "Anonymous access is forbidden for this operation.")
+
+
+def _check_header(call: Call, keyring: Keyring, rules: Rules, now: float) -> Credentials:
+    try:
+        claim = signing.parse_authorization(call.headers["authorization"])
+    except ValueError as error:
+        raise invalid_argument("Authorization", "", f"Authorization header is invalid: {error}.") from error
+    _check_version(claim.version, rules)
+    identity = keyring.find(claim.access_key_id, call.headers.get("x-oss-security-token", ""), now)
+    if claim.version == "v1":
+        date = call.headers.get("x-oss-date") or call.headers.get("date", "")
+        _check_skew(_epoch_of(date), now)
+        _compare_v1(call, identity, claim.signature, date, call.query)
+        return identity
+    if call.headers.get("x-oss-content-sha256") != signing.UNSIGNED_PAYLOAD:
+        raise invalid_argument(
+            "x-oss-content-sha256", call.headers.get("x-oss-content-sha256", ""), "Only UNSIGNED-PAYLOAD is accepted."
+        )
+    moment = _epoch_of(call.headers.get("x-oss-date") or call.headers.get("date", ""))
+    _check_skew(moment, now)
+    _compare_v4(call, claim, identity, signing.oss_date(moment), call.query, rules)
+    return identity
+
+
+def _check_query_v4(call: Call, keyring: Keyring, rules: Rules, now: float) -> Credentials:
+    if call.parameter("x-oss-signature-version") != signing.ALGORITHM_V4:
+        raise invalid_argument(
+            "x-oss-signature-version", call.parameter("x-oss-signature-version"), "Unknown signature version."
+        )
+    try:
+        claim = signing.parsed_v4(
+            call.parameter("x-oss-credential"),
+            call.parameter("x-oss-signature"),
+            call.parameter("x-oss-additional-headers"),
+        )
+    except ValueError as error:
+        raise invalid_argument("x-oss-credential", call.parameter("x-oss-credential"), f"{error}.") from error
+    _check_version("v4", rules)
+    identity = keyring.find(claim.access_key_id, call.parameter("x-oss-security-token"), now)
+    begin = _epoch_of(call.parameter("x-oss-date"))
+    lifetime_seconds = _whole_number(call, "x-oss-expires")
+    if not 1 <= lifetime_seconds <= signing.MAX_PRESIGN_SECONDS:
+        raise invalid_argument("x-oss-expires", str(lifetime_seconds), "Must be 1 to 604800 seconds.")
+    if begin > now + MAX_SKEW_SECONDS:
+        raise Refused("RequestTimeTooSkewed")
+    if now > begin + lifetime_seconds:
+        raise Refused("AccessDenied", "Request has expired.")
+    signed = [pair for pair in call.query if pair[0] != "x-oss-signature"]
+    _compare_v4(call, claim, identity, call.parameter("x-oss-date"), signed, rules)
+    return identity
+
+
+def _check_query_v1(call: Call, keyring: Keyring, rules: Rules, now: float) -> Credentials:
+    _check_version("v1", rules)
+    identity = keyring.find(call.parameter("OSSAccessKeyId"), call.parameter("security-token"), now)
+    if now > _whole_number(call, "Expires"):
+        raise Refused("AccessDenied", "Request has expired.")
+    _compare_v1(call, identity, call.parameter("Signature"), call.parameter("Expires"), call.query)
+    return identity
+
+
+def _compare_v1(call: Call, identity: Credentials, provided: str, date: str, query: list[tuple[str, str]]) -> None:
+    text = signing.string_to_sign_v1(call.method, call.bucket, call.key, query, call.headers, date)
+    expected = signing.signature_v1(identity.access_key_secret, text)
+    _compare(provided, expected, identity, StringToSign=text)
+
+
+def _compare_v4(
+    call: Call,
+    claim: ParsedAuthorization,
+    identity: Credentials,
+    timestamp: str,
+    query: list[tuple[str, str]],
+    rules: Rules,
+) -> None:
+    if (claim.region, claim.product) != (rules.region, "oss"):
+        raise Refused(
+            "InvalidArgument", f"Invalid signing region in Authorization: {claim.region}.", ec="0002-00000226"
+        )
+    if claim.day != timestamp[:8]:
+        raise invalid_argument("Credential", claim.day, "The date of the credential is not that of the request.")
+    canonical = signing.canonical_request_v4(call.method, call.bucket, call.key, query, call.headers, claim.additional)
+    text = signing.string_to_sign_v4(canonical, timestamp=timestamp, scope=claim.scope)
+    key = _derive_key(identity.access_key_secret, claim.day, claim.region, claim.product)
+    _compare(claim.signature, signing.signature_v4(key, text), identity, StringToSign=text, CanonicalRequest=canonical)
+
+
+def _compare(provided: str, expected: str, identity: Credentials, **texts: str) -> None:
+    if hmac.compare_digest(provided.encode(), expected.encode()):
+        return
+    token = identity.security_token
+    shown = {name: text.replace(token, "***") if token else text for name, text in texts.items()}
+    raise Refused(
+        "SignatureDoesNotMatch",
+        extras={"OSSAccessKeyId": identity.access_key_id, "SignatureProvided": provided, **shown},
+    )
+
+
+def _check_version(version: str, rules: Rules) -> None:
+    if version not in rules.versions:
+        raise Refused("AccessDenied", f"Signature {version.upper()} is not accepted here.", ec="0002-00000080")
+
+
+def _check_skew(moment: int, now: float) -> None:
+    if abs(moment - now) > MAX_SKEW_SECONDS:
+        raise Refused(
+            "RequestTimeTooSkewed",
+            extras={
+                "MaxAllowedSkewMilliseconds": str(MAX_SKEW_SECONDS * 1000),
+                "RequestTime": signing.oss_date(moment),
+                "ServerTime": signing.oss_date(int(now)),
+            },
+        )
+
+
+@lru_cache(maxsize=1024)
+def _epoch_of(date: str) -> int:
+    """Return the time that an `x-oss-date` of version 4 or a `Date` says."""
+    try:
+        if date.endswith("Z") and date[8:9] == "T":
+            numbers = [int(date[start:stop]) for start, stop in ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))]
+            return timegm((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]))
+        return int(parsedate_to_datetime(date).timestamp())
+    except (ValueError, OverflowError, TypeError) as error:
+        raise Refused(
+            "AccessDenied", "OSS authentication requires a valid Date or x-oss-date.", ec="0002-00000004"
+        ) from error
+
+
+def _whole_number(call: Call, name: str) -> int:
+    try:
+        return int(call.parameter(name))
+    except ValueError as error:
+        raise invalid_argument(name, call.parameter(name), "Not a number.") from error

@@ -1,0 +1,171 @@
+"""Bytes on disk: blobs are files that are written once, shared by reference count and unlinked when nobody needs them.
+
+A blob counts for nothing until a journal line names it (`journal.py`), so a server killed while writing leaves no half
+object behind, only a file that the next start sweeps away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+MAX_OPEN_FILES = 512
+_OPEN_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_OPEN_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Blob:
+    """One file; `name` is ours, never anything that a client chose."""
+
+    __slots__ = ("name", "references")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.references = 0
+
+
+class Slice(NamedTuple):
+    """Bytes `start` to `stop` of a blob."""
+
+    blob: Blob
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+Content = tuple[Slice, ...]
+
+
+def size_of(content: Content) -> int:
+    """Return how many bytes the slices have together."""
+    return sum(piece.stop - piece.start for piece in content)
+
+
+def cut(content: Content, start: int, stop: int) -> Content:
+    """Return the part of `content` from byte `start` to byte `stop`."""
+    pieces = []
+    position = 0
+    for piece in content:
+        first, last = max(start - position, 0), min(stop - position, piece.size)
+        if first < last:
+            pieces.append(Slice(piece.blob, piece.start + first, piece.start + last))
+        position += piece.size
+        if position >= stop:
+            break
+    return tuple(pieces)
+
+
+class BlobWriter:
+    """A blob that is being written; `finish()` or `discard()` ends it."""
+
+    __slots__ = ("_blobs", "_descriptor", "_name", "size")
+
+    def __init__(self, blobs: BlobFolder, name: str, descriptor: int) -> None:
+        self._blobs, self._name, self._descriptor = blobs, name, descriptor
+        self.size = 0
+
+    def write(self, data: memoryview) -> None:
+        while data:
+            written = os.write(self._descriptor, data)
+            self.size += written
+            data = data[written:]
+
+    def finish(self) -> Content:
+        """Return what was written; empty content has no file."""
+        os.close(self._descriptor)
+        if self.size:
+            return (Slice(Blob(self._name), 0, self.size),)
+        self._blobs.path(self._name).unlink()
+        return ()
+
+    def discard(self) -> None:
+        os.close(self._descriptor)
+        self._blobs.path(self._name).unlink()
+
+
+class BlobFolder:
+    """A folder of blobs, with the files that are read often kept open."""
+
+    def __init__(self, folder: Path, *, max_open_files: int = MAX_OPEN_FILES) -> None:
+        self._folder = folder
+        self._max_open_files = max_open_files
+        self._open: OrderedDict[str, int] = OrderedDict()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        return self._folder / name[:2] / name
+
+    def create(self) -> BlobWriter:
+        name = os.urandom(12).hex()
+        path = self.path(name)
+        try:
+            descriptor = os.open(path, _OPEN_TO_WRITE, 0o600)
+        except FileNotFoundError:
+            path.parent.mkdir(exist_ok=True)
+            descriptor = os.open(path, _OPEN_TO_WRITE, 0o600)
+        return BlobWriter(self, name, descriptor)
+
+    def store(self, data: bytes) -> Content:
+        """Write `data` as one blob."""
+        writer = self.create()
+        writer.write(memoryview(data))
+        return writer.finish()
+
+    def descriptor(self, blob: Blob) -> int:
+        """Return an open file of `blob`, good until the next call of this method."""
+        open_files = self._open
+        descriptor = open_files.get(blob.name)
+        if descriptor is not None:
+            open_files.move_to_end(blob.name)
+            return descriptor
+        if len(open_files) >= self._max_open_files:
+            os.close(open_files.popitem(last=False)[1])
+        descriptor = os.open(self.path(blob.name), _OPEN_TO_READ)
+        open_files[blob.name] = descriptor
+        return descriptor
+
+    def read(self, content: Iterable[Slice]) -> bytes:
+        """Return the bytes of `content`; meant for small ones."""
+        parts = [_read_exactly(self.descriptor(piece.blob), piece) for piece in content]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def retain(self, content: Content) -> None:
+        for piece in content:
+            piece.blob.references += 1
+
+    def release(self, content: Content) -> None:
+        """Give back what `retain` took; a blob that nobody holds is unlinked."""
+        for piece in content:
+            blob = piece.blob
+            blob.references -= 1
+            if not blob.references:
+                self._forget(blob.name)
+                self.path(blob.name).unlink(missing_ok=True)
+
+    def sweep(self, wanted: set[str]) -> None:
+        """Unlink every blob that is not `wanted`: what a killed server had not finished."""
+        for path in self._folder.glob("*/*"):
+            if path.name not in wanted:
+                path.unlink()
+
+    def close(self) -> None:
+        for name in list(self._open):
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        descriptor = self._open.pop(name, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _read_exactly(descriptor: int, piece: Slice) -> bytes:
+    data = os.pread(descriptor, piece.size, piece.start)
+    if len(data) != piece.size:
+        raise OSError(f"blob {piece.blob.name} is shorter than its record says")
+    return data

@@ -1,0 +1,299 @@
+"""One client's connection: reads requests, hands bodies over, sends answers step by step.
+
+It lives on the loop's thread, driven by the loop saying that the socket is readable or writable. What an answer is
+made of is decided elsewhere: `begin` turns a head into work, the work takes the body and gives steps to send. A
+request is answered when its body has arrived, refused ones too, so that no client loses an answer to a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from ..client.heads import MAX_HEAD_BYTES, RequestHead, parse_request_head
+from ..errors import OssProtocolError
+from .blobs import BlobFolder, Slice
+from .chunked import ChunkedDecoder
+from .refusals import Refused
+from .sockets import Channel
+from .wire import FOREVER, Hangup, Pause, Step
+
+RECEIVE_BYTES = 256 * 1024
+_TURN_BYTES = 4 * 1024 * 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class Work(Protocol):
+    """One request under way, from its head to the last byte of its answer."""
+
+    def receive(self, data: memoryview) -> Pause | Hangup | None:
+        """Take a piece of the body; return what a fault wants done about the rest."""
+
+    def refuse(self, refused: Refused) -> None:
+        """Take note that the body can't be read."""
+
+    def answer(self) -> Iterable[Step]:
+        """Return the steps of the answer; the body is complete."""
+
+    def ended(self, sent: int) -> None:
+        """Give back what is held and count the request, `sent` bytes of whose answer went out."""
+
+
+class Connection:
+    """An accepted connection; it registers itself with the loop, and unregisters when it closes."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        begin: Callable[[RequestHead], Work],
+        forget: Callable[[Connection], None],
+        blobs: BlobFolder,
+        scratch: memoryview,
+    ) -> None:
+        self._channel, self._loop, self._begin, self._forget = channel, loop, begin, forget
+        self._blobs, self._scratch = blobs, scratch
+        self._buffer = bytearray(MAX_HEAD_BYTES)
+        self._filled = 0
+        self._work: Work | None = None
+        self._keep_alive = True
+        self._body_left = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._steps: Iterator[Step] | None = None
+        self._step: Step | memoryview | None = None
+        self._sent = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_paused = self._is_reading = self._is_writing = self._is_closed = self._is_at_end = False
+        self._watch_reads(True)
+
+    def close(self, *, with_reset: bool = False) -> None:
+        """Hang up, and give back what an unfinished request holds."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._stop_timer()
+        self._watch_reads(False)
+        self._watch_writes(False)
+        self._channel.close(with_reset=with_reset)
+        self._end_work()
+        self._forget(self)
+
+    # --- reading
+
+    def _on_readable(self) -> None:
+        try:
+            while True:
+                if self._steps is not None:
+                    self._read_ahead()
+                elif self._work is not None:
+                    self._read_body()
+                else:
+                    self._read_head()
+                self._serve()
+                if not (self._is_reading and self._channel.has_pending()):
+                    break
+        except OSError:
+            self.close()
+
+    def _read_head(self) -> None:
+        count = self._channel.receive(memoryview(self._buffer)[self._filled :])
+        if count == 0:
+            self.close()
+        elif count:
+            self._filled += count
+
+    def _read_ahead(self) -> None:
+        """Take what comes while an answer is being sent: more requests, or the peer's end."""
+        if self._filled == len(self._buffer):
+            self._watch_reads(False)
+            return
+        count = self._channel.receive(memoryview(self._buffer)[self._filled :])
+        if count:
+            self._filled += count
+        elif count == 0:
+            self._is_at_end = True
+            self._watch_reads(False)
+            if self._is_paused:
+                self.close()
+
+    def _read_body(self) -> None:
+        budget = _TURN_BYTES
+        while budget > 0 and self._steps is None and self._is_reading and self._work is not None:
+            most = RECEIVE_BYTES if self._decoder is not None else min(self._body_left, RECEIVE_BYTES)
+            count = self._channel.receive(self._scratch[:most])
+            if count is None:
+                return
+            if count == 0:
+                self.close()
+                return
+            budget -= count
+            self._take_body(self._scratch[:count])
+
+    def _serve(self) -> None:
+        """Answer the requests whose heads are in the buffer, until one is not done at once."""
+        while self._filled and self._work is None and not self._is_closed:
+            try:
+                parsed = parse_request_head(self._buffer, self._filled)
+            except OssProtocolError:
+                self._keep_alive = False
+                self._filled = 0
+                self._steps = iter((_NOT_HTTP,))
+                self._pump()
+                return
+            if parsed is None:
+                return
+            head, start = parsed
+            rest = self._buffer[start : self._filled]
+            self._filled = 0
+            self._start(head, rest)
+
+    def _start(self, head: RequestHead, rest: bytearray) -> None:
+        self._work = self._begin(head)
+        self._keep_alive = head.keep_alive
+        self._sent = 0
+        self._decoder = ChunkedDecoder() if head.chunked else None
+        self._body_left = head.content_length or 0
+        if head.expect_continue and not rest and self._has_body_left():
+            self._channel.send(_CONTINUE)
+        self._take_body(memoryview(rest))
+
+    def _has_body_left(self) -> bool:
+        return not self._decoder.is_done if self._decoder is not None else self._body_left > 0
+
+    def _take_body(self, data: memoryview) -> None:
+        """Hand the next bytes to the work; what stands behind the body waits in the buffer."""
+        work, decoder = self._work, self._decoder
+        assert work is not None
+        if decoder is None:
+            pieces, rest = [data[: self._body_left]], data[self._body_left :]
+            self._body_left -= len(pieces[0])
+        else:
+            try:
+                pieces = decoder.feed(data)
+            except Refused as refused:
+                work.refuse(refused)
+                self._keep_alive, decoder.is_done, pieces = False, True, []
+            rest = memoryview(decoder.rest)
+        for piece in pieces:
+            if self._obeyed(work.receive(piece)):
+                break
+        if not self._has_body_left() and not self._is_closed:
+            self._buffer[: len(rest)] = rest
+            self._filled = len(rest)
+            self._steps = iter(work.answer())
+            self._pump()
+
+    def _obeyed(self, wanted: Pause | Hangup | None) -> bool:
+        """Do what a fault wants while a body arrives; tell whether the connection is gone."""
+        if isinstance(wanted, Hangup):
+            self.close(with_reset=wanted.with_reset)
+        elif isinstance(wanted, Pause) and self._has_body_left():
+            self._watch_reads(False)
+            self._wait(wanted.seconds)
+        return self._is_closed
+
+    # --- sending
+
+    def _on_writable(self) -> None:
+        self._watch_writes(False)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        try:
+            if self._steps is not None:
+                self._pump()
+            self._serve()
+        except OSError:
+            self.close()
+
+    def _pump(self) -> None:
+        """Send as many steps as the socket takes; the rest when it is writable again."""
+        steps = self._steps
+        assert steps is not None
+        budget = _TURN_BYTES
+        step = self._step
+        while True:
+            if step is None:
+                step = next(steps, None)
+                if step is None:
+                    self._finish_answer()
+                    return
+            if isinstance(step, Hangup):
+                self.close(with_reset=step.with_reset)
+                return
+            if isinstance(step, Pause):
+                self._step = None
+                self._wait(step.seconds)
+                return
+            size = step.size if isinstance(step, Slice) else len(step)
+            count = self._send(step)
+            self._sent += count
+            budget -= count
+            if count < size or budget <= 0:
+                self._step = _remainder(step, count) if count < size else None
+                self._watch_writes(True)
+                return
+            step = None
+
+    def _send(self, step: bytes | memoryview | Slice) -> int:
+        if isinstance(step, Slice):
+            return self._channel.send_file(step, self._blobs) or 0
+        return self._channel.send(step) or 0
+
+    def _finish_answer(self) -> None:
+        self._steps = self._step = None
+        self._end_work()
+        if not self._keep_alive or self._is_at_end:
+            self.close()
+        else:
+            self._watch_reads(True)
+
+    def _end_work(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work.ended(self._sent)
+
+    # --- waiting
+
+    def _wait(self, seconds: float) -> None:
+        """Go on after a while, or, if that is for ever, only wait for the peer to hang up."""
+        self._is_paused = True
+        if seconds != FOREVER:
+            self._timer = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._stop_timer()
+        if self._steps is None:
+            self._watch_reads(True)
+        self._go_on()
+
+    def _stop_timer(self) -> None:
+        self._is_paused = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch_reads(self, wanted: bool) -> None:
+        if wanted != self._is_reading:
+            self._is_reading = wanted
+            if wanted:
+                self._loop.add_reader(self._channel.fileno(), self._on_readable)
+            else:
+                self._loop.remove_reader(self._channel.fileno())
+
+    def _watch_writes(self, wanted: bool) -> None:
+        if wanted != self._is_writing:
+            self._is_writing = wanted
+            if wanted:
+                self._loop.add_writer(self._channel.fileno(), self._on_writable)
+            else:
+                self._loop.remove_writer(self._channel.fileno())
+
+
+def _remainder(step: bytes | memoryview | Slice, sent: int) -> memoryview | Slice:
+    if isinstance(step, Slice):
+        return step._replace(start=step.start + sent)
+    return memoryview(step)[sent:]

@@ -1,0 +1,226 @@
+"""The server's own requests, under `/-/`: faults, counters, credentials, the clock, and objects past all rules.
+
+They are not OSS requests: not signed, not counted, never struck by faults. Who sends one shows the server's control
+token; a server without one has no control requests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..client.heads import RequestHead
+from ..credentials.values import Credentials
+from .exchange import Reply
+from .faults import Rule
+from .frontend import Frontend
+from .intake import BlobIntake, DocumentIntake, Drain, Intake, Received
+from .records import ObjectRecord
+from .refusals import Refused
+from .routing import decode_query
+from .service import MAX_BODY_BYTES
+from .storage import Bucket
+from .wire import Hangup, Pause, Step, body_steps, encode_reply_head
+
+PREFIX = "/-/"
+TOKEN_HEADER = "x-emulator-token"
+
+Query = Mapping[str, str]
+
+
+def encode_data(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as JSON can carry them: bytes as base64."""
+    return {
+        name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes | bytearray) else value
+        for name, value in options.items()
+    }
+
+
+def decode_data(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `encode_data`."""
+    return {
+        name: base64.b64decode(value["base64"]) if isinstance(value, dict) and set(value) == {"base64"} else value
+        for name, value in options.items()
+    }
+
+
+class Control:
+    """Answers control requests for one server."""
+
+    def __init__(self, frontend: Frontend, token: str) -> None:
+        self._frontend, self._token = frontend, token
+        self._actions: dict[tuple[str, str], Callable[[Query, Received], Reply]] = {
+            ("GET", "counters"): self._get_counters,
+            ("DELETE", "counters"): self._reset_counters,
+            ("POST", "faults"): self._add_fault,
+            ("DELETE", "faults"): self._clear_faults,
+            ("PUT", "credentials"): self._add_credentials,
+            ("DELETE", "credentials"): self._remove_credentials,
+            ("PUT", "clock"): self._set_clock,
+            ("PUT", "policy"): self._set_policy,
+            ("PUT", "bucket"): self._create_bucket,
+            ("GET", "keys"): self._get_keys,
+            ("GET", "uploads"): self._get_uploads,
+            ("PUT", "object"): self._put_object,
+            ("GET", "object"): self._get_object,
+            ("DELETE", "object"): self._delete_object,
+            ("POST", "fill"): self._fill,
+        }
+
+    def begin(self, head: RequestHead) -> ControlWork:
+        """Take up a request below `PREFIX`."""
+        is_allowed = bool(self._token) and hmac.compare_digest(
+            head.headers.get(TOKEN_HEADER, "").encode(), self._token.encode()
+        )
+        name = head.path.removeprefix(PREFIX)
+        action = self._actions.get((head.method, name)) if is_allowed else None
+        return ControlWork(self._frontend, head, action, self._intake_for(name) if action else Drain())
+
+    def _intake_for(self, name: str) -> Intake:
+        if name != "object":
+            return DocumentIntake(None)
+        service = self._frontend.service
+        with_md5 = not service.policy.fast_etag
+        return BlobIntake(service.blobs, with_md5=with_md5, content_md5=None, limit_bytes=MAX_BODY_BYTES)
+
+    # --- what can be asked for
+
+    def _get_counters(self, query: Query, _received: Received) -> Reply:
+        return _json_reply(self._frontend.recorder.snapshot(with_log=query.get("log") != "no").dump())
+
+    def _reset_counters(self, _query: Query, _received: Received) -> Reply:
+        self._frontend.recorder.reset()
+        return Reply()
+
+    def _add_fault(self, _query: Query, received: Received) -> Reply:
+        rule = json.loads(received.data)
+        rule["options"] = decode_data(rule.get("options", {}))
+        if rule.get("script") is not None:
+            rule["script"] = [decode_data(entry) if isinstance(entry, dict) else entry for entry in rule["script"]]
+        self._frontend.faults.add(Rule(**rule))
+        return Reply()
+
+    def _clear_faults(self, _query: Query, _received: Received) -> Reply:
+        self._frontend.faults.clear()
+        return Reply()
+
+    def _add_credentials(self, _query: Query, received: Received) -> Reply:
+        self._frontend.service.keyring.add(Credentials(**json.loads(received.data)))
+        return Reply()
+
+    def _remove_credentials(self, query: Query, _received: Received) -> Reply:
+        self._frontend.service.keyring.remove(query["id"])
+        return Reply()
+
+    def _set_clock(self, query: Query, _received: Received) -> Reply:
+        self._frontend.service.clock_offset_seconds = float(query["offset"])
+        return Reply()
+
+    def _set_policy(self, _query: Query, received: Received) -> Reply:
+        service = self._frontend.service
+        service.policy = replace(service.policy, **json.loads(received.data))
+        return Reply()
+
+    def _create_bucket(self, query: Query, _received: Received) -> Reply:
+        service = self._frontend.service
+        if query["bucket"] not in service.storage.buckets:
+            now = int(service.now())
+            service.storage.create_bucket(query["bucket"], created=now, acl="private", storage_class="Standard")
+        return Reply()
+
+    def _get_keys(self, query: Query, _received: Received) -> Reply:
+        return _json_reply(self._bucket(query).sorted_keys())
+
+    def _get_uploads(self, query: Query, _received: Received) -> Reply:
+        uploads = self._bucket(query).uploads.values()
+        return _json_reply(
+            [{"key": item.key, "upload_id": item.upload_id, "parts": sorted(item.parts)} for item in uploads]
+        )
+
+    def _put_object(self, query: Query, received: Received) -> Reply:
+        self._bucket(query).put(self._record(query["key"], received))
+        return Reply()
+
+    def _get_object(self, query: Query, _received: Received) -> Reply:
+        record = self._frontend.service.find(query["bucket"], query["key"])
+        return Reply(200, {}, record.content)
+
+    def _delete_object(self, query: Query, _received: Received) -> Reply:
+        self._bucket(query).delete(query["key"])
+        return Reply()
+
+    def _fill(self, _query: Query, received: Received) -> Reply:
+        """Put many objects with the same bytes, which are stored once."""
+        wanted = decode_data(json.loads(received.data))
+        service = self._frontend.service
+        content = service.blobs.store(wanted["data"])
+        service.blobs.retain(content)
+        try:
+            digest = service.digest(content)
+            same = Received(digest.size, b"", content, digest.crc64, digest.md5, digest.etag)
+            bucket = service.bucket(wanted["bucket"])
+            bucket.put_all([self._record(wanted["pattern"].format(number), same) for number in range(wanted["count"])])
+        finally:
+            service.blobs.release(content)
+        return Reply()
+
+    def _bucket(self, query: Query) -> Bucket:
+        return self._frontend.service.bucket(query["bucket"])
+
+    def _record(self, key: str, received: Received) -> ObjectRecord:
+        now = int(self._frontend.service.now())
+        headers = {"Content-Type": "application/octet-stream"}
+        return ObjectRecord(key, received.content, received.size, received.etag, received.crc64, now, headers=headers)
+
+
+class ControlWork:
+    """One control request under way."""
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        head: RequestHead,
+        action: Callable[[Query, Received], Reply] | None,
+        intake: Intake,
+    ) -> None:
+        self._blobs = frontend.service.blobs
+        self._query = dict(decode_query(head.query))
+        self._action, self._intake = action, intake
+        self._keep_alive = head.keep_alive
+
+    def receive(self, data: memoryview) -> Pause | Hangup | None:
+        self._intake.write(data)
+        return None
+
+    def refuse(self, refused: Refused) -> None:
+        """A broken body ends the connection; the action is not done."""
+        self._action = None
+
+    def answer(self) -> Iterable[Step]:
+        reply = self._reply()
+        common = {"Connection": "keep-alive" if self._keep_alive else "close"}
+        return [encode_reply_head(reply, common), *body_steps(reply.body, self._blobs)]
+
+    def ended(self, sent: int) -> None:
+        """Nothing is held and nothing counted."""
+
+    def _reply(self) -> Reply:
+        if self._action is None:
+            self._intake.abandon()
+            return Reply(404, {}, b"no such control request, or not the server's control token")
+        received = self._intake.finish()
+        self._blobs.retain(received.content)
+        try:
+            return self._action(self._query, received)
+        except (Refused, KeyError, TypeError, ValueError) as error:
+            return Reply(400, {}, f"{type(error).__name__}: {error}".encode())
+        finally:
+            self._blobs.release(received.content)
+
+
+def _json_reply(value: object) -> Reply:
+    return Reply(200, {"Content-Type": "application/json"}, json.dumps(value).encode())

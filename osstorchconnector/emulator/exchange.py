@@ -1,0 +1,53 @@
+"""One request and one answer as the server's operations see them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .blobs import Content, size_of
+
+XML_TYPE = "application/xml"
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that was understood: key and query are decoded, header names lower-case."""
+
+    operation: str
+    method: str
+    bucket: str = ""
+    key: str = ""
+    query: list[tuple[str, str]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    content_length: int | None = None
+    chunked: bool = False
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """Return the value of a query parameter, the first where there are several."""
+        for key, value in self.query:
+            if key == name:
+                return value
+        return default
+
+    def has_parameter(self, name: str) -> bool:
+        return any(key == name for key, _ in self.query)
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer; what every answer has (Date, request id, lengths) is added when it is sent.
+
+    `length` is what `Content-Length` says where it is not the body's: answers to HEAD have no body.
+    """
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Content = b""
+    length: int | None = None
+
+    def body_size(self) -> int:
+        return len(self.body) if isinstance(self.body, bytes) else size_of(self.body)
+
+
+def xml_reply(body: bytes) -> Reply:
+    return Reply(200, {"Content-Type": XML_TYPE}, body)

@@ -1,0 +1,208 @@
+"""Listings: objects (V1 and V2) and unfinished uploads, page by page in UTF-8 byte order.
+
+One walk serves all three: it yields keys and common prefixes after a marker. A continuation token is the last name of
+the page before it, encoded; clients must not look into it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+from ..documents import Encode, document, element, escape, fields
+from ..exchange import Call, Reply, xml_reply
+from ..intake import Received
+from ..records import ObjectRecord, UploadRecord
+from ..refusals import invalid_argument
+from ..service import OWNER_ID, Service
+from .arguments import iso_time, listing_encoding, whole_number
+
+_OWNER = element("Owner", fields({"ID": OWNER_ID, "DisplayName": OWNER_ID}))
+_LAST_CHARACTER = chr(0x10FFFF)
+_iso_time = lru_cache(maxsize=4096)(iso_time)
+
+
+class Name(NamedTuple):
+    """One entry of a listing: a key, or the beginning that several keys share up to a delimiter."""
+
+    text: str
+    is_prefix: bool
+
+
+class Page(NamedTuple):
+    names: list[Name]
+    is_truncated: bool
+
+
+def walk(keys: Sequence[str], *, prefix: str, delimiter: str, after: str) -> Iterator[Name]:
+    """Yield keys and common prefixes that begin with `prefix` and come after `after`, in the order of `keys`.
+
+    Nothing under a common prefix is yielded when the prefix itself is not after `after`.
+    """
+    position = max(bisect_left(keys, prefix), bisect_right(keys, after))
+    while position < len(keys) and keys[position].startswith(prefix):
+        key = keys[position]
+        end = key.find(delimiter, len(prefix)) if delimiter else -1
+        if end < 0:
+            yield Name(key, False)
+            position += 1
+            continue
+        common = key[: end + len(delimiter)]
+        if common > after:
+            yield Name(common, True)
+        position = _after_prefix(keys, common, position)
+
+
+def _after_prefix(keys: Sequence[str], prefix: str, position: int) -> int:
+    """Return the position of the first key from `position` on that does not begin with `prefix`."""
+    position = bisect_right(keys, prefix + _LAST_CHARACTER, position)
+    while position < len(keys) and keys[position].startswith(prefix):
+        position += 1
+    return position
+
+
+def take_page(names: Iterator[Name], limit: int) -> Page:
+    page = list(islice(names, limit + 1))
+    return Page(page[:limit], len(page) > limit)
+
+
+def list_objects_v2(service: Service, call: Call, _received: Received) -> Reply:
+    bucket = service.bucket(call.bucket)
+    encoding, encode = listing_encoding(call)
+    limit = whole_number(call, "max-keys", default=100, least=1, most=1000)
+    prefix, delimiter = call.parameter("prefix"), call.parameter("delimiter")
+    token, start_after = call.parameter("continuation-token"), call.parameter("start-after")
+    after = _from_token(token) if token else start_after
+    page = take_page(walk(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=after), limit)
+    next_token = _to_token(page.names[-1].text) if page.is_truncated else None
+    owner = _OWNER if call.parameter("fetch-owner").lower() == "true" else ""
+    head: dict[str, object] = {
+        "Name": bucket.name,
+        "Prefix": encode(prefix),
+        "StartAfter": encode(start_after) if start_after else None,
+        "MaxKeys": limit,
+        "Delimiter": encode(delimiter) if delimiter else None,
+        "EncodingType": encoding,
+        "IsTruncated": str(page.is_truncated).lower(),
+        "ContinuationToken": encode(token) if token else None,
+        "NextContinuationToken": encode(next_token) if next_token else None,
+        "KeyCount": len(page.names),
+    }
+    return xml_reply(document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, owner)))
+
+
+def list_objects_v1(service: Service, call: Call, _received: Received) -> Reply:
+    bucket = service.bucket(call.bucket)
+    encoding, encode = listing_encoding(call)
+    limit = whole_number(call, "max-keys", default=100, least=1, most=1000)
+    prefix, delimiter, marker = call.parameter("prefix"), call.parameter("delimiter"), call.parameter("marker")
+    page = take_page(walk(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=marker), limit)
+    head: dict[str, object] = {
+        "Name": bucket.name,
+        "Prefix": encode(prefix),
+        "Marker": encode(marker),
+        "MaxKeys": limit,
+        "Delimiter": encode(delimiter),
+        "EncodingType": encoding,
+        "IsTruncated": str(page.is_truncated).lower(),
+        "NextMarker": encode(page.names[-1].text) if page.is_truncated else None,
+    }
+    return xml_reply(document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, _OWNER)))
+
+
+def list_uploads(service: Service, call: Call, _received: Received) -> Reply:
+    """List unfinished uploads by key and, for one key, by the time they were begun."""
+    bucket = service.bucket(call.bucket)
+    encoding, encode = listing_encoding(call)
+    limit = whole_number(call, "max-uploads", default=1000, least=1, most=1000)
+    prefix, delimiter = call.parameter("prefix"), call.parameter("delimiter")
+    key_marker, id_marker = call.parameter("key-marker"), call.parameter("upload-id-marker")
+    entries = _uploads_after(bucket.uploads.values(), prefix, delimiter, key_marker, id_marker)
+    found = list(islice(entries, limit + 1))
+    shown, is_truncated = found[:limit], len(found) > limit
+    last = shown[-1] if is_truncated else ""
+    last_key, last_id = (last, "") if isinstance(last, str) else (last.key, last.upload_id)
+    head: dict[str, object] = {
+        "EncodingType": encoding,
+        "Bucket": bucket.name,
+        "KeyMarker": encode(key_marker),
+        "UploadIdMarker": id_marker,
+        "NextKeyMarker": encode(last_key),
+        "NextUploadIdMarker": last_id,
+        "Delimiter": encode(delimiter),
+        "Prefix": encode(prefix),
+        "MaxUploads": limit,
+        "IsTruncated": str(is_truncated).lower(),
+    }
+    rows = [_upload_row(entry, encode) for entry in shown]
+    return xml_reply(document("ListMultipartUploadsResult", fields(head), *rows))
+
+
+def _uploads_after(
+    uploads: Iterable[UploadRecord], prefix: str, delimiter: str, key_marker: str, id_marker: str
+) -> Iterator[UploadRecord | str]:
+    """Yield uploads by key and id from behind the markers on, and common prefixes in place of what they cover."""
+    covered = key_marker
+    for upload in sorted(uploads, key=lambda upload: (upload.key, upload.upload_id)):
+        is_later = (upload.key, upload.upload_id) > (key_marker, id_marker) and (id_marker or upload.key > key_marker)
+        if not is_later or not upload.key.startswith(prefix):
+            continue
+        end = upload.key.find(delimiter, len(prefix)) if delimiter else -1
+        if end < 0:
+            yield upload
+        elif (common := upload.key[: end + len(delimiter)]) > covered:
+            covered = common
+            yield common
+
+
+def _upload_row(entry: UploadRecord | str, encode: Encode) -> str:
+    if isinstance(entry, str):
+        return _prefix_row(entry, encode)
+    row = {
+        "Key": encode(entry.key),
+        "UploadId": entry.upload_id,
+        "StorageClass": entry.storage_class,
+        "Initiated": iso_time(entry.initiated),
+    }
+    return element("Upload", fields(row))
+
+
+def _rows(page: Page, objects: Mapping[str, ObjectRecord], encode: Encode, owner: str) -> list[str]:
+    """Return the entries of a page, objects first, as OSS orders its document."""
+    contents = [_object_row(objects[name.text], encode, owner) for name in page.names if not name.is_prefix]
+    return contents + [_prefix_row(name.text, encode) for name in page.names if name.is_prefix]
+
+
+def _object_row(record: ObjectRecord, encode: Encode, owner: str) -> str:
+    return (
+        f"<Contents><Key>{escape(encode(record.key))}</Key><LastModified>{_iso_time(record.modified)}</LastModified>"
+        f'<ETag>"{record.etag}"</ETag><Type>{record.kind}</Type><Size>{record.size}</Size>'
+        f"<StorageClass>{record.storage_class}</StorageClass>{owner}</Contents>"
+    )
+
+
+def _prefix_row(text: str, encode: Encode) -> str:
+    return element("CommonPrefixes", element("Prefix", escape(encode(text))))
+
+
+def _to_token(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
+
+
+def _from_token(token: str) -> str:
+    try:
+        return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError) as error:
+        raise invalid_argument("continuation-token", token, "The continuation token is invalid.") from error
+
+
+OPERATIONS = {
+    "ListObjects": list_objects_v1,
+    "ListObjectsV2": list_objects_v2,
+    "ListMultipartUploads": list_uploads,
+}

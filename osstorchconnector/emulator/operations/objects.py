@@ -1,0 +1,193 @@
+"""Single objects: put, get, head, append, delete, and delete by the thousand."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import unquote
+
+from ...client.checksum import combine_crc64
+from ...client.signing import http_date
+from ..blobs import cut
+from ..conditions import check_conditions, resolve_range
+from ..documents import document, element, escape, fields, parse_delete, url_encoded
+from ..exchange import Call, Reply, xml_reply
+from ..intake import Received
+from ..records import APPENDABLE, ObjectRecord
+from ..refusals import Refused, invalid_argument
+from ..service import Service
+from .arguments import forbids_overwrite, listing_encoding, missing, object_headers, storage_class
+
+_OVERRIDES = {
+    "response-content-type": "Content-Type",
+    "response-content-language": "Content-Language",
+    "response-expires": "Expires",
+    "response-cache-control": "Cache-Control",
+    "response-content-disposition": "Content-Disposition",
+    "response-content-encoding": "Content-Encoding",
+}
+_COLD = ("Archive", "ColdArchive", "DeepColdArchive")
+
+
+def put_object(service: Service, call: Call, received: Received) -> Reply:
+    bucket = service.bucket(call.bucket)
+    check_overwrite(service, call)
+    record = ObjectRecord(
+        call.key,
+        received.content,
+        received.size,
+        received.etag,
+        received.crc64,
+        int(service.now()),
+        storage_class=storage_class(call.headers, bucket.storage_class),
+        headers=object_headers(call.headers),
+    )
+    bucket.put(record)
+    return written_reply(received)
+
+
+def written_reply(received: Received) -> Reply:
+    """Return what a PUT of bytes is answered with."""
+    headers = {"ETag": f'"{received.etag}"', "x-oss-hash-crc64ecma": str(received.crc64)}
+    if received.md5 is not None:
+        headers["Content-MD5"] = base64.b64encode(received.md5).decode()
+    return Reply(200, headers)
+
+
+def check_overwrite(service: Service, call: Call) -> None:
+    """Refuse a write that must not replace an object, where there is one."""
+    if forbids_overwrite(call.headers) and call.key in service.bucket(call.bucket).objects:
+        raise Refused("FileAlreadyExists", extras={"BucketName": call.bucket, "Key": call.key})
+
+
+def get_object(service: Service, call: Call, _received: Received) -> Reply:
+    record = service.record(call)
+    check_conditions(call.headers, record.etag, record.modified)
+    check_readable(record)
+    headers = described(record)
+    for name, value in call.query:
+        if name in _OVERRIDES:
+            headers[_OVERRIDES[name]] = value
+    span = _span(call, record)
+    if span is None:
+        return Reply(200, headers, record.content)
+    start, stop = span
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{record.size}"
+    return Reply(206, headers, cut(record.content, start, stop))
+
+
+def head_object(service: Service, call: Call, _received: Received) -> Reply:
+    record = service.record(call)
+    check_conditions(call.headers, record.etag, record.modified)
+    headers = described(record)
+    span = _span(call, record)
+    if span is None:
+        return Reply(200, headers, length=record.size)
+    headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{record.size}"
+    return Reply(206, headers, length=span[1] - span[0])
+
+
+def get_object_meta(service: Service, call: Call, _received: Received) -> Reply:
+    record = service.record(call)
+    headers = {"ETag": f'"{record.etag}"', "Last-Modified": http_date(record.modified)}
+    if record.crc64 is not None:
+        headers["x-oss-hash-crc64ecma"] = str(record.crc64)
+    return Reply(200, headers, length=record.size)
+
+
+def described(record: ObjectRecord) -> dict[str, str]:
+    """Return the headers that tell what an object is."""
+    headers = {
+        **record.headers,
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{record.etag}"',
+        "Last-Modified": http_date(record.modified),
+        "x-oss-object-type": record.kind,
+        "x-oss-storage-class": record.storage_class,
+    }
+    if record.crc64 is not None:
+        headers["x-oss-hash-crc64ecma"] = str(record.crc64)
+    if record.kind == APPENDABLE:
+        headers["x-oss-next-append-position"] = str(record.size)
+    return headers
+
+
+def check_readable(record: ObjectRecord) -> None:
+    """Refuse an object whose bytes are not at hand: archived, or checked and discarded."""
+    if record.storage_class in _COLD:
+        raise Refused("InvalidObjectState", "The object is archived and has not been restored.")
+    if record.is_discarded:
+        raise Refused("InvalidObjectState", "This server was told to check uploads and to discard their bytes.")
+
+
+def delete_object(service: Service, call: Call, _received: Received) -> Reply:
+    service.bucket(call.bucket).delete(call.key)
+    return Reply(204)
+
+
+def delete_objects(service: Service, call: Call, received: Received) -> Reply:
+    """Delete up to 1000 keys; those that are not there count as deleted. Quiet: an empty answer."""
+    bucket = service.bucket(call.bucket)
+    if "content-md5" not in call.headers:
+        raise missing("Content-MD5")
+    encoding, encode = listing_encoding(call)
+    wanted = parse_delete(received.data, unquote if encode is url_encoded else str)
+    for key in wanted.keys:
+        bucket.delete(key)
+    if wanted.is_quiet:
+        return Reply()
+    rows = [element("Deleted", element("Key", escape(encode(key)))) for key in wanted.keys]
+    return xml_reply(document("DeleteResult", fields({"EncodingType": encoding}), *rows))
+
+
+def append_object(service: Service, call: Call, received: Received) -> Reply:
+    """Add bytes at the end of an appendable object, which the first append creates."""
+    bucket = service.bucket(call.bucket)
+    text = call.parameter("position")
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise invalid_argument("position", text, "The position must be a number.")
+    old = bucket.objects.get(call.key)
+    if old is not None and old.kind != APPENDABLE:
+        raise Refused("ObjectNotAppendable", extras={"BucketName": call.bucket, "Key": call.key})
+    length = old.size if old is not None else 0
+    if int(text) != length:
+        raise Refused("PositionNotEqualToLength", headers={"x-oss-next-append-position": str(length)})
+    crc = combine_crc64((old.crc64 or 0) if old else 0, received.crc64, received.size)
+    record = ObjectRecord(
+        call.key,
+        (*(old.content if old else ()), *received.content),
+        length + received.size,
+        f"{crc:016X}{length + received.size:016X}",
+        crc,
+        int(service.now()),
+        APPENDABLE,
+        old.storage_class if old else storage_class(call.headers, bucket.storage_class),
+        old.headers if old else object_headers(call.headers),
+    )
+    bucket.put(record)
+    return Reply(
+        200,
+        {
+            "ETag": f'"{record.etag}"',
+            "x-oss-hash-crc64ecma": str(crc),
+            "x-oss-next-append-position": str(record.size),
+        },
+    )
+
+
+def _span(call: Call, record: ObjectRecord) -> tuple[int, int] | None:
+    header = call.headers.get("range")
+    if header is None:
+        return None
+    is_standard = call.headers.get("x-oss-range-behavior") == "standard"
+    return resolve_range(header, record.size, is_standard=is_standard)
+
+
+OPERATIONS = {
+    "PutObject": put_object,
+    "GetObject": get_object,
+    "HeadObject": head_object,
+    "GetObjectMeta": get_object_meta,
+    "DeleteObject": delete_object,
+    "DeleteMultipleObjects": delete_objects,
+    "AppendObject": append_object,
+}

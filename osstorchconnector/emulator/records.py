@@ -1,0 +1,114 @@
+"""What is known of objects, parts and uploads, and how it is written into a journal. Pure.
+
+`content` of a record may be shorter than `size`: the server was told to check bodies and not to keep them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .blobs import Blob, Content, Slice, size_of
+
+NORMAL, MULTIPART, APPENDABLE = "Normal", "Multipart", "Appendable"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRecord:
+    """One object. `etag` is bare upper hex; `headers` are those the writer gave, names as they are sent back."""
+
+    key: str
+    content: Content
+    size: int
+    etag: str
+    crc64: int | None
+    modified: int
+    kind: str = NORMAL
+    storage_class: str = "Standard"
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_discarded(self) -> bool:
+        return size_of(self.content) != self.size
+
+
+@dataclass(frozen=True, slots=True)
+class PartRecord:
+    """One part that was uploaded."""
+
+    number: int
+    content: Content
+    size: int
+    etag: str
+    crc64: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """A multipart upload that is neither completed nor aborted."""
+
+    upload_id: str
+    key: str
+    initiated: int
+    storage_class: str = "Standard"
+    headers: dict[str, str] = field(default_factory=dict)
+    parts: dict[int, PartRecord] = field(default_factory=dict)
+
+
+def dump_content(content: Content) -> list[list[Any]]:
+    return [[piece.blob.name, piece.start, piece.stop] for piece in content]
+
+
+def load_content(entry: list[list[Any]], adopt: Callable[[str], Blob]) -> Content:
+    """Undo `dump_content`; `adopt` gives the one blob of a name."""
+    return tuple(Slice(adopt(name), start, stop) for name, start, stop in entry)
+
+
+def dump_object(record: ObjectRecord) -> dict[str, Any]:
+    return {
+        "key": record.key,
+        "content": dump_content(record.content),
+        "size": record.size,
+        "etag": record.etag,
+        "crc64": record.crc64,
+        "modified": record.modified,
+        "kind": record.kind,
+        "storage_class": record.storage_class,
+        "headers": record.headers,
+    }
+
+
+def load_object(entry: dict[str, Any], adopt: Callable[[str], Blob]) -> ObjectRecord:
+    return ObjectRecord(**{**entry, "content": load_content(entry["content"], adopt)})
+
+
+def dump_part(part: PartRecord) -> dict[str, Any]:
+    return {
+        "number": part.number,
+        "content": dump_content(part.content),
+        "size": part.size,
+        "etag": part.etag,
+        "crc64": part.crc64,
+        "modified": part.modified,
+    }
+
+
+def load_part(entry: dict[str, Any], adopt: Callable[[str], Blob]) -> PartRecord:
+    return PartRecord(**{**entry, "content": load_content(entry["content"], adopt)})
+
+
+def dump_upload(upload: UploadRecord) -> dict[str, Any]:
+    """Everything but the parts, which have entries of their own."""
+    return {
+        "upload_id": upload.upload_id,
+        "key": upload.key,
+        "initiated": upload.initiated,
+        "storage_class": upload.storage_class,
+        "headers": upload.headers,
+    }
+
+
+def load_upload(entry: dict[str, Any]) -> UploadRecord:
+    return UploadRecord(**entry)

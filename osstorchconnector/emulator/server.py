@@ -1,0 +1,171 @@
+"""The server: a listening socket, its connections, and the loop they live on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..client.heads import RequestHead
+from ..credentials.values import Credentials
+from .connection import RECEIVE_BYTES, Connection, Work
+from .control import PREFIX, Control
+from .frontend import Frontend
+from .routing import Hosts
+from .service import Policy, Service
+from .sockets import Channel, SecureChannel
+
+_BACKLOG = 1024
+_ACCEPTS_A_TURN = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that a server is started with. No secret of it is ever written to `root`."""
+
+    root: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    identities: tuple[Credentials, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    domains: tuple[str, ...] = ()
+    cnames: dict[str, str] = field(default_factory=dict)
+    buckets: tuple[str, ...] = ()
+    control_token: str = field(default="", repr=False)
+    certfile: str = ""
+    keyfile: str = ""
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.certfile else "http"
+
+
+class Server:
+    """One emulator; `start` opens the port, `close` hangs up on everybody."""
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings, self.loop = settings, loop
+        self.service = Service.open(settings.root, *settings.identities, policy=settings.policy)
+        self.frontend = Frontend(self.service, Hosts(settings.domains, settings.cnames))
+        self._control = Control(self.frontend, settings.control_token)
+        self._connections: set[Connection] = set()
+        self._scratch = memoryview(bytearray(RECEIVE_BYTES))
+        self._listener: socket.socket | None = None
+        self._tls = _tls_context(settings)
+
+    def start(self) -> int:
+        """Listen, and return the port."""
+        settings = self.settings
+        for name in settings.buckets:
+            if name not in self.service.storage.buckets:
+                now = int(self.service.now())
+                self.service.storage.create_bucket(name, created=now, acl="private", storage_class="Standard")
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listener.setblocking(False)
+        self._listener = listener
+        self.loop.add_reader(listener.fileno(), self._accept)
+        port: int = listener.getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        if self._listener is not None:
+            self.loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.close()
+        self.service.close()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        for _ in range(_ACCEPTS_A_TURN):
+            try:
+                sock, _address = self._listener.accept()
+            except OSError:
+                return
+            self._adopt(sock)
+
+    def _adopt(self, sock: socket.socket) -> None:
+        channel = Channel(sock) if self._tls is None else SecureChannel(sock, self._tls)
+        self.frontend.recorder.connected()
+        self._connections.add(
+            Connection(
+                channel,
+                loop=self.loop,
+                begin=self._begin,
+                forget=self._forget,
+                blobs=self.service.blobs,
+                scratch=self._scratch,
+            )
+        )
+
+    def _begin(self, head: RequestHead) -> Work:
+        if head.path.startswith(PREFIX):
+            return self._control.begin(head)
+        return self.frontend.begin(head)
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.frontend.recorder.disconnected()
+
+
+def run(settings: Settings, *, announce: Callable[[int], None], stop_at_end_of: int | None = None) -> None:
+    """Serve until told to stop: by SIGTERM, SIGINT, or the end of the file `stop_at_end_of`.
+
+    `announce` is called with the port once connections are accepted.
+    """
+    raise_file_limit()
+    loop = new_loop()
+    server = Server(settings, loop)
+    try:
+        port = server.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, loop.stop)
+        if stop_at_end_of is not None:
+            loop.add_reader(stop_at_end_of, _stop_at_end, loop, stop_at_end_of)
+        announce(port)
+        loop.run_forever()
+    finally:
+        server.close()
+        loop.close()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # pragma: no cover - where there is no uvloop
+        return asyncio.SelectorEventLoop()
+    return uvloop.new_event_loop()
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as it may have: each connection and each object read is one."""
+    if sys.platform == "win32":  # pragma: no cover - no such limit there
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _stop_at_end(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+    if not os.read(descriptor, 4096):
+        loop.stop()
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.certfile:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(settings.certfile, settings.keyfile or None)
+    return context

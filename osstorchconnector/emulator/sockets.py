@@ -1,0 +1,110 @@
+"""Non-blocking sockets, plain and TLS, behind four calls.
+
+`receive` and `send` return None where the socket is not ready; a lost connection is an `OSError`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import struct
+import sys
+
+from .blobs import BlobFolder, Slice
+
+_SEND_STEP_BYTES = 4 * 1024 * 1024
+_READ_STEP_BYTES = 256 * 1024
+_CAN_SENDFILE = sys.platform == "linux"
+_MORE = getattr(socket, "MSG_MORE", 0)
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Channel:
+    """One accepted connection."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def has_pending(self) -> bool:
+        """Tell whether bytes can be received that the loop does not know of."""
+        return False
+
+    def receive(self, into: memoryview) -> int | None:
+        """Return how many bytes arrived, 0 at the peer's end."""
+        try:
+            return self._socket.recv_into(into)
+        except BlockingIOError:
+            return None
+
+    def send(self, data: bytes | memoryview, *, is_more_coming: bool = False) -> int | None:
+        try:
+            return self._socket.send(data, _MORE if is_more_coming else 0)
+        except BlockingIOError:
+            return None
+
+    def send_file(self, piece: Slice, blobs: BlobFolder) -> int | None:
+        """Send the beginning of a file's piece; return how much of it went."""
+        if not _CAN_SENDFILE:  # pragma: no cover - other systems' sendfile has other rules
+            return self._send_read(piece, blobs)
+        try:
+            sent = os.sendfile(
+                self._socket.fileno(), blobs.descriptor(piece.blob), piece.start, min(piece.size, _SEND_STEP_BYTES)
+            )
+        except BlockingIOError:
+            return None
+        if not sent:
+            raise ConnectionAbortedError(f"blob {piece.blob.name} ends before its record does")
+        return sent
+
+    def close(self, *, with_reset: bool = False) -> None:
+        """Close for every process that may hold a copy of the socket, with a reset (RST) if asked."""
+        sock = self._socket
+        try:
+            if with_reset:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            else:
+                sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # The peer was first.
+        sock.close()
+
+    def _send_read(self, piece: Slice, blobs: BlobFolder) -> int | None:
+        stop = min(piece.stop, piece.start + _READ_STEP_BYTES)
+        return self.send(blobs.read([piece._replace(stop=stop)]))
+
+
+class SecureChannel(Channel):
+    """The same through TLS; the handshake happens on the way."""
+
+    __slots__ = ("_tls",)
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(sock)
+        self._tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        self._socket = self._tls
+
+    def has_pending(self) -> bool:
+        return self._tls.pending() > 0
+
+    def receive(self, into: memoryview) -> int | None:
+        try:
+            return self._tls.recv_into(into)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def send(self, data: bytes | memoryview, *, is_more_coming: bool = False) -> int | None:
+        try:
+            return self._tls.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def send_file(self, piece: Slice, blobs: BlobFolder) -> int | None:
+        return self._send_read(piece, blobs)

@@ -1,0 +1,219 @@
+"""Buckets in a folder: blobs hold the bytes, one journal a bucket says which bytes are which object.
+
+A change is one journal line, written when the bytes it speaks of are all there: whoever reads sees the old object or
+the new one, also after the server was killed. All records are in memory too; requests are answered from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import records
+from .blobs import Blob, BlobFolder
+from .journal import Entry, Journal, read_entries
+from .records import ObjectRecord, PartRecord, UploadRecord
+
+
+class Bucket:
+    """One bucket: its objects, its unfinished uploads, and the journal that makes them last."""
+
+    def __init__(self, name: str, blobs: BlobFolder, *, created: int, acl: str, storage_class: str) -> None:
+        self.name, self.created, self.acl, self.storage_class = name, created, acl, storage_class
+        self.objects: dict[str, ObjectRecord] = {}
+        self.uploads: dict[str, UploadRecord] = {}
+        self._blobs = blobs
+        self._journal: Journal | None = None
+        self._sorted_keys: list[str] | None = None
+
+    def sorted_keys(self) -> list[str]:
+        """All keys in UTF-8 byte order, which is the order of code points."""
+        if self._sorted_keys is None:
+            self._sorted_keys = sorted(self.objects)
+        return self._sorted_keys
+
+    def put(self, record: ObjectRecord) -> None:
+        """Make `record` the object of its key."""
+        self._write({"put": records.dump_object(record)})
+        self._set(record)
+
+    def put_all(self, new: Sequence[ObjectRecord]) -> None:
+        """The same for many, in one write of the journal."""
+        self._write(*[{"put": records.dump_object(record)} for record in new])
+        for record in new:
+            self._set(record)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; without effect if there is none."""
+        if key in self.objects:
+            self._write({"delete": key})
+            self._unset(key)
+
+    def begin_upload(self, upload: UploadRecord) -> None:
+        self._write({"upload": records.dump_upload(upload)})
+        self.uploads[upload.upload_id] = upload
+
+    def put_part(self, upload_id: str, part: PartRecord) -> None:
+        self._write({"part": records.dump_part(part), "of": upload_id})
+        self._set_part(upload_id, part)
+
+    def complete_upload(self, upload_id: str, record: ObjectRecord) -> None:
+        """Make `record` the object and end the upload, in one step."""
+        self._write({"put": records.dump_object(record), "completes": upload_id})
+        self._set(record)
+        self._drop_upload(upload_id)
+
+    def abort_upload(self, upload_id: str) -> None:
+        self._write({"abort": upload_id})
+        self._drop_upload(upload_id)
+
+    def update(self, *, acl: str) -> None:
+        """Change the bucket's own settings."""
+        self.acl = acl
+        self._write(self.describe())
+
+    def describe(self) -> Entry:
+        return {"bucket": {"created": self.created, "acl": self.acl, "storage_class": self.storage_class}}
+
+    def entries(self) -> Iterator[Entry]:
+        """The shortest journal that gives this bucket."""
+        yield self.describe()
+        for record in self.objects.values():
+            yield {"put": records.dump_object(record)}
+        for upload in self.uploads.values():
+            yield {"upload": records.dump_upload(upload)}
+            for part in upload.parts.values():
+                yield {"part": records.dump_part(part), "of": upload.upload_id}
+
+    def replay(self, entry: Entry, adopt: Callable[[str], Blob]) -> None:
+        """Do again what a journal line says was done."""
+        if "put" in entry:
+            self._set(records.load_object(entry["put"], adopt))
+            if "completes" in entry:
+                self._drop_upload(entry["completes"])
+        elif "delete" in entry:
+            self._unset(entry["delete"])
+        elif "upload" in entry:
+            upload = records.load_upload(entry["upload"])
+            self.uploads[upload.upload_id] = upload
+        elif "part" in entry:
+            self._set_part(entry["of"], records.load_part(entry["part"], adopt))
+        elif "abort" in entry:
+            self._drop_upload(entry["abort"])
+        else:
+            self.acl = entry["bucket"]["acl"]
+
+    def write_to(self, journal: Journal) -> None:
+        """Write changes there from now on."""
+        self._journal = journal
+
+    def blob_names(self) -> set[str]:
+        contents = [record.content for record in self.objects.values()]
+        contents += [part.content for upload in self.uploads.values() for part in upload.parts.values()]
+        return {piece.blob.name for content in contents for piece in content}
+
+    def remove(self) -> None:
+        """Forget an empty bucket for good."""
+        if self._journal is not None:
+            self._journal.remove()
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+    def _write(self, *entries: Entry) -> None:
+        if self._journal is not None:
+            self._journal.append(*entries)
+
+    def _set(self, record: ObjectRecord) -> None:
+        self._blobs.retain(record.content)
+        old = self.objects.get(record.key)
+        self.objects[record.key] = record
+        if old is None:
+            self._sorted_keys = None
+        else:
+            self._blobs.release(old.content)
+
+    def _unset(self, key: str) -> None:
+        self._blobs.release(self.objects.pop(key).content)
+        self._sorted_keys = None
+
+    def _set_part(self, upload_id: str, part: PartRecord) -> None:
+        self._blobs.retain(part.content)
+        parts = self.uploads[upload_id].parts
+        old = parts.get(part.number)
+        parts[part.number] = part
+        if old is not None:
+            self._blobs.release(old.content)
+
+    def _drop_upload(self, upload_id: str) -> None:
+        for part in self.uploads.pop(upload_id).parts.values():
+            self._blobs.release(part.content)
+
+
+class Storage:
+    """All buckets under `root`; one server at a time uses a root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.buckets: dict[str, Bucket] = {}
+        self._journals = root / "buckets"
+        self._journals.mkdir(parents=True, exist_ok=True)
+        self._lock = _take_lock(root / "lock")
+        self.blobs = BlobFolder(root / "blobs")
+        for path in sorted(self._journals.glob("*.jsonl")):
+            self._load(path)
+        self.blobs.sweep({name for bucket in self.buckets.values() for name in bucket.blob_names()})
+
+    def create_bucket(self, name: str, *, created: int, acl: str, storage_class: str) -> Bucket:
+        bucket = Bucket(name, self.blobs, created=created, acl=acl, storage_class=storage_class)
+        bucket.write_to(Journal.begin(self._path(name), bucket.entries()))
+        self.buckets[name] = bucket
+        return bucket
+
+    def delete_bucket(self, name: str) -> None:
+        self.buckets.pop(name).remove()
+
+    def close(self) -> None:
+        for bucket in self.buckets.values():
+            bucket.close()
+        self.blobs.close()
+        self._lock.close()
+
+    def _path(self, name: str) -> Path:
+        return self._journals / f"{name}.jsonl"
+
+    def _load(self, path: Path) -> None:
+        """Read a bucket; its journal is written anew when most of it is history."""
+        known: dict[str, Blob] = {}
+        entries = read_entries(path)
+        first = next(entries)["bucket"]
+        bucket = Bucket(path.stem, self.blobs, **first)
+        lines = 1
+
+        def adopt(name: str) -> Blob:
+            return known.setdefault(name, Blob(name))
+
+        for entry in entries:
+            lines += 1
+            bucket.replay(entry, adopt)
+        needed = 1 + len(bucket.objects) + sum(1 + len(upload.parts) for upload in bucket.uploads.values())
+        is_mostly_history = lines > 2 * needed + 100
+        bucket.write_to(Journal.begin(path, bucket.entries()) if is_mostly_history else Journal(path))
+        self.buckets[bucket.name] = bucket
+
+
+def _take_lock(path: Path) -> Any:
+    """Hold `path` for as long as the returned file is open; refuse where another process does."""
+    file = open(path, "ab")
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - Windows has no flock, and no second server is noticed there
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise BlockingIOError(f"{path.parent} is in use by another emulator") from error
+    return file

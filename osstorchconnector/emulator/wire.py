@@ -1,0 +1,131 @@
+"""Answers as steps: bytes and pieces of files to send, pauses, and ways to hang up. Pure.
+
+A fault is a change to such a list, so whatever can go wrong on a wire can be written down and tested without one.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ..client.heads import encode_response_head
+from .blobs import BlobFolder, Content, Slice
+from .documents import error_document
+from .exchange import XML_TYPE, Reply
+from .refusals import Refused
+
+INLINE_BYTES = 64 * 1024
+FOREVER = math.inf
+
+
+class Pause(NamedTuple):
+    """Send nothing for a while."""
+
+    seconds: float
+
+
+class Hangup(NamedTuple):
+    """Close the connection: with a reset, or in good order."""
+
+    with_reset: bool = True
+
+
+Step = bytes | Slice | Pause | Hangup
+
+
+def size_of_step(step: Step) -> int:
+    if isinstance(step, bytes):
+        return len(step)
+    return step.size if isinstance(step, Slice) else 0
+
+
+def cut_step(step: bytes | Slice, start: int, stop: int) -> bytes | Slice:
+    """Return bytes `start` to `stop` of a step."""
+    if isinstance(step, bytes):
+        return step[start:stop]
+    return Slice(step.blob, step.start + start, step.start + min(stop, step.size))
+
+
+def split_at(steps: Iterable[Step], position: int) -> tuple[list[Step], list[Step]]:
+    """Return the steps that send the first `position` bytes, and those that send the rest."""
+    before: list[Step] = []
+    after: list[Step] = []
+    for step in steps:
+        size = size_of_step(step)
+        if after or (position == 0 and size):
+            after.append(step)
+        elif size <= position or not isinstance(step, bytes | Slice):
+            before.append(step)
+            position -= size
+        else:
+            before.append(cut_step(step, 0, position))
+            after.append(cut_step(step, position, size))
+            position = 0
+    return before, after
+
+
+def in_small_pieces(steps: Iterable[Step], piece_bytes: int, seconds: float) -> Iterator[Step]:
+    """Yield the same bytes a few at a time, with a pause after each."""
+    for step in steps:
+        if not isinstance(step, bytes | Slice):
+            yield step
+            continue
+        for start in range(0, size_of_step(step), piece_bytes):
+            yield cut_step(step, start, start + piece_bytes)
+            yield Pause(seconds)
+
+
+def in_chunks(body: Iterable[Step], chunk_bytes: int) -> Iterator[Step]:
+    """Yield a body in chunked transfer coding."""
+    for step in body:
+        if not isinstance(step, bytes | Slice):
+            yield step
+            continue
+        for start in range(0, size_of_step(step), chunk_bytes):
+            chunk = cut_step(step, start, start + chunk_bytes)
+            yield f"{size_of_step(chunk):x}\r\n".encode()
+            yield chunk
+            yield b"\r\n"
+    yield b"0\r\n\r\n"
+
+
+def common_headers(*, date: str, server_time_ms: int, request_id: str, keep_alive: bool) -> dict[str, str]:
+    """Return what stands in the head of every answer."""
+    return {
+        "Server": "AliyunOSS",
+        "Date": date,
+        "Connection": "keep-alive" if keep_alive else "close",
+        "x-oss-request-id": request_id,
+        "x-oss-server-time": str(server_time_ms),
+    }
+
+
+def encode_reply_head(reply: Reply, common: dict[str, str]) -> bytes:
+    headers = {**common, **reply.headers}
+    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+        headers["Content-Length"] = str(reply.body_size() if reply.length is None else reply.length)
+    return encode_response_head(reply.status, headers.items())
+
+
+def body_steps(body: bytes | Content, blobs: BlobFolder) -> list[Step]:
+    """Return the steps that send a body: small ones are read, large ones stay files."""
+    if isinstance(body, bytes):
+        return [body] if body else []
+    if sum(piece.size for piece in body) <= INLINE_BYTES:
+        return [blobs.read(body)] if body else []
+    return list(body)
+
+
+def error_reply(refused: Refused, *, method: str, request_id: str, host: str) -> Reply:
+    """Return what a refusal is answered with: XML, in a header where the answer has no body."""
+    headers = {**refused.headers, "x-oss-ec": refused.ec}
+    if refused.status == 304:
+        return Reply(304, headers)
+    document = error_document(refused, request_id=request_id, host=host)
+    headers["Content-Type"] = XML_TYPE
+    if method != "HEAD":
+        return Reply(refused.status, headers, document)
+    headers["x-oss-err"] = base64.b64encode(document).decode()
+    return Reply(refused.status, headers, length=len(document))
