@@ -173,7 +173,7 @@ WRONG = [
     *[("datasetConfig.enableFastList", value) for value in (0, 1, "true", None)],
     *[("checkpointConfig.uploadConcurrency", value) for value in (0, 4097)],
     *[("logPath", value) for value in (1, None, True, "a\0b", "\ud800", "~nobody-of-this-name/log")],
-    *[("caFile", value) for value in (1, "/nowhere/ca.pem", "/")],
+    *[("caFile", value) for value in (1, "/nowhere/ca.pem", "/", "a" * 5000)],
     *[("transport", value) for value in ("Direct", "", None, ["direct"])],
     *[("signatureVersion", value) for value in ("v2", "4", 4)],
     *[("addressing", value) for value in ("virtual-hosted", False)],

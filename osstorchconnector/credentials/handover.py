@@ -7,10 +7,12 @@ the next is written, by whoever can take the lock that its writer holds for as l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import OssCredentialsError
@@ -25,17 +27,20 @@ _EXIT_PRIORITY = -100
 
 
 class Handover:
-    """A file with `payload` in it, there until the process that made it ends, or until `remove`."""
+    """A file with `payload` in it, there until `remove` is called or the process that made it ends.
 
-    def __init__(self, payload: bytes, folder: str | None = None) -> None:
+    Raises `OSError` where no temporary file can be written.
+    """
+
+    def __init__(self, payload: bytes) -> None:
         from multiprocessing.util import Finalize  # unlike atexit, it also runs in forked workers
 
-        remove_orphans(folder)
+        remove_orphans()
         self.pid = os.getpid()
-        self._descriptor, self.path = tempfile.mkstemp(suffix=_SUFFIX, prefix=_PREFIX, dir=folder)
-        _lock(self._descriptor)
-        os.write(self._descriptor, payload)
-        self.remove = Finalize(None, _remove, (self.path, self._descriptor), exitpriority=_EXIT_PRIORITY)
+        descriptor, self.path = tempfile.mkstemp(suffix=_SUFFIX, prefix=_PREFIX)
+        self.remove = Finalize(None, _remove, (self.path, descriptor), exitpriority=_EXIT_PRIORITY)
+        _lock(descriptor)
+        os.write(descriptor, payload)
 
 
 def receive(path: str) -> bytes:
@@ -50,16 +55,14 @@ def receive(path: str) -> bytes:
         raise OssCredentialsError(f"{path}: {error.strerror}") from None
 
 
-def remove_orphans(folder: str | None = None, *, now: float | None = None) -> None:
+def remove_orphans(*, clock: Callable[[], float] = time.time) -> None:
     """Remove the files of processes that did not live to do it themselves."""
-    now = time.time() if now is None else now
-    for path in Path(folder or tempfile.gettempdir()).glob(f"{_PREFIX}*{_SUFFIX}"):
-        try:
+    now = clock()
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_SUFFIX}"):
+        with contextlib.suppress(OSError):  # another process was faster
             status = path.lstat()
             if _is_private(status) and now - status.st_mtime > _ORPHAN_SECONDS:
                 _remove_if_unlocked(path)
-        except OSError:  # another process was faster, or may not
-            continue
 
 
 def _remove_if_unlocked(path: Path) -> None:

@@ -71,7 +71,7 @@ class ProviderCredentials(CredentialsSource):
         if _has_no_state(self._provider):
             return ProviderCredentials, (self._provider,)
         if self._handover is None or self._handover.pid != os.getpid():
-            self._handover = handover.Handover(payload)
+            self._handover = self._handed_over(payload)
         return _handed_over, (self._handover.path, str(self))
 
     def __copy__(self) -> ProviderCredentials:
@@ -97,7 +97,17 @@ class ProviderCredentials(CredentialsSource):
             return pickle.dumps(self._provider)
         except Exception as error:
             reason = self._reason(error)
-        raise OssCredentialsError(
+        raise self._stranded(reason)
+
+    def _handed_over(self, payload: bytes) -> handover.Handover:
+        try:
+            return handover.Handover(payload)
+        except OSError as error:
+            reason = self._reason(error)
+        raise self._stranded(reason)
+
+    def _stranded(self, reason: str) -> OssCredentialsError:
+        return OssCredentialsError(
             f"{self} can't be sent to another process ({reason}): "
             "write the credentials to a file and give cred_path= instead"
         )

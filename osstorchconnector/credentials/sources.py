@@ -67,15 +67,11 @@ class FileCredentials(CredentialsSource):
         """Return what the file holds, or what is wrong with it: never raised, as this frame holds the secrets."""
         try:
             with self._path.open("rb") as file:
-                before = os.fstat(file.fileno())
                 text = file.read(MAX_FILE_BYTES + 1)
-                after = os.fstat(file.fileno())
         except OSError as error:
             return error.strerror or type(error).__name__
         if len(text) > MAX_FILE_BYTES:
             return f"longer than {MAX_FILE_BYTES} bytes"
-        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-            return _Torn("changed while it was read")
         return _parsed(text)
 
 

@@ -82,29 +82,31 @@ def checked_credentials(values: dict[str, object], names: dict[str, str]) -> Cre
 
 
 def expiry(value: object) -> float | str | None:
-    """Return the moment of expiry in seconds since the epoch (`None` for never), or in words what it must be.
+    """Return the moment of expiry in seconds since the epoch (`None` for never), or in words what is wrong with it.
 
     Understood are `2024-08-02T15:04:05Z` with any offset in place of Z, a `datetime`, and seconds since the
     epoch; what names no time zone is UTC.
     """
     if value is None or value == "":
         return None
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME:
-        return float(value)
-    found = _UTC_TIME.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not found:
-        return "must be a time like 2024-08-02T15:04:05Z"
-    *numbers, sign, hours, minutes = found.groups()
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
     try:
-        year, month, day, hour, minute, second = map(int, numbers)
-        return datetime(year, month, day, hour, minute, second, tzinfo=timezone(offset)).timestamp()
-    except ValueError as error:
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME:
+            return float(value)
+        found = _UTC_TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+        return _moment(*found.groups()) if found else "must be a time like 2024-08-02T15:04:05Z"
+    except (ValueError, OverflowError) as error:
         return f"is no moment in time ({error})"
+
+
+def _moment(*parts: str | None) -> float:
+    *numbers, sign, hours, minutes = parts
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
+    return datetime(year, month, day, hour, minute, second, tzinfo=timezone(offset)).timestamp()
 
 
 def spelled_moment(epoch_seconds: float) -> str:
     """Return a moment as the credential file spells it."""
-    return (_EPOCH + timedelta(seconds=int(epoch_seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (_EPOCH + timedelta(seconds=int(epoch_seconds))).isoformat().replace("+00:00", "Z")

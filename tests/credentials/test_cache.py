@@ -1,0 +1,318 @@
+"""Credentials are fetched early enough and not too often, by one thread, and kept while they are good."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
+
+import pytest
+
+from osstorchconnector.credentials import Credentials, CredentialsCache, CredentialsSource
+from osstorchconnector.credentials.sources import FileCredentials
+from osstorchconnector.errors import OssCredentialsError
+
+
+def keys(number: int, expires_at: float | None = None) -> Credentials:
+    return Credentials(access_key_id=f"id-{number}", access_key_secret=f"CANARY-{number}", expires_at=expires_at)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Scripted(CredentialsSource):
+    """Gives `answer`, an error if it is a text; counts how often it is asked, and tells its `version` if it has one."""
+
+    def __init__(self, answer: Credentials | str, version: Hashable = None) -> None:
+        self.answer, self.version, self.fetches, self.marks = answer, version, 0, 0
+
+    def fetch(self) -> Credentials:
+        self.fetches += 1
+        if isinstance(self.answer, str):
+            raise OssCredentialsError(self.answer)
+        return self.answer
+
+    def mark(self) -> Hashable:
+        self.marks += 1
+        return self.version
+
+    def __str__(self) -> str:
+        return "the script"
+
+
+def ask(cache: CredentialsCache) -> Credentials:
+    """Do as the client does before each request."""
+    return cache.current() or cache.refresh()
+
+
+def fetches_over(cache: CredentialsCache, source: Scripted, clock: Clock, seconds: int) -> list[float]:
+    """Ask ten times a second; return when the source was asked."""
+    begin, moments = clock.now, []
+    for tick in range(seconds * 10):
+        clock.now = begin + tick / 10
+        before = source.fetches
+        ask(cache)
+        if source.fetches > before:
+            moments.append(clock.now - begin)
+    return moments
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_nothing_is_fetched_before_it_is_needed(clock: Clock) -> None:
+    source = Scripted(keys(1))
+    cache = CredentialsCache(source, clock=clock)
+    assert (cache.current(), source.fetches) == (None, 0)
+    assert (cache.refresh(), cache.current(), source.fetches) == (keys(1), keys(1), 1)
+
+
+def test_the_source_is_looked_at_once_a_second_however_many_ask(clock: Clock) -> None:
+    source = Scripted(keys(1), version=1)
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    looks = source.marks
+    assert fetches_over(cache, source, clock, 5) == []
+    assert source.marks - looks == 4
+
+
+def test_a_change_of_the_source_is_taken_over_within_a_second(clock: Clock) -> None:
+    source = Scripted(keys(1), version=1)
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    source.answer, source.version = keys(2), 2
+    clock.now += 0.9
+    assert ask(cache) == keys(1)
+    clock.now += 0.1
+    assert ask(cache) == keys(2)
+
+
+def test_one_caller_fetches_the_change_and_the_others_go_on_meanwhile(clock: Clock) -> None:
+    source = Scripted(keys(1), version=1)
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    source.answer, source.version = keys(2), 2
+    clock.now += 1
+    assert [cache.current() for _ in range(3)] == [None, keys(1), keys(1)]
+
+
+def test_a_source_that_tells_no_change_is_asked_every_minute(clock: Clock) -> None:
+    source = Scripted(keys(1))
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    assert fetches_over(cache, source, clock, 130) == [60, 120]
+
+
+def test_before_they_expire_credentials_are_fetched_until_the_new_ones_are_there(clock: Clock) -> None:
+    source = Scripted(keys(1, clock.now + 400))
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    assert fetches_over(cache, source, clock, 125) == [100, 110, 120]
+    source.answer = keys(2, clock.now + 4000)
+    assert fetches_over(cache, source, clock, 60) == pytest.approx([5.1])
+    assert cache.current() == keys(2, source.answer.expires_at)
+
+
+def test_expired_credentials_are_never_used(clock: Clock) -> None:
+    source = Scripted(keys(1, clock.now + 0.5), version=1)
+    cache = CredentialsCache(source, clock=clock)
+    assert ask(cache) == source.answer
+    clock.now += 0.5
+    assert cache.current() is None
+    with pytest.raises(OssCredentialsError, match="the credentials from the script expired at 1970-01-01T00:16:40Z"):
+        cache.refresh()
+    source.answer = keys(2)
+    assert ask(cache) == keys(2)
+
+
+def test_an_expired_answer_does_not_replace_credentials_that_are_valid(clock: Clock) -> None:
+    source = Scripted(keys(1), version=1)
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    source.answer, source.version = keys(2, clock.now - 1), 2
+    clock.now += 1
+    assert ask(cache) == keys(1)
+
+
+def test_a_source_that_fails_leaves_valid_credentials_in_force_and_warns_once(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Scripted(keys(1, clock.now + 100), version=1)
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    source.answer, source.version = "the script is broken", 2
+    assert fetches_over(cache, source, clock, 4) == [1, 2, 3]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "the script is broken; the credentials read before stay in use"
+    clock.now = 1100
+    with pytest.raises(OssCredentialsError, match="the script is broken"):
+        ask(cache)
+    source.answer = keys(2)
+    assert ask(cache) == keys(2)
+    source.answer, source.version = "broken again", 3
+    clock.now += 1
+    assert ask(cache) == keys(2)
+    assert len(caplog.records) == 2
+
+
+def test_a_clock_that_is_set_back_puts_no_check_off(clock: Clock) -> None:
+    source = Scripted(keys(1))
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    clock.now -= 500
+    assert ask(cache) == keys(1)
+    assert source.fetches == 2
+
+
+def test_refused_credentials_are_fetched_anew_once_for_all_who_were_refused(clock: Clock) -> None:
+    source = Scripted(keys(1))
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    source.answer = keys(2)
+    clock.now += 5
+    assert [cache.refresh(rejected=keys(1)) for _ in range(3)] == [keys(2)] * 3
+    assert source.fetches == 2
+
+
+def test_refused_credentials_come_again_while_the_source_has_no_others(clock: Clock) -> None:
+    source = Scripted(keys(1))
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    clock.now += 5
+    assert [cache.refresh(rejected=keys(1)) for _ in range(3)] == [keys(1)] * 3
+    assert source.fetches == 2
+    clock.now += 1
+    cache.refresh(rejected=keys(1))
+    assert source.fetches == 3
+
+
+def test_a_failing_source_answers_a_refusal_with_what_is_still_valid(clock: Clock) -> None:
+    source = Scripted(keys(1))
+    cache = CredentialsCache(source, clock=clock)
+    ask(cache)
+    clock.now += 5
+    source.answer = "gone"
+    assert cache.refresh(rejected=keys(1)) == keys(1)
+
+
+class Gate(CredentialsSource):
+    """A source whose `fetch` waits until `count` other threads wait for its answer."""
+
+    def __init__(self, answer: Credentials | str, waiting: Callable[[], bool]) -> None:
+        self.answer, self.waiting, self.fetches = answer, waiting, 0
+
+    def fetch(self) -> Credentials:
+        self.fetches += 1
+        while not self.waiting():
+            os.sched_yield()
+        if isinstance(self.answer, str):
+            raise OssCredentialsError(self.answer)
+        return self.answer
+
+    def __str__(self) -> str:
+        return "the gate"
+
+
+def outcomes_of_threads(answer: Credentials | str) -> tuple[list[str], int]:
+    """Return what eight threads get that all ask during one fetch, and the number of fetches."""
+    outcomes: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def held_back() -> Iterator[bool]:
+        frames = sys._current_frames()
+        for thread in threads:
+            frame = frames.get(thread.ident or 0)
+            asks = frame is not None and frame.f_code is CredentialsCache.refresh.__code__
+            yield asks and "flights" in frame.f_locals
+
+    def refresh() -> None:
+        try:
+            outcomes.append(str(cache.refresh()))
+        except OssCredentialsError as error:
+            outcomes.append(str(error))
+
+    # All but the one that is inside `fetch` have come as far as they can.
+    gate = Gate(answer, lambda: len(threads) == 8 and sum(held_back()) == 7)
+    cache = CredentialsCache(gate)
+    for _ in range(8):
+        thread = threading.Thread(target=refresh)
+        thread.start()
+        threads.append(thread)
+    for thread in threads:
+        thread.join()
+    return outcomes, gate.fetches
+
+
+@pytest.mark.parametrize("answer", [keys(1), "the gate is closed"])
+def test_threads_that_ask_at_once_share_one_fetch_and_its_outcome(answer: Credentials | str) -> None:
+    assert outcomes_of_threads(answer) == ([str(answer)] * 8, 1)
+
+
+FORK_DURING_REFRESH = """
+import os, sys, threading
+from osstorchconnector.credentials import Credentials, CredentialsCache, CredentialsSource
+
+class Source(CredentialsSource):
+    def fetch(self):
+        if os.getpid() == parent:
+            inside.set()
+            ended.wait()
+        return Credentials(access_key_id="a", access_key_secret="b")
+    def __str__(self):
+        return "a source"
+
+parent, inside, ended = os.getpid(), threading.Event(), threading.Event()
+cache = CredentialsCache(Source())
+thread = threading.Thread(target=cache.refresh)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if cache.refresh().access_key_id == "a" else 1)
+_, status = os.waitpid(child, 0)
+ended.set()
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_child_forked_during_a_fetch_fetches_for_itself() -> None:
+    run = subprocess.run([sys.executable, "-c", FORK_DURING_REFRESH], timeout=50, check=False)
+    assert run.returncode == 0
+
+
+def test_a_rotated_file_is_taken_over_and_a_half_written_one_is_not(clock: Clock, tmp_path: Path) -> None:
+    """The whole way, with a real file: rotation by rename, by rewriting, and caught in between."""
+
+    def text(number: int) -> str:
+        return f'{{"AccessKeyId": "id-{number}", "AccessKeySecret": "CANARY-{number}"}}'
+
+    path = tmp_path / "credentials"
+    path.write_text(text(1))
+    cache = CredentialsCache(FileCredentials(path, sleep=lambda _: None), clock=clock)
+    taken = [ask(cache)]
+    (tmp_path / "next").write_text(text(2))
+    (tmp_path / "next").replace(path)
+    for content in (text(2), text(3)[:20], "", text(3)):
+        path.write_text(content)
+        clock.now += 1
+        taken.append(ask(cache))
+    path.unlink()
+    clock.now += 1
+    taken.append(ask(cache))
+    path.write_text(text(4))
+    clock.now += 1
+    taken.append(ask(cache))
+    assert [each.access_key_id for each in taken] == ["id-1", "id-2", "id-2", "id-2", "id-3", "id-3", "id-4"]
