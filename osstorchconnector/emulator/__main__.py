@@ -63,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", default="oss-emulator", help="folder of the objects (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
     parser.add_argument("--port", type=int, default=9000, help="0 for any free port (default: %(default)s)")
-    parser.add_argument(
-        "--region", default=DEFAULT_REGION, help="region of the signatures (default: %(default)s)"
-    )
+    parser.add_argument("--region", default=DEFAULT_REGION, help="region of the signatures (default: %(default)s)")
     parser.add_argument("--bucket", action="append", default=[], help="bucket to create; may be repeated")
     parser.add_argument("--domain", action="append", default=[], help="name that a bucket stands in front of")
     parser.add_argument("--cname", action="append", default=[], metavar="HOST=BUCKET", help="host that is a bucket")

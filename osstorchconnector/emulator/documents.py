@@ -1,7 +1,8 @@
 """XML of the server's side: documents out as text, the two documents clients send in as values. Pure.
 
 Documents have no namespace. What XML 1.0 can't carry (most control characters) is written as a character reference,
-which parsers refuse: clients ask for `encoding-type=url` to be spared that, as with the real service.
+which parsers refuse: clients ask for `encoding-type=url` to be spared that, as with the real service. Errors show a
+question mark for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .refusals import Refused
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile("[&<>\"'\x00-\x08\x0b-\x1f]")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
+_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 MAX_DEPTH = 8
 
 Encode = Callable[[str], str]
@@ -48,7 +50,8 @@ def document(name: str, *children: str) -> bytes:
 
 def error_document(refused: Refused, *, request_id: str, host: str) -> bytes:
     common = {"Code": refused.code, "Message": refused.message, "RequestId": request_id, "HostId": host}
-    return document("Error", fields({**common, **refused.extras, "EC": refused.ec}))
+    readable = {name: _UNSPEAKABLE.sub("?", text) for name, text in {**common, **refused.extras}.items()}
+    return document("Error", fields({**readable, "EC": refused.ec}))
 
 
 class PartName(NamedTuple):
@@ -76,8 +79,11 @@ def parse_complete(body: bytes) -> list[PartName]:
     return parts
 
 
-def parse_delete(body: bytes, decode: Encode) -> KeysToDelete:
-    """Return the keys of a `Delete` document, each through `decode`; `Refused` with MalformedXML if it is none."""
+def parse_delete(body: bytes) -> KeysToDelete:
+    """Return the keys of a `Delete` document; `Refused` with MalformedXML if it is none.
+
+    Keys stand there as they are, also when the answer's are asked for with `encoding-type=url`.
+    """
     quiet = False
     keys = []
     for name, children in _entries(body, "Delete"):
@@ -86,7 +92,7 @@ def parse_delete(body: bytes, decode: Encode) -> KeysToDelete:
         elif name == "Object":
             if not children.get("Key"):
                 raise Refused("MalformedXML", "An Object without Key.")
-            keys.append(decode(children["Key"]))
+            keys.append(children["Key"])
     if not 1 <= len(keys) <= 1000:
         raise Refused("MalformedXML", f"{len(keys)} keys; 1 to 1000 can be deleted at once.")
     return KeysToDelete(keys, quiet)

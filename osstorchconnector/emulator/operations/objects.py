@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from urllib.parse import unquote
 
 from ...client.checksum import combine_crc64
 from ...client.signing import http_date
 from ..blobs import cut
 from ..conditions import check_conditions, resolve_range
-from ..documents import document, element, escape, fields, parse_delete, url_encoded
+from ..documents import document, element, escape, fields, parse_delete
 from ..exchange import Call, Reply, xml_reply
 from ..intake import Received
 from ..records import APPENDABLE, ObjectRecord
@@ -130,7 +129,7 @@ def delete_objects(service: Service, call: Call, received: Received) -> Reply:
     if "content-md5" not in call.headers:
         raise missing("Content-MD5")
     encoding, encode = listing_encoding(call)
-    wanted = parse_delete(received.data, unquote if encode is url_encoded else str)
+    wanted = parse_delete(received.data)
     for key in wanted.keys:
         bucket.delete(key)
     if wanted.is_quiet:
