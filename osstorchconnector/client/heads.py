@@ -26,6 +26,7 @@ _END = b"\r\n\r\n"
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n").match
 _REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n").match
 _FIELD = re.compile(r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
+_SCHEME_AND_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*").match
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})").fullmatch
 _UNSATISFIED_RANGE = re.compile(r"bytes \*/[0-9]{1,19}").fullmatch
 _HTTP_DATE = re.compile(
@@ -120,7 +121,7 @@ def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] |
     line = _REQUEST_LINE(text)
     if line is None:
         raise OssProtocolError(f"not an HTTP/1.1 request: it begins {text[:40]!r}")
-    headers = _fields(text, line.end())
+    headers = header_fields(text, line.end())
     length, chunked = _framing(headers, line[3])
     if length is None and not chunked:
         length = 0
@@ -223,7 +224,7 @@ def _head_text(buffer: Buffer, start: int, filled: int) -> tuple[str, int] | Non
     return None
 
 
-def _fields(text: str, start: int) -> dict[str, str]:
+def header_fields(text: str, start: int) -> dict[str, str]:
     """Return the header lines from `start` on; values of a name that comes twice are joined as HTTP says."""
     pairs = _FIELD.findall(text, start)
     # Each match is one whole line, so as many matches as there are line ends means that every line was one.
@@ -235,7 +236,7 @@ def _fields(text: str, start: int) -> dict[str, str]:
     return headers
 
 
-class _Shapes:
+class HeadShapes:
     """Reads header lines by patterns made for the heads that one server keeps sending.
 
     Answers of the same status have the same names in the same order, so that one match, which compares the names and
@@ -250,15 +251,15 @@ class _Shapes:
     def __init__(self) -> None:
         self._patterns: dict[int, tuple[re.Pattern[str], tuple[str, ...]]] = {}
         self._seen: dict[int, tuple[str, ...]] = {}
-        self._learnt = 0
+        self.learnt = 0
 
     def fields(self, status: int, text: str, start: int) -> dict[str, str]:
-        """Return the same as `_fields`."""
+        """Return the same as `header_fields`."""
         known = self._patterns.get(status)
         if known and (match := known[0].fullmatch(text, start)):
             return dict(zip(known[1], match.groups(), strict=True))
-        headers = _fields(text, start)
-        if self._learnt < self.MAX_LEARNT:
+        headers = header_fields(text, start)
+        if self.learnt < self.MAX_LEARNT:
             self._look_at(status, text, start, tuple(headers))
         return headers
 
@@ -270,10 +271,10 @@ class _Shapes:
         if len(spelled) == len(names) <= self.MAX_NAMES:
             lines = "".join(rf"{re.escape(name)}: ([!-~][ -~]*)(?<! )\r\n" for name in spelled)
             self._patterns[status] = re.compile(lines), names
-            self._learnt += 1
+            self.learnt += 1
 
 
-_shapes = _Shapes()
+_shapes = HeadShapes()
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -314,10 +315,13 @@ def _keep_alive(headers: dict[str, str], minor: str) -> bool:
 
 def _origin_form(target: str) -> str:
     """Return a request target without the scheme and host that a proxy's client puts before it."""
-    if target[0] == "/" or "://" not in target.partition("?")[0]:
+    if target[0] == "/" or target == "*":
         return target
-    host, slash, rest = target.partition("://")[2].partition("/")
-    return slash + rest if slash else "/" + "".join(host.partition("?")[1:])
+    host = _SCHEME_AND_HOST(target)
+    if host is None:
+        raise OssProtocolError(f"not a request target: {target[:80]!r}")
+    rest = target[host.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
 
 
 def _encode(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
