@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import oss2
@@ -25,6 +27,8 @@ class Credentials(Protocol):
     def access_key_id(self) -> str: ...
     @property
     def access_key_secret(self) -> str: ...
+    @property
+    def security_token(self) -> str: ...
 
 
 class Server(Protocol):
@@ -300,6 +304,19 @@ class Ours(Client):
 
     def _uri(self, key: str) -> OssUri:
         return OssUri(self.bucket, key)
+
+
+def our_client(
+    server: Server, account: Credentials, folder: Path, transport: str = "direct", **settings: object
+) -> OssClient:
+    """Return a client of ours with settings of the config file, which keeps its logs in `folder`."""
+    config = folder / f"{'-'.join([transport, *settings])}.json"
+    logs = {"logPath": str(folder / "connector.log"), "auditPath": str(folder / "audit.log")}
+    config.write_text(json.dumps({"transport": transport, **logs, **settings}))
+    provider = oss2.credentials.StaticCredentialsProvider(
+        account.access_key_id, account.access_key_secret, account.security_token
+    )
+    return OssClient(server.endpoint, cred_provider=provider, config_path=str(config), region=server.region)
 
 
 @contextmanager

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import oracle
 import oss2
 import pytest
-from contract.clients import CLIENTS, Client, Oss2, Ours, Server
+from contract.clients import CLIENTS, Client, Oss2, Ours, Server, our_client
 from oracle.messages import Account
+from oracle.process import DEFAULT_ACCOUNT
 from oracle.signed_http import SignedHttp
 
 from osstorchconnector import emulator
-from osstorchconnector.client.client import OssClient
+from osstorchconnector.credentials.values import Credentials
+
+SESSION = Account("session-key-id", "session-key-secret", "a-token/with+plus=and%20==")
 
 _bucket_numbers = itertools.count(1)
 
@@ -23,8 +24,13 @@ _bucket_numbers = itertools.count(1)
 @pytest.fixture(scope="session", params=["oracle", "emulator"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A running server: moto's semantics, or our emulator."""
-    with oracle.serve() if request.param == "oracle" else emulator.serve() as running:
-        yield running
+    if request.param == "oracle":
+        with oracle.serve(accounts=(DEFAULT_ACCOUNT, SESSION)) as running:
+            yield running
+    else:
+        with emulator.serve() as running:
+            running.accept(Credentials(**SESSION._asdict()))
+            yield running
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +38,9 @@ def make_client(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """Return a client by its name and that of a bucket; connections are kept for the whole session."""
     session = oss2.Session()
     folder = tmp_path_factory.mktemp("config")
-    ours = {name: our_client(server, folder, name.split()[-1]) for name in CLIENTS if name != "oss2"}
+    ours = {
+        name: our_client(server, server.credentials, folder, name.split()[-1]) for name in CLIENTS if name != "oss2"
+    }
 
     def make(name: str, bucket: str) -> Client:
         return Oss2(server, session, bucket) if name == "oss2" else Ours(ours[name], bucket)
@@ -64,6 +72,12 @@ def sdk(make_client: Callable[[str, str], Client], bucket: str) -> Client:
 
 
 @pytest.fixture
+def session_account(server: Server) -> Account:
+    """Credentials that both servers take only together with their security token."""
+    return SESSION
+
+
+@pytest.fixture
 def wire(server: Server) -> SignedHttp:
     """A client that shows requests and answers as they are."""
     keys = server.credentials
@@ -78,13 +92,3 @@ def crowded_bucket(server: Server, make_client: Callable[[str, str], Client]) ->
     for number in range(1001):
         client.put(f"crowd/{number:04}", b"")
     return "contract-crowd"
-
-
-def our_client(server: Server, folder: Path, transport: str, **settings: object) -> OssClient:
-    """Return a client of ours that keeps its logs in `folder`."""
-    config = folder / f"{transport}-{len(settings)}.json"
-    logs = {"logPath": str(folder / "connector.log"), "auditPath": str(folder / "audit.log")}
-    config.write_text(json.dumps({"transport": transport, **logs, **settings}))
-    keys = server.credentials
-    provider = oss2.credentials.StaticCredentialsProvider(keys.access_key_id, keys.access_key_secret)
-    return OssClient(server.endpoint, cred_provider=provider, config_path=str(config), region=server.region)

@@ -6,10 +6,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import oss2
 import pytest
-from contract.clients import Client, Server
+from contract.clients import Client, Ours, Server, our_client
 from oracle import signature
 from oracle.messages import Account, OssRequest
 from oracle.signed_http import SignedHttp, target_of
@@ -118,6 +119,45 @@ def test_a_token_that_belongs_to_no_session_is_refused(server: Server, wire: Sig
     account = Account(wire.account.access_key_id, wire.account.access_key_secret, "a token from nowhere")
     reply = SignedHttp(server.endpoint, server.region, account).send("GET", bucket)
     assert (reply.status, reply.code) == (403, "InvalidSecurityToken")
+
+
+@pytest.mark.parametrize("version", [oss2.AUTH_VERSION_1, oss2.AUTH_VERSION_4])
+def test_a_session_signs_with_its_token(server: Server, session_account: Account, bucket: str, version: str) -> None:
+    session = oss2.Session()
+    auth = oss2.StsAuth(*session_account, auth_version=version)
+    sdk = oss2.Bucket(auth, server.endpoint, bucket, session=session, region=server.region)
+    sdk.put_object(KEY, BODY)
+    assert sdk.get_object(KEY).read() == BODY
+    with urllib.request.urlopen(sdk.sign_url("GET", KEY, 60), timeout=30) as reply:
+        assert reply.read() == BODY
+    session.session.close()
+
+
+@pytest.mark.parametrize("version", ["v1", "v4"])
+def test_our_client_signs_either_way_and_with_a_token(
+    server: Server, session_account: Account, bucket: str, tmp_path: Path, version: str
+) -> None:
+    for account in (server.credentials, session_account):
+        ours = our_client(server, account, tmp_path, signatureVersion=version)
+        client = Ours(ours, bucket)
+        client.put(KEY, BODY)
+        assert client.get_range(KEY, 0, 5) == BODY[:5]
+        assert client.keys("dir one/a+") == [KEY]
+        client.copy(KEY, "copy +")
+        client.put_in_parts("parts", BODY)
+        client.delete_many([KEY, "copy +", "parts"])
+        assert client.keys() == []
+        ours.close()
+
+
+@pytest.mark.parametrize(("token", "code"), [("", "InvalidAccessKeyId"), ("another token", "InvalidSecurityToken")])
+def test_a_session_is_refused_without_its_token(
+    server: Server, session_account: Account, bucket: str, token: str, code: str
+) -> None:
+    account = session_account._replace(security_token=token)
+    reply = SignedHttp(server.endpoint, server.region, account).send("GET", bucket)
+    assert (reply.status, reply.code) == (403, code)
+    assert session_account.security_token.encode() not in reply.body
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer token", "OSS", "OSS4-HMAC-SHA256", "OSS4-HMAC-SHA256 x"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from .messages import Account
 from .signed_http import SignedHttp
@@ -32,6 +33,27 @@ class OracleServer:
 
     def create_bucket(self, name: str) -> None:
         self.http().send("PUT", name).expect(200)
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        self.http().send("PUT", bucket, key, body=data).expect(200)
+
+    def get(self, bucket: str, key: str) -> bytes:
+        return self.http().send("GET", bucket, key).expect(200).body
+
+    def keys(self, bucket: str) -> list[str]:
+        """Return all keys in UTF-8 byte order."""
+        keys: list[str] = []
+        while True:
+            query = {
+                "list-type": "2",
+                "max-keys": "1000",
+                "encoding-type": "url",
+                "start-after": keys[-1] if keys else "",
+            }
+            page = self.http().send("GET", bucket, query=query).expect(200).document()
+            keys += [unquote(node.text or "") for node in page.findall("Contents/Key")]
+            if page.findtext("IsTruncated") != "true":
+                return keys
 
 
 @contextmanager

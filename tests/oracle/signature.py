@@ -170,6 +170,8 @@ def _account(identity: str, known: Mapping[str, Account]) -> Account:
 
 
 def _check_token(account: Account, token: str) -> None:
+    if account.security_token and not token:
+        raise Refusal(403, "InvalidAccessKeyId", "The key belongs to a session and the request has no token.")
     if account.security_token != token:
         raise Refusal(403, "InvalidSecurityToken", "The security token you provided is invalid.")
 
