@@ -1,7 +1,7 @@
 """How large the parts of a multipart upload are. Pure.
 
 How much will be written is not known beforehand, and OSS takes 10,000 parts. So parts grow: each is at least a
-thousandth of what was sent before it, which lets 10,000 of them carry 20 TB and more from any beginning.
+thousandth of what was sent before it, which lets 10,000 of them carry 20 TB when they begin with 16 MiB.
 """
 
 from __future__ import annotations

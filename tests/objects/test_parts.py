@@ -1,0 +1,60 @@
+"""Part sizes: they begin as configured, fit the memory, and grow so that 10,000 parts carry any object."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osstorchconnector.objects.parts import (
+    GIB,
+    KIB,
+    MAX_PART_BYTES,
+    MAX_PARTS,
+    MIB,
+    MIN_PART_BYTES,
+    first_part_bytes,
+    next_part_bytes,
+)
+
+
+def carried_by_all_parts(first_bytes: int) -> int:
+    sent = 0
+    for _ in range(MAX_PARTS):
+        sent += next_part_bytes(first_bytes, sent)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("configured", "memory", "first"),
+    [
+        (16 * MIB, 512 * MIB, 16 * MIB),
+        (16 * MIB, 16 * MIB, 8 * MIB),  # one is filled while one is sent
+        (100 * KIB, 512 * MIB, 100 * KIB),
+        (16 * MIB, 1, MIN_PART_BYTES),  # OSS takes no smaller ones
+        (8 * GIB, 64 * GIB, 5 * GIB),
+    ],
+)
+def test_the_first_part_is_as_configured_but_fits(configured: int, memory: int, first: int) -> None:
+    assert first_part_bytes(configured, memory) == first
+
+
+def test_an_object_of_16_gib_has_parts_of_the_configured_size_only() -> None:
+    assert next_part_bytes(16 * MIB, 0) == 16 * MIB
+    assert next_part_bytes(16 * MIB, 1000 * 16 * MIB) == 16 * MIB
+    assert next_part_bytes(16 * MIB, 1000 * 16 * MIB + 1) == 17 * MIB
+
+
+@given(st.integers(MIN_PART_BYTES, MAX_PART_BYTES), st.integers(0, 50 * 1024 * GIB), st.integers(0, GIB))
+def test_parts_never_shrink_and_stay_within_what_oss_takes(first: int, sent: int, more: int) -> None:
+    part = next_part_bytes(first, sent)
+    assert MIN_PART_BYTES <= first <= part <= MAX_PART_BYTES
+    assert next_part_bytes(first, sent + more) >= part
+
+
+def test_ten_thousand_parts_carry_twenty_terabytes() -> None:
+    assert carried_by_all_parts(16 * MIB) > 20 * 1024 * GIB
+
+
+def test_ten_thousand_of_the_smallest_parts_carry_a_terabyte() -> None:
+    assert carried_by_all_parts(MIN_PART_BYTES) > 1024 * GIB
