@@ -44,6 +44,9 @@ class Keyring:
     def remove(self, access_key_id: str) -> None:
         self._identities.pop(access_key_id, None)
 
+    def all(self) -> list[Credentials]:
+        return list(self._identities.values())
+
     def find(self, access_key_id: str, token: str, now: float) -> Credentials:
         """Return the identity, or refuse: unknown, with another token, or expired."""
         identity = self._identities.get(access_key_id)

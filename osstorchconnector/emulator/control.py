@@ -15,6 +15,7 @@ from typing import Any
 
 from ..client.heads import RequestHead
 from ..credentials.values import Credentials
+from .auth import Keyring
 from .exchange import Reply
 from .faults import Rule
 from .frontend import Frontend
@@ -53,6 +54,7 @@ class Control:
 
     def __init__(self, frontend: Frontend, token: str) -> None:
         self._frontend, self._token = frontend, token
+        self._first_policy, self._first_identities = frontend.service.policy, frontend.service.keyring.all()
         self._actions: dict[tuple[str, str], Callable[[Query, Received], Reply]] = {
             ("GET", "counters"): self._get_counters,
             ("DELETE", "counters"): self._reset_counters,
@@ -62,7 +64,9 @@ class Control:
             ("DELETE", "credentials"): self._remove_credentials,
             ("PUT", "clock"): self._set_clock,
             ("PUT", "policy"): self._set_policy,
+            ("DELETE", "changes"): self._reset,
             ("PUT", "bucket"): self._create_bucket,
+            ("DELETE", "bucket"): self._remove_bucket,
             ("GET", "keys"): self._get_keys,
             ("GET", "uploads"): self._get_uploads,
             ("PUT", "object"): self._put_object,
@@ -125,11 +129,29 @@ class Control:
         service.policy = replace(service.policy, **json.loads(received.data))
         return Reply()
 
+    def _reset(self, _query: Query, _received: Received) -> Reply:
+        """Undo what was changed since the start, buckets and objects excepted."""
+        service = self._frontend.service
+        service.policy, service.keyring = self._first_policy, Keyring(*self._first_identities)
+        service.clock_offset_seconds = 0.0
+        self._frontend.faults.clear()
+        self._frontend.recorder.reset()
+        return Reply()
+
     def _create_bucket(self, query: Query, _received: Received) -> Reply:
         service = self._frontend.service
         if query["bucket"] not in service.storage.buckets:
             now = int(service.now())
             service.storage.create_bucket(query["bucket"], created=now, acl="private", storage_class="Standard")
+        return Reply()
+
+    def _remove_bucket(self, query: Query, _received: Received) -> Reply:
+        bucket = self._bucket(query)
+        for upload_id in list(bucket.uploads):
+            bucket.abort_upload(upload_id)
+        for key in list(bucket.objects):
+            bucket.delete(key)
+        self._frontend.service.storage.delete_bucket(bucket.name)
         return Reply()
 
     def _get_keys(self, query: Query, _received: Received) -> Reply:

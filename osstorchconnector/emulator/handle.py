@@ -31,6 +31,9 @@ from .counters import Counters
 DEFAULT_KEY_ID = "emulator-key-id"
 DEFAULT_REGION = "cn-test"
 STOP_SECONDS = 10.0
+# As `-m osstorchconnector.emulator`, and also where the package was found through a path of the parent's own.
+_PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from osstorchconnector.emulator.__main__ import main; sys.exit(main())"
+_PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 
 
 class EmulatorError(RuntimeError):
@@ -143,7 +146,7 @@ class Emulator:
         if self._process is not None:
             raise EmulatorError("the emulator is running already")
         process = subprocess.Popen(
-            [sys.executable, "-m", "osstorchconnector.emulator", "--settings-from-stdin"],
+            [sys.executable, "-c", _PROGRAM, _PACKAGE_FOLDER, "--settings-from-stdin"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -219,6 +222,10 @@ class Emulator:
         """Change fields of the server's `Policy`: `discard_bodies`, `fast_etag`, `accept_v1`, `min_part_bytes`."""
         self._ask("PUT", "policy", body=json.dumps(changes).encode())
 
+    def reset(self) -> None:
+        """Undo all changes since the start: faults, counters, clock, policy, credentials; objects stay."""
+        self._ask("DELETE", "changes")
+
     # --- faults
 
     def fail(
@@ -284,6 +291,10 @@ class Emulator:
     def create_bucket(self, bucket: str) -> None:
         """Create a bucket; one that exists stays as it is."""
         self._ask("PUT", "bucket", {"bucket": bucket})
+
+    def remove_bucket(self, bucket: str) -> None:
+        """Remove a bucket with all that is in it."""
+        self._ask("DELETE", "bucket", {"bucket": bucket})
 
     def put(self, bucket: str, key: str, data: bytes | bytearray | memoryview) -> None:
         self._ask("PUT", "object", {"bucket": bucket, "key": key}, data)
