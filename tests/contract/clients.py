@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import oss2
+from oracle.messages import Account
+from oracle.signed_http import SignedHttp
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.values import ByteSpan, UploadedPart
@@ -317,6 +319,13 @@ def our_client(
         account.access_key_id, account.access_key_secret, account.security_token
     )
     return OssClient(server.endpoint, cred_provider=provider, config_path=str(config), region=server.region)
+
+
+def wire_to(server: Server) -> SignedHttp:
+    """Return a client that shows requests and answers as they are."""
+    keys = server.credentials
+    account = Account(keys.access_key_id, keys.access_key_secret, keys.security_token)
+    return SignedHttp(server.endpoint, server.region, account)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import oracle
 import oss2
 import pytest
-from contract.clients import CLIENTS, Client, Oss2, Ours, Server, our_client
+from contract.clients import CLIENTS, Client, Oss2, Ours, Server, our_client, wire_to
 from oracle.messages import Account
 from oracle.process import DEFAULT_ACCOUNT
 from oracle.signed_http import SignedHttp
@@ -21,16 +21,26 @@ SESSION = Account("session-key-id", "session-key-secret", "a-token/with+plus=and
 _bucket_numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="session")
+def oracle_server() -> Iterator[Server]:
+    """moto's semantics."""
+    with oracle.serve(accounts=(DEFAULT_ACCOUNT, SESSION)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def emulator_server() -> Iterator[Server]:
+    """Ours."""
+    with emulator.serve() as running:
+        running.accept(Credentials(**SESSION._asdict()))
+        yield running
+
+
 @pytest.fixture(scope="session", params=["oracle", "emulator"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A running server: moto's semantics, or our emulator."""
-    if request.param == "oracle":
-        with oracle.serve(accounts=(DEFAULT_ACCOUNT, SESSION)) as running:
-            yield running
-    else:
-        with emulator.serve() as running:
-            running.accept(Credentials(**SESSION._asdict()))
-            yield running
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each server in turn."""
+    running: Server = request.getfixturevalue(f"{request.param}_server")
+    return running
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +90,7 @@ def session_account(server: Server) -> Account:
 @pytest.fixture
 def wire(server: Server) -> SignedHttp:
     """A client that shows requests and answers as they are."""
-    keys = server.credentials
-    return SignedHttp(server.endpoint, server.region, Account(keys.access_key_id, keys.access_key_secret))
+    return wire_to(server)
 
 
 @pytest.fixture(scope="session")
