@@ -1,0 +1,102 @@
+"""URIs: both forms are read, what is written is read back the same, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from osstorchconnector.errors import OssUriError
+from osstorchconnector.uri import MAX_KEY_BYTES, OssUri, checked_key, parse_object_uri, parse_uri
+
+BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True)
+KEYS = st.text(max_size=200).filter(lambda key: not key.startswith(("/", "\\")) and len(key.encode()) <= MAX_KEY_BYTES)
+HOSTILE_KEYS = [
+    "a b+c%20'\"",
+    "a//b///",
+    "数据/é",
+    "\x01\x1f\x7f",
+    "?#&=;",
+    "~/../.",
+    "a\nb",
+    "oss://other/key",
+    "*<>|",
+]
+
+
+@given(BUCKETS, KEYS)
+@example("my-bucket", "\U0001f600/\ufeff")
+def test_what_is_written_is_read_back_the_same(bucket: str, key: str) -> None:
+    uri = OssUri(bucket, key)
+    assert parse_uri(str(uri)) == parse_uri(uri.path) == uri
+
+
+@pytest.mark.parametrize("key", HOSTILE_KEYS)
+def test_a_key_is_taken_as_it_stands(key: str) -> None:
+    assert parse_object_uri(f"oss://bucket/{key}") == parse_object_uri(f"/bucket/{key}") == ("bucket", key)
+
+
+@pytest.mark.parametrize("text", ["oss://bucket", "oss://bucket/", "/bucket", "/bucket/"])
+def test_a_bucket_alone_has_an_empty_key(text: str) -> None:
+    assert parse_uri(text) == OssUri("bucket", "")
+    with pytest.raises(OssUriError, match=f"no object named in '{text}'"):
+        parse_object_uri(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "bucket/key", "s3://bucket/key", "OSS://bucket/key", "http://bucket/key", " oss://bucket/key", "oss:/b"],
+)
+def test_another_scheme_is_no_oss_uri(text: str) -> None:
+    with pytest.raises(OssUriError, match="not an OSS URI.*write oss://bucket/key or /bucket/key"):
+        parse_uri(text)
+
+
+@pytest.mark.parametrize("value", [None, b"oss://bucket/key", 7, ("bucket", "key")])
+def test_what_is_no_text_is_no_oss_uri(value: Any) -> None:
+    with pytest.raises(OssUriError, match=f"is a {type(value).__name__}, not a string"):
+        parse_uri(value)
+
+
+@pytest.mark.parametrize(
+    "bucket", ["", "ab", "a" * 64, "-abc", "abc-", "Abc", "a_b", "a.b", "a b", "bücket", "abc\n", "abc:80", "u@abc"]
+)
+@pytest.mark.parametrize("form", ["oss://{}/key", "/{}/key", "oss://{}"])
+def test_a_bucket_that_oss_would_not_have_is_refused(form: str, bucket: str) -> None:
+    with pytest.raises(OssUriError, match="no valid bucket name"):
+        parse_uri(form.format(bucket))
+
+
+@pytest.mark.parametrize("bucket", ["abc", "a-b", "0-9", "a" * 63, "a--b"])
+def test_a_bucket_that_oss_would_have_is_accepted(bucket: str) -> None:
+    assert parse_uri(f"oss://{bucket}/k").bucket == bucket
+
+
+@pytest.mark.parametrize("key", ["k" * 1023, "é" * 511, "\U0001f600" * 255])
+def test_the_longest_keys_are_accepted_and_one_byte_more_is_not(key: str) -> None:
+    assert parse_uri(f"oss://bucket/{key}").key == key
+    with pytest.raises(OssUriError, match="bytes; OSS allows 1023"):
+        parse_uri(f"oss://bucket/{key}{'k' * (1024 - len(key.encode()))}")
+
+
+@pytest.mark.parametrize("key", ["/a", "//", "\\a"])
+def test_a_key_that_begins_with_a_slash_is_refused(key: str) -> None:
+    with pytest.raises(OssUriError, match="starts with"):
+        parse_uri(f"oss://bucket/{key}")
+
+
+def test_a_key_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(OssUriError, match="not valid Unicode"):
+        checked_key("a\udc80", "line 3 of the manifest")
+
+
+@given(st.text() | st.text().map(lambda rest: f"oss://{rest}"))
+def test_any_text_is_a_uri_that_reads_back_or_an_error(text: str) -> None:
+    try:
+        uri = parse_uri(text)
+    except OssUriError as error:
+        uri = None
+        assert repr(text) in str(error)  # noqa: PT017
+    assert uri is None or parse_uri(str(uri)) == uri
