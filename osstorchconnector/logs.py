@@ -112,7 +112,8 @@ class AuditLog:
         if not batch:
             return ""
         lost = [{"lost_lines": self._lost_lines}] if self._lost_lines else []
-        text = "".join(map(_audit_line, [*lost, *batch])).encode()
+        pid = os.getpid()
+        text = "".join([_audit_line(entry, pid) for entry in (*lost, *batch)]).encode()
         try:
             size = _append(self._path, text)
         except OSError as error:
@@ -230,9 +231,10 @@ def _append(path: str, text: bytes) -> int:
         os.close(descriptor)
 
 
-def _audit_line(entry: Mapping[str, object]) -> str:
+def _audit_line(entry: Mapping[str, object], pid: int) -> str:
     try:
-        line = _encode({"pid": os.getpid(), **entry})
+        text = _encode(entry)
     except (TypeError, ValueError) as error:
-        line = _encode({"pid": os.getpid(), "unwritable_entry": type(error).__name__})
-    return line.replace("\x7f", "\\u007f") + "\n"
+        text = _encode({"unwritable_entry": type(error).__name__})
+    line = f'{{"pid":{pid},{text[1:]}\n' if len(text) > 2 else f'{{"pid":{pid}}}\n'
+    return line.replace("\x7f", "\\u007f")

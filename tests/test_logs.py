@@ -321,12 +321,14 @@ def test_what_json_does_not_know_is_written_as_text_or_named(path: Path) -> None
     endless: dict[str, object] = {}
     endless["again"] = endless
     log.record({"path": Path("/a")})
+    log.record({})
     log.record({"entry": endless})
     log.record({("not", "a", "name"): 1})  # type: ignore[dict-item]
     log.flush()
     pid = os.getpid()
     assert lines(path) == [
         {"pid": pid, "path": "/a"},
+        {"pid": pid},
         {"pid": pid, "unwritable_entry": "ValueError"},
         {"pid": pid, "unwritable_entry": "TypeError"},
     ]
