@@ -15,6 +15,7 @@ from ..client.values import ByteSpan, Download
 from ..errors import OssError, OssTransformError, OssUriError, OssUsageError
 from ..objects.data_object import DataObject
 from ..objects.info import ObjectInfo
+from ..objects.reader import OssReader
 from ..uri import OssUri, parse_object_uri
 from .common import NumberedObjects, as_client, functional
 
@@ -56,10 +57,10 @@ def fetch(
     with contextlib.closing(downloads):
         if transform is identity:
             for info, download in downloads:
-                yield DataObject.fetched(client, info, download)
+                yield _data_object(client, info, download)
         else:
             for info, download in downloads:
-                yield transformed(DataObject.fetched(client, info, download), transform)
+                yield transformed(_data_object(client, info, download), transform)
 
 
 def transformed(data: DataObject, transform: Callable[[DataObject], T]) -> T:
@@ -145,7 +146,9 @@ class OssObjectMapFetcher(MapDataPipe[Any]):
         return len(self._source)
 
     def __getitem__(self, position: int) -> Any:
-        return self.__getitems__([position])[0]
+        info = as_info(self._source[position])
+        data = _data_object(self._client, info, self._client.get(info.uri, _first_span(info)))
+        return data if self._transform is identity else transformed(data, self._transform)
 
     def __getitems__(self, positions: Sequence[int]) -> list[Any]:
         """Return the objects of a batch, in its order, fetched in parallel."""
@@ -177,9 +180,20 @@ def as_info(item: ObjectInfo | OssUri | str) -> ObjectInfo:
 
 
 async def _first_bytes(operations: Operations, info: ObjectInfo) -> tuple[ObjectInfo, Download]:
+    return info, await operations.get(info.uri, _first_span(info))
+
+
+def _data_object(client: OssClient, info: ObjectInfo, download: Download) -> DataObject:
+    stat = download.stat
+    body: bytes | OssReader = download.body
+    if download.span.stop < stat.size:
+        body = OssReader(client, info.uri, transfer=client.config.dataset, first=download)
+    return DataObject(info.uri, body, label=info.label, etag=stat.etag)
+
+
+def _first_span(info: ObjectInfo) -> ByteSpan:
     size = info.size
-    stop = FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1
-    return info, await operations.get(info.uri, ByteSpan(0, stop))
+    return ByteSpan(0, FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1)
 
 
 def _weight(info: ObjectInfo) -> int:

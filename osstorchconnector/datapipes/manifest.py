@@ -164,9 +164,8 @@ class OssManifestParser(NumberedObjects):
                 yield from FixedIndex([batch]).infos()
 
     def _listing(self, manifests: Iterable[str | os.PathLike[str]]) -> ManifestListing:
-        return ManifestListing(
-            self._client, tuple(os.fspath(manifest) for manifest in manifests), self._parser, self._base
-        )
+        paths = tuple(os.fspath(manifest) for manifest in manifests)
+        return ManifestListing(self._client, paths, self._parser, self._base)
 
 
 def _key_and_label(entry: Any) -> tuple[str, Any]:
@@ -229,7 +228,7 @@ def _decoded(reader: io.IOBase, number: int, line: bytes) -> str:
 
 
 def _line_error(reader: io.IOBase, number: int, line: str, reason: str) -> OssManifestError:
-    name = getattr(reader, "name", "manifest")
+    name = getattr(reader, "uri", None) or getattr(reader, "name", "manifest")
     return OssManifestError(f"{name}, line {number}: {reason}: {_shown(line)}")
 
 

@@ -114,6 +114,7 @@ class IndexReader:
     """One process's view of a table; what was appended becomes visible with `refresh`, which one thread may call."""
 
     def __init__(self, path: Path) -> None:
+        self._file = -1
         self.table, self.progress = Table(), Progress()
         self._memory = memoryview(b"")
         self._file = _open(path)

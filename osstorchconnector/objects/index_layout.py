@@ -16,14 +16,16 @@ import struct
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, repeat
 from os.path import commonprefix
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import OssError
 from ..uri import OssUri
 from .info import ObjectInfo
+
+N = TypeVar("N", bound=tuple[Any, ...])
 
 HEAD_BYTES = 4096
 MAGIC = struct.pack("=Q", 0x0131_3058_4449_534F)  # "OSIDX01" where the byte order is this machine's
@@ -35,6 +37,7 @@ _CHECK = struct.Struct("=I")
 _FAILURE_OFFSET = 256
 _FAILURE = struct.Struct("=II")
 _BLOCK = struct.Struct("=IIIIIIII")
+_SIZE, _END, _SPAN = struct.Struct("=q"), struct.Struct("=I"), struct.Struct("=II")
 _BLOCK_MAGIC = 0x4B4C_4249
 _ASCII, _LABELLED = 1, 2
 
@@ -136,51 +139,83 @@ def pack_block(batch: Batch) -> bytes:
 class Block:
     """The rows of one block, read where they lie; nothing is decoded before it is asked for."""
 
-    __slots__ = ("_ascii", "_base", "_ends", "_label_ends", "_labels", "_names", "_sizes", "cursor", "rows")
+    __slots__ = (
+        "_base_at",
+        "_cursor_at",
+        "_ends_at",
+        "_is_ascii",
+        "_label_ends_at",
+        "_labels_at",
+        "_memory",
+        "_names_at",
+        "_sizes_at",
+        "_stop",
+        "rows",
+    )
 
-    def __init__(self, table: memoryview, offset: int) -> None:
-        _, _, flags, rows, base_bytes, name_bytes, label_bytes, cursor_bytes = _block_counts(table, offset)
-        self.rows, self._ascii = rows, bool(flags & _ASCII)
-        place = offset + _BLOCK.size
-        place, self._sizes = place + 8 * rows, table[place : place + 8 * rows].cast("q")
-        place, self._ends = place + 4 * rows, table[place : place + 4 * rows].cast("I")
-        label_rows = rows if flags & _LABELLED else 0
-        place, self._label_ends = place + 4 * label_rows, table[place : place + 4 * label_rows].cast("I")
-        place, self._base = place + base_bytes, str(table[place : place + base_bytes], "utf-8")
-        place, self._names = place + name_bytes, table[place : place + name_bytes]
-        place, self._labels = place + label_bytes, table[place : place + label_bytes]
-        self.cursor = bytes(table[place : place + cursor_bytes])
+    def __init__(self, memory: memoryview, offset: int) -> None:
+        _, _, flags, rows, base_bytes, name_bytes, label_bytes, cursor_bytes = _block_counts(memory, offset)
+        self.rows, self._memory, self._is_ascii = rows, memory, bool(flags & _ASCII)
+        self._sizes_at = offset + _BLOCK.size
+        self._ends_at = self._sizes_at + 8 * rows
+        self._label_ends_at = self._ends_at + 4 * rows
+        self._base_at = self._label_ends_at + (4 * rows if flags & _LABELLED else 0)
+        self._names_at = self._base_at + base_bytes
+        self._labels_at = self._names_at + name_bytes
+        self._cursor_at = self._labels_at + label_bytes
+        self._stop = self._cursor_at + cursor_bytes
+
+    @property
+    def cursor(self) -> bytes:
+        """Where the source goes on after this block."""
+        return bytes(self._memory[self._cursor_at : self._stop])
 
     def info(self, row: int) -> ObjectInfo:
         """Return one row of the block."""
-        start = self._ends[row - 1] if row else 0
-        uri = _uri(self._base + str(self._names[start : self._ends[row]], "utf-8"))
-        return ObjectInfo(uri, _size(self._sizes[row]), self._label(row) if self._label_ends else "")
+        memory, names_at = self._memory, self._names_at
+        start, end = self._span(self._ends_at, row)
+        (size,) = _SIZE.unpack_from(memory, self._sizes_at + 8 * row)
+        name = str(memory[self._base_at : names_at], "utf-8") + str(memory[names_at + start : names_at + end], "utf-8")
+        return ObjectInfo(_uri(name), size if size >= 0 else None, self._label(row) if self._is_labelled else "")
 
     def infos(self, first: int = 0, step: int = 1) -> list[ObjectInfo]:
         """Return the rows `first`, `first + step` and so on to the block's end."""
+        base = str(self._memory[self._base_at : self._names_at], "utf-8")
+        bucket, slash, key_base = base.partition("/")
         tails = self._tails(first, step)
-        bucket, slash, key_base = self._base.partition("/")
+        uris: Iterable[OssUri]
         if slash:
-            uris = list(map(OssUri, repeat(bucket), [key_base + tail for tail in tails]))
+            uris = _named_tuples(OssUri, zip(repeat(bucket), [key_base + tail for tail in tails]))
         else:
-            uris = [_uri(bucket + tail) for tail in tails]
-        sizes = [size if size >= 0 else None for size in self._sizes[first::step]]
-        labels = [self._label(row) for row in range(first, self.rows, step)] if self._label_ends else repeat("")
-        return list(map(ObjectInfo, uris, sizes, labels))
+            uris = [_uri(base + tail) for tail in tails]
+        stored = self._memory[self._sizes_at : self._ends_at].cast("q")[first::step]
+        sizes = [size if size >= 0 else None for size in stored]
+        labels = map(self._label, range(first, self.rows, step)) if self._is_labelled else repeat("")
+        return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(""))))
+
+    @property
+    def _is_labelled(self) -> bool:
+        return self._base_at != self._label_ends_at
 
     def _tails(self, first: int, step: int) -> list[str]:
-        ends = self._ends.tolist()
-        spans = zip([0, *ends[:-1]][first::step], ends[first::step], strict=True)
-        if self._ascii:
-            text = str(self._names, "ascii")
+        ends = self._memory[self._ends_at : self._label_ends_at].cast("I").tolist()
+        spans = zip([0, *ends][first : self.rows : step], ends[first::step], strict=True)
+        names = self._memory[self._names_at : self._labels_at]
+        if self._is_ascii:
+            text = str(names, "ascii")
             return [text[start:end] for start, end in spans]
-        data = bytes(self._names)
+        data = bytes(names)
         return [data[start:end].decode() for start, end in spans]
 
     def _label(self, row: int) -> Any:
-        start = self._label_ends[row - 1] if row else 0
-        return _unpack_label(bytes(self._labels[start : self._label_ends[row]]))
+        start, end = self._span(self._label_ends_at, row)
+        return _unpack_label(bytes(self._memory[self._labels_at + start : self._labels_at + end]))
+
+    def _span(self, ends_at: int, row: int) -> tuple[int, int]:
+        if row:
+            start, end = _SPAN.unpack_from(self._memory, ends_at + 4 * (row - 1))
+            return start, end
+        return 0, _END.unpack_from(self._memory, ends_at)[0]
 
 
 class Table:
@@ -236,8 +271,9 @@ def _uri(name: str) -> OssUri:
     return OssUri(bucket, key)
 
 
-def _size(stored: int) -> int | None:
-    return stored if stored >= 0 else None
+def _named_tuples(kind: type[N], rows: Iterable[tuple[Any, ...]]) -> Iterator[N]:
+    # What `kind._make` does, without a Python call a row.
+    return map(tuple.__new__, repeat(kind), rows)
 
 
 def _pack_label(label: Any) -> bytes:
