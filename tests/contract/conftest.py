@@ -97,7 +97,7 @@ def wire(server: Server) -> SignedHttp:
 def crowded_bucket(server: Server, make_client: Callable[[str, str], Client]) -> str:
     """A bucket with more objects than a page holds: `crowd/0000` to `crowd/1000`."""
     server.create_bucket("contract-crowd")
-    client = make_client("oss2", "contract-crowd")
+    client = make_client("ours over direct", "contract-crowd")
     for number in range(1001):
         client.put(f"crowd/{number:04}", b"")
     return "contract-crowd"

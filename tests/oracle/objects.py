@@ -23,18 +23,21 @@ def put_object(store: Store, request: OssRequest) -> Reply:
 
 def get_object(store: Store, request: OssRequest) -> Reply:
     head = _existing(store, request.bucket, request.key)
-    headers = _conditions(request)
+    size = int(head.headers["content-length"])
     span = rules.effective_range(
         request.headers.get("range", ""),
-        int(head.headers["content-length"]),
+        size,
         is_standard=request.headers.get("x-oss-range-behavior", "") == "standard",
     )
-    query = {name: value for name, value in request.query.items() if name.startswith("response-")}
-    if span:
+    headers = _conditions(request)
+    if span and size:
         headers["range"] = span
+    query = {name: value for name, value in request.query.items() if name.startswith("response-")}
     reply = store.moto.call("GET", request.bucket, request.key, headers=headers, query=query)
     if reply.status == 304:
         return _not_modified(store, request, head)
+    if span and not size:  # moto refuses this too, but for a suffix
+        raise Refusal(416, "InvalidRange", "The requested range cannot be satisfied.")
     return Reply(reply.status, store.object_headers(request.bucket, request.key, reply.headers), reply.body)
 
 
