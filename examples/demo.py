@@ -90,9 +90,9 @@ def png_of(pixels: np.ndarray) -> bytes:
 
 
 def to_sample(data: DataObject) -> tuple[Tensor, int, str, int]:
-    """Return the pixels between 0 and 1, the digit, the image's name and the size of its file."""
+    """Return the pixels between 0 and 1, the digit, the image's file name and its size."""
     pixels = np.array(Image.open(data), dtype=np.float32)
-    return torch.from_numpy(pixels)[None] / 255, int(data.label), data.name, data.size
+    return torch.from_numpy(pixels)[None] / 255, int(data.label), data.name.rpartition("/")[2], data.size
 
 
 def put_digits(oss: Playground, report: Report) -> tuple[set[str], set[str]]:

@@ -11,9 +11,9 @@ from osstorchconnector import DataObject, OssIterableDataset
 
 
 def transform(data: DataObject) -> tuple[torch.Tensor, str]:
-    """Return the picture as a tensor of channel, row and column between 0 and 1, and its name."""
+    """Return the picture as a tensor of channel, row and column between 0 and 1, and its file name."""
     image = Image.open(data).convert("RGB").resize((32, 32))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255, data.name
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255, data.name.rpartition("/")[2]
 
 
 def main() -> None:

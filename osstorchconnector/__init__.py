@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .checkpoint import OssCheckpoint
+    from .client.client import OssClient
+    from .datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
+    from .datasets.iterable import OssIterableDataset
+    from .datasets.map import OssMapDataset
     from .errors import (
         OssConfigError,
         OssConflictError,
@@ -27,29 +32,55 @@ if TYPE_CHECKING:
         OssUriError,
         OssUsageError,
     )
+    from .objects.data_object import DataObject
+    from .objects.info import ObjectInfo
+    from .objects.reader import OssReader
+    from .objects.writer import OssWriter
 
 __all__ = [
+    "DataObject",
+    "ObjectInfo",
+    "OssCheckpoint",
+    "OssClient",
     "OssConfigError",
     "OssConflictError",
     "OssConnectionError",
     "OssCredentialsError",
     "OssError",
     "OssIntegrityError",
+    "OssIterableDataset",
     "OssManifestError",
+    "OssMapDataset",
     "OssNotFoundError",
     "OssObjectChangedError",
     "OssPermissionError",
     "OssProtocolError",
+    "OssReader",
     "OssServiceError",
     "OssThrottledError",
     "OssTimeoutError",
     "OssTransformError",
     "OssUriError",
     "OssUsageError",
+    "OssWriter",
     "__version__",
+    "imagenet_manifest_parser",
+    "jsonl_manifest_parser",
 ]
 
-_HOMES: dict[str, str] = {}
+# Where the names are that are not errors.
+_HOMES = {
+    "DataObject": ".objects.data_object",
+    "ObjectInfo": ".objects.info",
+    "OssCheckpoint": ".checkpoint",
+    "OssClient": ".client.client",
+    "OssIterableDataset": ".datasets.iterable",
+    "OssMapDataset": ".datasets.map",
+    "OssReader": ".objects.reader",
+    "OssWriter": ".objects.writer",
+    "imagenet_manifest_parser": ".datapipes.manifest",
+    "jsonl_manifest_parser": ".datapipes.manifest",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -7,6 +7,7 @@ bucket and all URIs stay. Each program runs as a script of its own, with and wit
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -134,6 +135,10 @@ def printed(numbers: list[int], *, label: str | None = None) -> list[str]:
 
 EVERY = list(range(len(KEYS)))
 NAMED = [0, 1, 2]
+
+
+def test_the_readme_is_as_it_was_written() -> None:
+    assert hashlib.sha256(TEXT.encode()).hexdigest() == "af3d01517ef697f9e1341fd7c3e8052213d2af3b56ad2cc940b25c57bf81888d"
 
 
 def test_the_readme_has_the_programs_that_are_run_here() -> None:
