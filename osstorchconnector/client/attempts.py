@@ -14,7 +14,7 @@ from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError
 from ..uri import OssUri
 from . import requests
 from .checksum import crc64
-from .heads import ResponseHead, content_range, object_stat, parse_crc64
+from .heads import ResponseHead, bare_etag, content_range, object_stat, parse_crc64
 from .values import ByteSpan, Download, ObjectStat, Request
 
 R = TypeVar("R")
@@ -93,7 +93,7 @@ class GetAttempt:
         self._uri = uri
         self._wanted = span
         self._into = into
-        self._etag = if_match
+        self._etag = bare_etag(if_match)
         self._store: io.BytesIO | None = None
         self._view: memoryview | None = into
         self._expected = -1  # bytes that exist in the span; known with the first good answer

@@ -254,7 +254,7 @@ def _close_everywhere(client_number: int) -> None:
     for thread in engine.running():
         operations = thread.attached.pop(client_number, None)
         if operations is not None:
-            thread.call(operations.close)
+            thread.start_soon(operations.aclose)
 
 
 def _tls_context(config: Config) -> ssl.SSLContext:

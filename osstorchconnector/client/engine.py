@@ -14,13 +14,17 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import OssUsageError
 
 T = TypeVar("T")
 
 _STOP_SECONDS = 5.0
+
+
+class Closable(Protocol):
+    async def aclose(self) -> None: ...
 
 
 class LoopThread:
@@ -30,7 +34,8 @@ class LoopThread:
     """
 
     def __init__(self, name: str) -> None:
-        self.attached: dict[int, Any] = {}
+        self.attached: dict[int, Closable] = {}
+        self._unattended: set[asyncio.Task[object]] = set()
         self._loop = _new_event_loop()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -66,25 +71,36 @@ class LoopThread:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the interpreter is going down
                 self._loop.call_soon_threadsafe(callback, *args)
 
+    def start_soon(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Start a coroutine that nobody waits for; from any thread, also from finalisers."""
+        self.call(self._start, work)
+
     def stop(self) -> None:
         """End the loop and wait for its thread, for a bounded time."""
         self.call(self._loop.stop)
         self._thread.join(_STOP_SECONDS)
 
+    def _start(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        task = self._loop.create_task(work())
+        self._unattended.add(task)
+        task.add_done_callback(self._unattended.discard)
+
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-            self._finish_tasks()
+            self._loop.run_until_complete(self._wind_down())
         finally:
             self._loop.close()
 
-    def _finish_tasks(self) -> None:
-        tasks = asyncio.all_tasks(self._loop)
+    async def _wind_down(self) -> None:
+        """Cancel what still runs and close what clients have attached, for a bounded time."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        if tasks:
-            self._loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_SECONDS / 2))
+        closing = [asyncio.ensure_future(attached.aclose()) for attached in self.attached.values()]
+        if tasks or closing:
+            await asyncio.wait([*tasks, *closing], timeout=_STOP_SECONDS / 2)
 
 
 class Engine:

@@ -38,9 +38,9 @@ class Operations:
     def __init__(self, session: Session) -> None:
         self._sender = Sender(session)
 
-    def close(self) -> None:
-        """Drop the connections; on the loop's thread."""
-        self._sender.close()
+    async def aclose(self) -> None:
+        """Drop the connections; operations still running fail."""
+        await self._sender.aclose()
 
     async def get(
         self, uri: OssUri, span: ByteSpan | None = None, *, into: memoryview | None = None, if_match: str = ""

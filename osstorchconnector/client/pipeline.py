@@ -156,7 +156,7 @@ class Pipeline(Iterator[R], Generic[T, R]):
         self._source_end: BaseException | None = None
         self._window, self._wake_at = window, max(1, window // 4)
         self._weight, self._max_bytes = weight, max_bytes
-        self._held_back: T = _MISSING
+        self._held_back: list[T] = []  # at most one: taken from the source, too heavy until others have gone
         self._weights: dict[int, int] = {}
         self._bytes_out = 0
         self._taken = self._given = 0
@@ -227,36 +227,30 @@ class Pipeline(Iterator[R], Generic[T, R]):
 
     def _top_up(self) -> None:
         board = self._board
-        while self._source_end is None and self._taken - self._given < self._window:
-            item = self._take()
-            if item is _MISSING:
-                break
-            board.items.append((self._taken, item))
-            self._taken += 1
+        while self._taken - self._given < self._window and self._take():
+            pass
         if len(board.items) >= self._wake_at or len(board.results) < self._wake_at:
             self._wake_lanes()
 
-    def _take(self) -> T:
-        """Return the source's next item, or `_MISSING` if there is none or it is too heavy for now."""
-        item: T = self._held_back
-        if item is _MISSING:
+    def _take(self) -> bool:
+        """Put the source's next item on the board; False if there is none, or it is too heavy for now."""
+        if not self._held_back:
+            if self._source_end is not None:
+                return False
             try:
-                item = next(self._source)
-            except BaseException as error:
+                self._held_back.append(next(self._source))
+            except Exception as error:
                 self._source_end = error
-                if not isinstance(error, Exception):
-                    raise
-                return _MISSING
-        self._held_back = _MISSING
-        if self._max_bytes is None:
-            return item
-        weight = self._weight(item) if self._weight is not None else 0
-        if self._bytes_out + weight > self._max_bytes and self._taken != self._given:
-            self._held_back = item
-            return _MISSING
-        self._weights[self._taken] = weight
-        self._bytes_out += weight
-        return item
+                return False
+        if self._max_bytes is not None:
+            weight = self._weight(self._held_back[0]) if self._weight is not None else 0
+            if self._bytes_out + weight > self._max_bytes and self._taken != self._given:
+                return False
+            self._weights[self._taken] = weight
+            self._bytes_out += weight
+        self._board.items.append((self._taken, self._held_back.pop()))
+        self._taken += 1
+        return True
 
     def _wake_lanes(self) -> None:
         if self._board.items:

@@ -66,6 +66,7 @@ class Sender:
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
         self._has_proxy: bool | None = None
+        self._is_closed = False
 
     async def perform(self, attempt: Attempt, *, on_data_path: bool, moved_bytes: int = 0) -> ResponseHead:
         """Send until an answer is good, or no retry can help; return its head.
@@ -80,6 +81,8 @@ class Sender:
         while True:
             attempts += 1
             request = attempt.request()
+            if self._is_closed:
+                raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
             try:
                 head = await self._exchange(request, attempt.place, deadline, on_data_path, attempts)
                 verdict = self._judge(request, attempt, head, attempts)
@@ -108,11 +111,12 @@ class Sender:
             used.add(decision.remedy)
             await self._prepare(decision)
 
-    def close(self) -> None:
-        """Drop all connections; on the loop's thread."""
-        for transport in self._transports.values():
-            transport.close()
-        self._transports.clear()
+    async def aclose(self) -> None:
+        """Drop all connections; what still runs ends with `OssConnectionError`."""
+        self._is_closed = True
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            await transport.aclose()
 
     async def _exchange(
         self, request: Request, place: Place, deadline: float, on_data_path: bool, attempt: int

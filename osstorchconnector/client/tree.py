@@ -58,16 +58,16 @@ class _Builder:
         self._open = [self.top]
         self._texts: list[list[str]] = [[]]
 
-    def parse(self, body: Buffer) -> Element:
-        # The encoding given here overrules the one that the document claims.
-        parser = expat.ParserCreate("utf-8", namespace_separator=" ")
+    def parse(self, text: str) -> Element:
+        # Given text, expat looks neither at the encoding that the document claims nor at a mark of byte order.
+        parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._refuse
         parser.EntityDeclHandler = self._refuse
-        parser.Parse(bytes(body), True)
+        parser.Parse(text, True)
         return self.top.children[0]
 
     def _start(self, name: str, _attributes: dict[str, str]) -> None:
@@ -88,15 +88,20 @@ class _Builder:
         raise OssProtocolError("XML document with a document type or entity declaration")
 
 
-def parse_document(body: Buffer, *roots: str) -> Element:
+def parse_document(body: Buffer | str, *roots: str) -> Element:
     """Return the root of a document whose root has one of these names (any, if none is given)."""
     if len(body) > MAX_DOCUMENT_BYTES:
         raise OssProtocolError(f"XML document of {len(body)} bytes; {MAX_DOCUMENT_BYTES} are the most that is read")
     try:
-        root = _Builder().parse(body)
-    except expat.ExpatError as error:
-        raise OssProtocolError(f"malformed XML document: {error}: {bytes(body[:80])!r}") from None
+        text = body if isinstance(body, str) else str(body, "utf-8")
+        root = _Builder().parse(text)
+    except (expat.ExpatError, UnicodeDecodeError) as error:
+        raise OssProtocolError(f"malformed XML document: {error}: {_beginning(body)!r}") from None
     if roots and root.name not in roots:
         said = f" ({root.get('Code')[:80]!r})" if root.name == "Error" else ""
         raise OssProtocolError(f"{' or '.join(roots)} document expected, not {root.name[:80]!r}{said}")
     return root
+
+
+def _beginning(body: Buffer | str) -> str | bytes:
+    return body[:80] if isinstance(body, str) else bytes(body[:80])

@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}").fullmatch
 _ETAG = re.compile(r"[!#-~]*").fullmatch
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]").search
-_NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+").sub
+_NOT_PRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+").sub
 
 
 def escape(text: str) -> str:
@@ -89,7 +89,7 @@ def _read_plain_entries(body: Buffer) -> tuple[Element, list[ListedObject]] | No
         return None
     if not fields or not _BLANK("".join(fields[4:-1:5])):
         return None
-    root = parse_document(f"{before}<Contents/>{fields[-1]}".encode(), "ListBucketResult")
+    root = parse_document(f"{before}<Contents/>{fields[-1]}", "ListBucketResult")
     entries = list(root.find_all("Contents"))
     if len(entries) != 1 or entries[0].children or entries[0].text:
         return None

@@ -96,7 +96,9 @@ class CredentialsCache:
         held, now = self._held, self._clock()
         if rejected is None or held is None or held.is_expired(now):
             return False
-        return held.credentials != rejected or not held.is_older_than(_REJECTED_SECONDS, now)
+        if held.credentials != rejected:
+            return True
+        return not held.is_older_than(_REJECTED_SECONDS, now) and self._source.mark() == held.mark
 
     def _fetched(self, now: float) -> Credentials | OssCredentialsError:
         """Ask the source; return what is in force from now on, or the error if that is nothing."""

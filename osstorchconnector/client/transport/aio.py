@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 from yarl import URL
 
-from ...errors import OssProtocolError
+from ...errors import OssError, OssProtocolError
 from ..heads import ResponseHead
 from ..values import Buffer
 from .base import ExchangeFailed, Place, Timeouts, WireRequest, connect_failure
@@ -42,6 +42,8 @@ class AioTransport:
         body = _Body(place)
         try:
             return await asyncio.wait_for(self._exchange(wire, body), max(deadline - self._loop.time(), 0.0))
+        except OssError:  # what `place` raised; some of these are OSErrors too
+            raise
         except asyncio.TimeoutError as error:
             text = str(error) or "the operation's time was used up"
             raise ExchangeFailed("timeout", text, received_bytes=body.received) from error
@@ -49,13 +51,16 @@ class AioTransport:
             raise connect_failure(wire.origin, error) from error
         except aiohttp.ClientResponseError as error:
             raise ExchangeFailed("protocol", f"not HTTP: {error.message}", received_bytes=body.received) from error
+        except (RuntimeError, AssertionError) as error:
+            if not self._session.closed:
+                raise
+            raise ExchangeFailed("reset", "the client was closed meanwhile") from error
         except (aiohttp.ClientError, OSError) as error:
             text = f"the connection broke: {error}"
             raise ExchangeFailed("reset", text, received_bytes=body.received) from error
 
-    def close(self) -> None:
-        if not self._loop.is_closed():
-            self._closing = self._loop.create_task(self._session.close())
+    async def aclose(self) -> None:
+        await self._session.close()
 
     async def _exchange(self, wire: WireRequest, body: _Body) -> ResponseHead:
         authority = f"[{wire.origin.host}]" if ":" in wire.origin.host else wire.origin.host
@@ -68,10 +73,13 @@ class AioTransport:
             allow_redirects=False,
         ) as answer:
             head = _head(answer)
+            connection = answer.connection.transport if answer.connection is not None else None
             if head.body_length(wire.method) == 0:
                 body.skip(head)
             else:
                 await body.read(head, answer.content)
+            if connection is not None and connection.get_write_buffer_size():
+                connection.abort()  # answered before the upload was through: the rest is not wanted
             return head
 
 

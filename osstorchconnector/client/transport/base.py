@@ -69,7 +69,7 @@ def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return ExchangeFailed(
                 "setup",
-                f"the TLS certificate of {where} is not trusted: {cause.verify_message}; if an authority of your own "
+                f"the TLS certificate of {where} is not trusted: {cause}; if an authority of your own "
                 "signed it, name its file with the config key caFile",
             )
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
@@ -88,6 +88,6 @@ class Transport(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Drop every connection; exchanges still running fail."""
         ...

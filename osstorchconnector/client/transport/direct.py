@@ -30,8 +30,10 @@ IDLE_SECONDS = 45.0
 class Connection(asyncio.BufferedProtocol):
     """One connection, one exchange at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, open_connections: set[Connection]) -> None:
         self._loop = loop
+        self._open_connections = open_connections
+        self._is_lost = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._incoming = bytearray(HEAD_BUFFER_BYTES)
         self._incoming_view = memoryview(self._incoming)
@@ -56,6 +58,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._open_connections.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._body is not None:
@@ -83,6 +86,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_usable = False
+        self._open_connections.discard(self)
+        if not self._is_lost.done():
+            self._is_lost.set_result(None)
         reason = f": {exc}" if exc else ""
         self._fail(self._failure("reset", f"the connection was closed before the whole answer was there{reason}"))
         self._resume()
@@ -131,6 +137,11 @@ class Connection(asyncio.BufferedProtocol):
         self.is_usable = False
         if self._transport is not None:
             self._transport.abort()
+
+    async def aclose(self) -> None:
+        """Abort, and wait until the socket is gone."""
+        self.abort()
+        await self._is_lost
 
     # the exchange's own steps
 
@@ -222,6 +233,7 @@ class DirectTransport:
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
+        self._open: set[Connection] = set()
         self._sweep_every = min(1.0, timeouts.read_seconds / 4)
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -243,14 +255,12 @@ class DirectTransport:
             self._busy.discard(connection)
             self._park(wire.origin, connection)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        parked = [connection for stack in self._idle.values() for connection in stack]
         self._idle.clear()
-        for connection in [*parked, *self._busy]:
-            connection.abort()
+        await asyncio.gather(*[connection.aclose() for connection in list(self._open)])
 
     def _idle_connection(self, origin: Origin) -> Connection | None:
         stack = self._idle.get(origin)
@@ -270,7 +280,7 @@ class DirectTransport:
         try:
             _, connection = await asyncio.wait_for(
                 self._loop.create_connection(
-                    lambda: Connection(self._loop),
+                    lambda: Connection(self._loop, self._open),
                     origin.host,
                     origin.port,
                     ssl=self._tls if origin.scheme == "https" else None,

@@ -1,0 +1,439 @@
+"""The client's behaviour against servers that follow a script: retries, resuming, checking, refusing."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import pickle
+import threading
+
+import pytest
+from client.scripted_server import ScriptedServer, answer, close, first, hang, reset
+
+from osstorchconnector.client.checksum import crc64
+from osstorchconnector.client.client import OssClient, user_agent
+from osstorchconnector.client.engine import engine
+from osstorchconnector.client.values import ByteSpan, UploadedPart
+from osstorchconnector.errors import (
+    OssConfigError,
+    OssConnectionError,
+    OssIntegrityError,
+    OssNotFoundError,
+    OssObjectChangedError,
+    OssPermissionError,
+    OssProtocolError,
+    OssServiceError,
+    OssThrottledError,
+    OssTimeoutError,
+    OssUsageError,
+)
+from osstorchconnector.uri import OssUri
+
+URI = "oss://bucket/dir/key"
+BODY = bytes(range(200))
+QUICK_SETTINGS = {"retryBaseDelay": 0.001, "retryMaxDelay": 0.002, "maxAttempts": 4, "readTimeout": 0.2}
+
+
+@pytest.fixture(params=["direct", "aiohttp"])
+def settings(request):
+    return QUICK_SETTINGS | {"transport": request.param}
+
+
+@pytest.fixture
+def connect(settings, tmp_path):
+    """Return a function that opens a client for a scripted server; all are closed in the end."""
+    clients = []
+    (tmp_path / "credentials").write_text(json.dumps({"AccessKeyId": "AK", "AccessKeySecret": "SK"}))
+
+    def open_client(server: ScriptedServer, **extra) -> OssClient:
+        (tmp_path / "config.json").write_text(json.dumps(settings | extra))
+        paths = {"cred_path": str(tmp_path / "credentials"), "config_path": str(tmp_path / "config.json")}
+        clients.append(OssClient(server.endpoint, region="cn-test", **paths))
+        return clients[-1]
+
+    yield open_client
+    for client in clients:
+        client.close()
+
+
+def whole(body=BODY, **headers):
+    return answer(body, **{"ETag": '"E1"', "x_oss_hash_crc64ecma": str(crc64(body))} | headers)
+
+
+def part(start, stop, body=BODY, length=None, **headers):
+    shown = {"ETag": '"E1"', "Content_Range": f"bytes {start}-{stop - 1}/{len(body)}"}
+    shown["x_oss_hash_crc64ecma"] = str(crc64(body))
+    return answer(body[start:stop], status="206 Partial Content", length=length, **shown | headers)
+
+
+def refused(status, code, message="told so"):
+    xml = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>REQ-1</RequestId></Error>"
+    return answer(xml.encode(), status=status)
+
+
+def ranges(server):
+    lines = [line for head in server.heads for line in head.decode().split("\r\n")]
+    return [line.split(": ")[1] for line in lines if line.lower().startswith("range:")]
+
+
+def test_a_whole_object_comes_with_what_oss_says_of_it(connect):
+    with ScriptedServer.in_turn(whole()) as server:
+        download = connect(server).get(URI)
+    assert download.body == BODY
+    assert download.span == ByteSpan(0, 200)
+    assert (download.stat.size, download.stat.etag, download.stat.crc64) == (200, "E1", crc64(BODY))
+    assert server.heads[0].startswith(b"GET /bucket/dir/key HTTP/1.1\r\n")
+    assert user_agent().encode() in server.heads[0]
+
+
+def test_a_span_lands_in_the_callers_memory(connect):
+    target = bytearray(50)
+    with ScriptedServer.in_turn(part(100, 150)) as server:
+        download = connect(server).get(URI, ByteSpan(100, 150), into=memoryview(target), if_match="E1")
+    assert (bytes(target), download.body, download.crc64) == (BODY[100:150], b"", crc64(BODY[100:150]))
+    assert b'"E1"' in server.heads[0]
+
+
+def test_a_span_past_the_end_brings_what_exists(connect):
+    with ScriptedServer.in_turn(part(150, 200)) as server:
+        download = connect(server).get(URI, ByteSpan(150, 1000))
+    assert (download.span, download.body) == (ByteSpan(150, 200), BODY[150:])
+
+
+def test_an_empty_object_has_no_range_and_is_found_empty(connect):
+    with ScriptedServer.in_turn(refused("416 Range", "InvalidRange"), answer(ETag='"E0"')) as server:
+        download = connect(server).get(URI, ByteSpan(0, 65536))
+    assert (download.body, download.span, download.stat.etag) == (b"", ByteSpan(0, 0), "E0")
+
+
+def test_a_broken_body_is_resumed_at_the_missing_byte_of_the_same_object(connect):
+    with ScriptedServer.in_turn(
+        first(whole()[:-150], close), first(part(50, 200)[:-100], close), part(100, 200)
+    ) as server:
+        download = connect(server).get(URI)
+    assert download.body == BODY
+    assert ranges(server) == ["bytes=50-199", "bytes=100-199"]
+    assert all(b'"E1"' in head for head in server.heads[1:])
+
+
+def test_an_object_replaced_before_the_body_is_resumed_is_an_error(connect):
+    with ScriptedServer.in_turn(first(whole()[:-150], close), refused("412 Changed", "PreconditionFailed")) as server:
+        with pytest.raises(OssObjectChangedError, match="oss://bucket/dir/key"):
+            connect(server).get(URI)
+
+
+def test_an_answer_with_another_etag_is_an_error_even_if_the_server_let_it_pass(connect):
+    with ScriptedServer.in_turn(part(0, 100, ETag='"E2"')) as server:
+        with pytest.raises(OssObjectChangedError, match="E1.*E2"):
+            connect(server).get(URI, ByteSpan(0, 100), if_match="E1")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        part(1, 101),
+        part(0, 99),
+        whole(),
+        answer(BODY[:100], status="206 Partial Content", ETag='"E1"'),
+        part(0, 100, Content_Range="bytes 0-99/50"),
+        part(0, 100, Content_Range="bytes 0-200/300"),
+    ],
+)
+def test_another_range_than_asked_for_is_never_taken(connect, wrong):
+    with ScriptedServer.in_turn(wrong, part(0, 100)) as server:
+        download = connect(server).get(URI, ByteSpan(0, 100))
+    assert download.body == BODY[:100]
+    assert len(server.heads) == 2
+
+
+def test_a_flipped_byte_is_fetched_again_and_in_the_end_an_error(connect):
+    flipped = whole().replace(b"\x64", b"\x65")
+    with ScriptedServer.in_turn(flipped, whole()) as server:
+        assert connect(server).get(URI).body == BODY
+    with ScriptedServer.in_turn(*[flipped] * 4) as server:
+        with pytest.raises(OssIntegrityError, match=r"GetObject oss://bucket/dir/key.*4 attempts"):
+            connect(server).get(URI)
+
+
+def test_a_missing_object_is_a_file_not_found_with_the_whole_story(connect):
+    with ScriptedServer.in_turn(refused("404 Not Found", "NoSuchKey")) as server:
+        with pytest.raises(OssNotFoundError) as caught:
+            connect(server).get(URI)
+    assert isinstance(caught.value, FileNotFoundError)
+    for part_of_story in ("GetObject", URI, "404", "NoSuchKey", "told so", "REQ-1", "check the key"):
+        assert part_of_story in str(caught.value)
+    assert (caught.value.status, caught.value.code, caught.value.request_id) == (404, "NoSuchKey", "REQ-1")
+
+
+def test_what_passes_is_retried_and_what_stays_is_told_with_the_number_of_attempts(connect):
+    busy, broken = refused("503 Busy", "ServiceUnavailable"), refused("500 Oops", "InternalError")
+    with ScriptedServer.in_turn(busy, broken, whole()) as server:
+        assert connect(server).get(URI).body == BODY
+    with ScriptedServer.in_turn(*[busy] * 4) as server:
+        with pytest.raises(OssThrottledError, match="503 ServiceUnavailable.*4 attempts"):
+            connect(server).get(URI)
+    with ScriptedServer.in_turn(refused("403 No", "AccessDenied")) as server:
+        with pytest.raises(OssPermissionError, match="AccessDenied"):
+            connect(server).get(URI)
+
+
+def test_resets_and_silence_are_retried_then_told_by_type(connect):
+    with ScriptedServer.in_turn(reset, hang, whole()) as server:
+        assert connect(server).get(URI).body == BODY
+    with ScriptedServer.in_turn(*[close] * 4) as server:
+        with pytest.raises(OssConnectionError, match="GetObject oss://bucket/dir/key.*4 attempts"):
+            connect(server).get(URI)
+    with ScriptedServer.in_turn(*[hang] * 4) as server:
+        with pytest.raises(OssTimeoutError, match="GetObject"):
+            connect(server).get(URI)
+
+
+def test_an_operation_ends_within_its_time(connect):
+    with ScriptedServer.in_turn(*[hang] * 9) as server:
+        with pytest.raises(OssTimeoutError):
+            connect(server, operationTimeout=0.3, readTimeout=5).get(URI)
+
+
+def test_a_skewed_clock_is_corrected_once(connect):
+    late = refused("403 Skewed", "RequestTimeTooSkewed").replace(
+        b"\r\n\r\n", b"\r\nDate: Wed, 21 Oct 2105 07:28:00 GMT\r\n\r\n", 1
+    )
+    with ScriptedServer.in_turn(late, whole()) as server:
+        assert connect(server).get(URI).body == BODY
+    assert b"x-oss-date: 21051021T072" in server.heads[1]
+    with ScriptedServer.in_turn(late, late) as server:
+        with pytest.raises(OssPermissionError, match="clock"):
+            connect(server).get(URI)
+
+
+def test_an_expired_token_is_read_again_once(connect, tmp_path):
+    def renew(visit):
+        (tmp_path / "credentials").write_text(
+            json.dumps({"AccessKeyId": "AK2", "AccessKeySecret": "SK2", "SecurityToken": "T2"})
+        )
+        visit.send(refused("403 Expired", "SecurityTokenExpired"))
+
+    with ScriptedServer.in_turn(renew, whole()) as server:
+        assert connect(server).get(URI).body == BODY
+    assert b"x-oss-security-token: T2" in server.heads[1]
+    with ScriptedServer.in_turn(*[refused("403 Expired", "SecurityTokenExpired")] * 2) as server:
+        with pytest.raises(OssPermissionError, match="SecurityTokenExpired"):
+            connect(server).get(URI)
+
+
+def test_what_was_stored_is_held_against_what_was_sent(connect):
+    def store(crc):
+        def step(visit):
+            visit.read_body()
+            visit.send(answer(ETag='"N"', x_oss_hash_crc64ecma=str(crc)))
+
+        return step
+
+    with ScriptedServer.in_turn(store(1), store(crc64(BODY))) as server:
+        stored = connect(server).put(URI, [BODY[:50], memoryview(BODY)[50:]])
+    assert (stored.etag, stored.crc64) == ("N", crc64(BODY))
+    with ScriptedServer.in_turn(*[store(1)] * 4) as server:
+        with pytest.raises(OssIntegrityError, match="PutObject"):
+            connect(server).put(URI, BODY)
+
+
+PARTS = [UploadedPart(1, "P1", 100, crc64(BODY[:100])), UploadedPart(2, "P2", 100, crc64(BODY[100:]))]
+
+
+def completed(crc):
+    xml = b"<CompleteMultipartUploadResult><ETag>&quot;W-2&quot;</ETag></CompleteMultipartUploadResult>"
+
+    def step(visit):
+        visit.read_body()
+        visit.send(answer(xml, x_oss_hash_crc64ecma=str(crc)))
+
+    return step
+
+
+def lose(visit):
+    visit.read_body()
+    visit.connection.close()
+
+
+def test_a_completed_upload_is_checked_as_a_whole(connect):
+    with ScriptedServer.in_turn(completed(crc64(BODY))) as server:
+        assert connect(server).complete_upload(URI, "ID", PARTS).etag == "W-2"
+    with ScriptedServer.in_turn(completed(5)) as server:
+        with pytest.raises(OssIntegrityError, match="CompleteMultipartUpload"):
+            connect(server).complete_upload(URI, "ID", PARTS)
+
+
+def unknown_upload(visit):
+    visit.read_body()
+    visit.send(refused("404 Gone", "NoSuchUpload"))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_completion_whose_answer_was_lost_is_looked_for(connect, is_there):
+    stat = whole(BODY if is_there else b"the old object")
+    with ScriptedServer.in_turn(lose, unknown_upload, stat[: stat.index(b"\r\n\r\n") + 4]) as server:
+        client = connect(server)
+        if is_there:
+            assert client.complete_upload(URI, "ID", PARTS).crc64 == crc64(BODY)
+        else:
+            with pytest.raises(OssNotFoundError, match="NoSuchUpload"):
+                client.complete_upload(URI, "ID", PARTS)
+
+
+def test_an_upload_that_was_never_known_is_an_error_at_once(connect):
+    with ScriptedServer.in_turn(unknown_upload) as server:
+        with pytest.raises(OssNotFoundError, match="NoSuchUpload"):
+            connect(server).complete_upload(URI, "ID", PARTS)
+    assert len(server.heads) == 1
+
+
+def page(keys, token=""):
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2025-03-14T15:09:26.000Z</LastModified><ETag>E</ETag>"
+        f"<Size>{i}</Size></Contents>"
+        for i, key in enumerate(keys)
+    )
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    return answer(
+        "<ListBucketResult><EncodingType>url</EncodingType>"
+        f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated>{more}{entries}</ListBucketResult>".encode()
+    )
+
+
+def test_a_listing_goes_on_until_the_last_page_and_fetches_ahead(connect):
+    with ScriptedServer.in_turn(page(["a", "b%20c"], "t1"), page(["d"], "t2"), page(["e"])) as server:
+        listing = connect(server).list("oss://bucket/some prefix")
+        assert next(listing).key == "a"
+        assert [entry.key for entry in listing] == ["b c", "d", "e"]
+    assert b"prefix=some%20prefix" in server.heads[0]
+    assert b"continuation-token=t2" in server.heads[2]
+
+
+def test_a_malformed_page_is_asked_for_again(connect):
+    with ScriptedServer.in_turn(answer(b"<ListBucketResult>"), page(["a"])) as server:
+        assert [entry.key for entry in connect(server).list("oss://bucket/")] == ["a"]
+    with ScriptedServer.in_turn(*[answer(b"<html>proxy</html>")] * 4) as server:
+        with pytest.raises(OssProtocolError, match="ListObjectsV2 oss://bucket/.*4 attempts"):
+            list(connect(server).list("oss://bucket/"))
+
+
+def test_keys_that_xml_cannot_carry_are_deleted_one_by_one(connect):
+    def deleted(visit):
+        visit.read_body()
+        visit.send(answer())
+
+    with ScriptedServer.in_turn(deleted, answer(status="204 No Content")) as server:
+        connect(server).delete_many("bucket", ["plain", "with\x01control"])
+    assert server.heads[0].startswith(b"POST /bucket/?delete")
+    assert server.heads[1].startswith(b"DELETE /bucket/with%01control ")
+
+
+def test_an_upload_already_gone_counts_as_aborted(connect):
+    with ScriptedServer.in_turn(refused("404 Gone", "NoSuchUpload"), refused("404 Gone", "NoSuchBucket")) as server:
+        client = connect(server)
+        client.abort_upload(URI, "ID")
+        with pytest.raises(OssNotFoundError, match="NoSuchBucket"):
+            client.abort_upload(URI, "ID")
+
+
+def test_hostile_text_from_the_server_cannot_forge_lines(connect):
+    with ScriptedServer.in_turn(refused("404 Gone", "NoSuchKey", "a&#10;b\x7f")) as server:
+        with pytest.raises(OssServiceError) as caught:
+            connect(server).get("oss://bucket/key\nINJECTED\x1b[31m")
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_blocking_call_on_the_loop_thread_is_refused(connect):
+    with ScriptedServer() as server:
+        client = connect(server)
+
+        async def work(operations):
+            return client.head(URI)
+
+        with pytest.raises(OssUsageError, match="Operations"):
+            client.submit(work).result()
+
+
+def test_a_client_pickles_as_its_recipe(connect):
+    with ScriptedServer.in_turn(whole(), whole()) as server:
+        client = connect(server)
+        client.get(URI)
+        data = pickle.dumps(client)
+        twin = pickle.loads(data)
+        assert twin.get(URI).body == BODY
+        twin.close()
+    assert b"SK" not in data
+
+
+def test_a_forked_child_opens_its_own_connections(connect):
+    with ScriptedServer.in_turn(whole(), whole(), whole()) as server:
+        client = connect(server)
+        client.get(URI)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if client.get(URI).body == BODY else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.get(URI).body == BODY
+
+
+def test_a_fork_while_another_thread_uses_the_client_does_no_harm(connect):
+    with ScriptedServer.in_turn(hang, whole()) as server:
+        client = connect(server, readTimeout=20)
+        outcome: list[Exception] = []
+
+        def get() -> None:
+            try:
+                client.get(URI)
+            except OssConnectionError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=get)
+        thread.start()
+        while not server.heads:
+            thread.join(0.001)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if client.get(URI).body == BODY else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        client.close()
+        thread.join(10)
+        assert len(outcome) == 1
+
+
+def test_a_dropped_client_drops_its_connections(connect, tmp_path):
+    closed = threading.Event()
+
+    def watch(visit):
+        visit.send(whole())
+        visit.connection.recv(1)
+        closed.set()
+
+    with ScriptedServer.in_turn(watch) as server:
+        client = OssClient(server.endpoint, cred_path=str(tmp_path / "credentials"))
+        client.get(URI)
+        del client
+        gc.collect()
+        assert closed.wait(10)
+    assert all(thread.is_current is False for thread in engine.running())
+
+
+def test_a_map_keeps_the_order_and_spreads_over_loops(connect):
+    with ScriptedServer.in_turn(*[whole()] * 20) as server:
+        client = connect(server)
+
+        async def fetch(operations, number):
+            download = await operations.get(OssUri("bucket", f"k{number}"))
+            return number, hashlib.sha256(download.body).digest()
+
+        results = list(client.map(fetch, range(20), concurrency=4, workers=2))
+    assert [number for number, _ in results] == list(range(20))
+
+
+def test_settings_that_cannot_be_are_refused_before_any_request():
+    with pytest.raises(OssConfigError, match="region="):
+        OssClient("https://oss.example.com")
+    with pytest.raises(OssConfigError, match="endpoint"):
+        OssClient("")

@@ -1,0 +1,348 @@
+"""What both transports promise, and what each does alone, against servers that follow a script."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import ssl
+import threading
+
+import pytest
+from client.scripted_server import ScriptedServer, answer, close, first, hang, reset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osstorchconnector.client.endpoint import Origin
+from osstorchconnector.client.transport.aio import AioTransport
+from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, UnsizedBody, WireRequest
+from osstorchconnector.client.transport.direct import Connection, DirectTransport
+from osstorchconnector.errors import OssProtocolError
+
+TRANSPORTS = pytest.mark.parametrize("kind", [DirectTransport, AioTransport])
+QUICK = Timeouts(connect_seconds=5, read_seconds=0.2)
+PATIENT = Timeouts(connect_seconds=5, read_seconds=30)
+
+
+class Landing:
+    """Memory for one answer."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.heads = 0
+
+    def __call__(self, head):
+        self.heads += 1
+        self.body = bytearray(head.content_length)
+        return memoryview(self.body)
+
+
+def wire(server, method="GET", target="/k", body=()):
+    headers = [("Host", f"127.0.0.1:{server.port}"), ("User-Agent", "test")]
+    if body:
+        headers.append(("Content-Length", str(sum(len(part) for part in body))))
+    return WireRequest(Origin("http", "127.0.0.1", server.port), method, target, headers, tuple(body))
+
+
+def exchange(kind, server, *requests, timeouts=PATIENT, seconds=30.0, place=None):
+    """Send `requests` one after the other; return heads and bodies."""
+
+    async def run():
+        transport = kind(timeouts, None)
+        results = []
+        try:
+            for request in requests:
+                landing = place or Landing()
+                head = await transport.exchange(request, landing, asyncio.get_running_loop().time() + seconds)
+                results.append((head, bytes(getattr(landing, "body", b""))))
+        finally:
+            await transport.aclose()
+        return results
+
+    return asyncio.run(run())
+
+
+@TRANSPORTS
+def test_a_body_lands_where_it_is_placed(kind):
+    with ScriptedServer([answer(b"0123456789", ETag='"AB"')]) as server:
+        ((head, body),) = exchange(kind, server, wire(server, target="/some%20key?x=1"))
+    assert (head.status, head.get("etag"), body) == (200, '"AB"', b"0123456789")
+    assert server.heads[0].startswith(b"GET /some%20key?x=1 HTTP/1.1\r\nHost: 127.0.0.1:")
+
+
+@TRANSPORTS
+def test_requests_follow_each_other_on_one_connection(kind):
+    with ScriptedServer([answer(b"one"), answer(b""), answer(b"two")]) as server:
+        results = exchange(kind, server, *[wire(server)] * 3)
+    assert [body for _, body in results] == [b"one", b"", b"two"]
+
+
+@TRANSPORTS
+def test_an_answer_that_says_close_is_the_last_on_its_connection(kind):
+    with ScriptedServer([answer(b"one", Connection="close")], [answer(b"two")]) as server:
+        results = exchange(kind, server, *[wire(server)] * 2)
+    assert [body for _, body in results] == [b"one", b"two"]
+
+
+@TRANSPORTS
+def test_an_answer_to_head_has_a_length_and_no_body(kind):
+    with ScriptedServer([answer(length=12345), answer(b"next")]) as server:
+        (head, body), (_, following) = exchange(kind, server, wire(server, "HEAD"), wire(server))
+    assert (head.get("content-length"), body, following) == ("12345", b"", b"next")
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("size", [1, 20_000, 3_000_000])
+def test_a_body_is_sent_whole_and_in_order(kind, size):
+    sent = bytes(range(256)) * (size // 256 + 1)
+    received = []
+
+    def take(visit):
+        received.append(visit.read_body())
+        visit.send(answer())
+
+    with ScriptedServer([take]) as server:
+        view = memoryview(sent)
+        exchange(kind, server, wire(server, "PUT", body=(view[: size // 3], view[size // 3 : size])))
+    assert received == [sent[:size]]
+
+
+@TRANSPORTS
+def test_an_answer_before_the_body_is_sent_ends_the_upload(kind):
+    with ScriptedServer([first(answer(b"no", status="403 Forbidden"), hang)]) as server:
+        ((head, body),) = exchange(kind, server, wire(server, "PUT", body=(bytes(50_000_000),)))
+    assert (head.status, body) == (403, b"no")
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("broken", [close, reset])
+def test_a_body_that_breaks_off_tells_how_much_has_come(kind, broken):
+    landing = Landing()
+    with ScriptedServer([first(answer(b"01234", length=10), broken)]) as server:
+        with pytest.raises(ExchangeFailed) as failed:
+            exchange(kind, server, wire(server), place=landing)
+    assert failed.value.kind == "reset"
+    assert not failed.value.reused
+    received = failed.value.received_bytes
+    assert received in ((0, 5) if broken is reset else (5,)), "a reset may overtake the bytes before it"
+    assert landing.body[:received] == b"01234"[:received]
+
+
+@TRANSPORTS
+def test_a_stalled_body_times_out(kind):
+    with ScriptedServer([first(answer(b"01234", length=10), hang)]) as server:
+        with pytest.raises(ExchangeFailed) as failed:
+            exchange(kind, server, wire(server), timeouts=QUICK)
+    assert (failed.value.kind, failed.value.received_bytes) == ("timeout", 5)
+
+
+@TRANSPORTS
+def test_a_server_that_says_nothing_times_out(kind):
+    with ScriptedServer([hang]) as server, pytest.raises(ExchangeFailed) as failed:
+        exchange(kind, server, wire(server), timeouts=QUICK)
+    assert failed.value.kind == "timeout"
+
+
+@TRANSPORTS
+def test_the_deadline_ends_what_keeps_dripping(kind):
+    def drip(visit):
+        visit.send(answer(length=10**6))
+        while not visit.server.over.wait(0.01):
+            visit.send(b".")
+
+    with ScriptedServer([drip]) as server, pytest.raises(ExchangeFailed) as failed:
+        exchange(kind, server, wire(server), timeouts=Timeouts(5, 0.4), seconds=0.5)
+    assert failed.value.kind == "timeout"
+    assert failed.value.received_bytes > 0
+
+
+@TRANSPORTS
+def test_nobody_listening_is_a_failure_to_connect(kind):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    request = WireRequest(Origin("http", "127.0.0.1", port), "GET", "/", [("Host", "x")])
+    with pytest.raises(ExchangeFailed) as failed:
+        exchange(kind, None, request)
+    assert failed.value.kind == "connect"
+
+
+@TRANSPORTS
+def test_a_host_that_does_not_exist_is_not_worth_a_retry(kind):
+    request = WireRequest(Origin("http", "no-such-host.invalid", 80), "GET", "/", [("Host", "x")])
+    with pytest.raises(ExchangeFailed, match=r"no-such-host\.invalid") as failed:
+        exchange(kind, None, request)
+    assert failed.value.kind in ("setup", "connect"), "a machine without a resolver says 'try again'"
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    "garbage",
+    [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", b"\0" * 100 + b"\r\n\r\n"],
+)
+def test_what_is_not_http_is_refused(kind, garbage):
+    with ScriptedServer([first(garbage, close)]) as server:
+        with pytest.raises((OssProtocolError, ExchangeFailed)) as failed:
+            exchange(kind, server, wire(server))
+    if isinstance(failed.value, ExchangeFailed):
+        assert failed.value.kind == "protocol"
+
+
+def test_a_head_without_end_is_refused_at_a_limit():
+    def flood(visit):
+        visit.send(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            visit.send(b"X-More: " + b"x" * 1000 + b"\r\n")
+
+    with ScriptedServer([flood]) as server, pytest.raises(OssProtocolError, match="65536"):
+        exchange(DirectTransport, server, wire(server))
+
+
+@TRANSPORTS
+def test_what_place_raises_reaches_the_caller(kind):
+    def refuse(head):
+        raise OssProtocolError("not what was asked for")
+
+    with ScriptedServer([answer(b"0123456789")], [answer(b"ok")]) as server:
+        with pytest.raises(OssProtocolError, match="not what was asked for"):
+            exchange(kind, server, wire(server), place=refuse)
+
+
+def test_direct_refuses_a_body_without_length_and_aiohttp_reads_it():
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    with ScriptedServer([first(chunked, hang)]) as server, pytest.raises(UnsizedBody):
+        exchange(DirectTransport, server, wire(server))
+    with ScriptedServer([chunked]) as server:
+        ((head, body),) = exchange(AioTransport, server, wire(server))
+    assert (head.status, body) == (200, b"abcde")
+
+
+def test_a_reused_connection_that_breaks_before_the_answer_says_so_and_its_idle_sisters_go():
+    async def run(server):
+        transport = DirectTransport(PATIENT, None)
+        deadline = asyncio.get_running_loop().time() + 30
+        await asyncio.gather(*[transport.exchange(wire(server), Landing(), deadline) for _ in range(2)])
+        with pytest.raises(ExchangeFailed) as failed:
+            await transport.exchange(wire(server), Landing(), deadline)
+        landing = Landing()
+        await transport.exchange(wire(server), landing, deadline)
+        await transport.aclose()
+        return failed.value, bytes(landing.body)
+
+    with ScriptedServer([answer(b"1"), close], [answer(b"2"), close], [answer(b"fresh")]) as server:
+        failure, body = asyncio.run(run(server))
+    assert failure.reused
+    assert body == b"fresh", "the other connection, idle for as long, is not tried"
+
+
+def test_the_last_connection_used_is_the_first_to_be_used_again():
+    async def run(server):
+        transport = DirectTransport(PATIENT, None)
+        deadline = asyncio.get_running_loop().time() + 30
+        await asyncio.gather(*[transport.exchange(wire(server), Landing(), deadline) for _ in range(3)])
+        bodies = []
+        for _ in range(3):
+            landing = Landing()
+            await transport.exchange(wire(server), landing, deadline)
+            bodies.append(bytes(landing.body))
+        await transport.aclose()
+        return bodies
+
+    scripts = [[answer(b"")] + [answer(name)] * 3 for name in (b"a", b"b", b"c")]
+    with ScriptedServer(*scripts) as server:
+        bodies = asyncio.run(run(server))
+    assert len(set(bodies)) == 1
+
+
+def test_bytes_that_nobody_asked_for_end_the_connection():
+    with ScriptedServer([answer(b"one") + b"HTTP/1.1 200 OK\r\n"], [answer(b"two")]) as server:
+        results = exchange(DirectTransport, server, *[wire(server)] * 2)
+    assert [body for _, body in results] == [b"one", b"two"]
+
+
+def test_a_cancelled_exchange_does_not_leave_its_answer_to_the_next():
+    async def run(server):
+        transport = DirectTransport(PATIENT, None)
+        deadline = asyncio.get_running_loop().time() + 30
+        task = asyncio.ensure_future(transport.exchange(wire(server), Landing(), deadline))
+        await asyncio.get_running_loop().run_in_executor(None, asked.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        landing = Landing()
+        await transport.exchange(wire(server), landing, deadline)
+        await transport.aclose()
+        return bytes(landing.body)
+
+    asked = threading.Event()
+
+    def late(visit):
+        asked.set()
+        hang(visit)
+
+    with ScriptedServer([late], [answer(b"mine")]) as server:
+        assert asyncio.run(run(server)) == b"mine"
+
+
+@settings(max_examples=60, deadline=None)
+@given(body=st.binary(max_size=200), cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_an_answer_is_understood_however_it_is_split(body, cuts):
+    """Feed the protocol by hand: no socket, every split the kernel might make."""
+    data = answer(body, ETag='"E"')
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        connection = Connection(loop, set())
+        connection.connection_made(FakeTransport())
+        landing = Landing()
+        request = WireRequest(Origin("http", "x", 80), "GET", "/", [("Host", "x")])
+        task = loop.create_task(connection.exchange(request, landing, loop.time() + 10))
+        await asyncio.sleep(0)
+        edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        for start, stop in itertools.pairwise(edges):
+            rest = data[start:stop]
+            while rest:
+                view = connection.get_buffer(-1)
+                step = min(len(view), len(rest))
+                view[:step] = rest[:step]
+                connection.buffer_updated(step)
+                rest = rest[step:]
+        head = await task
+        return head, bytes(landing.body), connection.is_usable
+
+    head, landed, usable = asyncio.run(run())
+    assert (head.status, landed, usable) == (200, body, True)
+
+
+class FakeTransport(asyncio.Transport):
+    def write(self, data):
+        pass
+
+    def abort(self):
+        pass
+
+    def get_write_buffer_size(self):
+        return 0
+
+
+@TRANSPORTS
+def test_an_untrusted_certificate_names_the_key_to_set(kind, tmp_path):
+    import trustme
+
+    authority = trustme.CA()
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server_context)
+
+    async def run():
+        server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0, ssl=server_context)
+        port = server.sockets[0].getsockname()[1]
+        transport = kind(PATIENT, ssl.create_default_context())
+        request = WireRequest(Origin("https", "127.0.0.1", port), "GET", "/", [("Host", "x")])
+        try:
+            await transport.exchange(request, Landing(), asyncio.get_running_loop().time() + 10)
+        finally:
+            await transport.aclose()
+            server.close()
+
+    with pytest.raises(ExchangeFailed, match="caFile") as failed:
+        asyncio.run(run())
+    assert failed.value.kind == "setup"
