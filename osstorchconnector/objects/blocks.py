@@ -90,7 +90,7 @@ class ReadAhead:
 
         Raises what its request raised; then that block and all after it are forgotten.
         """
-        self._retire_before(self._handed_out_start)
+        self._retire_before(min(self._handed_out_start, position))
         coming = next(coming for coming in self._blocks if coming.block.holds(position))
         try:
             download = coming.future.result()
