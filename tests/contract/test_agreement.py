@@ -111,17 +111,19 @@ def test_on_every_page_of_a_listing(both: Both, prefix: str, delimiter: str, siz
 
 
 @settings(max_examples=100, deadline=None)
-@given(prefix=names, start_after=names, size=page_sizes)
-def test_on_where_a_listing_starts(both: Both, prefix: str, start_after: str, size: int) -> None:
-    query = {"list-type": "2", "prefix": prefix, "start-after": start_after, "max-keys": str(size)}
+@given(prefix=names, start_after=names, delimiter=delimiters, size=page_sizes)
+def test_on_where_a_listing_starts(both: Both, prefix: str, start_after: str, delimiter: str, size: int) -> None:
+    query = {"list-type": "2", "prefix": prefix, "start-after": start_after, "delimiter": delimiter}
+    query["max-keys"] = str(size)
     first, second = both.send("GET", BUCKET, query=query)
     assert listed(first) == listed(second)
 
 
 @settings(max_examples=100, deadline=None)
-@given(prefix=names, marker=names, size=page_sizes)
-def test_on_version_1_of_the_listing(both: Both, prefix: str, marker: str, size: int) -> None:
-    first, second = both.send("GET", BUCKET, query={"prefix": prefix, "marker": marker, "max-keys": str(size)})
+@given(prefix=names, marker=names, delimiter=delimiters, size=page_sizes)
+def test_on_version_1_of_the_listing(both: Both, prefix: str, marker: str, delimiter: str, size: int) -> None:
+    query = {"prefix": prefix, "marker": marker, "delimiter": delimiter, "max-keys": str(size)}
+    first, second = both.send("GET", BUCKET, query=query)
     assert listed(first) == listed(second)
 
 
