@@ -1,0 +1,229 @@
+"""What is sent again, when, and what is mended before."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osstorchconnector.client.retry import Failure, RetryDecision, RetryPolicy, backoff_seconds, decide, is_passing
+
+POLICY = RetryPolicy(max_attempts=5, base_delay_seconds=0.2, max_delay_seconds=10.0)
+NOW = 1_741_964_966.0
+
+
+def service(status: int, code: str = "", **more: Any) -> Failure:
+    return Failure(kind="service", status=status, code=code, **more)
+
+
+def after(failure: Failure, **changes: Any) -> RetryDecision:
+    """Return the decision after a first try, early in a long operation, with the dice at one half."""
+    given: dict[str, Any] = {
+        "attempt": 1,
+        "elapsed_seconds": 0.1,
+        "deadline_seconds": 120.0,
+        "now": NOW,
+        "random": 0.5,
+    }
+    return decide(POLICY, failure, **(given | changes))
+
+
+# Section "Errors" of the protocol's description, line by line.
+NEVER = [
+    (304, "NotModified"),
+    (412, "PreconditionFailed"),
+    *((400, code) for code in ("InvalidArgument", "InvalidObjectName", "InvalidBucketName", "MalformedXML", "")),
+    *((400, code) for code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge")),
+    *((400, code) for code in ("MissingArgument", "FilePartNotExist", "FilePartStale", "FilePartInterity")),
+    *(
+        (403, code)
+        for code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidObjectState", "")
+    ),
+    *((404, code) for code in ("NoSuchKey", "NoSuchBucket", "NoSuchUpload", "SymlinkTargetNotExist", "")),
+    (405, "MethodNotAllowed"),
+    (411, "MissingContentLength"),
+    *((409, code) for code in ("FileAlreadyExists", "PositionNotEqualToLength", "ObjectNotAppendable")),
+    *((409, code) for code in ("FileImmutable", "BucketNotEmpty", "OperationAborted")),
+    (416, "InvalidRange"),
+    (301, "PermanentRedirect"),
+    (501, "NotImplemented"),
+    (505, "HttpVersionNotSupported"),
+]
+BACK_OFF = [
+    (400, "RequestTimeout"),
+    (400, "BadRequest"),
+    (401, ""),
+    (408, ""),
+    (429, "QpsLimitExceeded"),
+    (500, "InternalError"),
+    (502, ""),
+    (504, ""),
+    *((503, code) for code in ("ServiceUnavailable", "DownloadTrafficRateLimitExceeded", "SlowDown", "")),
+    *((503, code) for code in ("UploadTrafficRateLimitExceeded", "TotalQpsLimitExceeded", "PartitionQpsLimitted")),
+    *((503, code) for code in ("MetaOperationQpsLimitExceeded", "ActiveRequestLimitExceeded", "CpuLimitExceeded")),
+]
+EXPIRED = [
+    (403, "SecurityTokenExpired"),
+    (403, "InvalidSecurityToken"),
+    (403, "AccessKeyIdAndSecurityTokenNotMatch"),
+]
+
+
+@pytest.mark.parametrize(("status", "code"), NEVER)
+def test_what_no_repeat_can_help_is_given_up_at_once(status: int, code: str) -> None:
+    decision = after(service(status, code))
+    assert not decision.retry
+    assert decision.reason == "no repeat can help"
+    assert not decision.refresh_credentials
+
+
+@pytest.mark.parametrize(("status", "code"), BACK_OFF)
+def test_what_passes_is_sent_again_after_a_while(status: int, code: str) -> None:
+    assert after(service(status, code)) == RetryDecision(True, delay_seconds=0.1)
+
+
+@pytest.mark.parametrize("kind", ["connect", "reset", "timeout", "protocol", "integrity"])
+def test_what_broke_on_the_way_is_sent_again_after_a_while(kind: Any) -> None:
+    assert after(Failure(kind=kind)) == RetryDecision(True, delay_seconds=0.1)
+
+
+def test_what_must_be_set_right_by_hand_is_given_up_at_once() -> None:
+    assert not after(Failure(kind="setup")).retry
+    assert not is_passing(Failure(kind="setup"))
+
+
+@pytest.mark.parametrize(("status", "code"), EXPIRED)
+def test_credentials_that_expired_are_fetched_anew_once(status: int, code: str) -> None:
+    first = after(service(status, code))
+    assert first == RetryDecision(True, remedy="refresh_credentials")
+    assert first.refresh_credentials
+    assert not after(service(status, code), attempt=2, used={first.remedy}).retry
+
+
+def test_a_clock_that_is_wrong_is_corrected_once() -> None:
+    failure = service(403, "RequestTimeTooSkewed", server_date=NOW + 3600)
+    first = after(failure)
+    assert first == RetryDecision(True, remedy="correct_clock", clock_offset_seconds=3600.0)
+    assert not after(failure, attempt=2, used={first.remedy}).retry
+
+
+def test_a_clock_can_not_be_corrected_without_the_servers() -> None:
+    assert not after(service(403, "RequestTimeTooSkewed")).retry
+
+
+def test_bytes_that_were_damaged_on_the_way_up_are_sent_once_more() -> None:
+    first = after(service(400, "InvalidDigest"))
+    assert first == RetryDecision(True, remedy="resend")
+    assert not after(service(400, "InvalidDigest"), attempt=2, used={"resend"}).retry
+
+
+def test_remedies_do_not_use_each_other_up() -> None:
+    used = {"reconnect", "refresh_credentials"}
+    skewed = service(403, "RequestTimeTooSkewed", server_date=NOW)
+    assert after(skewed, attempt=3, used=used).remedy == "correct_clock"
+    assert after(service(503), attempt=3, used=used).retry
+    # A caller may note the empty remedy of a plain repeat.
+    assert after(service(503), attempt=3, used={""}).retry
+    assert not after(service(404), attempt=3, used={""}).retry
+
+
+def test_an_idle_connection_that_the_server_had_closed_costs_no_attempt_and_no_time() -> None:
+    stale = Failure(kind="reset", reused_connection=True)
+    first = after(stale, attempt=5)
+    assert first == RetryDecision(True, remedy="reconnect", counts=False)
+    # The next connection is a new one: what breaks now counts.
+    assert after(stale, attempt=1, used={"reconnect"}) == RetryDecision(True, delay_seconds=0.1)
+    assert not after(stale, attempt=5, used={"reconnect"}).retry
+
+
+def test_silence_on_a_reused_connection_is_no_stale_connection() -> None:
+    assert after(Failure(kind="timeout", reused_connection=True)).counts
+
+
+def test_attempts_are_limited() -> None:
+    assert after(service(500), attempt=4).retry
+    last = after(service(500), attempt=5)
+    assert not last.retry
+    assert last.reason == "5 attempts were made"
+    assert not after(service(403, "SecurityTokenExpired"), attempt=5).retry
+
+
+def test_the_time_allowed_is_kept() -> None:
+    assert after(service(500), elapsed_seconds=119.89).retry
+    for late in (119.9, 119.95, 120.0, 500.0):
+        decision = after(service(500), elapsed_seconds=late)
+        assert not decision.retry
+        assert "the time allowed, 120 s" in decision.reason
+    assert not after(Failure(kind="reset", reused_connection=True), elapsed_seconds=120.0).retry
+    assert not after(service(403, "SecurityTokenExpired"), elapsed_seconds=120.0).retry
+
+
+def test_what_can_not_be_helped_is_no_question_of_time() -> None:
+    assert after(service(404), elapsed_seconds=119.95).reason == "no repeat can help"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "ceiling"), [(1, 0.2), (2, 0.4), (3, 0.8), (6, 6.4), (7, 10.0), (8, 10.0), (100_000, 10.0)]
+)
+def test_the_wait_doubles_up_to_a_limit(attempt: int, ceiling: float) -> None:
+    for random in (0.0, 0.25, 1.0):
+        waited = backoff_seconds(POLICY, service(500), attempt=attempt, random=random)
+        assert waited == pytest.approx(ceiling * random)
+
+
+def test_a_server_that_names_a_wait_gets_it_within_the_limit() -> None:
+    assert after(service(503, retry_after_seconds=3.0)).delay_seconds == 3.0
+    assert after(service(503, retry_after_seconds=0.01)).delay_seconds == pytest.approx(0.1)
+    assert after(service(503, retry_after_seconds=3600.0)).delay_seconds == 10.0
+
+
+failures = st.builds(
+    Failure,
+    kind=st.sampled_from(["setup", "connect", "reset", "timeout", "protocol", "integrity", "service"]),
+    status=st.sampled_from([0, 301, 304, 400, 401, 403, 404, 408, 409, 412, 416, 429, 500, 501, 503, 599]),
+    code=st.sampled_from(
+        ["", "InternalError", "RequestTimeTooSkewed", "InvalidDigest", "RequestTimeout", EXPIRED[0][1]]
+    ),
+    reused_connection=st.booleans(),
+    server_date=st.none() | st.floats(0, 4e9),
+    retry_after_seconds=st.floats(0, 1e6),
+)
+policies = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(1, 20),
+    base_delay_seconds=st.floats(0, 5),
+    max_delay_seconds=st.floats(0, 60),
+)
+
+
+@given(policies, st.lists(failures, min_size=1, max_size=4), st.floats(0.1, 300), st.lists(st.floats(0, 1), min_size=1))
+def test_every_operation_ends_within_its_attempts_and_its_time(
+    policy: RetryPolicy, met: list[Failure], deadline: float, dice: list[float]
+) -> None:
+    elapsed, counted, used = 0.0, 0, set[str]()
+    for failure, random in zip(cycle(met), cycle(dice), strict=False):
+        counted += 1
+        decision = decide(
+            policy,
+            failure,
+            attempt=counted,
+            elapsed_seconds=elapsed,
+            deadline_seconds=deadline,
+            now=NOW,
+            random=random,
+            used=used,
+        )
+        assert bool(decision.reason) != decision.retry
+        if not decision.retry:
+            break
+        assert 0 <= decision.delay_seconds <= policy.max_delay_seconds
+        assert (decision.clock_offset_seconds is None) == (decision.remedy != "correct_clock")
+        assert decision.remedy not in used or not decision.remedy
+        used.add(decision.remedy)
+        counted -= not decision.counts
+        elapsed += decision.delay_seconds
+        assert elapsed < deadline
+        assert counted < policy.max_attempts
