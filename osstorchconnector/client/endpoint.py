@@ -12,7 +12,7 @@ from ..errors import OssConfigError
 
 Addressing = Literal["auto", "virtual", "path", "cname"]
 
-_HOST = re.compile(r"[\w.-]+")
+_HOST = re.compile(r"[a-z0-9_.-]+")
 _STANDARD_HOST = re.compile(r"oss-(.+?)(-internal)?\.aliyuncs\.com")
 _DUAL_STACK_HOST = re.compile(r"(.+)\.oss\.aliyuncs\.com")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -71,13 +71,13 @@ def parse_endpoint(text: str, addressing: Addressing = "auto") -> Endpoint:
     if not isinstance(text, str) or not text.strip():
         raise OssConfigError("endpoint is empty: pass endpoint='https://oss-<region>.aliyuncs.com'")
     url = text.strip()
-    parts = urlsplit(url if "://" in url else f"https://{url}")
     try:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise OssConfigError(f"endpoint {text!r}: {error}") from None
+    except ValueError:
+        raise OssConfigError(f"endpoint {_without_user(text)!r} is not [http[s]://]host[:port]") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise OssConfigError(f"endpoint {text!r}: the scheme must be http or https, not {parts.scheme!r}")
+        raise OssConfigError(f"endpoint {_without_user(text)!r}: the scheme must be http or https, not {parts.scheme!r}")
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise OssConfigError(f"endpoint {_without_user(text)!r}: only [http[s]://]host[:port] is an endpoint")
     if not _is_local(host) and not _HOST.fullmatch(host):

@@ -1,0 +1,109 @@
+"""One GET over any number of broken answers, without a server."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osstorchconnector.client.attempts import MAX_DOCUMENT_BYTES, MAX_REFUSAL_BYTES, DocumentAttempt, GetAttempt
+from osstorchconnector.client.checksum import crc64
+from osstorchconnector.client.heads import ResponseHead
+from osstorchconnector.client.requests import head_object
+from osstorchconnector.client.values import ByteSpan
+from osstorchconnector.errors import OssIntegrityError, OssProtocolError
+from osstorchconnector.uri import OssUri
+
+URI = OssUri("bucket", "key")
+
+
+def head(status, length, **headers):
+    return ResponseHead(status, {k.replace("_", "-"): v for k, v in headers.items()}, length, False, True)
+
+
+def serve(attempt, data):
+    """Answer the attempt's request as OSS would; return head and body."""
+    wanted = dict(attempt.request().headers)
+    facts = {"etag": '"E"', "x_oss_hash_crc64ecma": str(crc64(data))}
+    if "range" not in wanted:
+        return head(200, len(data), **facts), data
+    first, last = map(int, wanted["range"].removeprefix("bytes=").split("-"))
+    body = data[first : last + 1]
+    shown = f"bytes {first}-{first + len(body) - 1}/{len(data)}"
+    return head(206, len(body), content_range=shown, **facts), body
+
+
+@given(
+    data=st.binary(min_size=1, max_size=300),
+    span=st.none() | st.tuples(st.integers(0, 299), st.integers(1, 400)),
+    breaks=st.lists(st.integers(0, 120), max_size=6),
+    into=st.booleans(),
+)
+def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks, into):
+    wanted = None if span is None else ByteSpan(min(span[0], len(data) - 1), min(span[0], len(data) - 1) + span[1])
+    target = bytearray(wanted.size) if wanted and into else None
+    attempt = GetAttempt(URI, wanted, memoryview(target) if target is not None else None, "")
+    for count in breaks:
+        answer, body = serve(attempt, data)
+        view = attempt.place(answer)
+        received = min(count, len(body) - 1)
+        view[:received] = body[:received]
+        del view
+        attempt.keep(received)
+    answer, body = serve(attempt, data)
+    attempt.place(answer)[:] = body
+    attempt.finish(answer)
+    expected = data if wanted is None else data[wanted.start : wanted.stop]
+    got = bytes(target[: len(expected)]) if target is not None else attempt.result.body
+    assert got == expected
+    assert attempt.result.crc64 == crc64(expected)
+    assert attempt.result.span.size == len(expected)
+    assert attempt.result.stat.size == len(data)
+
+
+def test_bytes_that_proved_wrong_are_all_asked_for_again():
+    attempt = GetAttempt(URI, None, None, "")
+    answer, _ = serve(attempt, b"right")
+    attempt.place(answer)[:] = b"wrong"
+    with pytest.raises(OssIntegrityError, match="oss://bucket/key"):
+        attempt.finish(answer)
+    attempt.discard()
+    answer, body = serve(attempt, b"right")
+    attempt.place(answer)[:] = body
+    attempt.finish(answer)
+    assert attempt.result.body == b"right"
+
+
+def test_a_part_has_no_checksum_to_be_held_against():
+    attempt = GetAttempt(URI, ByteSpan(0, 3), None, "")
+    answer, _ = serve(attempt, b"right")
+    attempt.place(answer)[:] = b"wro"
+    attempt.finish(answer)
+    assert attempt.result.body == b"wro"
+
+
+@pytest.mark.parametrize("length", [2**62, 10**18])
+def test_a_length_beyond_all_memory_is_refused(length):
+    with pytest.raises(OssProtocolError, match="memory"):
+        GetAttempt(URI, None, None, "").place(head(200, length))
+
+
+def test_error_documents_and_documents_have_a_limit():
+    with pytest.raises(OssProtocolError, match="error message"):
+        GetAttempt(URI, None, None, "").place(head(500, MAX_REFUSAL_BYTES + 1))
+    with pytest.raises(OssProtocolError, match="at most"):
+        DocumentAttempt(head_object("b", "k"), lambda head, body: None).place(head(200, MAX_DOCUMENT_BYTES + 1))
+
+
+def test_a_success_that_brings_no_object_is_refused():
+    attempt = GetAttempt(URI, None, None, "")
+    attempt.place(head(204, 0))
+    with pytest.raises(OssProtocolError, match="204"):
+        attempt.finish(head(204, 0))
+
+
+def test_memory_for_a_span_must_have_its_size():
+    with pytest.raises(ValueError, match="span"):
+        GetAttempt(URI, ByteSpan(0, 10), memoryview(bytearray(9)), "")
+    with pytest.raises(ValueError, match="span"):
+        GetAttempt(URI, None, memoryview(bytearray(9)), "")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from osstorchconnector.client.engine import Engine, LoopThread, engine
+from osstorchconnector.errors import OssUsageError
+
+
+@pytest.fixture
+def thread():
+    thread = LoopThread("test-loop")
+    yield thread
+    thread.stop()
+
+
+class Attached:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+async def value():
+    return 42
+
+
+def test_a_coroutine_runs_on_the_loop_and_its_result_comes_back(thread):
+    assert thread.run(value()) == 42
+
+
+def test_waiting_on_the_loops_own_thread_is_refused_instead_of_hanging(thread):
+    async def wait():
+        thread.run(value())
+
+    with pytest.raises(OssUsageError, match="own thread"):
+        thread.run(wait())
+
+
+def test_stopping_cancels_what_runs_and_closes_what_is_attached():
+    thread, attached = LoopThread("test-loop"), Attached()
+    thread.attached[1] = attached
+    forever = thread.submit(asyncio.sleep(3600))
+    thread.run(value())
+    thread.stop()
+    assert attached.closed.is_set()
+    with pytest.raises((asyncio.CancelledError, Exception)):
+        forever.result(timeout=10)
+
+
+def test_calls_after_the_end_do_nothing():
+    thread = LoopThread("test-loop")
+    thread.stop()
+    thread.call(print, "never")
+    thread.start_soon(value)
+
+
+def test_work_that_nobody_waits_for_is_done(thread):
+    done = threading.Event()
+
+    async def work():
+        done.set()
+
+    thread.start_soon(work)
+    assert done.wait(10)
+
+
+def test_threads_start_at_first_use_and_are_shared():
+    own = Engine()
+    assert own.running() == []
+    first = own.threads(1)
+    assert own.threads(2)[:1] == first
+    assert len(own.running()) == 2
+    own.stop()
+    assert own.running() == []
+
+
+def test_a_forked_child_has_loops_of_its_own():
+    parent = engine.threads(2)
+    child = os.fork()
+    if child == 0:
+        own = engine.threads(2)
+        ok = not set(own) & set(parent) and own[0].run(value()) == 42
+        os._exit(0 if ok else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert engine.threads(2) == parent
+
+
+def test_a_process_that_still_has_work_in_flight_ends_quietly():
+    program = (
+        "import asyncio\n"
+        "from osstorchconnector.client.engine import engine\n"
+        "for thread in engine.threads(3):\n"
+        "    thread.submit(asyncio.sleep(3600))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
