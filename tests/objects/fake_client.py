@@ -80,11 +80,17 @@ class FakeClient:
 
     def spans(self) -> list[tuple[int, int]]:
         """What each GET asked for, in the order of the requests."""
+        self.settle()
         return [(call.span.start, call.span.stop) for call in self.calls if call.span is not None]
 
     def operations(self) -> list[str]:
         """The requests' names, in their order."""
+        self.settle()
         return [call.operation for call in self.calls]
+
+    def settle(self) -> None:
+        """Let the loop come to all that was given to it so far."""
+        self._run(asyncio.sleep(0))
 
     def submit(self, work: Callable[[Any], Coroutine[Any, Any, Any]], *, workers: int = 1) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work(self._operations), self._loop)

@@ -432,7 +432,7 @@ def test_after_a_failed_readinto_nothing_writes_to_that_memory(client: FakeClien
     with pytest.raises(OssConnectionError):
         reader.readinto(memory)
     gate.open()
-    client.get(URI, ByteSpan(0, 1))  # the loop has had its turn
+    client.settle()
     assert not any(memory)
     reader.close()
 
@@ -445,11 +445,11 @@ def test_blocks_ahead_are_given_up_at_close(client: FakeClient) -> None:
     reader.read(64 * KIB)
     client.before = lambda call: gate.passed() if call.span and call.span.start >= 128 * KIB else None
     reader.read(64 * KIB)
+    assert len(client.spans()) > 2
     reader.close()
     gate.open()
-    client.get(URI, ByteSpan(0, 1))
-    assert [call.span for call in delivered] == [(0, 64 * KIB), (64 * KIB, 128 * KIB), (0, 1)]
-    assert len(client.calls) > 3
+    client.settle()
+    assert [call.span for call in delivered] == [(0, 64 * KIB), (64 * KIB, 128 * KIB)]
 
 
 # what a reader refuses
