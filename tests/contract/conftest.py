@@ -47,6 +47,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 def make_client(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Client]]:
     """Return a client by its name and that of a bucket; connections are kept for the whole session."""
     session = oss2.Session()
+    session.session.trust_env = False  # no proxy, and no looking for one before each request
     folder = tmp_path_factory.mktemp("config")
     ours = {
         name: our_client(server, server.credentials, folder, name.split()[-1]) for name in CLIENTS if name != "oss2"

@@ -81,7 +81,13 @@ def test_a_hostile_key_is_written_in_parts(client: Client, key: str) -> None:
         assert client.list_parts(key, upload_id) == [(1, part.etag, 4)]
     client.complete_upload(key, upload_id, [part])
     assert client.get(key) == b"body"
-    client.abort_upload(key, client.create_upload(key))
+
+
+def test_uploads_of_hostile_keys_are_aborted(client: Client) -> None:
+    begun = [(key, client.create_upload(key)) for key in HOSTILE_KEYS]
+    assert sorted(client.list_uploads()) == sorted(begun)
+    for key, upload_id in begun:
+        client.abort_upload(key, upload_id)
     assert client.list_uploads() == []
 
 
