@@ -172,6 +172,7 @@ def load(oss: Playground, report: Report) -> tuple[Network, torch.optim.Optimize
 def run(epochs: int) -> float:
     """Do the whole job with `epochs` epochs after the first; return the accuracy on unseen images."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # the network is small; the other cores are for the loader's workers
     report = Report()
     with playground("demo") as oss:
         seen, unseen = put_digits(oss, report)

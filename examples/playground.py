@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
@@ -57,9 +56,8 @@ def _bucket() -> Iterator[tuple[str, dict[str, str]]]:
             },
         )
         return
-    with emulator.serve() as server, tempfile.TemporaryDirectory() as folder:
-        server.create_bucket("examples")
-        cred_path = str(server.credentials_file(Path(folder)))
+    with emulator.serve(buckets=["examples"]) as server, tempfile.TemporaryDirectory() as folder:
+        cred_path = server.credentials_file(folder)
         yield "examples", {"endpoint": server.endpoint, "region": server.region, "cred_path": cred_path}
 
 

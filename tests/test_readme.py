@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from scripts import ROOT, run_pytest, run_python
 
 from osstorchconnector import emulator
 from osstorchconnector.config import KEYS, Config
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -22,22 +20,6 @@ def program(heading: str) -> str:
     found = re.search(rf"^## {re.escape(heading)}\n.*?^```py\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert found
     return found.group(1)
-
-
-def run(*arguments: str, folder: Path) -> str:
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    return done.stdout
 
 
 def test_the_table_of_settings_names_every_key_with_its_default() -> None:
@@ -54,31 +36,23 @@ def test_the_table_of_settings_names_every_key_with_its_default() -> None:
 
 
 def test_the_first_program_runs(tmp_path: Path) -> None:
-    with emulator.serve() as server:
-        server.create_bucket("my-bucket")
+    with emulator.serve(buckets=["my-bucket"]) as server:
         server.put("my-bucket", "pictures/cat", b"meow")
         script = program("A first program")
         for old, new in {
             "https://oss-cn-beijing.aliyuncs.com": server.endpoint,
-            "/root/.alibabacloud/credentials": str(server.credentials_file(tmp_path)),
+            "/root/.alibabacloud/credentials": server.credentials_file(tmp_path),
         }.items():
             assert script.count(old) == 1
             script = script.replace(old, new)
         (tmp_path / "program.py").write_text(script, encoding="utf-8")
-        assert run("program.py", folder=tmp_path) == "/my-bucket/pictures/cat 4 4\n"
+        assert run_python("program.py", folder=tmp_path) == ("/my-bucket/pictures/cat 4 4\n", "")
         assert server.keys("my-bucket") == ["checkpoints/first", "pictures/cat"]
 
 
 def test_the_test_that_it_shows_passes_under_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(program("An OSS for your own tests"), encoding="utf-8")
-    plugin = [] if plugin_is_installed() else ["-p", "osstorchconnector.testing"]
-    assert "1 passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, folder=tmp_path)
-
-
-def plugin_is_installed() -> bool:
-    from importlib.metadata import entry_points
-
-    return any(point.value == "osstorchconnector.testing" for point in entry_points(group="pytest11"))
+    assert "1 passed" in run_pytest(tmp_path)
 
 
 def test_the_files_that_it_links_to_exist() -> None:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from scripts import run_python
 
 from osstorchconnector import emulator
 
 HERE = Path(__file__).parent
+STAND_IN = HERE / "seed_readme" / "stand_in"
 TEXT = (HERE / "seed_readme" / "programs.md").read_text(encoding="utf-8")
 PROGRAMS = dict(re.findall(r"^### ([^\n]+)\n(?:(?!^###).)*?^```py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
 CONFIG = re.search(r"tee /etc/oss-connector/config.json\n(.*?)\nEOF", TEXT, re.DOTALL)
@@ -52,8 +51,7 @@ LAST_ARGUMENT = "config_path=CONFIG_PATH)"
 
 @pytest.fixture(scope="module")
 def oss() -> Iterator[Any]:
-    with emulator.serve() as server:
-        server.create_bucket(BUCKET)
+    with emulator.serve(buckets=[BUCKET]) as server:
         for number, key in enumerate(KEYS):
             server.put(BUCKET, key, picture(number))
         server.put(BUCKET, "manifest_file/EnglistImg/manifest_file", manifest().encode())
@@ -99,26 +97,17 @@ def run(request: pytest.FixtureRequest, oss: Any, tmp_path: Path) -> Any:
     settings = {
         "http://oss-cn-beijing-internal.aliyuncs.com": oss.endpoint,
         "/etc/oss-connector/config.json": str(tmp_path / "config.json"),
-        "/root/.alibabacloud/credentials": str(oss.credentials_file(tmp_path)),
+        "/root/.alibabacloud/credentials": oss.credentials_file(tmp_path),
     }
     region = oss.region if request.param == "with region" else ""
 
     def run(name: str) -> list[str]:
         script = tmp_path / "program.py"
         script.write_text(repaired(name, settings, region=region), encoding="utf-8")
-        path = [str(HERE / "seed_readme" / "stand_in"), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-W", "ignore:This DataLoader will create", str(script)],
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-            capture_output=True,
-            text=True,
-            timeout=55,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+        printed, complained = run_python(script, folder=tmp_path, path=[STAND_IN])
+        assert complained == ""
         assert (tmp_path / "audit.log").stat().st_size > 0
-        return done.stdout.splitlines()
+        return printed.splitlines()
 
     return run
 
@@ -138,7 +127,9 @@ NAMED = [0, 1, 2]
 
 
 def test_the_readme_is_as_it_was_written() -> None:
-    assert hashlib.sha256(TEXT.encode()).hexdigest() == "af3d01517ef697f9e1341fd7c3e8052213d2af3b56ad2cc940b25c57bf81888d"
+    assert (
+        hashlib.sha256(TEXT.encode()).hexdigest() == "af3d01517ef697f9e1341fd7c3e8052213d2af3b56ad2cc940b25c57bf81888d"
+    )
 
 
 def test_the_readme_has_the_programs_that_are_run_here() -> None:

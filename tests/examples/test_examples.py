@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from scripts import ROOT, run_python
 
 from osstorchconnector import emulator
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 NOT_RUN_ALONE = {"playground.py"}
 
 
-def run_example(name: str, *arguments: str, **environment: str) -> str:
-    """Run an example with warnings as errors; return what it prints. Only progress bars may go to stderr."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("OSS_")}
-    path = [str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:This DataLoader will create", str(EXAMPLES / name), *arguments],
-        check=False,
-        env={**clean, "PYTHONPATH": os.pathsep.join(path), **environment},
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
-    assert done.returncode == 0, done.stderr
-    assert [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip() and " objects/s" not in line] == []
-    return done.stdout
+def run_example(name: str, *arguments: str, seconds: float = 55, **environment: str) -> str:
+    """Run an example and return what it prints; only progress bars may go to stderr."""
+    printed, shown = run_python(EXAMPLES / name, *arguments, environment=environment, seconds=seconds)
+    assert [line for line in re.split(r"[\r\n]+", shown) if line.strip() and " objects/s" not in line] == []
+    return printed
 
 
 def names(numbers: range) -> list[str]:
@@ -74,8 +61,9 @@ def test_checkpoint() -> None:
     assert run_example("checkpoint.py") == "the same weights: True\n"
 
 
+@pytest.mark.timeout(180)
 def test_demo_learns_the_digits_and_reports_its_speed() -> None:
-    printed = run_example("demo.py", "--epochs", "3")
+    printed = run_example("demo.py", "--epochs", "3", seconds=170)
     accuracy = re.search(r"accuracy on unseen images: ([\d.]+)", printed)
     assert accuracy
     assert float(accuracy.group(1)) > 0.95
@@ -83,13 +71,12 @@ def test_demo_learns_the_digits_and_reports_its_speed() -> None:
 
 
 def test_an_example_works_in_a_bucket_of_the_users_own_and_leaves_it_empty(tmp_path: Path) -> None:
-    with emulator.serve() as server:
-        server.create_bucket("mine")
-        settings: dict[str, Any] = {
+    with emulator.serve(buckets=["mine"]) as server:
+        settings = {
             "OSS_ENDPOINT": server.endpoint,
             "OSS_BUCKET": "mine",
             "OSS_REGION": server.region,
-            "OSS_CRED_PATH": str(server.credentials_file(tmp_path)),
+            "OSS_CRED_PATH": server.credentials_file(tmp_path),
         }
         assert run_example("checkpoint.py", **settings) == "the same weights: True\n"
         assert server.counters().requests["PutObject"] > 0

@@ -1,0 +1,47 @@
+"""Programs run as a user would start them: an interpreter of their own, warnings as errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# On a machine with one core, DataLoader says that two workers are many.
+ALLOWED_WARNING = "ignore:This DataLoader will create"
+
+
+def run_python(
+    *arguments: str | Path,
+    folder: Path | None = None,
+    path: Sequence[Path] = (),
+    environment: dict[str, str] | None = None,
+    seconds: float = 55,
+) -> tuple[str, str]:
+    """Run `python ARGUMENTS` in `folder`; return what it wrote to stdout and to stderr, or fail if it failed
+    or took longer than `seconds`.
+
+    The package, and the folders of `path` before it, can be imported. Of OSS's variables it sees only those in
+    `environment`.
+    """
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")}
+    folders = [*map(str, path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", ALLOWED_WARNING, *map(str, arguments)],
+        check=False,
+        cwd=folder,
+        env={**clean, "PYTHONPATH": os.pathsep.join(folders), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def run_pytest(folder: Path) -> str:
+    """Run pytest, with the plugin that the package brings, on the tests in `folder`; return what it prints."""
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "osstorchconnector.testing"]
+    return run_python(*arguments, folder=folder)[0]

@@ -1,0 +1,41 @@
+"""What docs/emulator.md shows runs, and its table of faults is the catalogue."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from scripts import run_pytest, run_python
+
+from osstorchconnector.emulator.effects import CATALOGUE, make_effect
+
+DOCS = Path(__file__).parents[1] / "docs"
+TEXT = (DOCS / "emulator.md").read_text(encoding="utf-8")
+TESTS, PROGRAM = re.findall(r"^```py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def fault_rows() -> list[tuple[list[str], set[str]]]:
+    """Return names and options of each row of the table of faults."""
+    table = TEXT.partition("| fault | options |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    return [(re.findall(r"`(\w+)`", names), set(re.findall(r"`(\w+)`", options))) for names, options in rows]
+
+
+def test_the_table_of_faults_names_all_of_them_with_their_options() -> None:
+    (short, short_options), *named = fault_rows()
+    assert {names[0]: options for names, options in named} == {
+        name: set(options) for name, (_, options) in CATALOGUE.items()
+    }
+    assert short_options == set(CATALOGUE["error"][1])
+    for name in short:
+        assert make_effect(name, {}).name == name
+
+
+def test_the_tests_that_the_page_shows_pass(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(TESTS, encoding="utf-8")
+    assert "3 passed" in run_pytest(tmp_path)
+
+
+def test_the_program_that_the_page_shows_runs(tmp_path: Path) -> None:
+    assert run_python("-c", PROGRAM, folder=tmp_path) == ("", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["credentials.json"]
