@@ -20,6 +20,8 @@ def crc64(data: Buffer, initial: int = 0) -> int:
             raise BufferError("CRC-64 of a memoryview that is not contiguous")
         if data.format != "B" or data.ndim != 1:
             data = data.cast("B")
+    if not data:
+        return initial
     crc: int = _CRC64.calc(data, initial)
     return crc
 

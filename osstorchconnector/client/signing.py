@@ -29,6 +29,7 @@ TERMINATOR_V4 = "aliyun_v4_request"
 MAX_PRESIGN_SECONDS = 604_800
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9\-_.~]*").fullmatch
 _ALWAYS_SIGNED = frozenset({"content-type", "content-md5"})
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -58,8 +59,12 @@ def encode_key(key: str) -> str:
 
 def encode_query(query: Iterable[tuple[str, str]]) -> str:
     """Return the canonical query, which is also what is sent: encoded, sorted, `k` alone where the value is empty."""
-    pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query)
+    pairs = sorted([(_encode_word(name), _encode_word(value)) for name, value in query])
     return "&".join([f"{name}={value}" if value else name for name, value in pairs])
+
+
+def _encode_word(text: str) -> str:
+    return text if _PLAIN_WORD(text) else quote(text, safe="")
 
 
 def oss_date(epoch_seconds: int) -> str:

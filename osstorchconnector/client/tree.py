@@ -66,7 +66,6 @@ class _Builder:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._refuse
-        parser.EntityDeclHandler = self._refuse
         parser.Parse(text, True)
         return self.top.children[0]
 
@@ -85,7 +84,8 @@ class _Builder:
         self._texts[-1].append(text)
 
     def _refuse(self, *_declaration: object) -> NoReturn:
-        raise OssProtocolError("XML document with a document type or entity declaration")
+        # Nothing else than a document type can declare an entity.
+        raise OssProtocolError("XML document with a document type declaration")
 
 
 def parse_document(body: Buffer | str, *roots: str) -> Element:

@@ -168,18 +168,23 @@ def test_what_is_encoded_as_a_request_is_read_back(method: str, target: str, fou
     assert head.headers == {name.lower(): value for name, value in found}
 
 
-@given(
-    st.lists(st.tuples(tokens, values), min_size=1, max_size=5),
-    st.lists(st.sampled_from(["", " ", "\t", "  \t "]), min_size=10, max_size=10),
-)
-def test_blanks_around_a_value_do_not_belong_to_it(found: list[tuple[str, str]], blanks: list[str]) -> None:
-    found = [(f"x-{number}-{name}", value) for number, (name, value) in enumerate(found)]
-    lines = [
-        f"{name}:{blanks[2 * number]}{value}{blanks[2 * number + 1]}\r\n" for number, (name, value) in enumerate(found)
-    ]
-    raw = f"HTTP/1.1 200 OK\r\n{''.join(lines)}\r\n".encode()
-    for _ in range(3):
-        assert read_answer(raw).headers == {name.lower(): value for name, value in found}
+def lines_of(raw: bytes) -> tuple[str, int]:
+    """Return the text of a head as its readers get it, and where its header lines begin."""
+    text = raw[:-2].decode("latin-1")
+    return text, text.index("\n") + 1
+
+
+blanks = st.sampled_from(["", " ", "\t", "  \t "])
+
+
+@given(st.lists(st.tuples(tokens, blanks, values.filter(str.isascii), blanks), min_size=1, max_size=5))
+def test_blanks_around_a_value_do_not_belong_to_it(found: list[tuple[str, str, str, str]]) -> None:
+    lines = [f"{name}-{number}:{b}{value}{a}\r\n" for number, (name, b, value, a) in enumerate(found)]
+    expected = {f"{name.lower()}-{number}": value for number, (name, _, value, _) in enumerate(found)}
+    text, start = lines_of(f"HTTP/1.1 200 OK\r\n{''.join(lines)}\r\n".encode())
+    shapes = HeadShapes()
+    for _ in range(3):  # read another way when it has come often
+        assert shapes.fields(200, text, start) == header_fields(text, start) == expected
 
 
 damage = st.sampled_from([b"\0", b"\r", b"\n", b"\r\n", b" ", b":", b"\t", b"\x7f", b"\xff", b"x"])
@@ -190,12 +195,6 @@ def outcome(read: Callable[[], dict[str, str]]) -> dict[str, str] | str:
         return read()
     except OssProtocolError as error:
         return str(error)
-
-
-def lines_of(raw: bytes) -> tuple[str, int]:
-    """Return the text of a head as its readers get it, and where its header lines begin."""
-    text = raw[:-2].decode("latin-1")
-    return text, text.index("\n") + 1
 
 
 @given(st.integers(len(b"HTTP/1.1 206 Partial Content\r\n"), len(ANSWER) - 5), damage)

@@ -256,6 +256,13 @@ def test_version_1_signs_the_date_of_oss_where_there_is_one() -> None:
     assert V1Signer(PLAIN).sign(request, EPOCH)[-1] == ("authorization", f"OSS {ID}:{signature_v1(SECRET, text)}")
 
 
+def test_blanks_around_a_value_are_not_signed_and_only_headers_of_oss_are() -> None:
+    headers = {"x-oss-meta-a": " \tb c\t ", "x-ossuary": "d", "x-os": "e", "range": "f"}
+    assert string_to_sign_v1("GET", BUCKET, "k", (), headers, "D") == "GET\n\n\nD\nx-oss-meta-a:b c\n/example-bucket/k"
+    canonical = canonical_request_v4("GET", BUCKET, "k", (), headers)
+    assert canonical == "GET\n/example-bucket/k\n\nx-oss-meta-a:b c\n\n\nUNSIGNED-PAYLOAD"
+
+
 def test_version_1_of_the_service_itself() -> None:
     assert string_to_sign_v1("GET", "", "", (("max-keys", "5"),), {}, "D") == "GET\n\n\nD\n/"
 
@@ -347,6 +354,7 @@ def test_the_signer_gives_what_the_functions_give(
                 request.method, request.bucket, request.key, request.query, headers, parsed.additional
             )
             text = string_to_sign_v4(canonical, timestamp=added["x-oss-date"], scope=parsed.scope)
+            assert added["x-oss-date"] == signing.oss_date(epoch)
             assert parsed.day == added["x-oss-date"][:8]
             assert parsed.signature == signature_v4(derive_key_v4(SECRET, parsed.day, "cn-test"), text)
 
