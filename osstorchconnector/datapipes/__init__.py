@@ -1,6 +1,6 @@
-"""Objects as torch DataPipes: list, parse a manifest, shard, fetch, save. Importing this registers the functional forms.
+"""Objects as torch DataPipes: list, parse a manifest, shard, fetch, save.
 
-They need no particular torchdata. A graph by hand:
+Importing this registers their functional forms. They need no particular torchdata. A graph by hand:
 
     objects = OssObjectLister("oss://bucket/prefix/", client).shard_oss_objects().fetch_oss_objects(client)
 """

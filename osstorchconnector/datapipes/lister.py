@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
 from itertools import islice
 
 from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient
+from ..client.operations import Operations
 from ..client.values import ListedObject, ListPage
 from ..errors import OssConfigError
-from ..objects.index import FixedIndex, SharedIndex
+from ..objects.index import FixedIndex, SharedIndex, Wait
 from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri, parse_uri
@@ -28,14 +32,33 @@ class PrefixListing:
     def __init__(self, client: OssClient, prefixes: tuple[OssUri, ...], *, keep_folder_markers: bool = False) -> None:
         self._client, self._prefixes, self._keep_folder_markers = client, prefixes, keep_folder_markers
 
-    def batches(self, cursor: bytes) -> Generator[Batch, None, None]:
+    def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
         first, start_after = _unpack_cursor(cursor)
         for number in range(first, len(self._prefixes)):
             prefix = self._prefixes[number]
-            for page in self._client.list_pages(prefix, start_after=start_after):
-                last = page.objects[-1].key if page.next_token else ""
-                yield self._batch(prefix.bucket, page, _pack_cursor(number + (not last), last))
+            with contextlib.closing(self._pages(prefix, start_after, wait)) as pages:
+                for page in pages:
+                    if not page.next_token:
+                        cursor = _pack_cursor(number + 1, "")
+                    elif page.objects:
+                        cursor = _pack_cursor(number, page.objects[-1].key)
+                    yield self._batch(prefix.bucket, page, cursor)
             start_after = ""
+
+    def _pages(self, prefix: OssUri, start_after: str, wait: Wait) -> Generator[ListPage, None, None]:
+        """Yield the pages of a listing; the next one is on its way while one is used."""
+        request = self._request(prefix, start_after=start_after)
+        try:
+            while token := (page := wait(request)).next_token:
+                request = self._request(prefix, token=token)
+                yield page
+            yield page
+        finally:
+            request.cancel()
+
+    def _request(self, prefix: OssUri, start_after: str = "", token: str = "") -> Future[ListPage]:
+        list_page = functools.partial(Operations.list_page, uri=prefix, start_after=start_after, token=token)
+        return self._client.submit(list_page)
 
     def _batch(self, bucket: str, page: ListPage, cursor: bytes) -> Batch:
         kept = page.objects if self._keep_folder_markers else [one for one in page.objects if not is_folder_marker(one)]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
-from ..objects.index import FixedIndex, SharedIndex
+from ..objects.index import FixedIndex, SharedIndex, Wait
 from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
@@ -75,7 +76,7 @@ class ManifestListing:
         self._client, self._manifests = client, manifests
         self._parser, self._base = manifest_parser, oss_base_uri
 
-    def batches(self, cursor: bytes) -> Generator[Batch, None, None]:
+    def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
         first, done = map(int, cursor.split() or (0, 0))
         for number in range(first, len(self._manifests)):
             with contextlib.closing(self._rows(self._manifests[number])) as rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..client.client import OssClient
 from ..datapipes.common import NumberedObjects, as_client
@@ -14,7 +14,9 @@ from ..datapipes.manifest import ManifestParser, OssManifestParser
 from ..errors import OssConfigError
 from ..objects.data_object import DataObject
 
-D = TypeVar("D", bound="ObjectDataset")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Transform = Callable[[DataObject], Any]
 
 
@@ -34,7 +36,7 @@ class ObjectDataset:
 
     @classmethod
     def from_prefix(
-        cls: type[D],
+        cls,
         oss_uri: str,
         endpoint: str | OssClient,
         *,
@@ -44,7 +46,7 @@ class ObjectDataset:
         transform: Transform = identity,
         region: str = "",
         keep_folder_markers: bool = False,
-    ) -> D:
+    ) -> Self:
         """Take all objects whose URIs begin with `oss_uri`, in OSS's order.
 
         They are listed once, at first use, for all processes and epochs. Markers of folders (the key ends in `/`, the
@@ -53,11 +55,11 @@ class ObjectDataset:
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        return cls(OssObjectLister(oss_uri, client, keep_folder_markers=keep_folder_markers), client, transform)
+        return cls(OssObjectLister([oss_uri], client, keep_folder_markers=keep_folder_markers), client, transform)
 
     @classmethod
     def from_objects(
-        cls: type[D],
+        cls,
         object_uris: str | Iterable[str],
         endpoint: str | OssClient,
         *,
@@ -66,7 +68,7 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
-    ) -> D:
+    ) -> Self:
         """Take the objects named, in the order given; nothing is listed."""
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
@@ -75,7 +77,7 @@ class ObjectDataset:
 
     @classmethod
     def from_manifest_file(
-        cls: type[D],
+        cls,
         manifest_file_path: str | os.PathLike[str],
         manifest_parser: ManifestParser,
         oss_base_uri: str,
@@ -86,7 +88,7 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
-    ) -> D:
+    ) -> Self:
         """Take the objects that a manifest names, with their labels, in its order.
 
         The manifest is a local file or an `oss://bucket/key`. `manifest_parser` gets it as a binary file and yields

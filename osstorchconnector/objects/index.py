@@ -16,7 +16,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,14 +27,19 @@ from .index_file import IndexReader, IndexWriter, Owner, choose_folder, locate, 
 from .index_layout import Batch, Progress, State, Table, pack_block
 from .info import ObjectInfo
 
+Wait = Callable[["Future[Any]"], Any]
+
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.02
 
 
 class Source(Protocol):
     """Where rows come from, in an order that does not change. Pickles."""
 
-    def batches(self, cursor: bytes) -> Generator[Batch, None, None]:
-        """Yield the rows after `cursor`, which is that of the last batch that was taken (empty: from the start)."""
+    def batches(self, cursor: bytes, wait: Wait) -> Generator[Batch, None, None]:
+        """Yield the rows after `cursor`, which is that of the last batch that was taken (empty: from the start).
+
+        Requests are waited for by `wait`, which gives up when nobody wants the rows any more.
+        """
 
 
 class ObjectIndex(Protocol):
@@ -159,6 +165,8 @@ class _Here:
         self._changed = threading.Condition()
         self._followers = 0
         self._writer: IndexWriter | None = None
+        self._pending: Future[Any] | None = None
+        self._given_up = False
 
     def look(self) -> Progress:
         """Read how far the table has come."""
@@ -175,6 +183,8 @@ class _Here:
         finally:
             with self._changed:
                 self._followers -= 1
+                if not self._followers and self._pending is not None:
+                    self._given_up = self._pending.cancel()
 
     def fills(self) -> bool:
         """Say whether this process fills the table, after it has tried to become the one that does."""
@@ -186,7 +196,7 @@ class _Here:
                 if writer.progress.state is State.COMPLETE:
                     writer.close()
                     return True
-                self._writer = writer
+                self._writer, self._given_up = writer, False
                 threading.Thread(target=self._fill, args=(writer,), name="oss-index", daemon=True).start()
             return True
 
@@ -197,13 +207,15 @@ class _Here:
 
     def _fill(self, writer: IndexWriter) -> None:
         try:
-            with contextlib.closing(self._source.batches(writer.cursor)) as batches:
+            with contextlib.closing(self._source.batches(writer.cursor, self._result)) as batches:
                 for batch in batches:
                     writer.append(batch)
                     if not self._wanted():
                         return
             writer.complete()
         except BaseException as error:  # whatever it is belongs to those who wait for rows
+            if isinstance(error, CancelledError) and self._given_up:
+                return
             with self._changed:
                 self.failures, self.error = self.failures + 1, error
             writer.fail(type(error).__name__, str(error))
@@ -212,6 +224,18 @@ class _Here:
                 self._writer = None
                 writer.close()
                 self._changed.notify_all()
+
+    def _result(self, request: Future[Any]) -> Any:
+        """Wait for a request of the source, unless nobody waits for the table."""
+        with self._changed:
+            self._pending = request
+            if not self._followers:
+                self._given_up = request.cancel()
+        try:
+            return request.result()
+        finally:
+            with self._changed:
+                self._pending = None
 
     def _wanted(self) -> bool:
         with self._changed:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.errors import OssError, OssNotFoundError
-from osstorchconnector.objects.index import FixedIndex, SharedIndex
+from osstorchconnector.objects.index import FixedIndex, SharedIndex, Wait
 from osstorchconnector.objects.index_layout import Batch
 from osstorchconnector.objects.info import ObjectInfo
 
@@ -31,7 +31,7 @@ class Numbers:
     def __init__(self, count: int, journal: Path, *, batch_rows: int = 10, skipped: int = 0) -> None:
         self.count, self.journal, self.batch_rows, self.skipped = count, journal, batch_rows, skipped
 
-    def batches(self, cursor: bytes) -> Generator[Batch, None, None]:
+    def batches(self, cursor: bytes, wait: Wait) -> Generator[Batch, None, None]:
         start = int(cursor or 0)
         while start < self.count:
             with self.journal.open("a") as journal:
