@@ -118,7 +118,8 @@ class MultipartUpload:
     def _upload_id(self) -> str:
         if self._created is None:
             _remember(self)
-            self._created = self._client.submit(functools.partial(_create, self._uri))
+            self._created = Future()  # known before it begins, so that no abort can miss it
+            self._client.submit(functools.partial(_create, self._uri, self._created))
         return self._created.result()
 
     def _has_room_for(self, more_bytes: int) -> bool:
@@ -167,8 +168,12 @@ def fresh_memory(size_bytes: int) -> memoryview:
     return io.BytesIO(bytes(size_bytes)).getbuffer()
 
 
-async def _create(uri: OssUri, operations: Operations) -> str:
-    return await operations.create_upload(uri)
+async def _create(uri: OssUri, created: Future[str], operations: Operations) -> None:
+    try:
+        created.set_result(await operations.create_upload(uri))
+    except BaseException as error:
+        created.set_exception(error)
+        raise
 
 
 async def _send_part(
