@@ -139,10 +139,7 @@ class Control:
         return Reply()
 
     def _create_bucket(self, query: Query, _received: Received) -> Reply:
-        service = self._frontend.service
-        if query["bucket"] not in service.storage.buckets:
-            now = int(service.now())
-            service.storage.create_bucket(query["bucket"], created=now, acl="private", storage_class="Standard")
+        self._frontend.service.ensure_bucket(query["bucket"])
         return Reply()
 
     def _remove_bucket(self, query: Query, _received: Received) -> Reply:

@@ -32,7 +32,12 @@ DEFAULT_KEY_ID = "emulator-key-id"
 DEFAULT_REGION = "cn-test"
 STOP_SECONDS = 10.0
 # As `-m osstorchconnector.emulator`, and also where the package was found through a path of the parent's own.
-_PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from osstorchconnector.emulator.__main__ import main; sys.exit(main())"
+_PROGRAM = """
+import sys
+sys.path.append(sys.argv.pop(1))
+from osstorchconnector.emulator.__main__ import main
+sys.exit(main())
+"""
 _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 
 

@@ -157,10 +157,15 @@ def _marked(operations: Mapping[str, Mapping[str, str]], method: str, marks: set
     return ""
 
 
+def check_bucket_name(name: str) -> None:
+    if not _BUCKET_NAME.fullmatch(name):
+        raise Refused("InvalidBucketName", extras={"BucketName": name})
+
+
 def check_names(call: Call) -> None:
     """Refuse bucket and object names that OSS does not allow."""
-    if call.bucket and not _BUCKET_NAME.fullmatch(call.bucket):
-        raise Refused("InvalidBucketName", extras={"BucketName": call.bucket})
+    if call.bucket:
+        check_bucket_name(call.bucket)
     key = call.key
     if key and (key[0] in "/\\" or len(key.encode()) > MAX_KEY_BYTES):
         raise Refused("InvalidObjectName", extras={"BucketName": call.bucket, "ObjectName": key})

@@ -64,9 +64,7 @@ class Server:
         """Listen, and return the port."""
         settings = self.settings
         for name in settings.buckets:
-            if name not in self.service.storage.buckets:
-                now = int(self.service.now())
-                self.service.storage.create_bucket(name, created=now, acl="private", storage_class="Standard")
+            self.service.ensure_bucket(name)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
         listener.setblocking(False)

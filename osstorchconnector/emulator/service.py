@@ -14,6 +14,7 @@ from .exchange import Call
 from .intake import Digest
 from .records import ObjectRecord
 from .refusals import Refused
+from .routing import check_bucket_name
 from .storage import Bucket, Storage
 
 MAX_BODY_BYTES = 5 * 1024**3
@@ -56,6 +57,16 @@ class Service:
     def now(self) -> float:
         """The time this server believes in."""
         return time.time() + self.clock_offset_seconds
+
+    def create_bucket(self, name: str, *, acl: str = "private", storage_class: str = "Standard") -> Bucket:
+        """Create a bucket; refuse a name that OSS does not allow, which is all that keeps names out of other folders."""
+        check_bucket_name(name)
+        return self.storage.create_bucket(name, created=int(self.now()), acl=acl, storage_class=storage_class)
+
+    def ensure_bucket(self, name: str) -> None:
+        """Create a bucket unless it is there."""
+        if name not in self.storage.buckets:
+            self.create_bucket(name)
 
     def bucket(self, name: str) -> Bucket:
         """Return a bucket; refuse if there is none."""

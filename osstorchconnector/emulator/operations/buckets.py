@@ -20,7 +20,7 @@ def put_bucket(service: Service, call: Call, received: Received) -> Reply:
     bucket = service.storage.buckets.get(call.bucket)
     if bucket is None:
         chosen = _storage_class(received.data)
-        service.storage.create_bucket(call.bucket, created=int(service.now()), acl=acl, storage_class=chosen)
+        service.create_bucket(call.bucket, acl=acl, storage_class=chosen)
     elif "x-oss-acl" in call.headers:
         bucket.update(acl=acl)
     return Reply(200, {"Location": f"/{call.bucket}"})
