@@ -95,7 +95,7 @@ def test_long_constant_bytes_are_sent_from_where_they_are(client: FakeClient) ->
         bodies.append((number, [view.obj is DATA for view in body]))
         return await send(uri, upload_id, number, body)
 
-    operations.upload_part = spied  # type: ignore[method-assign]
+    operations.upload_part = spied
     with writer_of(client) as writer:
         writer.write(b"head")
         writer.write(DATA)
