@@ -97,6 +97,9 @@ class Connection:
                     break
         except OSError:
             self.close()
+        except BaseException:
+            self.close(with_reset=True)
+            raise
 
     def _read_head(self) -> None:
         count = self._channel.receive(memoryview(self._buffer)[self._filled :])
@@ -208,6 +211,9 @@ class Connection:
             self._serve()
         except OSError:
             self.close()
+        except BaseException:
+            self.close(with_reset=True)
+            raise
 
     def _pump(self) -> None:
         """Send as many steps as the socket takes; the rest when it is writable again."""

@@ -59,7 +59,7 @@ class Service:
         return time.time() + self.clock_offset_seconds
 
     def create_bucket(self, name: str, *, acl: str = "private", storage_class: str = "Standard") -> Bucket:
-        """Create a bucket; refuse a name that OSS does not allow, which is all that keeps names out of other folders."""
+        """Create a bucket; refuse a name that OSS does not allow: it becomes a file's name."""
         check_bucket_name(name)
         return self.storage.create_bucket(name, created=int(self.now()), acl=acl, storage_class=storage_class)
 

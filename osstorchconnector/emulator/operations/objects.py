@@ -63,9 +63,8 @@ def get_object(service: Service, call: Call, _received: Received) -> Reply:
     check_conditions(call.headers, record.etag, record.modified)
     check_readable(record)
     headers = described(record)
-    for name, value in call.query:
-        if name in _OVERRIDES:
-            headers[_OVERRIDES[name]] = value
+    if call.query:
+        headers.update(_overrides(call))
     span = _span(call, record)
     if span is None:
         return Reply(200, headers, record.content)
@@ -171,6 +170,15 @@ def append_object(service: Service, call: Call, received: Received) -> Reply:
             "x-oss-next-append-position": str(record.size),
         },
     )
+
+
+def _overrides(call: Call) -> dict[str, str]:
+    """Return the headers that the query wants in the answer; one that would be two lines is refused."""
+    wanted = [(name, value) for name, value in call.query if name in _OVERRIDES]
+    for name, value in wanted:
+        if not value.isprintable():
+            raise invalid_argument(name, value, "Not a header's value.")
+    return {_OVERRIDES[name]: value for name, value in wanted}
 
 
 def _span(call: Call, record: ObjectRecord) -> tuple[int, int] | None:

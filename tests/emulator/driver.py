@@ -1,0 +1,110 @@
+"""Drives the server's front end without a network: a request's bytes in, an answer's values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from osstorchconnector.client.heads import encode_head, parse_request_head, parse_response_head
+from osstorchconnector.client.signing import V1Signer, V4Signer, encode_key, encode_query
+from osstorchconnector.client.values import Request
+from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.emulator.blobs import Slice
+from osstorchconnector.emulator.frontend import Frontend
+from osstorchconnector.emulator.wire import Hangup, Pause, Step
+
+Pairs = Sequence[tuple[str, str]]
+CREDENTIALS = Credentials(access_key_id="key-id", access_key_secret="key-secret")
+MOST_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; `steps` are what a connection would have done, files read."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def xml(self) -> Element:
+        return ElementTree.fromstring(self.body)
+
+    @property
+    def code(self) -> str:
+        return self.xml.findtext("Code", "")
+
+    def texts(self, path: str) -> list[str]:
+        """Return the texts of all elements at `path`."""
+        return [element.text or "" for element in self.xml.findall(path)]
+
+
+class Driver:
+    """Sends signed requests to a front end."""
+
+    def __init__(self, frontend: Frontend, credentials: Credentials = CREDENTIALS) -> None:
+        self.frontend = frontend
+        self.credentials = credentials
+        self.version = "v4"
+
+    def __call__(
+        self,
+        method: str,
+        bucket: str = "",
+        key: str = "",
+        query: Pairs = (),
+        body: bytes = b"",
+        headers: Pairs = (),
+        *,
+        is_signed: bool = True,
+        host: str = "127.0.0.1:9000",
+    ) -> Answer:
+        request = Request("", method, bucket, key, tuple(query), tuple(headers))
+        lines = [("host", host), *headers, *(self._signature(request) if is_signed else ())]
+        if method in ("PUT", "POST") and not any(name == "transfer-encoding" for name, _ in headers):
+            lines.append(("content-length", str(len(body))))
+        path = f"/{bucket}/{encode_key(key)}" if bucket else "/"
+        target = f"{path}?{encode_query(query)}" if query else path
+        return self.send(encode_head(method, target, lines), body)
+
+    def send(self, head: bytes, body: bytes = b"") -> Answer:
+        """Send a request's bytes as they are."""
+        parsed = parse_request_head(head, len(head))
+        assert parsed is not None
+        work = self.frontend.begin(parsed[0])
+        if body:
+            stop = work.receive(memoryview(body))
+            if stop is not None:
+                work.ended(0)
+                return Answer(steps=(stop,))
+        steps = tuple(self._read(islice(work.answer(), MOST_STEPS)))
+        sent = b"".join(step for step in steps if isinstance(step, bytes))
+        work.ended(len(sent))
+        if isinstance(steps[0], Hangup) or not sent.startswith(b"HTTP/1.1"):
+            return Answer(steps=steps)
+        answered = parse_response_head(sent, len(sent))
+        if answered is None:
+            return Answer(steps=steps)
+        return Answer(answered[0].status, answered[0].headers, sent[answered[1] :], steps)
+
+    def _signature(self, request: Request) -> list[tuple[str, str]]:
+        now = int(self.frontend.service.now())
+        if self.version == "v1":
+            return V1Signer(self.credentials).sign(request, now)
+        return V4Signer(self.credentials, self.frontend.service.policy.region).sign(request, now)
+
+    def _read(self, steps: Iterable[Step]) -> Iterable[Step]:
+        for step in steps:
+            yield self.frontend.service.blobs.read([step]) if isinstance(step, Slice) else step
+
+
+def pauses(answer: Answer) -> list[float]:
+    return [step.seconds for step in answer.steps if isinstance(step, Pause)]
+
+
+def hangups(answer: Answer) -> list[Hangup]:
+    return [step for step in answer.steps if isinstance(step, Hangup)]
