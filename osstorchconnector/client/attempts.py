@@ -15,6 +15,7 @@ from ..uri import OssUri
 from . import requests
 from .checksum import crc64
 from .heads import ResponseHead, bare_etag, content_range, object_stat, parse_crc64
+from .transport.base import Landing
 from .values import ByteSpan, Download, ObjectStat, Request
 
 R = TypeVar("R")
@@ -23,8 +24,8 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_REFUSAL_BYTES = 1024 * 1024
 
 
-class Attempt(Protocol):
-    """What the sender needs to know of an operation."""
+class Attempt(Landing, Protocol):
+    """What the sender needs to know of an operation: where answers land, and what to do next."""
 
     @property
     def refusal(self) -> bytearray:
@@ -32,9 +33,6 @@ class Attempt(Protocol):
 
     def request(self) -> Request:
         """The request to send now."""
-
-    def place(self, head: ResponseHead) -> memoryview:
-        """Memory for the answer's body; raises `OssProtocolError` for an answer to something else."""
 
     def finish(self, head: ResponseHead) -> None:
         """Take a good answer; raises `OssIntegrityError` or `OssProtocolError` if it is not."""
@@ -46,7 +44,19 @@ class Attempt(Protocol):
         """What has come so far is wrong: begin again."""
 
 
-class DocumentAttempt(Generic[R]):
+class _CopyingLanding:
+    """Takes a body that came whole as it takes any other."""
+
+    lands_in_place = False
+
+    def place(self, head: ResponseHead) -> memoryview:
+        raise NotImplementedError
+
+    def take(self, head: ResponseHead, body: memoryview) -> None:
+        self.place(head)[:] = body
+
+
+class DocumentAttempt(_CopyingLanding, Generic[R]):
     """A request whose answer is a document (or nothing): gathered whole, within a limit, then parsed."""
 
     def __init__(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> None:
@@ -90,15 +100,17 @@ class GetAttempt:
     def __init__(self, uri: OssUri, span: ByteSpan | None, into: memoryview | None, if_match: str) -> None:
         if into is not None and (span is None or len(into) != span.size):
             raise ValueError("`into` needs a span, and as many bytes as the span has")
+        self.lands_in_place = into is not None
         self._uri = uri
         self._wanted = span
-        self._into = into
+        self._start = 0 if span is None else span.start
         self._etag = bare_etag(if_match)
-        self._store: io.BytesIO | None = None
-        self._view: memoryview | None = into
+        self._stat: ObjectStat | None = None
         self._expected = -1  # bytes that exist in the span; known with the first good answer
         self._received = 0
-        self._stat: ObjectStat | None = None
+        self._into = self._view = into
+        self._store: io.BytesIO | None = None
+        self._body = b""
         self._refusal = bytearray()
         self.result: Download
 
@@ -109,24 +121,23 @@ class GetAttempt:
     def request(self) -> Request:
         span = self._wanted
         if self._received:
-            start = span.start if span is not None else 0
-            span = ByteSpan(start + self._received, start + self._expected)
+            span = ByteSpan(self._start + self._received, self._start + self._expected)
         return requests.get_object(self._uri.bucket, self._uri.key, span=span, if_match=self._etag)
 
     def place(self, head: ResponseHead) -> memoryview:
         length = head.content_length or 0
         if head.status not in (200, 206):
             return self._place_refusal(length)
-        stat = object_stat(head)
-        if head.status == 206:
-            self._check_part(head, length)
+        self._accept(head, length)
+        view = self._view if self._view is not None else self._allocate(length)
+        return view[self._received : self._received + length]
+
+    def take(self, head: ResponseHead, body: memoryview) -> None:
+        if self._view is None and head.status in (200, 206):
+            self._accept(head, len(body))
+            self._body = bytes(body)
         else:
-            self._check_whole(length)
-        self._check_same(stat)
-        if self._expected < 0:
-            self._begin(length, stat)
-        assert self._view is not None
-        return self._view[self._received : self._received + length]
+            self.place(head)[:] = body
 
     def keep(self, received_bytes: int) -> None:
         if self._expected >= 0:
@@ -134,24 +145,59 @@ class GetAttempt:
 
     def discard(self) -> None:
         self._received, self._expected = 0, -1
-        self._view, self._store = self._into, None
+        self._view, self._store, self._body = self._into, None, b""
 
     def finish(self, head: ResponseHead) -> None:
         """Check what has come and make the `Download` of it."""
-        stat, view, self._received = self._stat, self._view, self._expected
-        if stat is None or view is None:
+        stat, size = self._stat, self._expected
+        if stat is None:
             raise OssProtocolError(f"status {head.status} for a GET")
-        crc = crc64(view[: self._expected])
-        start = self._wanted.start if self._wanted is not None else 0
-        if start == 0 and self._expected == stat.size and stat.crc64 not in (None, crc):
+        self._received = size
+        crc = crc64(self._body if self._view is None else self._view[:size])
+        if self._start == 0 and size == stat.size and stat.crc64 not in (None, crc):
             raise OssIntegrityError(
                 f"GetObject {self._uri}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
             )
-        body = b""
         if self._store is not None:
-            self._view = view = None
-            body = self._store.getvalue()
-        self.result = Download(stat, ByteSpan(start, start + self._expected), body, crc)
+            self._view = None
+            self._body = self._store.getvalue()
+        self.result = Download(stat, ByteSpan(self._start, self._start + size), self._body, crc)
+
+    def _accept(self, head: ResponseHead, length: int) -> None:
+        """Believe a good answer, or raise what is wrong with it."""
+        stat = object_stat(head)
+        if head.status == 206:
+            self._check_part(head, length)
+        elif self._received or (self._wanted is not None and (self._start or length > self._wanted.size)):
+            raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
+        if self._etag and stat.etag and stat.etag != self._etag:
+            raise OssObjectChangedError(
+                f"GetObject {self._uri}: the object was replaced while it was read (ETag {self._etag}, now {stat.etag})"
+            )
+        if self._expected < 0:
+            self._expected, self._stat, self._etag = length, stat, stat.etag or self._etag
+
+    def _check_part(self, head: ResponseHead, length: int) -> None:
+        part = content_range(head)
+        if part is None or (self._wanted is None and not self._received):
+            raise OssProtocolError("206 with a missing or unasked-for Content-Range")
+        first, last, total = part
+        start = self._start + self._received
+        stop = self._start + self._expected
+        if self._expected < 0:
+            assert self._wanted is not None
+            stop = min(self._wanted.stop, total)  # a span may reach past the end
+        if (first, last + 1, last + 1 - first) != (start, stop, length):
+            raise OssProtocolError(f"asked for bytes {start} to {stop}, got {head.get('content-range')!r} of {length}")
+
+    def _allocate(self, length: int) -> memoryview:
+        # A BytesIO that owns a fresh bytes object: filled in place, then given out without a copy.
+        try:
+            self._store = io.BytesIO(bytes(length))
+        except (MemoryError, OverflowError):
+            raise OssProtocolError(f"an object of {length} bytes does not fit into memory") from None
+        self._view = self._store.getbuffer()
+        return self._view
 
     def _place_refusal(self, length: int) -> memoryview:
         if length > MAX_REFUSAL_BYTES:
@@ -159,43 +205,8 @@ class GetAttempt:
         self._refusal = bytearray(length)
         return memoryview(self._refusal)
 
-    def _check_part(self, head: ResponseHead, length: int) -> None:
-        part = content_range(head)
-        if part is None or (self._wanted is None and not self._received):
-            raise OssProtocolError("206 with a missing or unasked-for Content-Range")
-        first, last, total = part
-        start = (self._wanted.start if self._wanted is not None else 0) + self._received
-        stop = start - self._received + (self._expected if self._expected >= 0 else self._span_bytes())
-        reaches = last + 1 == stop or (last + 1 == total and last + 1 < stop and self._expected < 0)
-        if first != start or last + 1 - first != length or not reaches or last >= total:
-            raise OssProtocolError(f"asked for bytes {start} to {stop}, got {head.get('content-range')!r} of {length}")
 
-    def _check_whole(self, length: int) -> None:
-        if self._received or (self._wanted is not None and (self._wanted.start or length > self._wanted.size)):
-            raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
-
-    def _check_same(self, stat: ObjectStat) -> None:
-        if self._etag and stat.etag and stat.etag != self._etag:
-            raise OssObjectChangedError(
-                f"GetObject {self._uri}: the object was replaced while it was read (ETag {self._etag}, now {stat.etag})"
-            )
-
-    def _begin(self, length: int, stat: ObjectStat) -> None:
-        self._expected, self._stat, self._etag = length, stat, stat.etag or self._etag
-        if self._into is not None:
-            return
-        # A BytesIO that owns a fresh bytes object: filled in place, then given out without a copy.
-        try:
-            self._store = io.BytesIO(bytes(length))
-        except (MemoryError, OverflowError):
-            raise OssProtocolError(f"an object of {length} bytes does not fit into memory") from None
-        self._view = self._store.getbuffer()
-
-    def _span_bytes(self) -> int:
-        return self._wanted.size if self._wanted is not None else 0
-
-
-class UploadAttempt:
+class UploadAttempt(_CopyingLanding):
     """A request that sends bytes; the CRC-64 that OSS answers must be theirs."""
 
     def __init__(self, request: Request, uri: OssUri) -> None:

@@ -77,7 +77,9 @@ def parse_endpoint(text: str, addressing: Addressing = "auto") -> Endpoint:
     except ValueError:
         raise OssConfigError(f"endpoint {_without_user(text)!r} is not [http[s]://]host[:port]") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise OssConfigError(f"endpoint {_without_user(text)!r}: the scheme must be http or https, not {parts.scheme!r}")
+        raise OssConfigError(
+            f"endpoint {_without_user(text)!r}: the scheme must be http or https, not {parts.scheme!r}"
+        )
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise OssConfigError(f"endpoint {_without_user(text)!r}: only [http[s]://]host[:port] is an endpoint")
     if not _is_local(host) and not _HOST.fullmatch(host):

@@ -23,7 +23,7 @@ from .endpoint import Endpoint, SigningPlan
 from .heads import ResponseHead, error_document, parse_http_date
 from .retry import Failure, RetryDecision, RetryPolicy, decide
 from .signing import V1Signer, V4Signer, encode_key, encode_query
-from .transport.base import ExchangeFailed, Place, Timeouts, Transport, UnsizedBody, WireRequest
+from .transport.base import ExchangeFailed, Landing, Timeouts, Transport, UnsizedBody, WireRequest
 from .values import Request
 from .xml import parse_error
 
@@ -84,7 +84,7 @@ class Sender:
             if self._is_closed:
                 raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
             try:
-                head = await self._exchange(request, attempt.place, deadline, on_data_path, attempts)
+                head = await self._exchange(request, attempt, deadline, on_data_path, attempts)
                 verdict = self._judge(request, attempt, head, attempts)
             except UnsizedBody:
                 on_data_path = False
@@ -119,18 +119,18 @@ class Sender:
             await transport.aclose()
 
     async def _exchange(
-        self, request: Request, place: Place, deadline: float, on_data_path: bool, attempt: int
+        self, request: Request, landing: Landing, deadline: float, on_data_path: bool, attempt: int
     ) -> ResponseHead:
         session = self.session
         credentials = session.credentials.current() or await self._refresh_credentials()
         wire = self._wire(request, credentials)
         transport = self._transport(wire, on_data_path)
         if session.audit is None:
-            return await transport.exchange(wire, place, deadline)
+            return await transport.exchange(wire, landing, deadline)
         begun = session.clock()
         outcome: dict[str, object] = {}
         try:
-            head = await transport.exchange(wire, place, deadline)
+            head = await transport.exchange(wire, landing, deadline)
             outcome = {"status": head.status, "request_id": head.get("x-oss-request-id"), "bytes": head.content_length}
             return head
         except Exception as error:
@@ -142,15 +142,14 @@ class Sender:
             session.audit.record({"time": begun, **what, "seconds": seconds, **outcome})
 
     def _wire(self, request: Request, credentials: Credentials) -> WireRequest:
-        session = self.session
+        session, endpoint = self.session, self.session.endpoint
         if credentials is not self._signed_with or self._signer is None:
             version, region = session.signing
             self._signer = V4Signer(credentials, region) if version == "v4" else V1Signer(credentials)
             self._signed_with = credentials
-        endpoint = session.endpoint
-        headers = [("Host", endpoint.host_header(request.bucket)), ("User-Agent", session.user_agent)]
-        headers += request.headers
-        headers += self._signer.sign(request, int(session.clock() + session.clock_offset_seconds))
+        signature = self._signer.sign(request, int(session.clock() + session.clock_offset_seconds))
+        host = endpoint.host_header(request.bucket)
+        headers = [("Host", host), ("User-Agent", session.user_agent), *request.headers, *signature]
         if request.body or request.method in ("PUT", "POST"):
             headers.append(("Content-Length", str(sum(memoryview(part).nbytes for part in request.body))))
         target = endpoint.target(request.bucket, encode_key(request.key), encode_query(request.query))

@@ -38,8 +38,9 @@ def serve(attempt, data):
     span=st.none() | st.tuples(st.integers(0, 299), st.integers(1, 400)),
     breaks=st.lists(st.integers(0, 120), max_size=6),
     into=st.booleans(),
+    whole_at_once=st.booleans(),
 )
-def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks, into):
+def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks, into, whole_at_once):
     wanted = None if span is None else ByteSpan(min(span[0], len(data) - 1), min(span[0], len(data) - 1) + span[1])
     target = bytearray(wanted.size) if wanted and into else None
     attempt = GetAttempt(URI, wanted, memoryview(target) if target is not None else None, "")
@@ -51,7 +52,10 @@ def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks,
         del view
         attempt.keep(received)
     answer, body = serve(attempt, data)
-    attempt.place(answer)[:] = body
+    if whole_at_once:
+        attempt.take(answer, memoryview(body))
+    else:
+        attempt.place(answer)[:] = body
     attempt.finish(answer)
     expected = data if wanted is None else data[wanted.start : wanted.stop]
     got = bytes(target[: len(expected)]) if target is not None else attempt.result.body

@@ -27,14 +27,25 @@ PATIENT = Timeouts(connect_seconds=5, read_seconds=30)
 class Landing:
     """Memory for one answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lands_in_place: bool = False) -> None:
+        self.lands_in_place = lands_in_place
         self.body = bytearray()
-        self.heads = 0
 
-    def __call__(self, head):
-        self.heads += 1
+    def place(self, head):
         self.body = bytearray(head.content_length)
         return memoryview(self.body)
+
+    def take(self, head, body):
+        assert len(body) == head.content_length
+        self.body = bytearray(body)
+
+
+class Refusing(Landing):
+    def place(self, head):
+        raise OssProtocolError("not what was asked for")
+
+    def take(self, head, body):
+        raise OssProtocolError("not what was asked for")
 
 
 def wire(server, method="GET", target="/k", body=()):
@@ -44,7 +55,7 @@ def wire(server, method="GET", target="/k", body=()):
     return WireRequest(Origin("http", "127.0.0.1", server.port), method, target, headers, tuple(body))
 
 
-def exchange(kind, server, *requests, timeouts=PATIENT, seconds=30.0, place=None):
+def exchange(kind, server, *requests, timeouts=PATIENT, seconds=30.0, landing=None):
     """Send `requests` one after the other; return heads and bodies."""
 
     async def run():
@@ -52,9 +63,9 @@ def exchange(kind, server, *requests, timeouts=PATIENT, seconds=30.0, place=None
         results = []
         try:
             for request in requests:
-                landing = place or Landing()
-                head = await transport.exchange(request, landing, asyncio.get_running_loop().time() + seconds)
-                results.append((head, bytes(getattr(landing, "body", b""))))
+                here = landing or Landing()
+                head = await transport.exchange(request, here, asyncio.get_running_loop().time() + seconds)
+                results.append((head, bytes(here.body)))
         finally:
             await transport.aclose()
         return results
@@ -120,7 +131,7 @@ def test_a_body_that_breaks_off_tells_how_much_has_come(kind, broken):
     landing = Landing()
     with ScriptedServer([first(answer(b"01234", length=10), broken)]) as server:
         with pytest.raises(ExchangeFailed) as failed:
-            exchange(kind, server, wire(server), place=landing)
+            exchange(kind, server, wire(server), landing=landing)
     assert failed.value.kind == "reset"
     assert not failed.value.reused
     received = failed.value.received_bytes
@@ -198,13 +209,10 @@ def test_a_head_without_end_is_refused_at_a_limit():
 
 
 @TRANSPORTS
-def test_what_place_raises_reaches_the_caller(kind):
-    def refuse(head):
-        raise OssProtocolError("not what was asked for")
-
+def test_what_the_landing_raises_reaches_the_caller(kind):
     with ScriptedServer([answer(b"0123456789")], [answer(b"ok")]) as server:
         with pytest.raises(OssProtocolError, match="not what was asked for"):
-            exchange(kind, server, wire(server), place=refuse)
+            exchange(kind, server, wire(server), landing=Refusing())
 
 
 def test_direct_refuses_a_body_without_length_and_aiohttp_reads_it():
@@ -284,8 +292,8 @@ def test_a_cancelled_exchange_does_not_leave_its_answer_to_the_next():
 
 
 @settings(max_examples=60, deadline=None)
-@given(body=st.binary(max_size=200), cuts=st.lists(st.integers(0, 400), max_size=6))
-def test_an_answer_is_understood_however_it_is_split(body, cuts):
+@given(body=st.binary(max_size=200), cuts=st.lists(st.integers(0, 400), max_size=6), in_place=st.booleans())
+def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place):
     """Feed the protocol by hand: no socket, every split the kernel might make."""
     data = answer(body, ETag='"E"')
 
@@ -293,10 +301,9 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts):
         loop = asyncio.get_running_loop()
         connection = Connection(loop, set())
         connection.connection_made(FakeTransport())
-        landing = Landing()
+        landing = Landing(lands_in_place=in_place)
         request = WireRequest(Origin("http", "x", 80), "GET", "/", [("Host", "x")])
-        task = loop.create_task(connection.exchange(request, landing, loop.time() + 10))
-        await asyncio.sleep(0)
+        answered = connection.begin(request, landing, loop.time() + 10)
         edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
         for start, stop in itertools.pairwise(edges):
             rest = data[start:stop]
@@ -306,7 +313,8 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts):
                 view[:step] = rest[:step]
                 connection.buffer_updated(step)
                 rest = rest[step:]
-        head = await task
+        head = await answered
+        connection.end(answered)
         return head, bytes(landing.body), connection.is_usable
 
     head, landed, usable = asyncio.run(run())

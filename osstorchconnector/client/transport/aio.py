@@ -15,7 +15,7 @@ from yarl import URL
 from ...errors import OssError, OssProtocolError
 from ..heads import ResponseHead
 from ..values import Buffer
-from .base import ExchangeFailed, Place, Timeouts, WireRequest, connect_failure
+from .base import ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
 
 MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 WRITE_SLICE_BYTES = 256 * 1024
@@ -38,11 +38,11 @@ class AioTransport:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
-    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
-        body = _Body(place)
+    async def exchange(self, wire: WireRequest, landing: Landing, deadline: float) -> ResponseHead:
+        body = _Body(landing)
         try:
             return await asyncio.wait_for(self._exchange(wire, body), max(deadline - self._loop.time(), 0.0))
-        except OssError:  # what `place` raised; some of these are OSErrors too
+        except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
             text = str(error) or "the operation's time was used up"
@@ -86,20 +86,20 @@ class AioTransport:
 class _Body:
     """Brings a body into the caller's memory; without a stated length it is gathered first, up to a limit."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, landing: Landing) -> None:
+        self._landing = landing
         self.received = 0
 
     def skip(self, head: ResponseHead) -> None:
-        self._place(head._replace(content_length=0))
+        self._landing.take(head._replace(content_length=0), memoryview(b""))
 
     async def read(self, head: ResponseHead, content: aiohttp.StreamReader) -> None:
         if head.content_length is None:
             gathered = await _gather(content)
-            self._place(head._replace(content_length=len(gathered)))[:] = gathered
+            self._landing.take(head._replace(content_length=len(gathered)), memoryview(gathered))
             self.received = len(gathered)
             return
-        view = self._place(head)
+        view = self._landing.place(head)
         async for chunk in content.iter_any():
             stop = self.received + len(chunk)
             if stop > len(view):

@@ -1,16 +1,15 @@
 """The seam between operations and the wire.
 
-A transport sends one request and puts the answer's body where the caller says. The caller's `place` is called
-once, with the answer's head, and returns the memory for exactly `head.content_length` bytes, or raises to refuse
-the body (the connection is then closed and the error passed on). So nothing a server claims about its answer
-decides how much memory is taken or where bytes land: `place` does.
+A transport sends one request and brings the answer's body where the caller's `Landing` says. The landing sees the
+answer's head first, and gives the memory for exactly `head.content_length` bytes, or raises to refuse the body (the
+connection is then closed and the error passed on). So nothing a server claims about its answer decides how much
+memory is taken or where bytes land.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -18,7 +17,6 @@ from ..endpoint import Origin
 from ..heads import ResponseHead
 from ..values import Buffer
 
-Place = Callable[[ResponseHead], memoryview]
 FailureKind = Literal["setup", "connect", "reset", "timeout", "protocol"]
 
 
@@ -32,9 +30,18 @@ class WireRequest:
     headers: list[tuple[str, str]]
     body: tuple[Buffer, ...] = ()
 
-    @property
-    def body_bytes(self) -> int:
-        return sum(memoryview(part).nbytes for part in self.body)
+
+class Landing(Protocol):
+    """Where an answer's body goes. One of the two is called, once for each answer."""
+
+    lands_in_place: bool
+    """True if the body should come straight into the memory that `place` gives, even the beginning of it."""
+
+    def place(self, head: ResponseHead) -> memoryview:
+        """Return the memory to fill."""
+
+    def take(self, head: ResponseHead, body: memoryview) -> None:
+        """Copy the body: it came whole with the head, and `body` is valid during the call only."""
 
 
 class ExchangeFailed(Exception):
@@ -81,10 +88,10 @@ def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
 
 
 class Transport(Protocol):
-    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
-        """Send `wire`, put the body where `place` says, return the head.
+    async def exchange(self, wire: WireRequest, landing: Landing, deadline: float) -> ResponseHead:
+        """Send `wire`, bring the body where `landing` says, return the head.
 
-        `deadline` is in the running loop's time. Raises `ExchangeFailed`, or what `place` raised.
+        `deadline` is in the running loop's time. Raises `ExchangeFailed`, or what `landing` raised.
         """
         ...
 

@@ -1,9 +1,10 @@
 """HTTP/1.1 straight onto the caller's memory: the data path.
 
-An `asyncio.BufferedProtocol` hands the kernel the buffer to fill. While a head is awaited that is a small buffer
-of the connection's own; once the head is parsed it is the destination itself, so the body of a large object is
-copied once, by the kernel. Requests on one connection follow each other (no pipelining); a pool keeps idle
-connections, last in first out, so that few stay warm rather than many lukewarm.
+An `asyncio.BufferedProtocol` hands the kernel the buffer to fill. While a head is awaited that is a buffer of the
+connection's own, large enough that a small object comes with its head in one system call; once the head is parsed it
+is the destination itself, so the rest of a large object is copied once, by the kernel. Requests on one connection
+follow each other (no pipelining); a pool keeps idle connections, last in first out, so that few stay warm rather than
+many lukewarm.
 
 What this transport does not do, answers without a length, it refuses with `UnsizedBody`.
 """
@@ -18,9 +19,11 @@ from ...errors import OssProtocolError
 from ..endpoint import Origin
 from ..heads import ResponseHead, encode_head, parse_response_head
 from ..values import Buffer
-from .base import ExchangeFailed, FailureKind, Place, Timeouts, UnsizedBody, WireRequest, connect_failure
+from .base import ExchangeFailed, FailureKind, Landing, Timeouts, UnsizedBody, WireRequest, connect_failure
 
-HEAD_BUFFER_BYTES = 64 * 1024
+INCOMING_BYTES = 256 * 1024
+# Where the body has a place of its own, no more of it than this comes with the head, to be copied.
+HEAD_ONLY_BYTES = 4 * 1024
 WRITE_SLICE_BYTES = 1024 * 1024
 JOINED_REQUEST_BYTES = 16 * 1024
 # OSS closes an idle connection after 60 s; a request sent just then would fail and be sent again.
@@ -35,17 +38,19 @@ class Connection(asyncio.BufferedProtocol):
         self._open_connections = open_connections
         self._is_lost = loop.create_future()
         self._transport: asyncio.Transport | None = None
-        self._incoming = bytearray(HEAD_BUFFER_BYTES)
+        self._incoming = bytearray(INCOMING_BYTES)
         self._incoming_view = memoryview(self._incoming)
         self._filled = 0
         self._head: ResponseHead | None = None
         self._body: memoryview | None = None
         self._received = 0
-        self._place: Place | None = None
+        self._landing: Landing | None = None
+        self._incoming_limit = INCOMING_BYTES
         self._answer: asyncio.Future[ResponseHead] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._is_paused = False
         self._method = ""
+        self._has_body = False
         self.exchanges = 0
         self.is_usable = True
         self.idle_since = 0.0
@@ -63,7 +68,8 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._body is not None:
             return self._body[self._received :]
-        return self._incoming_view[self._filled :]
+        filled = self._filled
+        return self._incoming_view[filled : max(self._incoming_limit, filled + HEAD_ONLY_BYTES)]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._touched = True
@@ -103,24 +109,40 @@ class Connection(asyncio.BufferedProtocol):
 
     # the pool calls these
 
-    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
+    def begin(self, wire: WireRequest, landing: Landing, deadline: float) -> asyncio.Future[ResponseHead]:
+        """Send a request (of one with a body, the head); the future is the answer, all of it."""
         assert self._transport is not None
         head = encode_head(wire.method, wire.target, wire.headers)
         self.exchanges += 1
         self.deadline, self.quiet_since = deadline, self._loop.time()
-        self._place, self._method = place, wire.method
-        answer: asyncio.Future[ResponseHead] = self._loop.create_future()
-        self._answer = answer
-        try:
-            if wire.body:
-                await self._send(head, wire.body, answer)
-            else:
-                self._transport.write(head)
-            return await answer
-        finally:
-            self._answer = self._place = self._body = self._head = None
-            if not answer.done() or answer.cancelled() or answer.exception() is not None:
-                self.abort()
+        self._landing, self._method, self._has_body = landing, wire.method, bool(wire.body)
+        self._incoming_limit = HEAD_ONLY_BYTES if landing.lands_in_place else INCOMING_BYTES
+        self._answer = answer = self._loop.create_future()
+        if wire.body and sum(map(_nbytes, wire.body)) <= JOINED_REQUEST_BYTES:
+            head = b"".join((head, *wire.body))
+        self._transport.write(head)
+        return answer
+
+    def end(self, answer: asyncio.Future[ResponseHead]) -> None:
+        """Let go of what belongs to the exchange; a connection whose answer did not come whole is not used again."""
+        self._answer = self._landing = self._body = self._head = None
+        if not answer.done() or answer.cancelled() or answer.exception() is not None:
+            self.abort()
+
+    async def send_body(self, body: tuple[Buffer, ...], answer: asyncio.Future[ResponseHead]) -> None:
+        """Write a body as fast as the peer takes it; stop early when it has already answered."""
+        assert self._transport is not None
+        if sum(map(_nbytes, body)) <= JOINED_REQUEST_BYTES:
+            return
+        for part in body:
+            view = memoryview(part).cast("B")
+            for start in range(0, len(view), WRITE_SLICE_BYTES):
+                if self._is_paused:
+                    self._writable = self._loop.create_future()
+                    await self._writable
+                if answer.done():
+                    return
+                self._transport.write(view[start : start + WRITE_SLICE_BYTES])
 
     def check(self, now: float, read_seconds: float) -> None:
         """Fail the running exchange if it is late or has gone quiet."""
@@ -154,21 +176,27 @@ class Connection(asyncio.BufferedProtocol):
         length = head.body_length(self._method)
         if length is None:
             raise UnsizedBody
-        assert self._place is not None
-        body = self._place(head if length else head._replace(content_length=0))
+        landing = self._landing
+        assert landing is not None
+        if not length:
+            head = head._replace(content_length=0)
+        stop = body_start + length
+        if stop <= self._filled:
+            landing.take(head, self._incoming_view[body_start:stop])
+            self._filled -= stop
+            self._finish()
+            return
+        body = landing.place(head)
         if len(body) != length:
             raise OssProtocolError(f"a body of {length} bytes was placed into {len(body)}")
-        here = min(self._filled - body_start, length)
-        body[:here] = self._incoming_view[body_start : body_start + here]
-        self._body, self._received = body, here
-        self._filled -= body_start + here
-        if here == length:
-            self._finish()
+        here = self._filled - body_start
+        body[:here] = self._incoming_view[body_start : self._filled]
+        self._body, self._received, self._filled = body, here, 0
 
     def _finish(self) -> None:
         head, answer = self._head, self._answer
         assert head is not None
-        if self._filled or not head.keep_alive or self._unsent() or self._is_paused:
+        if self._filled or not head.keep_alive or (self._has_body and self._unsent()):
             self.is_usable = False
         self._filled = 0
         self._head = self._body = None
@@ -190,24 +218,6 @@ class Connection(asyncio.BufferedProtocol):
             received_bytes=self._received if self._body is not None else 0,
             reused=kind == "reset" and self.exchanges > 1 and untouched,
         )
-
-    async def _send(self, head: bytes, body: tuple[Buffer, ...], answer: asyncio.Future[ResponseHead]) -> None:
-        """Write head and body as fast as the peer takes them; stop early when it has already answered."""
-        assert self._transport is not None
-        size = sum(memoryview(part).nbytes for part in body)
-        if size <= JOINED_REQUEST_BYTES:
-            self._transport.write(b"".join((head, *body)))
-            return
-        self._transport.write(head)
-        for part in body:
-            view = memoryview(part).cast("B")
-            for start in range(0, len(view), WRITE_SLICE_BYTES):
-                if self._is_paused:
-                    self._writable = self._loop.create_future()
-                    await self._writable
-                if answer.done():
-                    return
-                self._transport.write(view[start : start + WRITE_SLICE_BYTES])
 
     def _has_moved(self) -> bool:
         unsent = self._unsent()
@@ -238,20 +248,24 @@ class DirectTransport:
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def exchange(self, wire: WireRequest, place: Place, deadline: float) -> ResponseHead:
+    async def exchange(self, wire: WireRequest, landing: Landing, deadline: float) -> ResponseHead:
         connection = self._idle_connection(wire.origin)
         if connection is None:
             connection = await self._connect(wire.origin, deadline)
         self._busy.add(connection)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._sweep_every, self._sweep)
+        answer = connection.begin(wire, landing, deadline)
         try:
-            return await connection.exchange(wire, place, deadline)
+            if wire.body:
+                await connection.send_body(wire.body, answer)
+            return await answer
         except ExchangeFailed as failure:
             if failure.reused:  # the other idle ones have been idle for longer
                 self._drop_idle(wire.origin)
             raise
         finally:
+            connection.end(answer)
             self._busy.discard(connection)
             self._park(wire.origin, connection)
 
@@ -307,3 +321,7 @@ class DirectTransport:
             connection.check(now, self._timeouts.read_seconds)
         busy = bool(self._busy) and not self._is_closed
         self._sweeper = self._loop.call_later(self._sweep_every, self._sweep) if busy else None
+
+
+def _nbytes(part: Buffer) -> int:
+    return memoryview(part).nbytes
