@@ -12,10 +12,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+LOWEST := .venv-lowest
+PIP := python -m pip --disable-pip-version-check --no-input
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint types tests format constraints wheel clean
+.PHONY: demo test lint types tests lowest format constraints wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -35,25 +36,37 @@ tests: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# The tests once more, with the lowest versions of everything that the package requires.
+lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 $(STAMP): pyproject.toml constraints.txt
+	$(call make-venv,$(VENV),constraints.txt)
+
+$(LOWEST)/installed: pyproject.toml constraints-lowest.txt
+	$(call make-venv,$(LOWEST),constraints-lowest.txt)
+
+define make-venv
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --quiet $(INDEXES) --constraint constraints.txt hatchling editables
-	$(PIP) install --quiet $(INDEXES) --constraint constraints.txt --no-build-isolation --editable '.[dev,dataloader2,safetensors]'
-	touch $@
+	@echo "Installing into $(1): once, and it takes a minute or more"
+	$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1)
+	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) hatchling editables
+	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,dataloader2,safetensors]'
+	touch $(1)/installed
+endef
 
 # Renews constraints.txt after a change of dependencies; what is pinned stays unless it must move.
 constraints: $(STAMP)
-	$(PIP) install --quiet $(INDEXES) uv
+	$(BIN)/$(PIP) install --quiet $(INDEXES) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
 		--extra dev --extra dataloader2 --extra safetensors --output-file constraints.txt pyproject.toml
 
 wheel: $(STAMP)
-	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
