@@ -208,14 +208,14 @@ def test_a_failing_source_answers_a_refusal_with_what_is_still_valid(clock: Cloc
 
 
 class Gate(CredentialsSource):
-    """A source whose `fetch` waits until `count` other threads wait for its answer."""
+    """A source whose first `fetch` waits until all other threads wait for its answer."""
 
     def __init__(self, answer: Credentials | str, waiting: Callable[[], bool]) -> None:
         self.answer, self.waiting, self.fetches = answer, waiting, 0
 
     def fetch(self) -> Credentials:
         self.fetches += 1
-        while not self.waiting():
+        while self.fetches == 1 and not self.waiting():
             os.sched_yield()
         if isinstance(self.answer, str):
             raise OssCredentialsError(self.answer)
@@ -247,7 +247,7 @@ def outcomes_of_threads(answer: Credentials | str) -> tuple[list[str], int]:
     gate = Gate(answer, lambda: len(threads) == 8 and sum(held_back()) == 7)
     cache = CredentialsCache(gate)
     for _ in range(8):
-        thread = threading.Thread(target=refresh)
+        thread = threading.Thread(target=refresh, daemon=True)
         thread.start()
         threads.append(thread)
     for thread in threads:
