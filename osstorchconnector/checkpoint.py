@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .client.access import as_client
 from .client.client import OssClient
 from .objects.reader import OssReader
 from .objects.writer import OssWriter
@@ -27,12 +28,9 @@ class OssCheckpoint:
         cred_provider: object | None = None,
         region: str = "",
     ) -> None:
-        if isinstance(endpoint, OssClient):
-            self._client = endpoint
-        else:
-            self._client = OssClient(
-                endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-            )
+        self._client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
 
     def reader(self, oss_uri: str) -> OssReader:
         """Return a seekable binary file that reads the object; a missing one is an `OssNotFoundError` at first read."""

@@ -7,8 +7,6 @@ from typing import TypeVar
 
 from torch.utils.data import IterDataPipe, MapDataPipe, functional_datapipe
 
-from ..client.client import OssClient
-from ..errors import OssConfigError
 from ..objects.index import ObjectIndex
 from ..objects.info import ObjectInfo
 
@@ -29,33 +27,21 @@ def functional(name: str) -> Callable[[Pipe], Pipe]:
     return register
 
 
-def as_client(
-    endpoint: str | OssClient,
-    *,
-    cred_path: str = "",
-    cred_provider: object | None = None,
-    config_path: str = "",
-    region: str = "",
-) -> OssClient:
-    """Return a client of the endpoint; where a client stands in the endpoint's place, that one."""
-    if not isinstance(endpoint, OssClient):
-        return OssClient(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
-    if cred_path or cred_provider is not None or config_path or region:
-        raise OssConfigError("a client has its credentials, config and region already: give these to OssClient instead")
-    return endpoint
-
-
 class NumberedObjects(IterDataPipe[ObjectInfo]):
-    """Objects that have numbers: a sharder behind this pipe takes its share by arithmetic, without reading the rest."""
+    """Objects that have numbers: a sharder behind this pipe takes its share by arithmetic, without reading the rest.
+
+    `index` is `None` where the objects depend on what comes through another pipe; then `through` yields them.
+    """
 
     def __init__(self, index: ObjectIndex | None) -> None:
         self.index = index
 
     def __iter__(self) -> Iterator[ObjectInfo]:
-        assert self.index is not None
-        return self.index.infos()
+        return self.through() if self.index is None else self.index.infos()
+
+    def through(self) -> Iterator[ObjectInfo]:
+        """Yield the objects that follow from another pipe's items."""
+        raise NotImplementedError
 
 
 def _is_earlier_load(registered: Callable[..., object], pipe: type) -> bool:

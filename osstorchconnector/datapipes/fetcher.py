@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import IterDataPipe, MapDataPipe
 
+from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import ByteSpan, Download
@@ -17,7 +18,7 @@ from ..objects.data_object import DataObject
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
 from ..uri import OssUri, parse_object_uri
-from .common import NumberedObjects, as_client, functional
+from .common import NumberedObjects, functional
 
 T = TypeVar("T")
 

@@ -10,6 +10,7 @@ from itertools import islice
 
 from torch.utils.data import IterDataPipe
 
+from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import ListedObject, ListPage
@@ -18,7 +19,7 @@ from ..objects.index import FixedIndex, SharedIndex, Wait
 from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .common import NumberedObjects, as_client, functional
+from .common import NumberedObjects, functional
 
 BATCH_ROWS = 1000
 
@@ -102,18 +103,16 @@ class OssObjectLister(NumberedObjects):
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         self._keep_folder_markers = keep_folder_markers
-        self._source = prefixes if isinstance(prefixes, IterDataPipe) else None
-        if self._source is not None:
+        self._source: Iterable[str] = ()
+        if isinstance(prefixes, IterDataPipe):
+            self._source = prefixes
             super().__init__(None)
         else:
             listing = self._listing([prefixes] if isinstance(prefixes, str) else prefixes)
             super().__init__(SharedIndex(listing, folder=self._client.config.index_dir))
 
-    def __iter__(self) -> Iterator[ObjectInfo]:
-        return super().__iter__() if self._source is None else self._listed_here(self._source)
-
-    def _listed_here(self, source: IterDataPipe[str]) -> Iterator[ObjectInfo]:
-        for prefix in source:
+    def through(self) -> Iterator[ObjectInfo]:
+        for prefix in self._source:
             for batch in self._listing([prefix]).batches(b""):
                 yield from FixedIndex([batch]).infos()
 

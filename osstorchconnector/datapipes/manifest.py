@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.utils.data import IterDataPipe
 
+from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
 from ..objects.index import FixedIndex, SharedIndex, Wait
@@ -20,7 +21,7 @@ from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
-from .common import NumberedObjects, as_client, functional
+from .common import NumberedObjects, functional
 
 ManifestParser = Callable[[io.IOBase], Iterable[Any]]
 
@@ -148,19 +149,17 @@ class OssManifestParser(NumberedObjects):
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         self._parser, self._base = manifest_parser, oss_base_uri
-        self._source = manifests if isinstance(manifests, IterDataPipe) else None
-        if self._source is not None:
-            self._listing([])
+        self._source: Iterable[str | os.PathLike[str]] = ()
+        if isinstance(manifests, IterDataPipe):
+            self._listing([])  # refuses a wrong parser or base now, not at the first manifest
+            self._source = manifests
             super().__init__(None)
         else:
-            several = [manifests] if isinstance(manifests, str | os.PathLike) else manifests
-            super().__init__(SharedIndex(self._listing(several), folder=self._client.config.index_dir))
+            listing = self._listing([manifests] if isinstance(manifests, str | os.PathLike) else manifests)
+            super().__init__(SharedIndex(listing, folder=self._client.config.index_dir))
 
-    def __iter__(self) -> Iterator[ObjectInfo]:
-        return super().__iter__() if self._source is None else self._parsed_here(self._source)
-
-    def _parsed_here(self, source: IterDataPipe[str]) -> Iterator[ObjectInfo]:
-        for manifest in source:
+    def through(self) -> Iterator[ObjectInfo]:
+        for manifest in self._source:
             for batch in self._listing([manifest]).batches(b""):
                 yield from FixedIndex([batch]).infos()
 

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from torch.utils.data import IterDataPipe
 
+from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import Buffer
 from ..errors import OssUsageError
 from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri
-from .common import as_client, functional
+from .common import functional
 
 
 class _Upload(NamedTuple):
@@ -26,9 +27,9 @@ class _Upload(NamedTuple):
 class OssObjectSaver(IterDataPipe[ObjectInfo]):
     """Save each (key, bytes) of `source` and yield its `ObjectInfo` (functional form: `save_oss_objects`).
 
-    The object's URI is `oss_base_uri + key`. Many requests are in flight at a time (`uploadConcurrency`); what is
-    yielded is stored, in the order of `source`. An object is written by one request, whole or not at all; an
-    object of that name is replaced. For objects of more than 5 GB use `OssCheckpoint.writer`.
+    The object's URI is `oss_base_uri + key`. As many requests are in flight as `checkpointConfig.uploadConcurrency`
+    says; what is yielded is stored, in the order of `source`. An object is written by one request, whole or not at
+    all; an object of that name is replaced. For objects of more than 5 GB use `OssCheckpoint.writer`.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class OssObjectSaver(IterDataPipe[ObjectInfo]):
         saved = self._client.map(
             _put,
             map(self._upload, self._source),
-            concurrency=config.dataset.upload_concurrency,
-            workers=config.dataset.prefetch_worker,
+            concurrency=config.checkpoint.upload_concurrency,
+            workers=config.checkpoint.prefetch_worker,
             weight=_weight,
             max_bytes=config.upload_memory_bytes,
         )

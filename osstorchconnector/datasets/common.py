@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..client.access import as_client
 from ..client.client import OssClient
-from ..datapipes.common import NumberedObjects, as_client
+from ..datapipes.common import NumberedObjects
 from ..datapipes.fetcher import identity
 from ..datapipes.lister import OssObjectLister, OssObjectNames
 from ..datapipes.manifest import ManifestParser, OssManifestParser

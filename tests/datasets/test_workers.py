@@ -54,6 +54,15 @@ def listings(bucket: OssBucket) -> int:
     return bucket.server.counters().requests.get("ListObjectsV2", 0)
 
 
+def error_of(loader: DataLoader[Any]) -> Exception:
+    """Return what an epoch ends with, free of the frames that would keep the workers waiting."""
+    try:
+        items = list(loader)
+    except Exception as error:
+        return error.with_traceback(None)
+    raise AssertionError(f"no error, but {items}")
+
+
 def by_worker(workers: int, batch_size: int = 1) -> list[str]:
     """The order in which a DataLoader gives out strided shares: a batch of each worker in turn."""
     shares = [KEYS[worker :: max(workers, 1)] for worker in range(max(workers, 1))]
@@ -150,21 +159,23 @@ def test_workers_that_are_the_first_to_need_a_map_datasets_listing_share_it(buck
 def test_a_missing_object_is_an_error_of_its_type_from_a_worker(bucket: OssBucket) -> None:
     uris = [bucket.uri + KEYS[0], bucket.uri + "absent"]
     dataset = OssIterableDataset.from_objects(uris, **bucket.options, transform=NAME)
-    with pytest.raises(OssNotFoundError, match=f"{bucket.uri}absent"):
-        list(DataLoader(dataset, batch_size=None, num_workers=2))
+    error = error_of(DataLoader(dataset, batch_size=None, num_workers=2))
+    assert isinstance(error, OssNotFoundError)
+    assert f"{bucket.uri}absent" in str(error)
 
 
 def test_an_error_of_the_transform_names_object_and_cause_from_a_worker(bucket: OssBucket) -> None:
     dataset = OssIterableDataset.from_prefix(bucket.uri, **bucket.options, transform=attrgetter("colour"))
-    with pytest.raises(OssTransformError, match="AttributeError: .*colour") as caught:
-        list(DataLoader(dataset, batch_size=None, num_workers=1))
-    assert bucket.uri + KEYS[0] in str(caught.value)
+    error = error_of(DataLoader(dataset, batch_size=None, num_workers=1))
+    assert isinstance(error, OssTransformError)
+    assert f"the transform failed on {bucket.uri}{KEYS[0]}: AttributeError: 'DataObject' object has no" in str(error)
 
 
 def test_a_listing_that_fails_is_an_error_whichever_worker_listed(oss_bucket: OssBucket) -> None:
     dataset = OssIterableDataset.from_prefix("oss://no-such-bucket/", **oss_bucket.options)
-    with pytest.raises(OssNotFoundError, match="NoSuchBucket"):
-        list(DataLoader(dataset, batch_size=None, num_workers=2))
+    error = error_of(DataLoader(dataset, batch_size=None, num_workers=2))
+    assert isinstance(error, OssNotFoundError)
+    assert "NoSuchBucket" in str(error)
 
 
 def test_breaking_off_an_epoch_leaves_the_next_one_whole(bucket: OssBucket, tmp_path: Path) -> None:
@@ -181,8 +192,8 @@ def kill_a_worker(data: DataObject) -> str:
 
 def test_a_killed_worker_is_an_error_and_not_a_shorter_epoch(bucket: OssBucket) -> None:
     dataset = OssIterableDataset.from_prefix(bucket.uri, **bucket.options, transform=kill_a_worker)
-    with pytest.raises(RuntimeError, match="worker"):
-        list(DataLoader(dataset, batch_size=None, num_workers=2))
+    error = error_of(DataLoader(dataset, batch_size=None, num_workers=2))
+    assert "exited unexpectedly" in str(error) or "is killed by signal" in str(error)
 
 
 def test_workers_leave_no_file_behind_when_the_dataset_goes(bucket: OssBucket, tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import importlib
+import pickle
+from operator import attrgetter, methodcaller
+from typing import Any
+
+import pytest
+from torch.utils.data import DataLoader, IterDataPipe, MapDataPipe
+from torch.utils.data.datapipes.iter import IterableWrapper
+from torch.utils.data.datapipes.map import SequenceWrapper
+from torch.utils.data.graph import traverse_dps
+
+from osstorchconnector.client.client import OssClient
+from osstorchconnector.datapipes import common, fetcher, lister, manifest, saver, sharder
+from osstorchconnector.datapipes.fetcher import OssObjectFetcher, OssObjectMapFetcher, OssObjectTable, checked_position
+from osstorchconnector.datapipes.lister import OssObjectLister, OssObjectNames
+from osstorchconnector.errors import OssNotFoundError, OssTransformError, OssUriError, OssUsageError
+from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.testing import OssBucket
+from osstorchconnector.uri import OssUri
+
+KEYS = [f"k/{number:02}" for number in range(20)]
+
+
+@pytest.fixture
+def bucket(oss_bucket: OssBucket) -> OssBucket:
+    for key in KEYS:
+        oss_bucket.put(key, key.encode())
+    return oss_bucket
+
+
+@pytest.fixture
+def client(bucket: OssBucket) -> OssClient:
+    return OssClient(**bucket.options)
+
+
+def test_a_graph_by_hand_lists_shards_and_fetches(bucket: OssBucket) -> None:
+    pipe = OssObjectLister(bucket.uri + "k/", **bucket.options).shard_oss_objects().fetch_oss_objects(**bucket.options)
+    assert [(item.name, item.read()) for item in pipe] == [(key, key.encode()) for key in KEYS]
+
+
+def test_it_takes_infos_and_uris_of_any_form(bucket: OssBucket, client: OssClient) -> None:
+    uri = OssUri(bucket.name, KEYS[0])
+    items = [str(uri), uri.path, uri, ObjectInfo(uri, label=7), ObjectInfo(uri, size=4)]
+    fetched = list(OssObjectFetcher(IterableWrapper(items), client))
+    assert [(item.name, item.read(), item.label) for item in fetched] == [
+        (KEYS[0], KEYS[0].encode(), label) for label in ("", "", "", 7, "")
+    ]
+
+
+def test_what_is_no_object_is_an_error_at_its_place(bucket: OssBucket, client: OssClient) -> None:
+    items = iter(OssObjectFetcher([bucket.uri + KEYS[0], 7], client))
+    assert next(items).name == KEYS[0]
+    with pytest.raises(OssUriError, match="not an object to fetch: 7"):
+        next(items)
+
+
+def test_out_of_order_nothing_is_lost_or_doubled(bucket: OssBucket, client: OssClient) -> None:
+    bucket.server.fail("GetObject", "latency", seconds=0.1, key=KEYS[0])
+    pipe = OssObjectFetcher(OssObjectLister(bucket.uri, client), client, in_order=False, transform=attrgetter("name"))
+    found = list(pipe)
+    assert sorted(found) == KEYS
+    assert found[0] != KEYS[0]
+
+
+def is_late(info: ObjectInfo) -> bool:
+    return info.uri.key > "k/15"
+
+
+def test_stock_stages_chain_with_it(bucket: OssBucket, client: OssClient) -> None:
+    pipe = OssObjectLister(bucket.uri, client).filter(is_late).fetch_oss_objects(client)
+    assert list(pipe.map(methodcaller("read")).batch(3)) == [[b"k/16", b"k/17", b"k/18"], [b"k/19"]]
+
+
+def test_torch_finds_every_pipe_of_the_graph(bucket: OssBucket, client: OssClient) -> None:
+    names = OssObjectNames([bucket.uri + KEYS[0]])
+    shard = names.shard_oss_objects()
+    fetch = shard.fetch_oss_objects(client)
+    graph = traverse_dps(fetch)
+    assert graph == {id(fetch): (fetch, {id(shard): (shard, {id(names): (names, {})})})}
+
+
+def test_it_pickles_at_any_moment_and_starts_afresh(bucket: OssBucket, client: OssClient) -> None:
+    pipe = OssObjectLister(bucket.uri, client).shard_oss_objects().fetch_oss_objects(client, transform=NAME)
+    items = iter(pipe)
+    assert next(items) == KEYS[0]
+    assert list(pickle.loads(pickle.dumps(pipe))) == KEYS
+    assert [KEYS[0], *items] == KEYS
+
+
+NAME = attrgetter("name")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataloader_runs_the_raw_graph(bucket: OssBucket, client: OssClient, workers: int) -> None:
+    pipe = OssObjectLister(bucket.uri, client).shard_oss_objects().fetch_oss_objects(client, transform=NAME)
+    assert list(DataLoader(pipe, batch_size=None, num_workers=workers)) == KEYS
+    assert bucket.server.counters().requests["ListObjectsV2"] == 1
+
+
+def test_errors_keep_their_type_through_torchs_hooks(bucket: OssBucket, client: OssClient) -> None:
+    with pytest.raises(OssNotFoundError, match="absent"):
+        list(OssObjectNames(bucket.uri + "absent").fetch_oss_objects(client))
+    with pytest.raises(OssTransformError) as caught:
+        list(OssObjectNames(bucket.uri + KEYS[0]).fetch_oss_objects(client, transform=attrgetter("colour")))
+    assert isinstance(caught.value.__cause__, AttributeError)
+
+
+def test_the_table_and_the_fetcher_have_map_forms(bucket: OssBucket, client: OssClient) -> None:
+    table = OssObjectTable(OssObjectLister(bucket.uri, client))
+    assert (len(table), table[0].size, table[-1].uri.key) == (20, 4, KEYS[19])
+    pipe = table.fetch_oss_objects(client, transform=NAME)
+    assert isinstance(pipe, OssObjectMapFetcher)
+    assert [len(pipe), pipe[3], *pipe.__getitems__([5, 4])] == [20, KEYS[3], KEYS[5], KEYS[4]]
+    assert [item.name for item in pickle.loads(pickle.dumps(table)).fetch_oss_objects(client)] == KEYS
+
+
+def test_the_map_fetcher_takes_any_map_of_objects(bucket: OssBucket, client: OssClient) -> None:
+    pipe = SequenceWrapper([bucket.uri + key for key in KEYS]).shuffle().fetch_oss_objects(client, transform=NAME)
+    assert sorted(pipe) == KEYS
+
+
+def test_objects_through_a_pipe_have_no_numbers(client: OssClient) -> None:
+    with pytest.raises(OssUsageError, match="have no numbers"):
+        OssObjectTable(OssObjectLister(IterableWrapper(["oss://bucket/"]), client))
+
+
+@pytest.mark.parametrize(("position", "found"), [(0, 0), (4, 4), (-1, 4), (-5, 0), (True, 1)])
+def test_positions_count_from_both_ends(position: int, found: int) -> None:
+    assert checked_position(position, 5) == found
+
+
+FUNCTIONAL: list[tuple[Any, type[Any], str]] = [
+    (lister, IterDataPipe, "list_oss_objects"),
+    (manifest, IterDataPipe, "parse_oss_manifest"),
+    (sharder, IterDataPipe, "shard_oss_objects"),
+    (fetcher, IterDataPipe, "fetch_oss_objects"),
+    (fetcher, MapDataPipe, "fetch_oss_objects"),
+    (saver, IterDataPipe, "save_oss_objects"),
+]
+
+
+@pytest.mark.parametrize(("module", "kind", "name"), FUNCTIONAL)
+def test_a_module_may_be_loaded_again(module: Any, kind: type[Any], name: str) -> None:
+    before = dict(vars(module))
+    try:
+        importlib.reload(module)
+        assert kind.functions[name].args[0].__module__ == module.__name__
+    finally:
+        vars(module).update(before)
+        for registered in (value for value in before.values() if isinstance(value, type)):
+            if issubclass(registered, kind) and registered.__module__ == module.__name__:
+                forms = [form for form in (name,) if kind.functions[form].args[0].__name__ == registered.__name__]
+                for form in forms:
+                    common.functional(form)(registered)
+
+
+def test_a_name_that_is_taken_by_another_pipe_is_refused() -> None:
+    class Other(IterDataPipe[Any]):
+        pass
+
+    with pytest.raises(Exception, match="already taken"):
+        common.functional("batch")(Other)
