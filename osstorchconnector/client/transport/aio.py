@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import urllib.request
 from collections.abc import AsyncIterator
 
 import aiohttp
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
+from ..endpoint import Origin
 from ..heads import ResponseHead
 from ..values import Buffer
 from .base import ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
@@ -34,7 +36,9 @@ class AioTransport:
                 total=None, sock_connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds
             ),
             auto_decompress=False,
-            trust_env=True,
+            # aiohttp's own look at the environment reads .netrc too, in a thread: a login there would replace ours,
+            # and there are no threads to be had while the interpreter ends.
+            trust_env=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
@@ -71,6 +75,7 @@ class AioTransport:
             headers=wire.headers,
             data=_slices(wire.body) if wire.body else None,
             allow_redirects=False,
+            proxy=_proxy(wire.origin),
         ) as answer:
             head = _head(answer)
             connection = answer.connection.transport if answer.connection is not None else None
@@ -110,6 +115,13 @@ class _Body:
             raise ExchangeFailed(
                 "reset", f"{self.received} of {len(view)} bytes, then the end", received_bytes=self.received
             )
+
+
+def _proxy(origin: Origin) -> str | None:
+    """Return the proxy that the environment names for a host, if it names one."""
+    if urllib.request.proxy_bypass(origin.host):
+        return None
+    return urllib.request.getproxies().get(origin.scheme)
 
 
 def _head(answer: aiohttp.ClientResponse) -> ResponseHead:

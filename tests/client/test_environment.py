@@ -1,0 +1,54 @@
+"""What the environment says to programs in general, and what of it is meant for us: proxies are, logins are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from osstorchconnector.client.client import OssClient
+from osstorchconnector.testing import OssBucket
+
+
+@pytest.fixture
+def client(oss_bucket: OssBucket) -> OssClient:
+    return OssClient(**oss_bucket.options)
+
+
+def test_a_login_in_netrc_is_not_used(
+    client: OssClient, oss_bucket: OssBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password something\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    oss_bucket.put("key", b"data")
+    assert [listed.key for listed in client.list(oss_bucket.uri)] == ["key"]
+    client.close()
+
+
+def test_requests_go_through_the_proxy_that_the_environment_names(
+    oss_bucket: OssBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the emulator takes requests for any host, with the whole URL in the first line or not: it can be the proxy
+    monkeypatch.setenv("http_proxy", oss_bucket.endpoint)
+    monkeypatch.delenv("no_proxy", raising=False)
+    options = {**oss_bucket.options, "endpoint": "http://127.0.0.2:9"}
+    client = OssClient(**options)
+    oss_bucket.put("key", b"data")
+    try:
+        assert client.get(oss_bucket.uri + "key").body == b"data"
+    finally:
+        client.close()
+
+
+def test_hosts_excluded_from_the_proxy_are_asked_directly(
+    oss_bucket: OssBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.2:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    client = OssClient(**oss_bucket.options)
+    oss_bucket.put("key", b"data")
+    assert client.get(oss_bucket.uri + "key").body == b"data"
+    assert [listed.key for listed in client.list(oss_bucket.uri)] == ["key"]
+    client.close()
