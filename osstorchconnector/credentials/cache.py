@@ -106,7 +106,7 @@ class CredentialsCache:
             mark = self._source.mark()  # before the fetch: a change in between is seen at the next check
             credentials = self._source.fetch()
         except OssCredentialsError as error:
-            return self._kept(error.with_traceback(None), now)
+            return self._kept(error, now)
         if _is_expired(credentials, now):
             expired_at = spelled_moment(credentials.expires_at or 0)
             return self._kept(OssCredentialsError(f"the credentials from {self._source} expired at {expired_at}"), now)
@@ -123,7 +123,6 @@ class CredentialsCache:
         if not self._has_complained:
             _logger.warning("%s; the credentials read before stay in use", error)
             self._has_complained = True
-        self._check_again_after(now, held.credentials)
         return held.credentials
 
     def _check_again_after(self, now: float, credentials: Credentials) -> None:

@@ -81,15 +81,15 @@ class ProviderCredentials(CredentialsSource):
         return self
 
     def _own_provider(self) -> Any:
-        """Return the provider; in a forked child, where that is possible, a new one.
+        """Return the provider; in a forked child a new one of the kind that has a lock.
 
-        The thread that held the old one's lock is not there to let it go.
+        The thread that held the old one's is not there to let it go.
         """
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            recipe = _recipe(self._provider)
-            if recipe is not None:
-                self._provider = recipe[0](*recipe[1:])
+            kind, *arguments = _recipe(self._provider) or (None,)
+            if arguments:
+                self._provider = kind(*arguments)
         return self._provider
 
     def _payload(self) -> bytes:
