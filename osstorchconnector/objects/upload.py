@@ -10,13 +10,15 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from typing import Literal, NamedTuple
 
 from ..client.client import OssClient
 from ..client.operations import Operations
-from ..client.values import StoredObject, UploadedPart
+from ..client.values import Buffer, StoredObject, UploadedPart
+from ..errors import OssError
 from ..uri import OssUri
 from .flight import Flight
 
@@ -76,17 +78,13 @@ class MultipartUpload:
 
         Waits for earlier parts while there are too many, or too much, under way. Raises the error of a part.
         """
-        constant_bytes = len(constant) if constant is not None else 0
-        self._collect()
-        while self._sent and not self._has_room_for(constant_bytes):
-            self._wait_for_one()
-        number = len(self._parts) + len(self._sent) + 1
         views = (memory[:filled_bytes] if memory is not None else None, constant)
         body = tuple(view for view in views if view is not None and len(view))
-        future = self._flight.start(functools.partial(_send_part, self._uri, self._upload_id(), number, body))
-        self._held_bytes += constant_bytes
-        self._sent[future] = _Sent(memory, constant_bytes)
-        future.add_done_callback(self._ended.put)
+        self._begin_part(body, memory, len(constant) if constant is not None else 0)
+
+    def send_constant(self, views: Sequence[Buffer]) -> None:
+        """As `send`, for a part made of several pieces of bytes, none of which anybody changes."""
+        self._begin_part(tuple(views), None, sum(len(view) for view in views))
 
     def complete(self) -> StoredObject:
         """Wait for all parts and publish the object."""
@@ -113,7 +111,22 @@ class MultipartUpload:
         """After `abort`: wait until OSS has been told; False if that takes longer."""
         return self._state != "aborted" or self._is_gone.wait(seconds)
 
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes OSS has acknowledged so far, as far as was looked."""
+        return sum(part.size for part in self._parts)
+
     # parts
+
+    def _begin_part(self, body: tuple[Buffer, ...], memory: memoryview | None, constant_bytes: int) -> None:
+        self._collect()
+        while self._sent and not self._has_room_for(constant_bytes):
+            self._wait_for_one()
+        number = len(self._parts) + len(self._sent) + 1
+        future = self._flight.start(functools.partial(_send_part, self._uri, self._upload_id(), number, body))
+        self._held_bytes += constant_bytes
+        self._sent[future] = _Sent(memory, constant_bytes)
+        future.add_done_callback(self._ended.put)
 
     def _upload_id(self) -> str:
         if self._created is None:
@@ -132,7 +145,10 @@ class MultipartUpload:
     def _wait_for_one(self) -> None:
         future = self._ended.get()
         sent = self._sent.pop(future)
-        self._parts.append(future.result())
+        try:
+            self._parts.append(future.result())
+        except CancelledError:
+            raise OssError(f"the upload of {self._uri} was given up while it was being written") from None
         self._held_bytes -= sent.constant_bytes
         if sent.memory is not None:
             self._spare.append(sent.memory)
@@ -177,7 +193,7 @@ async def _create(uri: OssUri, created: Future[str], operations: Operations) -> 
 
 
 async def _send_part(
-    uri: OssUri, upload_id: str, number: int, body: tuple[memoryview, ...], operations: Operations
+    uri: OssUri, upload_id: str, number: int, body: tuple[Buffer, ...], operations: Operations
 ) -> UploadedPart:
     return await operations.upload_part(uri, upload_id, number, body)
 
