@@ -78,7 +78,7 @@ class OssWork:
             try:
                 self._intake.write(data)
             except (Refused, OSError) as error:
-                self.refuse(error if isinstance(error, Refused) else Refused("InternalError", str(error)))
+                self.refuse(_as_refused(error))
         for effect in self._effects:
             if effect.during_body is not None and self._received >= effect.during_body[0]:
                 return effect.during_body[1]
@@ -147,8 +147,8 @@ class OssWork:
         try:
             admit(self._frontend.service, self._call)
             self._intake = open_intake(self._frontend.service, self._call)
-        except Refused as refused:
-            self._refused = refused
+        except (Refused, OSError) as error:
+            self._refused = _as_refused(error)
 
     def _result(self) -> Reply | Hangup:
         """Do the work, unless a fault takes its place, and return what is to be answered."""
@@ -188,3 +188,7 @@ class OssWork:
         if not self._is_taken:
             self._is_taken = True
             self._intake.abandon()
+
+
+def _as_refused(error: Refused | OSError) -> Refused:
+    return error if isinstance(error, Refused) else Refused("InternalError", str(error))

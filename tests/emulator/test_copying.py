@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+from emulator.driver import Answer, Driver
+
+from osstorchconnector.client.checksum import crc64
+from osstorchconnector.emulator.service import Policy, Service
+
+DATA = bytes(range(256)) * 1000
+
+
+def copy(send: Driver, source: str, key: str = "copy", *headers: tuple[str, str]) -> Answer:
+    return send("PUT", "photos", key, headers=[("x-oss-copy-source", source), *headers])
+
+
+def refused(answer: Answer, status: int, code: str) -> bool:
+    return (answer.status, answer.code) == (status, code)
+
+
+@pytest.fixture
+def filled(send: Driver) -> Driver:
+    headers = [("content-type", "image/png"), ("x-oss-meta-label", "cat")]
+    send("PUT", "photos", "dir/a b+é", body=DATA, headers=headers)
+    return send
+
+
+SOURCE = "/photos/dir/a%20b%2B%C3%A9"
+
+
+def test_a_copy_has_the_bytes_and_the_metadata_of_its_source(filled: Driver) -> None:
+    answer = copy(filled, SOURCE)
+    source, made = filled("GET", "photos", "dir/a b+é"), filled("GET", "photos", "copy")
+    assert (answer.status, answer.xml.tag) == (200, "CopyObjectResult")
+    assert answer.texts("ETag") == [source.headers["etag"]]
+    assert answer.texts("LastModified")[0].endswith(".000Z")
+    assert made.body == DATA
+    for name in ("etag", "content-type", "x-oss-meta-label", "x-oss-hash-crc64ecma"):
+        assert made.headers[name] == source.headers[name]
+
+
+def test_a_copy_outlives_its_source(filled: Driver) -> None:
+    copy(filled, SOURCE)
+    filled("DELETE", "photos", "dir/a b+é")
+    assert filled("GET", "photos", "copy").body == DATA
+
+
+def test_a_copy_onto_itself_can_change_the_metadata(filled: Driver) -> None:
+    replace = [("x-oss-metadata-directive", "REPLACE"), ("x-oss-meta-label", "dog")]
+    assert copy(filled, SOURCE, "dir/a b+é", *replace).status == 200
+    made = filled("GET", "photos", "dir/a b+é")
+    assert (made.body, made.headers["x-oss-meta-label"]) == (DATA, "dog")
+    assert made.headers["content-type"] == "application/octet-stream"
+
+
+def test_a_source_may_name_a_version_and_encode_its_slashes(filled: Driver) -> None:
+    assert copy(filled, "/photos/dir%2Fa%20b%2B%C3%A9?versionId=null").status == 200
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "code"),
+    [
+        ("photos/k", 400, "InvalidArgument"),
+        ("/photos", 400, "InvalidArgument"),
+        ("/photos/", 400, "InvalidArgument"),
+        ("/photos/missing", 404, "NoSuchKey"),
+        ("/nowhere/k", 404, "NoSuchBucket"),
+        ("/Bad_Name/k", 400, "InvalidBucketName"),
+        ("/photos/%ff", 400, "InvalidObjectName"),
+        ("/photos//k", 400, "InvalidObjectName"),
+    ],
+)
+def test_a_source_that_cannot_be_copied_is_refused(filled: Driver, source: str, status: int, code: str) -> None:
+    assert refused(copy(filled, source), status, code)
+    assert filled("GET", "photos", "copy").status == 404
+
+
+def test_a_copy_has_conditions_of_its_own(filled: Driver) -> None:
+    etag = filled("HEAD", "photos", "dir/a b+é").headers["etag"]
+    assert copy(filled, SOURCE, "copy", ("x-oss-copy-source-if-match", etag)).status == 200
+    assert refused(copy(filled, SOURCE, "copy", ("x-oss-copy-source-if-match", "x")), 412, "PreconditionFailed")
+    assert copy(filled, SOURCE, "copy", ("x-oss-copy-source-if-none-match", etag)).status == 304
+    assert refused(copy(filled, SOURCE, "copy", ("x-oss-forbid-overwrite", "true")), 409, "FileAlreadyExists")
+    assert refused(copy(filled, SOURCE, "copy", ("x-oss-metadata-directive", "MIX")), 400, "InvalidArgument")
+
+
+def test_what_is_not_at_hand_is_not_copied(filled: Driver, service: Service) -> None:
+    service.policy = Policy(discard_bodies=True)
+    filled("PUT", "photos", "forgotten", body=DATA)
+    assert refused(copy(filled, "/photos/forgotten"), 403, "InvalidObjectState")
+
+
+def begin(send: Driver) -> str:
+    return send("POST", "photos", "big", [("uploads", "")]).xml.findtext("UploadId", "")
+
+
+def copy_part(send: Driver, upload_id: str, number: int, span: str = "") -> Answer:
+    headers = [("x-oss-copy-source", SOURCE), *([("x-oss-copy-source-range", span)] if span else [])]
+    return send("PUT", "photos", "big", [("partNumber", str(number)), ("uploadId", upload_id)], headers=headers)
+
+
+def test_parts_are_copied_from_ranges(filled: Driver) -> None:
+    upload_id = begin(filled)
+    first, second = copy_part(filled, upload_id, 1), copy_part(filled, upload_id, 2, "bytes=256-1255")
+    assert [answer.xml.tag for answer in (first, second)] == ["CopyPartResult"] * 2
+    assert second.texts("LastModified")[0].endswith(".000Z")
+    done = filled("POST", "photos", "big", [("uploadId", upload_id)], headers=[("x-oss-complete-all", "yes")])
+    expected = DATA + DATA[256:1256]
+    assert done.headers["x-oss-hash-crc64ecma"] == str(crc64(expected))
+    assert filled("GET", "photos", "big").body == expected
+
+
+@pytest.mark.parametrize(
+    ("span", "status", "code"),
+    [
+        ("bytes=0-256000", 400 + 16, "InvalidRange"),
+        ("bytes=5-4", 416, "InvalidRange"),
+        ("bytes=5-", 400, "InvalidArgument"),
+        ("0-5", 400, "InvalidArgument"),
+    ],
+)
+def test_a_part_is_copied_only_from_within_its_source(filled: Driver, span: str, status: int, code: str) -> None:
+    upload_id = begin(filled)
+    assert refused(copy_part(filled, upload_id, 1, span), status, code)
+    assert refused(copy_part(filled, "0" * 32, 1), 404, "NoSuchUpload")
+    assert refused(copy_part(filled, upload_id, 0), 400, "InvalidArgument")
