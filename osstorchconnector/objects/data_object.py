@@ -103,8 +103,8 @@ class DataObject(io.BufferedIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         file = self._file
         if offset < 0 and isinstance(file, io.BytesIO):  # which would stop at the beginning
-            origin = {os.SEEK_CUR: file.tell(), os.SEEK_END: self.size}.get(whence, 0)
-            if origin + offset < 0:
+            origin = {os.SEEK_SET: 0, os.SEEK_CUR: file.tell(), os.SEEK_END: self.size}.get(whence)
+            if origin is not None and origin + offset < 0:
                 raise InvalidSeekError(errno.EINVAL, f"seek to {origin + offset}, before the beginning")
         return file.seek(offset, whence)
 
@@ -116,6 +116,9 @@ class DataObject(io.BufferedIOBase):
 
     def seekable(self) -> bool:
         return self._file.seekable()
+
+    def flush(self) -> None:
+        self._file.flush()
 
     @property
     def closed(self) -> bool:
