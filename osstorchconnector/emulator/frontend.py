@@ -95,7 +95,6 @@ class OssWork:
             return (result,)
         for effect in self._effects:
             result = effect.reshape(call, result)
-            effect.afterwards(frontend.service, call)
         self._status = result.status
         common = common_headers(
             date=frontend.date(),
@@ -109,9 +108,14 @@ class OssWork:
         if not self._effects and len(body) == 1 and isinstance(body[0], bytes):
             return (head + body[0],)
         self._hold(result)
-        steps: Iterable[Step] = [head, *body]
+        return self._disturbed([head, *body])
+
+    def _disturbed(self, steps: Iterable[Step]) -> Iterable[Step]:
+        service = self._frontend.service
         for effect in self._effects:
-            steps = effect.disturb(steps, frontend.service.blobs)
+            steps = effect.disturb(steps, service.blobs)
+        for effect in self._effects:
+            effect.afterwards(service, self._call)
         return steps
 
     def ended(self, sent: int) -> None:

@@ -84,11 +84,10 @@ class Driver:
         steps = tuple(self._read(islice(work.answer(), MOST_STEPS)))
         sent = b"".join(step for step in steps if isinstance(step, bytes))
         work.ended(len(sent))
-        if isinstance(steps[0], Hangup) or not sent.startswith(b"HTTP/1.1"):
+        if not sent.startswith(b"HTTP/1.1") or b"\r\n\r\n" not in sent:
             return Answer(steps=steps)
         answered = parse_response_head(sent, len(sent))
-        if answered is None:
-            return Answer(steps=steps)
+        assert answered is not None
         return Answer(answered[0].status, answered[0].headers, sent[answered[1] :], steps)
 
     def _signature(self, request: Request) -> list[tuple[str, str]]:
