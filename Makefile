@@ -1,4 +1,5 @@
 # The two commands: `make demo` and `make test`. Both install what they need into .venv, once.
+# Beside them: `make bench`, which measures this library against its peers, and `make bench-quick`, which takes a look.
 #
 # PYTHON=python3.12      the interpreter that makes .venv (3.10 or newer)
 # PIP_INDEX_URL=URL      a package index other than pip's default
@@ -10,6 +11,7 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 LOWEST := .venv-lowest
@@ -22,6 +24,13 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: lint types tests
+
+# WORKS="small save"       only these; `python -m benchmarks --list` names them
+bench: $(PEERS)/installed
+	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --json build/benchmarks.json --chart build/benchmarks.png
+
+bench-quick: $(PEERS)/installed
+	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --quick
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -58,6 +67,15 @@ define make-venv
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,dataloader2,safetensors]'
 	touch $(1)/installed
 endef
+
+# An environment beside the first, because the C++ connector has this library's name. It sees the first one's packages
+# behind its own, so that both sides use the same torch.
+$(PEERS)/installed: benchmarks/peers.txt $(STAMP)
+	$(BIN)/python -m venv --clear $(PEERS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		>"$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main_environment.pth"
+	$(PEERS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet $(INDEXES) --requirement benchmarks/peers.txt
+	touch $@
 
 # Renews constraints.txt after a change of dependencies; what is pinned stays unless it must move.
 constraints: $(STAMP)

@@ -1,0 +1,100 @@
+"""`python -m benchmarks`: measure, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .crew import ROOT, Crew
+from .report import markdown_table, text_table
+from .runner import run
+from .values import Result, Work, dump_result, load_result
+from .works import WORKS
+
+PEERS = ROOT / ".venv-peers" / "bin" / "python"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.list:
+        say("\n".join(f"{work.name:12} {work.title.format(**work.full)}" for work in WORKS))
+        return 0
+    results = load(options.merge) if options.merge else measure(options)
+    say(markdown_table(results) if options.markdown else text_table(results))
+    if options.json:
+        Path(options.json).write_text(json.dumps(dump(results), indent=1))
+    if options.chart:
+        subprocess.run(
+            [str(options.peers), str(Path(__file__).with_name("chart.py")), options.chart],
+            input=json.dumps(dump(results)).encode(),
+            check=True,
+        )
+    return 0
+
+
+def measure(options: argparse.Namespace) -> list[Result]:
+    """Do the works that were asked for."""
+    rounds = options.rounds or (1 if options.quick else 5)
+    with tempfile.NamedTemporaryFile(prefix="benchmarks-", suffix=".log", delete=False) as log:
+        say(f"what programs print goes to {log.name}", sys.stderr)
+        with Crew(options.peers, log) as crew:
+            return [
+                run(work, crew, is_quick=options.quick, rounds=rounds, only=options.only, say=_progress)
+                for work in chosen(options.work)
+            ]
+
+
+def chosen(names: Sequence[str]) -> list[Work]:
+    """Return the works of these names, or all."""
+    return [work for work in WORKS if not names or work.name in names]
+
+
+def dump(results: Sequence[Result]) -> dict[str, Any]:
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+    return {"machine": machine, "results": [dump_result(result) for result in results]}
+
+
+def load(paths: Sequence[str]) -> list[Result]:
+    """Return what earlier runs wrote with `--json`."""
+    return [load_result(values) for path in paths for values in json.loads(Path(path).read_text())["results"]]
+
+
+def say(text: str, file: Any = None) -> None:
+    (file or sys.stdout).write(text + "\n")
+    (file or sys.stdout).flush()
+
+
+def _progress(text: str) -> None:
+    say(text, sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [work.name for work in WORKS]
+    parser.add_argument("work", nargs="*", choices=[*names, []], help="works to do (default: all)")
+    parser.add_argument("--list", action="store_true", help="name the works")
+    parser.add_argument("--quick", action="store_true", help="small amounts and one round: a look, not a measurement")
+    parser.add_argument("--rounds", type=int, default=0, help="measurements of each (default: 5, quick: 1)")
+    parser.add_argument("--only", type=_names, default=frozenset(), metavar="A,B", help="peers that take part")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write all samples there")
+    parser.add_argument("--chart", metavar="FILE", help="draw a bar chart there, as PNG")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--merge", nargs="+", metavar="FILE", help="measure nothing, show what --json wrote earlier")
+    return parser
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The workshops, one for each interpreter: ours, and the peers', in which the C++ connector bears our name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from .values import Contender, Outcome, Sample, Where
+
+ROOT = Path(__file__).resolve().parents[1]
+# The repository comes last in the path, so that the peers' interpreter finds the C++ connector before this library.
+_START = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from benchmarks.workshop import main; main()"
+
+
+class WorkshopError(RuntimeError):
+    """A job that was not done; the text says why."""
+
+
+class Workshop:
+    """One interpreter at work; what programs print goes to `log`."""
+
+    def __init__(self, interpreter: Path, log: IO[bytes], environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [str(interpreter), "-c", _START, str(ROOT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+        )
+
+    def measure(self, contender: Contender, *, limit_seconds: float) -> Sample:
+        """Let a contender work in a fresh process; `WorkshopError` if it fails."""
+        job = {
+            "program": contender.program,
+            "options": contender.options,
+            "preload": list(contender.preload),
+            "limit_seconds": limit_seconds,
+        }
+        answer = self._ask(job)
+        if "error" in answer:
+            raise WorkshopError(answer["error"])
+        return Sample(**answer["sample"])
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _ask(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise WorkshopError("the workshop ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class Crew:
+    """Both workshops, opened when first needed."""
+
+    def __init__(self, peers: Path, log: IO[bytes]) -> None:
+        self._interpreters: dict[Where, Path] = {"main": Path(sys.executable), "peers": peers}
+        self._log = log
+        self._open: dict[Where, Workshop] = {}
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for workshop in self._open.values():
+            workshop.close()
+
+    def missing(self, contender: Contender) -> str:
+        """Say why a contender can't take part, or nothing."""
+        if contender.missing or contender.where == "main" or self._interpreters["peers"].exists():
+            return contender.missing
+        return f"no {self._interpreters['peers']}: `make bench` makes it"
+
+    def measure(self, contender: Contender, *, limit_seconds: float) -> Outcome:
+        """Measure a contender once."""
+        reason = self.missing(contender)
+        if reason:
+            return Outcome(name=contender.name, missing=reason)
+        if contender.sample is not None:
+            return Outcome(name=contender.name, samples=[contender.sample])
+        try:
+            sample = self._workshop(contender.where).measure(contender, limit_seconds=limit_seconds)
+        except WorkshopError as error:
+            return Outcome(name=contender.name, missing=str(error))
+        return Outcome(name=contender.name, samples=[sample])
+
+    def _workshop(self, where: Where) -> Workshop:
+        if where not in self._open:
+            self._open[where] = Workshop(self._interpreters[where], self._log)
+        return self._open[where]

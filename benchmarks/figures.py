@@ -1,0 +1,88 @@
+"""What samples say: medians, spreads, ratios, and whether goals are met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from .values import OURS, Figure, Goal, Outcome, Result, Sample
+
+Verdict = Literal["aim", "reach", "short", "unknown"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median, and between what the samples lay."""
+
+    median: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A goal and where we stand: `value` is None where nothing was measured."""
+
+    goal: Goal
+    value: float | None
+    verdict: Verdict
+
+
+def spread(samples: Sequence[Sample], figure: Figure = "rate") -> Spread:
+    """Return the spread of a figure; there must be samples."""
+    values = [getattr(sample, figure) for sample in samples]
+    return Spread(median(values), min(values), max(values))
+
+
+def ratio(ours: Outcome, other: Outcome, figure: Figure = "rate") -> float | None:
+    """Return our figure over the other's: the median of the ratios round by round, so that slow minutes count in both.
+
+    A single sample, as of a known figure, stands for all rounds. None where one has no samples or a figure is zero.
+    """
+    if not ours.samples or not other.samples:
+        return None
+    rounds = max(len(ours.samples), len(other.samples))
+    pairs = [(_figure(ours, number, figure), _figure(other, number, figure)) for number in range(rounds)]
+    ratios = [mine / theirs for mine, theirs in pairs if theirs > 0]
+    return median(ratios) if ratios else None
+
+
+def standing(result: Result, goal: Goal) -> Standing:
+    """Return where we stand with a goal."""
+    value = _goal_value(result, goal)
+    return Standing(goal, value, _verdict(goal, value))
+
+
+def is_server_bound(result: Result, limit_name: str) -> bool:
+    """True where a client that throws the bytes away is hardly faster than we are: the server is the limit then."""
+    ours, limit = result.outcome(OURS), result.outcome(limit_name)
+    value = ratio(ours, limit) if ours is not None and limit is not None else None
+    return value is not None and value * 1.3 > 1.0
+
+
+def _goal_value(result: Result, goal: Goal) -> float | None:
+    ours = result.outcome(OURS)
+    if ours is None or not ours.samples:
+        return None
+    if goal.extra:
+        return median(sample.extra[goal.extra] for sample in ours.samples)
+    if not goal.against:
+        return spread(ours.samples, goal.figure).median
+    other = result.outcome(goal.against)
+    return None if other is None else ratio(ours, other, goal.figure)
+
+
+def _verdict(goal: Goal, value: float | None) -> Verdict:
+    if value is None:
+        return "unknown"
+    meets = value.__le__ if goal.is_ceiling else value.__ge__
+    if meets(goal.aim):
+        return "aim"
+    return "reach" if meets(goal.reach) else "short"
+
+
+def _figure(outcome: Outcome, number: int, figure: Figure) -> float:
+    value: float = getattr(outcome.samples[number % len(outcome.samples)], figure)
+    return value

@@ -1,0 +1,70 @@
+"""Wall, CPU and memory of a piece of work, measured in the process that does it."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .values import Sample
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a program did between its two yields; `seconds` where it has a better clock than ours."""
+
+    amount: float
+    extra: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+# A program sets up, yields, does the work, yields what it did, and tidies up. The clock runs between the yields.
+Program = Generator["Done | None", None, None]
+
+
+def measure(program: Program) -> Sample:
+    """Run a program and return what it took."""
+    next(program)
+    gc.collect()
+    forget_peak()
+    memory, cpu, start = resident_bytes(), cpu_seconds(), time.perf_counter()
+    done = next(program)
+    seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    peak = max(peak_bytes() - memory, 0)
+    assert done is not None
+    program.close()
+    return Sample(done.amount, done.seconds or seconds, cpu, peak, dict(done.extra))
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of its children that have ended."""
+    usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def resident_bytes() -> int:
+    """The memory of this process that is in RAM."""
+    return _status_bytes("VmRSS")
+
+
+def peak_bytes() -> int:
+    """The most that was in RAM since the start or `forget_peak`."""
+    return _status_bytes("VmHWM")
+
+
+def forget_peak() -> None:
+    """Let `peak_bytes` start from what is in RAM now."""
+    _CLEAR_REFS.write_text("5")
+
+
+def _status_bytes(name: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{_STATUS} has no {name}")

@@ -1,0 +1,26 @@
+"""Requests signed beforehand, for clients that can't sign and for measuring without it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from osstorchconnector.client.heads import encode_head
+from osstorchconnector.client.requests import get_object
+from osstorchconnector.client.signing import V4Signer, encode_key
+from osstorchconnector.client.values import ByteSpan
+from osstorchconnector.credentials import Credentials
+
+Keys = Mapping[str, str]
+
+
+def signed_gets(keys: Keys, host: str, wanted: Sequence[tuple[str, int, int]]) -> list[bytes]:
+    """Return a request head for each (key, start, stop); `keys` are what `Site.keys` gives."""
+    credentials = Credentials(access_key_id=keys["key_id"], access_key_secret=keys["secret"])
+    signer, now, bucket = V4Signer(credentials, keys["region"]), int(time.time()), keys["bucket"]
+    heads = []
+    for key, start, stop in wanted:
+        request = get_object(bucket, key, ByteSpan(start, stop))
+        headers = [("host", host), *request.headers, *signer.sign(request, now)]
+        heads.append(encode_head("GET", f"/{bucket}/{encode_key(key)}", headers))
+    return heads

@@ -1,0 +1,98 @@
+"""Results for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .figures import Standing, is_server_bound, ratio, spread, standing
+from .values import MIB, OURS, Outcome, Result
+
+HEADINGS = ("work / who", "median", "least to most", "CPU each", "peak MiB", "ours is", "goal")
+_MARKS = {"aim": "++", "reach": "+", "short": "-", "unknown": "?"}
+
+
+def text_table(results: Sequence[Result]) -> str:
+    """Return all results as one table for a terminal."""
+    rows = [HEADINGS, *(row for result in results for row in rows_of(result))]
+    # A heading or a note stands in the first cell alone and may be wider than its column.
+    widths = [max(len(row[column]) for row in rows if any(row[1:])) for column in range(len(HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def markdown_table(results: Sequence[Result]) -> str:
+    """Return all results as a Markdown table."""
+    rows = [row for result in results for row in rows_of(result)]
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows]
+    return "\n".join("| " + " | ".join(cell.strip() for cell in row) + " |" for row in lines)
+
+
+def rows_of(result: Result) -> Iterator[tuple[str, ...]]:
+    """Yield a heading, a row for each who took part, and notes."""
+    empty = ("",) * (len(HEADINGS) - 1)
+    yield (f"{result.name}: {result.title} ({result.unit})", *empty)
+    goals = [standing(result, goal) for goal in result.goals]
+    for outcome in result.outcomes:
+        if outcome.samples:
+            yield _row(result, outcome, [each for each in goals if _belongs(each, outcome)])
+        else:
+            yield (f"  {outcome.name}: {outcome.missing}", *empty)
+    for note in notes_of(result):
+        yield (f"  {note}", *empty)
+
+
+def notes_of(result: Result) -> list[str]:
+    """Return what must be known to read a result."""
+    notes = list(result.notes)
+    if is_server_bound(result, "wrk"):
+        notes.append("wrk gets less than 1.3 times our rate: the server is the limit here")
+    return notes
+
+
+def goal_text(each: Standing) -> str:
+    """Return a goal and where we stand, such as `rate 3.1x (2.5, 4) +`."""
+    goal, value = each.goal, each.value
+    name = goal.extra or goal.figure
+    if goal.figure == "peak" and not goal.extra and not goal.against:
+        shown = [figure / MIB for figure in (value or 0.0, goal.reach, goal.aim)]
+        suffix = " MiB"
+    else:
+        shown, suffix = [value or 0.0, goal.reach, goal.aim], "x" if goal.against else ""
+    now = "?" if value is None else f"{number(shown[0])}{suffix}"
+    most = "at most " if goal.is_ceiling else ""
+    return f"{name} {now} ({most}{number(shown[1])}, aim {number(shown[2])}) {_MARKS[each.verdict]}"
+
+
+def number(value: float) -> str:
+    """Return a figure with three digits that count."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[str, ...]:
+    rates = spread(outcome.samples)
+    scale = result.scale
+    ours = result.outcome(OURS)
+    times = ratio(ours, outcome) if ours is not None and outcome.name != OURS else None
+    return (
+        f"  {outcome.name}",
+        number(rates.median * scale),
+        f"{number(rates.least * scale)} to {number(rates.most * scale)}",
+        cpu_text(spread(outcome.samples, "cpu").median / scale),
+        number(spread(outcome.samples, "peak").median / MIB),
+        "" if times is None else f"{number(times)}x",
+        "; ".join(goal_text(each) for each in goals),
+    )
+
+
+def cpu_text(seconds: float) -> str:
+    return f"{number(seconds * 1e6)} us" if seconds < 1e-3 else f"{number(seconds)} s"
+
+
+def _belongs(each: Standing, outcome: Outcome) -> bool:
+    return outcome.name == (each.goal.against or OURS)

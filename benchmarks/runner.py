@@ -1,0 +1,49 @@
+"""Works done in turn by all who take part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .crew import Crew
+from .schedule import turns
+from .site import Site, open_site
+from .values import Contender, Outcome, Result, Sample, Work
+
+Say = Callable[[str], None]
+
+
+def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[str], say: Say) -> Result:
+    """Measure a work in interleaved rounds on a server of its own.
+
+    `only` names the contenders that take part besides this library; empty means all.
+    """
+    with open_site() as site:
+        contenders = work.contenders(site, is_quick=is_quick)
+        if only:
+            contenders = [each for number, each in enumerate(contenders) if number == 0 or each.name in only]
+        outcomes = _measure(work, contenders, crew, site, rounds=rounds, say=say)
+    return Result(
+        name=work.name,
+        title=work.title.format(**work.sizes(is_quick=is_quick)),
+        unit=work.unit,
+        scale=work.scale,
+        goals=work.goals,
+        outcomes=outcomes,
+    )
+
+
+def _measure(
+    work: Work, contenders: list[Contender], crew: Crew, _site: Site, *, rounds: int, say: Say
+) -> list[Outcome]:
+    samples: dict[str, list[Sample]] = {each.name: [] for each in contenders}
+    missing: dict[str, str] = {}
+    for number, contender in turns(contenders, rounds):
+        name = contender.name
+        if name in missing:
+            continue
+        say(f"{work.name}: round {number + 1} of {rounds}, {name}")
+        outcome = crew.measure(contender, limit_seconds=work.limit_seconds)
+        samples[name] += outcome.samples
+        if outcome.missing:
+            missing[name] = outcome.missing
+    return [Outcome(name=name, samples=taken, missing=missing.get(name, "")) for name, taken in samples.items()]

@@ -1,0 +1,126 @@
+"""Where the work is done: an emulator with the data, a name for its bucket, credentials and configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from osstorchconnector import OssClient, emulator
+from osstorchconnector.emulator import Emulator
+
+BUCKET = "bench"
+HOST = "oss-local.test"
+HOSTS_FILE = Path("/etc/hosts")
+HOSTS_LINE = f"127.0.0.1 {HOST} {BUCKET}.{HOST}"
+MEMORY_FOLDER = Path("/dev/shm")
+CONFIG: Mapping[str, Any] = {
+    "logLevel": 2,
+    "datasetConfig": {"prefetchConcurrency": 24, "prefetchWorker": 2},
+    "checkpointConfig": {"prefetchConcurrency": 24, "prefetchWorker": 4, "uploadConcurrency": 64},
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running server with an empty bucket, and how to get there.
+
+    `name_missing` says why the bucket has no name of its own, which the C++ connector can't do without.
+    """
+
+    server: Emulator
+    folder: Path
+    name_missing: str = ""
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint for everybody: a name in front of which the bucket stands."""
+        return self.server.endpoint if self.name_missing else f"http://{HOST}:{self.server.port}"
+
+    def access(self, **config: Any) -> dict[str, str]:
+        """Return the keyword arguments of this library's classes, and of the C++ connector's, which are the same.
+
+        `config` are config keys that differ from the README's.
+        """
+        return {
+            "endpoint": self.endpoint,
+            "cred_path": self.server.credentials_file(self.folder),
+            "config_path": self._config_file(config),
+            "region": self.server.region,
+        }
+
+    def keys(self) -> dict[str, str]:
+        """Return what clients are given that know no credential file."""
+        credentials = self.server.credentials
+        return {
+            "endpoint": self.server.endpoint,
+            "bucket": BUCKET,
+            "region": self.server.region,
+            "key_id": credentials.access_key_id,
+            "secret": credentials.access_key_secret,
+        }
+
+    def fill(self, folder: str, count: int, data: bytes = b"") -> list[str]:
+        """Put `count` objects of the same bytes into a folder of the bucket; return their URIs."""
+        self.server.fill(BUCKET, f"{folder}/{{:06d}}", count, data)
+        return [f"oss://{BUCKET}/{folder}/{number:06d}" for number in range(count)]
+
+    def client(self) -> OssClient:
+        return OssClient(**self.access())
+
+    def _config_file(self, config: Mapping[str, Any]) -> str:
+        logs = {"logPath": str(self.folder / "connector.log"), "auditPath": str(self.folder / "audit.log")}
+        text = json.dumps({**CONFIG, **logs, **config})
+        path = self.folder / f"config-{abs(hash(text)):x}.json"
+        path.write_text(text)
+        return str(path)
+
+
+@contextlib.contextmanager
+def open_site(**options: Any) -> Iterator[Site]:
+    """Serve an empty bucket from memory where there is room, for one work. `options` are the emulator's."""
+    name_missing = name_the_bucket()
+    with contextlib.ExitStack() as stack:
+        base = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oss-benchmark-", dir=base)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oss-benchmark-")))
+        server = stack.enter_context(
+            emulator.serve(root, buckets=[BUCKET], domains=[HOST], fast_etag=True, **options),
+        )
+        yield Site(server, folder, name_missing)
+
+
+def name_the_bucket() -> str:
+    """Give the bucket a name on this machine, if that is allowed; return what is missing otherwise."""
+    if _is_loopback(f"{BUCKET}.{HOST}"):
+        return ""
+    try:
+        with open(HOSTS_FILE, "a") as file:
+            file.write(f"{HOSTS_LINE}\n")
+    except OSError:
+        pass
+    return "" if _is_loopback(f"{BUCKET}.{HOST}") else f"add the line '{HOSTS_LINE}' to {HOSTS_FILE}"
+
+
+def tool(name: str, package: str) -> tuple[str, str]:
+    """Return where a program is, or nothing and how to get it."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    return (path, "") if path else ("", f"not installed: apt-get install {package}")
+
+
+def names_of(uris: Sequence[str]) -> list[str]:
+    """Return the keys of URIs in our bucket."""
+    return [uri.removeprefix(f"oss://{BUCKET}/") for uri in uris]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return socket.gethostbyname(host) == "127.0.0.1"
+    except OSError:
+        return False

@@ -1,0 +1,9 @@
+"""Which contenders do what, with which data, and what is to be reached."""
+
+from __future__ import annotations
+
+from benchmarks.values import Work
+
+from . import objects
+
+WORKS: tuple[Work, ...] = (*objects.WORKS,)

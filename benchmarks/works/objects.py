@@ -1,0 +1,86 @@
+"""Many small objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.site import Site, names_of, tool
+from benchmarks.values import CXX, OURS, Contender, Goal, Work
+
+FEW_READS = {"count": 500, "reads": 2000}
+
+
+def connectors(site: Site, program: str, options: Mapping[str, Any], **config: Any) -> list[Contender]:
+    """Return this library and the C++ connector, both doing the same."""
+    options = {"access": site.access(**config), **options}
+    return [
+        Contender(name=OURS, program=program, options=options),
+        Contender(name=CXX, program=program, options=options, where="peers", missing=site.name_missing),
+    ]
+
+
+def wrk(site: Site, uris: Sequence[str], size: int, *, connections: int = 8, seconds: int = 2) -> Contender:
+    """Return wrk, which throws the bytes away: the most that the server gives on this machine."""
+    path, missing = tool("wrk", "wrk")
+    options = {"path": path, "keys": site.keys(), "names": names_of(uris), "size": size}
+    options |= {"connections": connections, "seconds": seconds}
+    return Contender(name="wrk", program="limits:wrk", options=options, missing=missing)
+
+
+def _iterate(site: Site, *, count: int, size: int, reads: int) -> list[Contender]:
+    uris = site.fill("small", count, os.urandom(size))
+    options = {"uris": uris, "reads": reads, "size": size}
+    return [*connectors(site, "objects:iterate", options), wrk(site, uris, size)]
+
+
+def _load_batches(site: Site, *, count: int, size: int, reads: int, workers: int, batch: int) -> list[Contender]:
+    uris = site.fill("small", count, os.urandom(size))
+    options = {"uris": uris, "reads": reads, "size": size, "workers": workers, "batch": batch}
+    return connectors(site, "objects:load_batches", options)
+
+
+def _load_shuffled(site: Site, *, count: int, size: int, reads: int, batch: int) -> list[Contender]:
+    uris = site.fill("small", count, os.urandom(size))
+    return connectors(site, "objects:load_shuffled", {"uris": uris, "reads": reads, "size": size, "batch": batch})
+
+
+WORKS = (
+    Work(
+        name="small",
+        title="{count:,} objects of {size:,} bytes, iterated over, every byte read",
+        prepare=_iterate,
+        full={"count": 2000, "size": 110_000, "reads": 10_000},
+        quick=FEW_READS,
+        goals=[
+            Goal(against=CXX, reach=2.5, aim=4),
+            Goal(against=CXX, figure="cpu", reach=1 / 3.5, aim=1 / 5, is_ceiling=True),
+            Goal(against="wrk", reach=0.5, aim=0.7),
+        ],
+    ),
+    Work(
+        name="loader",
+        title="the same through DataLoader(num_workers={workers}, batch_size={batch}), to tensors",
+        prepare=_load_batches,
+        full={"count": 2000, "size": 110_000, "reads": 20_000, "workers": 2, "batch": 64},
+        quick=FEW_READS,
+        goals=[Goal(against=CXX, reach=1.5, aim=2.2)],
+    ),
+    Work(
+        name="map",
+        title="the same by number, in shuffled batches of {batch}",
+        prepare=_load_shuffled,
+        full={"count": 2000, "size": 110_000, "reads": 10_000, "batch": 64},
+        quick=FEW_READS,
+        goals=[Goal(against=CXX, reach=2.5, aim=4)],
+    ),
+    Work(
+        name="tiny",
+        title="{count:,} objects of {size:,} bytes, iterated over, every byte read",
+        prepare=_iterate,
+        full={"count": 10_000, "size": 4096, "reads": 20_000},
+        quick={"count": 1000, "reads": 4000},
+        goals=[Goal(against=CXX, reach=3.5, aim=6)],
+    ),
+)
