@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import json
 import logging
-import math
 import os
 import reprlib
 from collections.abc import Callable, Mapping
@@ -83,9 +82,8 @@ def _whole(least: int, most: int) -> Callable[[object], int]:
 
 def _seconds(least: float, most: float) -> Callable[[object], float]:
     def read(value: object) -> float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and math.isfinite(value) and least <= value <= most:  # type: ignore[arg-type,operator]
-            return float(value)  # type: ignore[arg-type]
+        if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+            return float(value)
         raise _WrongValueError(f"a number of seconds from {least:g} to {most:g}")
 
     return read

@@ -236,5 +236,4 @@ def _audit_line(entry: Mapping[str, object], pid: int) -> str:
         text = _encode(entry)
     except (TypeError, ValueError) as error:
         text = _encode({"unwritable_entry": type(error).__name__})
-    line = f'{{"pid":{pid},{text[1:]}\n' if len(text) > 2 else f'{{"pid":{pid}}}\n'
-    return line.replace("\x7f", "\\u007f")
+    return f'{{"pid":{pid},{text[1:]}\n' if len(text) > 2 else f'{{"pid":{pid}}}\n'

@@ -383,8 +383,9 @@ sys.stdout.flush()
 FORK = """
 if os.fork() == 0:
     pickle.loads(pickle.dumps(source)).fetch()
+    assert len(os.listdir(os.environ["TMPDIR"])) == 2  # a child may outlive its parent
     sys.exit()
-os.wait()
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 assert pickle.loads(pickle.dumps(source)).fetch().access_key_id == "LTAI"
 """
 
