@@ -26,6 +26,7 @@ from ..uri import OssUri, parse_object_uri, parse_uri
 from ..version import __version__
 from .endpoint import parse_endpoint, plan_signing
 from .engine import LoopThread, engine
+from .listing import PageOrder
 from .operations import Operations
 from .pipeline import Pipeline
 from .sender import Session
@@ -124,15 +125,15 @@ class OssClient:
 
     def list_pages(self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "") -> Iterator[ListPage]:
         """As `list`, page by page, with the common prefixes that a `delimiter` makes."""
-        prefix = _any(uri)
-        future = self._list_page_soon(prefix, delimiter=delimiter, start_after=start_after)
+        prefix, order = _any(uri), PageOrder(start_after)
+        future = self._list_page_soon(prefix, delimiter=delimiter, start_after=start_after, order=order)
         try:
             while True:
                 page = future.result()
                 if not page.next_token:
                     yield page
                     return
-                future = self._list_page_soon(prefix, delimiter=delimiter, token=page.next_token)
+                future = self._list_page_soon(prefix, delimiter=delimiter, token=page.next_token, order=order)
                 yield page
         finally:
             future.cancel()

@@ -16,6 +16,7 @@ from . import requests, xml
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from .checksum import combine_crc64
 from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
+from .listing import PageOrder, follow
 from .sender import Sender, Session
 from .values import (
     Buffer,
@@ -77,13 +78,25 @@ class Operations:
         return StoredObject(bare_etag(upload.result.get("etag")), _crc64(upload.result))
 
     async def list_page(
-        self, uri: OssUri, *, delimiter: str = "", start_after: str = "", token: str = "", max_keys: int = 1000
+        self,
+        uri: OssUri,
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        token: str = "",
+        max_keys: int = 1000,
+        order: PageOrder | None = None,
     ) -> ListPage:
-        """Return one page of the objects whose keys begin with `uri.key`, in UTF-8 byte order."""
+        """Return one page of the objects whose keys begin with `uri.key`, in UTF-8 byte order.
+
+        Who follows a listing gives the same `order` for each page: one that does not follow the last is asked for
+        again, and an `OssProtocolError` if it stays so.
+        """
         request = requests.list_objects(
             uri.bucket, uri.key, delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
         )
-        return await self._document(request, _body(xml.parse_list_page))
+        accept = (order or PageOrder(start_after)).accept
+        return await self._document(request, lambda head, body: accept(xml.parse_list_page(body)))
 
     async def delete(self, uri: OssUri) -> None:
         """Delete an object; one that does not exist counts as deleted."""
@@ -153,26 +166,27 @@ class Operations:
     async def list_parts(self, uri: OssUri, upload_id: str) -> list[UploadedPart]:
         """Return the parts that OSS holds of an upload."""
         found: list[UploadedPart] = []
-        marker = 0
+        marker, seen = 0, set[int]()
         while True:
             request = requests.list_parts(uri.bucket, uri.key, upload_id, marker=marker)
             page = await self._document(request, _body(xml.parse_parts))
             found += page.parts
             if not page.next_marker:
                 return found
-            marker = page.next_marker
+            marker = follow(page.next_marker, seen)
 
     async def list_uploads(self, uri: OssUri) -> list[PendingUpload]:
         """Return the unfinished multipart uploads of keys that begin with `uri.key`."""
         found: list[PendingUpload] = []
         key_marker = id_marker = ""
+        seen = set[tuple[str, str]]()
         while True:
             request = requests.list_uploads(uri.bucket, uri.key, key_marker=key_marker, upload_id_marker=id_marker)
             page = await self._document(request, _body(xml.parse_uploads))
             found += page.uploads
             if not page.next_key_marker:
                 return found
-            key_marker, id_marker = page.next_key_marker, page.next_upload_id_marker
+            key_marker, id_marker = follow((page.next_key_marker, page.next_upload_id_marker), seen)
 
     async def _document(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> R:
         attempt = DocumentAttempt(request, parse)

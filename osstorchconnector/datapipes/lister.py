@@ -12,6 +12,7 @@ from torch.utils.data import IterDataPipe
 
 from ..client.access import as_client
 from ..client.client import OssClient
+from ..client.listing import PageOrder
 from ..client.operations import Operations
 from ..client.values import ListedObject, ListPage
 from ..errors import OssConfigError
@@ -48,17 +49,20 @@ class PrefixListing:
 
     def _pages(self, prefix: OssUri, start_after: str, wait: Wait) -> Generator[ListPage, None, None]:
         """Yield the pages of a listing; the next one is on its way while one is used."""
-        request = self._request(prefix, start_after=start_after)
+        order = PageOrder(start_after)
+        request = self._request(prefix, order, start_after=start_after)
         try:
             while token := (page := wait(request)).next_token:
-                request = self._request(prefix, token=token)
+                request = self._request(prefix, order, token=token)
                 yield page
             yield page
         finally:
             request.cancel()
 
-    def _request(self, prefix: OssUri, start_after: str = "", token: str = "") -> Future[ListPage]:
-        list_page = functools.partial(Operations.list_page, uri=prefix, start_after=start_after, token=token)
+    def _request(self, prefix: OssUri, order: PageOrder, start_after: str = "", token: str = "") -> Future[ListPage]:
+        list_page = functools.partial(
+            Operations.list_page, uri=prefix, start_after=start_after, token=token, order=order
+        )
         return self._client.submit(list_page)
 
     def _batch(self, bucket: str, page: ListPage, cursor: bytes) -> Batch:

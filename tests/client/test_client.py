@@ -437,3 +437,43 @@ def test_settings_that_cannot_be_are_refused_before_any_request():
         OssClient("https://oss.example.com")
     with pytest.raises(OssConfigError, match="endpoint"):
         OssClient("")
+
+
+def list_document(*keys: str, token: str = "") -> bytes:
+    entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    truncated = f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated>"
+    return answer(f"<ListBucketResult>{truncated}{entries}{following}</ListBucketResult>".encode())
+
+
+def test_a_page_that_comes_twice_is_asked_for_again(connect):
+    first_page = list_document("a", "b", token="T")
+    with ScriptedServer.in_turn(first_page, first_page, list_document("c")) as server:
+        assert [listed.key for listed in connect(server).list("oss://bucket/")] == ["a", "b", "c"]
+        assert [b"continuation-token=T" in head for head in server.heads] == [False, True, True]
+
+
+def test_a_listing_that_stays_where_it_is_is_an_error(connect):
+    with ScriptedServer.in_turn(*[list_document("a", token="T")] * 9) as server:
+        with pytest.raises(OssProtocolError, match=r"ListObjectsV2 oss://bucket/.*backwards.*\[\d attempts\]"):
+            list(connect(server).list("oss://bucket/"))
+
+
+@pytest.mark.parametrize(
+    ("document", "ask"),
+    [
+        (
+            "<ListPartsResult>{}<NextPartNumberMarker>3</NextPartNumberMarker></ListPartsResult>",
+            lambda client: client.list_parts(URI, "id"),
+        ),
+        (
+            "<ListMultipartUploadsResult>{}<NextKeyMarker>k</NextKeyMarker></ListMultipartUploadsResult>",
+            lambda client: client.list_uploads("oss://bucket/"),
+        ),
+    ],
+)
+def test_lists_of_parts_and_uploads_that_never_end_are_errors(connect, document, ask):
+    with ScriptedServer.in_turn(*[answer(document.format("<IsTruncated>true</IsTruncated>").encode())] * 9) as server:
+        with pytest.raises(OssProtocolError, match="circle"):
+            ask(connect(server))
+        assert len(server.heads) == 2

@@ -1,0 +1,57 @@
+"""Whether the pages of a listing follow each other: none twice, none backwards, no circle of them. Pure."""
+
+from __future__ import annotations
+
+import operator
+from itertools import pairwise
+from typing import TypeVar
+
+from ..errors import OssProtocolError
+from .values import ListPage
+
+Marker = TypeVar("Marker", int, tuple[str, str])
+
+
+class PageOrder:
+    """What one listing has shown so far, held against each further page.
+
+    OSS lists in UTF-8 byte order, which is the order of Python's strings. So whatever comes twice, a key, a page, or
+    the token of a page, comes out of order, and following it would double objects or never end.
+    """
+
+    def __init__(self, start_after: str = "") -> None:
+        self._last_key = start_after
+        self._last_prefix = ""
+        self._tokens: set[str] = set()  # of the last page with anything in it, and of empty ones since
+
+    def accept(self, page: ListPage) -> ListPage:
+        """Return `page` if it goes on where the last one ended; else raise `OssProtocolError` and remember nothing."""
+        keys = [listed.key for listed in page.objects]
+        for names, last, what in ((keys, self._last_key, "key"), (page.prefixes, self._last_prefix, "common prefix")):
+            _check_rising(names, last, what)
+        token = page.next_token
+        if token and token in self._tokens:
+            raise OssProtocolError("the listing goes round in a circle: a page leads back to one before it")
+        if keys or page.prefixes:
+            self._tokens = set()
+        self._tokens.add(token)
+        if keys:
+            self._last_key = keys[-1]
+        if page.prefixes:
+            self._last_prefix = page.prefixes[-1]
+        return page
+
+
+def follow(marker: Marker, seen: set[Marker]) -> Marker:
+    """Return the marker at which a list of parts or of uploads goes on; raise `OssProtocolError` if it was there."""
+    if marker in seen:
+        raise OssProtocolError(f"the listing goes round in a circle: it is at {marker!r} again")
+    seen.add(marker)
+    return marker
+
+
+def _check_rising(names: list[str], last: str, what: str) -> None:
+    if not names or (last < names[0] and all(map(operator.lt, names, names[1:]))):
+        return
+    before, name = next(pair for pair in pairwise([last, *names]) if pair[1] <= pair[0])
+    raise OssProtocolError(f"the listing goes backwards: the {what} {name!r} comes after {before!r}")
