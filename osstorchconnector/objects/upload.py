@@ -84,7 +84,7 @@ class MultipartUpload:
 
     def send_constant(self, views: Sequence[Buffer]) -> None:
         """As `send`, for a part made of several pieces of bytes, none of which anybody changes."""
-        self._begin_part(tuple(views), None, sum(len(view) for view in views))
+        self._begin_part(tuple(views), None, sum(memoryview(view).nbytes for view in views))
 
     def complete(self) -> StoredObject:
         """Wait for all parts and publish the object."""
