@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data.datapipes.iter import IterableWrapper
 
@@ -170,6 +170,7 @@ def test_manifests_may_come_through_a_pipe(client: OssClient, path: Path) -> Non
         assert [info.label for info in pipe] == ["one", "two"] * 2
 
 
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 2100), min_size=1, max_size=3))
 def test_parsing_goes_on_after_any_batch(tmp_path_factory: pytest.TempPathFactory, counts: list[int]) -> None:
     folder = tmp_path_factory.mktemp("manifests")
