@@ -18,7 +18,7 @@ LOWEST := .venv-lowest
 PIP := python -m pip --disable-pip-version-check --no-input
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint types tests lowest format constraints wheel clean
+.PHONY: demo test bench bench-quick lint types tests lowest format constraints wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -71,10 +71,11 @@ endef
 # An environment beside the first, because the C++ connector has this library's name. It sees the first one's packages
 # behind its own, so that both sides use the same torch.
 $(PEERS)/installed: benchmarks/peers.txt $(STAMP)
+	@echo "Installing into $(PEERS): once, and it takes a minute or more"
 	$(BIN)/python -m venv --clear $(PEERS)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		>"$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main_environment.pth"
-	$(PEERS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet $(INDEXES) --requirement benchmarks/peers.txt
+	$(PEERS)/bin/$(PIP) install --quiet $(INDEXES) --requirement benchmarks/peers.txt
 	touch $@
 
 # Renews constraints.txt after a change of dependencies; what is pinned stays unless it must move.
@@ -87,4 +88,4 @@ wheel: $(STAMP)
 	$(BIN)/$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(PEERS) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

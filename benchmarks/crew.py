@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,8 +13,14 @@ from typing import IO, Any
 from .values import Contender, Outcome, Sample, Where
 
 ROOT = Path(__file__).resolve().parents[1]
-# The repository comes last in the path, so that the peers' interpreter finds the C++ connector before this library.
-_START = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from benchmarks.workshop import main; main()"
+# The repository comes first in our interpreter's path, and last in the peers', which so finds the C++ connector.
+_START = """
+import sys
+sys.path[0:1] = []
+sys.path.insert(0 if sys.argv[2] == "main" else len(sys.path), sys.argv[1])
+from benchmarks.workshop import main
+main()
+"""
 
 
 class WorkshopError(RuntimeError):
@@ -25,13 +30,12 @@ class WorkshopError(RuntimeError):
 class Workshop:
     """One interpreter at work; what programs print goes to `log`."""
 
-    def __init__(self, interpreter: Path, log: IO[bytes], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, interpreter: Path, where: Where, log: IO[bytes]) -> None:
         self._process = subprocess.Popen(
-            [str(interpreter), "-c", _START, str(ROOT)],
+            [str(interpreter), "-c", _START, str(ROOT), where],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **(environment or {})},
         )
 
     def measure(self, contender: Contender, *, limit_seconds: float) -> Sample:
@@ -104,5 +108,5 @@ class Crew:
 
     def _workshop(self, where: Where) -> Workshop:
         if where not in self._open:
-            self._open[where] = Workshop(self._interpreters[where], self._log)
+            self._open[where] = Workshop(self._interpreters[where], where, self._log)
         return self._open[where]

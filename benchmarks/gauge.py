@@ -24,7 +24,7 @@ class Done:
     seconds: float = 0.0
 
 
-# A program sets up, yields, does the work, yields what it did, and tidies up. The clock runs between the yields.
+# A program sets up, yields, does the work, yields what it did, and checks it. The clock runs between the yields.
 Program = Generator["Done | None", None, None]
 
 
@@ -38,7 +38,7 @@ def measure(program: Program) -> Sample:
     seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
     peak = max(peak_bytes() - memory, 0)
     assert done is not None
-    program.close()
+    next(program, None)
     return Sample(done.amount, done.seconds or seconds, cpu, peak, dict(done.extra))
 
 

@@ -7,12 +7,16 @@ import json
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from osstorchconnector import OssClient, emulator
+from osstorchconnector import OssCheckpoint, OssClient, emulator
+from osstorchconnector.client.signing import V4Signer
+from osstorchconnector.client.values import Request
 from osstorchconnector.emulator import Emulator
 
 BUCKET = "bench"
@@ -31,11 +35,12 @@ CONFIG: Mapping[str, Any] = {
 class Site:
     """A running server with an empty bucket, and how to get there.
 
-    `name_missing` says why the bucket has no name of its own, which the C++ connector can't do without.
+    `memory` is a folder in memory where there is one; `name_missing` says why the bucket has no name of its own, which the C++ connector can't do without.
     """
 
     server: Emulator
     folder: Path
+    memory: Path
     name_missing: str = ""
 
     @property
@@ -71,6 +76,23 @@ class Site:
         self.server.fill(BUCKET, f"{folder}/{{:06d}}", count, data)
         return [f"oss://{BUCKET}/{folder}/{number:06d}" for number in range(count)]
 
+    def put_stream(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Put an object that need not fit into memory."""
+        client = OssCheckpoint(**self.access())
+        with client.writer(f"oss://{BUCKET}/{key}") as writer:
+            for block in blocks:
+                writer.write(block)
+
+    def publish(self) -> None:
+        """Let anybody read the bucket: clients of S3 can't sign for OSS."""
+        credentials, region = self.server.credentials, self.server.region
+        request = Request("PutBucketAcl", "PUT", BUCKET, "", (("acl", ""),), (("x-oss-acl", "public-read"),))
+        headers = dict([*request.headers, *V4Signer(credentials, region).sign(request, int(time.time()))])
+        connection = HTTPConnection("127.0.0.1", self.server.port)
+        connection.request("PUT", f"/{BUCKET}/?acl", headers=headers)
+        assert connection.getresponse().status == 200
+        connection.close()
+
     def client(self) -> OssClient:
         return OssClient(**self.access())
 
@@ -88,12 +110,14 @@ def open_site(**options: Any) -> Iterator[Site]:
     name_missing = name_the_bucket()
     with contextlib.ExitStack() as stack:
         base = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oss-benchmark-", dir=base)))
+        memory = stack.enter_context(tempfile.TemporaryDirectory(prefix="oss-benchmark-", dir=base))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oss-benchmark-")))
         server = stack.enter_context(
-            emulator.serve(root, buckets=[BUCKET], domains=[HOST], fast_etag=True, **options),
+            emulator.serve(Path(memory) / "root", buckets=[BUCKET], domains=[HOST], fast_etag=True, **options),
         )
-        yield Site(server, folder, name_missing)
+        site = Site(server, folder, Path(memory), name_missing)
+        site.publish()
+        yield site
 
 
 def name_the_bucket() -> str:

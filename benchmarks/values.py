@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 OURS = "ours"
 CXX = "C++ connector"
 MIB = 1 << 20
+Keys = Mapping[str, str]
 Where = Literal["main", "peers"]
 Figure = Literal["rate", "cpu", "peak"]
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from benchmarks.gauge import Done, Program
+from benchmarks.values import Keys
 
-from .signed import Keys, signed_gets
+from .signed import signed_gets
 
 RECEIVE_BYTES = 4 << 20
 _SCRIPT = """

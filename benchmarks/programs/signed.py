@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from benchmarks.values import Keys
 from osstorchconnector.client.heads import encode_head
 from osstorchconnector.client.requests import get_object
 from osstorchconnector.client.signing import V4Signer, encode_key
 from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.credentials import Credentials
-
-Keys = Mapping[str, str]
 
 
 def signed_gets(keys: Keys, host: str, wanted: Sequence[tuple[str, int, int]]) -> list[bytes]:

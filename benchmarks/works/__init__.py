@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import objects
+from . import large, objects
 
-WORKS: tuple[Work, ...] = (*objects.WORKS,)
+WORKS: tuple[Work, ...] = (*objects.WORKS, *large.WORKS)

@@ -29,10 +29,29 @@ def wrk(site: Site, uris: Sequence[str], size: int, *, connections: int = 8, sec
     return Contender(name="wrk", program="limits:wrk", options=options, missing=missing)
 
 
+def others(site: Site, kind: str, options: Mapping[str, Any]) -> list[Contender]:
+    """Return the clients that know nothing of torch, and S3's connector; `kind` is `objects` or `large`."""
+    options = {"keys": site.keys(), **options}
+    names = {
+        "obstore": "obstore (unsigned)",
+        "oss2": "oss2",
+        "oss_v2": "alibabacloud-oss-v2",
+        "s3torch": "s3torchconnector (unsigned)",
+    }
+    return [
+        Contender(name=name, program=f"clients:{program}_{kind}", options=options, where="peers")
+        for program, name in names.items()
+    ]
+
+
 def _iterate(site: Site, *, count: int, size: int, reads: int) -> list[Contender]:
     uris = site.fill("small", count, os.urandom(size))
     options = {"uris": uris, "reads": reads, "size": size}
-    return [*connectors(site, "objects:iterate", options), wrk(site, uris, size)]
+    return [
+        *connectors(site, "objects:iterate", options),
+        wrk(site, uris, size),
+        *others(site, "objects", {"names": names_of(uris), "reads": reads, "size": size}),
+    ]
 
 
 def _load_batches(site: Site, *, count: int, size: int, reads: int, workers: int, batch: int) -> list[Contender]:

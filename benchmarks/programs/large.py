@@ -1,0 +1,97 @@
+"""One large object, through `OssCheckpoint`: this library and the C++ connector; and torch on a local file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gauge import Done, Program
+
+from .clients import fill, touched_buffer
+
+Access = dict[str, str]
+
+
+def read_into(access: Access, uri: str, size: int) -> Program:
+    """Read an object into a buffer that is there already."""
+    checkpoint = _checkpoint(access)
+    buffer = touched_buffer(size)
+    _peek(checkpoint, uri)
+    yield None
+    with checkpoint.reader(uri) as reader:
+        fill(reader, buffer)
+    yield Done(size)
+    assert not buffer.startswith(b"\1") or buffer[4096:].startswith(b"\1")
+
+
+def read_pieces(access: Access, uri: str, size: int, piece: int) -> Program:
+    """Read an object from begin to end by `read(piece)`, keeping nothing."""
+    checkpoint = _checkpoint(access)
+    _peek(checkpoint, uri)
+    yield None
+    total = 0
+    with checkpoint.reader(uri) as reader:
+        while data := reader.read(piece):
+            total += len(data)
+    yield Done(size)
+    assert total == size
+
+
+def write_pieces(access: Access, uri: str, size: int, piece: int) -> Program:
+    """Write an object by `write(piece)`."""
+    checkpoint = _checkpoint(access)
+    data = b"\1" * piece
+    yield None
+    with checkpoint.writer(uri) as writer:
+        for start in range(0, size, piece):
+            writer.write(data[: size - start])
+    yield Done(size)
+
+
+def load_state(access: Access, uri: str, size: int) -> Program:
+    """`torch.load` from OSS."""
+    checkpoint = _checkpoint(access)
+    _peek(checkpoint, uri)
+    yield None
+    with checkpoint.reader(uri) as reader:
+        state = torch.load(reader, weights_only=True)
+    yield Done(size)
+    assert sum(tensor.nbytes for tensor in state.values()) == size
+
+
+def load_local_state(path: str, size: int) -> Program:
+    """`torch.load` of a local file."""
+    yield None
+    state = torch.load(Path(path), weights_only=True)
+    yield Done(size)
+    assert sum(tensor.nbytes for tensor in state.values()) == size
+
+
+def save_state(access: Access, uri: str, size: int, tensors: int) -> Program:
+    """`torch.save` to OSS."""
+    checkpoint = _checkpoint(access)
+    state = make_state(size, tensors)
+    yield None
+    with checkpoint.writer(uri) as writer:
+        torch.save(state, writer)
+    yield Done(size)
+
+
+def make_state(size: int, tensors: int) -> dict[str, torch.Tensor]:
+    """Return a state dict of `size` bytes; what is in it does not matter, that it is no hole in memory does."""
+    count = size // tensors // 4
+    return {f"layer{number}.weight": torch.full((count,), 1.0 + number) for number in range(tensors)}
+
+
+def _checkpoint(access: Access) -> Any:
+    from osstorchconnector import OssCheckpoint
+
+    return OssCheckpoint(**access)
+
+
+def _peek(checkpoint: Any, uri: str) -> None:
+    """Load code and open connections by a first small read of a small neighbour."""
+    with checkpoint.reader(f"{uri}.small") as reader:
+        assert reader.read()
