@@ -21,6 +21,7 @@ from .wire import FOREVER, Hangup, Pause, Step
 
 RECEIVE_BYTES = 256 * 1024
 _TURN_BYTES = 4 * 1024 * 1024
+_LOOK_SECONDS = 0.2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -42,7 +43,10 @@ class Work(Protocol):
 
 
 class Connection:
-    """An accepted connection; it registers itself with the loop, and unregisters when it closes."""
+    """An accepted connection; it registers itself with the loop, and unregisters when it closes.
+
+    `is_paused` is true while a fault holds it up.
+    """
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class Connection:
         self._step: Step | memoryview | None = None
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._is_paused = self._is_reading = self._is_writing = self._is_closed = self._is_at_end = False
+        self.is_paused = self._is_reading = self._is_writing = self._is_closed = self._is_at_end = False
         self._watch_reads(True)
 
     def close(self, *, with_reset: bool = False) -> None:
@@ -119,7 +123,7 @@ class Connection:
         elif count == 0:
             self._is_at_end = True
             self._watch_reads(False)
-            if self._is_paused:
+            if self.is_paused:
                 self.close()
 
     def _read_body(self) -> None:
@@ -196,7 +200,17 @@ class Connection:
         elif isinstance(wanted, Pause) and self._has_body_left():
             self._watch_reads(False)
             self._wait(wanted.seconds)
+            self._look_after_peer()
         return self._is_closed
+
+    def _look_after_peer(self) -> None:
+        """While nothing is read, find out in another way whether the peer has hung up."""
+        if self._is_closed or not self.is_paused:
+            return
+        if self._channel.is_abandoned():
+            self.close()
+        else:
+            self._loop.call_later(_LOOK_SECONDS, self._look_after_peer)
 
     # --- sending
 
@@ -266,7 +280,7 @@ class Connection:
 
     def _wait(self, seconds: float) -> None:
         """Go on after a while, or, if that is for ever, only wait for the peer to hang up."""
-        self._is_paused = True
+        self.is_paused = True
         if seconds != FOREVER:
             self._timer = self._loop.call_later(seconds, self._resume)
 
@@ -277,7 +291,7 @@ class Connection:
         self._go_on()
 
     def _stop_timer(self) -> None:
-        self._is_paused = False
+        self.is_paused = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

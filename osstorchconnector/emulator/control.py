@@ -52,8 +52,8 @@ def decode_data(options: Mapping[str, Any]) -> dict[str, Any]:
 class Control:
     """Answers control requests for one server."""
 
-    def __init__(self, frontend: Frontend, token: str) -> None:
-        self._frontend, self._token = frontend, token
+    def __init__(self, frontend: Frontend, token: str, *, end_stalls: Callable[[], None]) -> None:
+        self._frontend, self._token, self._end_stalls = frontend, token, end_stalls
         self._first_policy, self._first_identities = frontend.service.policy, frontend.service.keyring.all()
         self._actions: dict[tuple[str, str], Callable[[Query, Received], Reply]] = {
             ("GET", "counters"): self._get_counters,
@@ -130,7 +130,8 @@ class Control:
         return Reply()
 
     def _reset(self, _query: Query, _received: Received) -> Reply:
-        """Undo what was changed since the start, buckets and objects excepted."""
+        """Undo what was changed since the start, buckets and objects excepted; hang up where a fault holds on."""
+        self._end_stalls()
         service = self._frontend.service
         service.policy, service.keyring = self._first_policy, Keyring(*self._first_identities)
         service.clock_offset_seconds = 0.0

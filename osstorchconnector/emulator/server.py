@@ -54,7 +54,7 @@ class Server:
         self.settings, self.loop = settings, loop
         self.service = Service.open(settings.root, *settings.identities, policy=settings.policy)
         self.frontend = Frontend(self.service, Hosts(settings.domains, settings.cnames))
-        self._control = Control(self.frontend, settings.control_token)
+        self._control = Control(self.frontend, settings.control_token, end_stalls=self._end_stalls)
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(RECEIVE_BYTES))
         self._listener: socket.socket | None = None
@@ -108,6 +108,11 @@ class Server:
         if head.path.startswith(PREFIX):
             return self._control.begin(head)
         return self.frontend.begin(head)
+
+    def _end_stalls(self) -> None:
+        for connection in list(self._connections):
+            if connection.is_paused:
+                connection.close()
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)

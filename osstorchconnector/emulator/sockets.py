@@ -15,7 +15,8 @@ from .blobs import BlobFolder, Slice
 
 _SEND_STEP_BYTES = 4 * 1024 * 1024
 _READ_STEP_BYTES = 256 * 1024
-_CAN_SENDFILE = sys.platform == "linux"
+_ON_LINUX = sys.platform == "linux"
+_ESTABLISHED = 1
 _MORE = getattr(socket, "MSG_MORE", 0)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -37,6 +38,13 @@ class Channel:
         """Tell whether bytes can be received that the loop does not know of."""
         return False
 
+    def is_abandoned(self) -> bool:
+        """Tell, without reading, whether the peer has closed its end; only Linux knows."""
+        if not _ON_LINUX:  # pragma: no cover - other systems do not tell
+            return False
+        state: int = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state != _ESTABLISHED
+
     def receive(self, into: memoryview) -> int | None:
         """Return how many bytes arrived, 0 at the peer's end."""
         try:
@@ -52,7 +60,7 @@ class Channel:
 
     def send_file(self, piece: Slice, blobs: BlobFolder) -> int | None:
         """Send the beginning of a file's piece; return how much of it went."""
-        if not _CAN_SENDFILE:  # pragma: no cover - other systems' sendfile has other rules
+        if not _ON_LINUX:  # pragma: no cover - other systems' sendfile has other rules
             return self._send_read(piece, blobs)
         try:
             sent = os.sendfile(
