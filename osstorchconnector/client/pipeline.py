@@ -3,7 +3,8 @@
 The consumer's thread takes items from the source and puts them on a queue; worker coroutines on one or more loop
 threads take them from there, without asking anybody, and put their results on a table. The consumer is woken only
 when it waits for the result that has just come in, and the workers only when they have run out of items: handing
-each object over by itself would cost more than fetching a small one.
+each object over by itself would cost more than fetching a small one. So the consumer sleeps for a millisecond more
+while there is work left for the workers, and then finds several results.
 
 What is taken from the source and not yet consumed is bounded in number (`window`) and in bytes (`max_bytes` of
 `weight`), so a slow consumer stops the fetching and a slow first result stops it too, later.
@@ -23,6 +24,8 @@ from .engine import LoopThread
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+RING_SECONDS = 0.001
 
 _MISSING: Any = object()
 
@@ -72,7 +75,7 @@ class _Lane(Generic[T, R]):
         self._width = width
         self._tasks: set[asyncio.Task[None]] = set()
         self._sleepers: list[asyncio.Future[None]] = []
-        self._is_ringing = False
+        self._ringing: asyncio.Handle | None = None
 
     @property
     def is_hungry(self) -> bool:
@@ -105,6 +108,8 @@ class _Lane(Generic[T, R]):
             try:
                 number, item = items.popleft()
             except IndexError:
+                if self._ringing is not None:  # the consumer is what everybody waits for
+                    self._ring()
                 sleeper = loop.create_future()
                 self._sleepers.append(sleeper)
                 await sleeper
@@ -115,14 +120,15 @@ class _Lane(Generic[T, R]):
             except Exception as error:
                 result = _Failure(error)
             del item
-            if board.put(number, result) and not self._is_ringing:
-                # at the end of this turn of the loop, when whatever else came in is on the table too
-                self._is_ringing = True
-                loop.call_soon(self._ring)
+            if board.put(number, result) and self._ringing is None:
+                # Not at once: to wake a thread takes as long as a small object, and in a moment there are more.
+                self._ringing = loop.call_later(RING_SECONDS, self._ring)
             del result
 
     def _ring(self) -> None:
-        self._is_ringing = False
+        if self._ringing is not None:
+            self._ringing.cancel()
+            self._ringing = None
         self._board.bell.put(None)
 
 
