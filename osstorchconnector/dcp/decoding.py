@@ -1,0 +1,79 @@
+"""Tensors and objects out of the bytes of a checkpoint's items."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import IO, cast
+
+import torch
+from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
+
+from ..errors import OssIntegrityError
+from .archive import NotAnArchiveError, Record, read_directory
+from .crc32 import crc32
+from .tensors import PlainTensor
+from .vetting import read_tensor_pickle
+
+
+def restored(data: memoryview, descriptors: Sequence[str], registry: ExtensionRegistry) -> memoryview:
+    """Return what was saved, from what `descriptors` say that extensions made of it."""
+    if not descriptors:
+        return data
+    stream = cast(IO[bytes], io.BytesIO(data))
+    for extension in registry.from_descriptor_list(descriptors):
+        if isinstance(extension, StreamTransformExtension):
+            stream = extension.transform_from(stream)
+    return memoryview(bytearray(stream.read()))
+
+
+def check_records(data: memoryview, where: str) -> dict[str, Record]:
+    """Return the records of an item that is an archive, each held against its CRC-32; none if it is no archive."""
+    try:
+        records = read_directory(data)
+    except NotAnArchiveError:
+        return {}
+    for name, record in records.items():
+        found = crc32(data[record.start : record.start + record.size])
+        if found != record.crc and record.crc:  # 0: written with torch.serialization.set_crc32_options(False)
+            raise OssIntegrityError(
+                f"{where}: record {name} of the item has CRC-32 {found:08x}, it was written with {record.crc:08x}"
+            )
+    return records
+
+
+def decode_tensor(data: memoryview, where: str) -> torch.Tensor:
+    """Return the tensor that `torch.save` wrote; it may share the memory of `data`."""
+    records = check_records(data, where)
+    plain = _plain_tensor(data, records)
+    if plain is not None and "data/0" in records:
+        storage = records["data/0"]
+        octets = data[storage.start : storage.start + storage.size]
+        return strided(octets, plain.dtype, plain.shape, plain.stride, plain.offset)
+    try:
+        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise OssIntegrityError(f"{where}: no tensor can be read from the item: {error}") from error
+    if not isinstance(tensor, torch.Tensor):
+        raise OssIntegrityError(f"{where}: the item is a {type(tensor).__name__}, not a tensor")
+    return tensor
+
+
+def _plain_tensor(data: memoryview, records: dict[str, Record]) -> PlainTensor | None:
+    record = records.get("data.pkl")
+    byteorder = records.get("byteorder")
+    if record is None or (byteorder and bytes(data[byteorder.start : byteorder.start + byteorder.size]) != b"little"):
+        return None
+    return read_tensor_pickle(bytes(data[record.start : record.start + record.size]))
+
+
+def strided(
+    octets: memoryview, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int], offset: int = 0
+) -> torch.Tensor:
+    """Return a tensor over these bytes, copied only if its elements could not begin where they do."""
+    if not len(octets) or 0 in shape:
+        return torch.empty(tuple(shape), dtype=dtype)
+    flat = torch.frombuffer(octets, dtype=torch.uint8)
+    if flat.data_ptr() % dtype.itemsize:
+        flat = flat.clone()
+    return flat.view(dtype).as_strided(tuple(shape), tuple(stride), offset)

@@ -1,0 +1,137 @@
+"""Ranges of many objects on their way into memory, so many requests and so many bytes at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
+
+from ..client.client import OssClient
+from ..client.operations import Operations
+from ..client.values import ByteSpan, Download, ObjectStat
+from ..errors import OssIntegrityError, OssObjectChangedError
+from ..objects.coverage import Coverage
+from ..objects.flight import Flight
+from ..uri import OssUri
+from .crc32 import crc32
+
+DRAIN_SECONDS = 60.0
+
+
+class FetchedFile:
+    """One object that ranges are read of: all from the same one, and checked when all of it was read."""
+
+    def __init__(self, uri: OssUri) -> None:
+        self.uri = uri
+        self.stat: ObjectStat | None = None
+        self.waiting: deque[Fetch] = deque()
+        self._coverage = Coverage(0)
+
+    @property
+    def etag(self) -> str:
+        return self.stat.etag if self.stat is not None else ""
+
+    def landed(self, download: Download, span: ByteSpan) -> None:
+        """Take note of a range; raises if it is not what was asked for, or the whole is not the object."""
+        if self.stat is None:
+            self.stat = download.stat
+            self._coverage = Coverage(download.stat.size)
+        if download.span != span or download.stat.etag != self.stat.etag:
+            raise OssObjectChangedError(
+                f"GetObject {self.uri}: bytes {span.start} to {span.stop} are not there (the object has "
+                f"{download.stat.size} bytes): it was truncated, or replaced while it was read"
+            )
+        if self._coverage.missing(span) != [span]:
+            return  # read twice, in part at least: then the sum over all is not to be had
+        self._coverage.add(span, download.crc64)
+        whole = self._coverage.crc64
+        if whole is not None and self.stat.crc64 not in (None, whole):
+            raise OssIntegrityError(
+                f"GetObject {self.uri}: the {self.stat.size} bytes received have CRC-64 {whole}, "
+                f"OSS says {self.stat.crc64}"
+            )
+
+
+class Fetch:
+    """One range: where it lands, which is asked when it begins, and what to do when it has.
+
+    `sums` are the parts of it whose CRC-32 is wanted; they are in `crcs` then.
+    """
+
+    __slots__ = ("_place", "crcs", "done", "file", "needs_memory", "span", "sums")
+
+    def __init__(
+        self,
+        file: FetchedFile,
+        span: ByteSpan,
+        place: Callable[[], memoryview],
+        done: Callable[[Fetch], object],
+        sums: list[ByteSpan],
+        *,
+        needs_memory: bool = True,
+    ) -> None:
+        self.file, self.span, self._place, self.done, self.sums = file, span, place, done, sums
+        self.needs_memory = needs_memory
+        self.crcs: list[int] = []
+
+    def begin(self) -> Callable[[Operations], Coroutine[Any, Any, Download]]:
+        """Return the work of fetching, for a loop thread; the memory is taken now."""
+        view = self._place()
+
+        async def work(operations: Operations) -> Download:
+            download = await operations.get(self.file.uri, self.span, into=view, if_match=self.file.etag)
+            start = self.span.start  # summed here, while the bytes are still warm
+            self.crcs = [crc32(view[part.start - start : part.stop - start]) for part in self.sums]
+            return download
+
+        return work
+
+
+class Fetcher:
+    """Fetches ranges, `concurrency` at a time and at most `memory_bytes` in memory that is not a tensor's.
+
+    The first range of each file goes alone, as it tells the ETag that all others are asked for with. `done` of each
+    is called on the thread that calls `run`.
+    """
+
+    def __init__(self, client: OssClient, *, concurrency: int, workers: int, memory_bytes: int) -> None:
+        self._flight = Flight(client, workers)
+        self._concurrency, self._memory_bytes = concurrency, memory_bytes
+        self._ready: deque[Fetch] = deque()
+        self._under_way: dict[Future[Download], tuple[Fetch, int]] = {}
+        self._ended: SimpleQueue[Future[Download]] = SimpleQueue()
+        self._held_bytes = 0
+
+    def run(self, files: list[FetchedFile], landed_bytes: Callable[[int], object]) -> None:
+        """Fetch what waits in `files`. When this returns or raises, nothing writes to any of the memory any more."""
+        self._ready = deque(file.waiting.popleft() for file in files if file.waiting)
+        total = 0
+        try:
+            while self._ready or self._under_way:
+                self._top_up()
+                future = self._ended.get()
+                fetch, held_bytes = self._under_way.pop(future)
+                fetch.file.landed(future.result(), fetch.span)
+                fetch.done(fetch)
+                self._held_bytes -= held_bytes
+                self._ready.extend(fetch.file.waiting)
+                fetch.file.waiting.clear()
+                total += fetch.span.size
+                landed_bytes(total)
+        except BaseException:
+            self._flight.stop()
+            self._flight.drain(DRAIN_SECONDS)
+            raise
+
+    def _top_up(self) -> None:
+        while self._ready and len(self._under_way) < self._concurrency:
+            held_bytes = self._ready[0].span.size if self._ready[0].needs_memory else 0
+            if self._under_way and held_bytes and self._held_bytes + held_bytes > self._memory_bytes:
+                return
+            fetch = self._ready.popleft()
+            self._held_bytes += held_bytes
+            future = self._flight.start(fetch.begin())
+            self._under_way[future] = (fetch, held_bytes)
+            future.add_done_callback(self._ended.put)

@@ -1,0 +1,105 @@
+"""One data file of a checkpoint on its way to OSS: pieces of memory go in, parts go out, only crumbs are copied."""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import Future
+
+from ..client.client import OssClient
+from ..client.operations import Operations
+from ..client.values import Buffer, StoredObject
+from ..objects.flight import Flight
+from ..objects.parts import first_part_bytes, next_part_bytes
+from ..objects.upload import MultipartUpload
+from ..uri import OssUri
+
+CRUMB_BYTES = 8 * 1024
+ABORT_SECONDS = 10.0
+
+
+class FileUpload:
+    """A file that is written front to back: one PutObject if it is short, else parts sent while more are added.
+
+    What is added must stay as it is until `finish` or `abort` returns. The file appears with `finish`.
+    """
+
+    def __init__(self, client: OssClient, uri: OssUri, *, memory_bytes: int) -> None:
+        config, transfer = client.config, client.config.checkpoint
+        self.uri = uri
+        self.position = 0
+        self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, memory_bytes)
+        self._upload = MultipartUpload(
+            client,
+            uri,
+            concurrency=transfer.upload_concurrency,
+            memory_bytes=memory_bytes,
+            workers=transfer.prefetch_worker,
+        )
+        self._flight = Flight(client, transfer.prefetch_worker)
+        self._pieces: list[Buffer] = []
+        self._pieces_bytes = 0
+        self._is_in_parts = False
+        self._put: Future[StoredObject] | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes OSS has acknowledged."""
+        if self._put is not None:
+            return self.position if self._put.done() else 0
+        return self._upload.stored_bytes
+
+    def add(self, piece: Buffer) -> None:
+        """Append bytes; waits while too much is under way. Raises the error of a part."""
+        self.position += len(piece)
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, bytearray) and len(piece) <= CRUMB_BYTES:
+            last += piece  # heads, tails and tiny tensors are not worth a piece each
+            self._pieces_bytes += len(piece)
+        else:
+            self._add_piece(piece)
+        if self._pieces_bytes >= self._part_bytes:
+            self._send_part()
+
+    def flush(self) -> None:
+        """Send what was not sent yet; nothing can be added after."""
+        if self._is_in_parts:
+            if self._pieces:
+                self._send_part()
+        else:
+            body, self._pieces = self._pieces, []
+            self._put = self._flight.start(functools.partial(_put, self.uri, body))
+
+    def finish(self) -> None:
+        """After `flush`: wait until all is stored, and publish the file."""
+        if self._put is not None:
+            self._put.result()
+        else:
+            self._upload.complete()
+
+    def abort(self) -> None:
+        """Give the file up; waits, for a bounded time, until OSS knows. A file that was put must be deleted."""
+        self._flight.stop()
+        self._flight.drain(ABORT_SECONDS)
+        self._upload.abort()
+        self._upload.wait_until_gone(ABORT_SECONDS)
+        self._pieces.clear()
+
+    def _add_piece(self, piece: Buffer) -> None:
+        view = memoryview(piece)
+        while len(view) > (room := self._part_bytes - self._pieces_bytes):
+            self._pieces.append(view[:room])
+            self._pieces_bytes += room
+            view = view[room:]
+            self._send_part()
+        self._pieces.append(bytearray(view) if len(view) <= CRUMB_BYTES else view)
+        self._pieces_bytes += len(view)
+
+    def _send_part(self) -> None:
+        self._is_in_parts = True
+        pieces, self._pieces, self._pieces_bytes = self._pieces, [], 0
+        self._upload.send_constant(pieces)
+        self._part_bytes = next_part_bytes(self._first_part_bytes, self.position)
+
+
+async def _put(uri: OssUri, body: list[Buffer], operations: Operations) -> StoredObject:
+    return await operations.put(uri, body)

@@ -1,0 +1,134 @@
+"""OSS as torch's distributed checkpoints see file systems, and where readers and writers come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+from torch.distributed.checkpoint.filesystem import FileSystemBase
+
+from ..client.client import OssClient
+from ..errors import OssNotFoundError, OssUriError
+from ..objects.reader import OssReader
+from ..objects.writer import OssWriter
+from ..uri import OssUri, parse_object_uri, parse_uri
+from .layout import is_checkpoint_id
+from .place import HasClient
+from .reader import OssStorageReader
+from .writer import OssStorageWriter
+
+
+class OssDCPFileSystem(FileSystemBase, HasClient):
+    """A bucket as a file system for distributed checkpoints.
+
+        fs = OssDCPFileSystem(endpoint=ENDPOINT, cred_path=CRED_PATH, region=REGION)
+        dcp.save(state, storage_writer=fs.writer("oss://bucket/ckpt/step-100"))
+        dcp.load(state, storage_reader=fs.reader("oss://bucket/ckpt/step-100"))
+
+    It can also stand in for the `fs` of torch's own `FileSystemWriter` and `FileSystemReader`; these are slower, and
+    their `.metadata` is renamed, which OSS does by copying. Folders exist when something is in them.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | OssClient,
+        cred_path: str = "",
+        config_path: str = "",
+        cred_provider: object | None = None,
+        region: str = "",
+    ) -> None:
+        if isinstance(endpoint, OssClient):
+            self.client = endpoint
+        else:
+            self.client = OssClient(
+                endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+            )
+
+    def writer(self, path: str, **options: Any) -> OssStorageWriter:
+        """Return an `OssStorageWriter` for `path`; `options` are its."""
+        return OssStorageWriter(self, path, **options)
+
+    def reader(self, path: str, **options: Any) -> OssStorageReader:
+        """Return an `OssStorageReader` for `path`; `options` are its."""
+        return OssStorageReader(self, path, **options)
+
+    # what torch asks of a file system
+
+    @contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[Any, None, None]:
+        """Open an object: "rb" and "wb" as bytes, "r" and "w" as text. One written appears when the block ends well."""
+        uri, transfer = parse_object_uri(os.fspath(path)), self.client.config.checkpoint
+        stream: OssReader | OssWriter
+        if mode in ("rb", "r"):
+            stream = OssReader(self.client, uri, transfer=transfer)
+        elif mode in ("wb", "w"):
+            stream = OssWriter(self.client, uri, transfer=transfer)
+        else:
+            raise ValueError(f"mode {mode!r}: an object can be opened for reading ('rb') or for writing ('wb')")
+        with stream:
+            yield stream if mode.endswith("b") else _TextStream(cast(IO[bytes], stream))
+
+    def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
+        return f"{os.fspath(path).rstrip('/')}/{suffix}"
+
+    def init_path(self, path: str | os.PathLike[str]) -> str:
+        parse_uri(os.fspath(path))
+        return os.fspath(path)
+
+    def rename(self, path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
+        """Copy within OSS, then delete: for a moment both exist."""
+        old, new = parse_object_uri(os.fspath(path)), parse_object_uri(os.fspath(new_path))
+        if old != new:
+            self.client.copy(old, new)
+            self.client.delete(old)
+
+    def mkdir(self, path: str | os.PathLike[str]) -> None:
+        """Do nothing: a folder is the beginning of a key."""
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        return is_checkpoint_id(checkpoint_id)
+
+    def exists(self, path: str | os.PathLike[str]) -> bool:
+        """True if there is an object of that name, or any below it."""
+        uri = parse_uri(os.fspath(path))
+        if not uri.key:
+            raise OssUriError(f"no object named in {os.fspath(path)!r}")
+        try:
+            self.client.head(uri)
+        except OssNotFoundError:
+            folder = OssUri(uri.bucket, uri.key.rstrip("/") + "/")
+            return bool(self.client.list_page(folder, max_keys=1).objects)
+        return True
+
+    def rm_file(self, path: str | os.PathLike[str]) -> None:
+        """Remove an object; `OssNotFoundError` if there is none."""
+        uri = parse_object_uri(os.fspath(path))
+        self.client.head(uri)
+        self.client.delete(uri)
+
+    def ls(self, path: str | os.PathLike[str]) -> list[str]:
+        """Return the objects and folders right below `path`, as paths of the same kind."""
+        base = os.fspath(path).rstrip("/") + "/"
+        prefix = parse_uri(base)
+        found: list[str] = []
+        for page in self.client.list_pages(prefix, delimiter="/"):
+            keys = [entry.key for entry in page.objects if entry.key != prefix.key]
+            found += [base + key[len(prefix.key) :].rstrip("/") for key in (*keys, *page.prefixes)]
+        return found
+
+
+class _TextStream:
+    """Text on a binary stream: what torch writes as JSON."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(text.encode())
+        return len(text)
+
+    def read(self) -> str:
+        return self._stream.read().decode()

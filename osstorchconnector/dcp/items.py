@@ -1,0 +1,109 @@
+"""What stands in a data file for one item of a plan: pieces of memory, made lazily and without copying."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, cast
+
+import torch
+from torch.distributed.checkpoint._extension import StreamTransformExtension
+from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteItemType
+
+from ..client.values import Buffer
+from ..errors import OssUsageError
+from .crc32 import crc32
+from .tensors import is_plain, memory, tensor_archive
+
+
+def item_bytes(item: WriteItem) -> int:
+    """Return how many bytes of tensor an item has; of an object nothing is known."""
+    if item.tensor_data is None:
+        return 0
+    chunk = item.tensor_data.chunk
+    count = chunk.sizes.numel() if chunk is not None else item.tensor_data.size.numel()
+    return count * item.tensor_data.properties.dtype.itemsize
+
+
+def split_into_files(items: Sequence[WriteItem], count: int) -> list[list[WriteItem]]:
+    """Return the items in at most `count` groups of about the same size, objects first in each."""
+    groups: list[list[WriteItem]] = [[] for _ in range(max(count, 1))]
+    sizes = [0] * len(groups)
+    by_size = sorted(items, key=item_bytes, reverse=True) if count > 1 else items
+    for item in by_size:
+        smallest = sizes.index(min(sizes))
+        groups[smallest].append(item)
+        sizes[smallest] += item_bytes(item) + 1
+    for group in groups:
+        group.sort(key=lambda item: item.type != WriteItemType.BYTE_IO)
+    return [group for group in groups if group]
+
+
+def resolve_tensor(planner: SavePlanner, item: WriteItem) -> torch.Tensor:
+    """Return the item's tensor in the processor's memory, its elements one after another."""
+    tensor = planner.resolve_data(item)
+    if not isinstance(tensor, torch.Tensor):
+        raise OssUsageError(f"the planner gave {type(tensor).__name__} for the tensor {item.index.fqn}")
+    tensor = tensor.detach()
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
+    return tensor.contiguous() if is_plain(tensor) else tensor
+
+
+def resolve_object(planner: SavePlanner, item: WriteItem) -> Buffer:
+    """Return the bytes of an item that is no tensor."""
+    data = planner.resolve_data(item)
+    if not isinstance(data, io.BytesIO):
+        raise OssUsageError(f"the planner gave {type(data).__name__} for the object {item.index.fqn}")
+    return data.getbuffer()
+
+
+def pieces_of_tensor(tensor: torch.Tensor) -> Iterator[Buffer]:
+    """Yield what `torch.save` would write of the tensor."""
+    if not is_plain(tensor):
+        yield saved(tensor)
+        return
+    archive = tensor_archive(tensor.dtype, tuple(tensor.shape))
+    data = memory(tensor)
+    yield archive.head
+    yield data
+    yield archive.tail(crc32(data))
+
+
+def saved(tensor: torch.Tensor) -> Buffer:
+    """Return what `torch.save` writes, of as little storage as the tensor needs."""
+    if not tensor.is_quantized and tensor.layout == torch.strided and _is_larger_than_needed(tensor):
+        tensor = tensor.clone()
+    out = io.BytesIO()
+    torch.save(tensor, out)
+    return out.getbuffer()
+
+
+def _is_larger_than_needed(tensor: torch.Tensor) -> bool:
+    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+
+
+class _Uncloseable(io.BytesIO):
+    """What the transforms write to: they close what is below them."""
+
+    def close(self) -> None:
+        """Stay open: the bytes are still to be taken."""
+
+
+def transformed(pieces: Iterator[Buffer], extensions: Sequence[StreamTransformExtension]) -> tuple[Buffer, list[str]]:
+    """Return what `extensions` make of the pieces, and their descriptors in the order in which to undo them."""
+    out = _Uncloseable()
+    stream = cast(IO[bytes], out)
+    for extension in extensions:
+        stream = extension.transform_to(stream)
+    for piece in pieces:
+        _write_all(stream, piece)
+    stream.close()
+    return out.getbuffer(), [extension.get_descriptor() for extension in reversed(extensions)]
+
+
+def _write_all(stream: Any, piece: Buffer) -> None:
+    view = memoryview(piece)
+    while view:
+        written = stream.write(view)
+        view = view[len(view) if written is None else written :]

@@ -1,0 +1,156 @@
+"""Reading the items of one rank's plan: what is to be fetched, in which ranges, and who waits for which."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from ..client.client import OssClient
+from ..client.values import ByteSpan
+from ..objects.ranges import cut, piece_bytes
+from ..uri import OssUri
+from .fetching import Fetch, FetchedFile, Fetcher
+from .segments import Run, runs
+from .wanted import Wanted
+
+MAX_RANGE_BYTES = 8 << 20
+
+
+class RankLoad:
+    """Everything that one rank reads in one load, with at most about `memory_bytes` beside the targets."""
+
+    def __init__(self, client: OssClient, wanted: Iterable[tuple[OssUri, Wanted]], *, memory_bytes: int) -> None:
+        transfer = client.config.checkpoint
+        self._client = client
+        self._fetcher = Fetcher(
+            client,
+            concurrency=transfer.prefetch_concurrency,
+            workers=transfer.prefetch_worker,
+            memory_bytes=memory_bytes,
+        )
+        self.total_bytes = 0
+        by_uri: dict[OssUri, list[Wanted]] = defaultdict(list)
+        for uri, item in wanted:
+            by_uri[uri].append(item)
+            self.total_bytes += sum(span.size for span in item.spans) + (item.direct[0].size if item.direct else 0)
+        self._range_bytes = min(piece_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
+        self._files = [self._planned(FetchedFile(uri), items) for uri, items in by_uri.items()]
+
+    def run(self, landed_bytes: Callable[[int], object]) -> None:
+        """Read it all; when this returns or raises, nothing writes to the targets any more."""
+        self._fetcher.run(self._files, landed_bytes)
+
+    # what is to be fetched
+
+    def _planned(self, file: FetchedFile, items: list[Wanted]) -> FetchedFile:
+        """Return the file with its fetches in the order of their bytes, except for what is there already: nothing."""
+        numbered = [(number, span) for number, item in enumerate(items) for span in item.spans]
+        fetches: list[Fetch] = []
+        for run in runs(numbered, max_bytes=self._range_bytes):
+            fetches += self._fetches_of_run(file, run, [items[number] for number in dict.fromkeys(run.members)])
+        for item in items:
+            if item.direct is not None:
+                fetches += self._fetches_of_tensor(file, item, *item.direct)
+            elif not item.spans:
+                self._complete(file, item)
+        file.waiting.extend(sorted(fetches, key=lambda fetch: fetch.span.start))
+        return file
+
+    def _fetches_of_tensor(self, file: FetchedFile, item: Wanted, data: ByteSpan, view: memoryview) -> list[Fetch]:
+        fetches = []
+
+        def done(fetch: Fetch) -> None:
+            self._take(file, item, fetch)
+
+        for span in cut(data, self._range_bytes):
+            target = view[span.start - data.start : span.stop - data.start]
+            sums = [span] if item.summed is not None else []
+            fetches.append(Fetch(file, span, partial(_same, target), done, sums, needs_memory=False))
+        item.outstanding += len(fetches)
+        return fetches
+
+    def _fetches_of_run(self, file: FetchedFile, run: Run, items: list[Wanted]) -> list[Fetch]:
+        memory = _Memory(run.span)
+        pieces = cut(run.span, self._range_bytes) if run.span.size > self._range_bytes * 3 // 2 else [run.span]
+        missing = len(pieces)
+
+        def done(fetch: Fetch) -> None:
+            nonlocal missing
+            missing -= 1
+            _note_sums(items, fetch)
+            if not missing:
+                for item in items:
+                    memory.hand_out(item)
+                    self._arrived(file, item)
+
+        for item in items:
+            item.outstanding += 1
+        return [Fetch(file, piece, partial(memory.part, piece), done, _sums(items, piece)) for piece in pieces]
+
+    # what has come
+
+    def _take(self, file: FetchedFile, item: Wanted, fetch: Fetch) -> None:
+        _note_sums([item], fetch)
+        self._arrived(file, item)
+
+    def _arrived(self, file: FetchedFile, item: Wanted) -> None:
+        item.outstanding -= 1
+        if not item.outstanding:
+            self._complete(file, item)
+
+    def _complete(self, file: FetchedFile, item: Wanted) -> None:
+        if not item.finish():
+            whole = item.whole_so_far()
+            if whole is None:  # laid out in another way than was assumed, and only a part was fetched
+                data = bytearray(item.whole.size)
+                download = self._client.get(file.uri, item.whole, into=memoryview(data), if_match=file.etag)
+                file.landed(download, item.whole)
+                whole = memoryview(data)
+            item.finish_whole(whole)
+        item.pieces.clear()
+
+
+class _Memory:
+    """Memory for a run of spans, made when the first of its ranges is fetched."""
+
+    def __init__(self, span: ByteSpan) -> None:
+        self._span = span
+        self._view: memoryview | None = None
+
+    def part(self, piece: ByteSpan) -> memoryview:
+        if self._view is None:
+            self._view = memoryview(bytearray(self._span.size))
+        return self._view[piece.start - self._span.start : piece.stop - self._span.start]
+
+    def hand_out(self, item: Wanted) -> None:
+        """Give an item those of its spans that are here."""
+        for span in item.spans:
+            if self._span.start <= span.start and span.stop <= self._span.stop:
+                item.pieces[span.start] = self.part(span)
+
+
+def _sums(items: list[Wanted], piece: ByteSpan) -> list[ByteSpan]:
+    """Return the parts of the range that belong to data whose CRC-32 is wanted."""
+    found = []
+    for item in items:
+        summed = item.summed if item.direct is None else None
+        if summed is not None and summed.start < piece.stop and piece.start < summed.stop:
+            found.append(ByteSpan(max(summed.start, piece.start), min(summed.stop, piece.stop)))
+    return found
+
+
+def _note_sums(items: list[Wanted], fetch: Fetch) -> None:
+    by_start = {item.summed.start: item for item in items if item.summed is not None}
+    last: Wanted | None = items[0] if len(items) == 1 else None
+    for span, crc in zip(fetch.sums, fetch.crcs, strict=True):
+        owner = by_start.get(span.start, last) or _owner(items, span)
+        owner.crcs.append((span.start, span.size, crc))
+
+
+def _owner(items: list[Wanted], span: ByteSpan) -> Wanted:
+    return next(item for item in items if item.summed and item.summed.start <= span.start < item.summed.stop)
+
+
+def _same(view: memoryview) -> memoryview:
+    return view

@@ -1,0 +1,208 @@
+"""Loading: torch's `StorageReader` on OSS."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint._extension import ExtensionRegistry
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
+from torch.distributed.checkpoint.storage import StorageReader
+from torch.futures import Future
+
+from ..client.client import OssClient
+from ..errors import OssConfigError, OssIntegrityError, OssNotFoundError
+from ..uri import OssUri
+from .layout import checkpoint_uri, is_checkpoint_id, is_data, member, metadata_name
+from .loading import RankLoad
+from .metadata import load_metadata
+from .place import HasClient, open_place
+from .progress import Progress, ProgressCallback
+from .wanted import Saved, Settings, Wanted
+
+_logger = logging.getLogger(__name__)
+
+DEFAULT_MEMORY_BYTES = 256 << 20
+
+
+class OssStorageReader(StorageReader):
+    """Read distributed checkpoints below `oss://bucket/prefix`, whether this library or torch's own writers wrote them.
+
+        dcp.load(state, storage_reader=OssStorageReader("oss://bucket/ckpt/step-100", endpoint=..., region=...))
+
+    Every rank: [reset,] read_metadata, set_up_storage_reader, prepare_local_plan, read_data; the coordinator also
+    prepare_global_plan.
+
+    Only the bytes that a rank needs are fetched, in parallel, and those of large tensors land in the tensors. Items
+    read whole are held against the CRC-32 they were written with, files read whole against OSS's CRC-64. Nothing in
+    the checkpoint is run: objects that are not tensors are looked through first, see `vetting`; `safe_types` are
+    classes of yours that may stand in them, and `weights_only=False` lets in anything. A checkpoint whose save did not
+    finish is an `OssNotFoundError` that says so.
+
+    `memory_bytes` bounds what is held beside the target tensors. `extension_registry` is torch's, for items that were
+    saved with extensions. `progress` is True for a tqdm bar, or called with bytes done and in all.
+    """
+
+    def __init__(
+        self,
+        fs: HasClient | OssClient | str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        endpoint: str | OssClient = "",
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        region: str = "",
+        weights_only: bool = True,
+        safe_types: Iterable[Any] = (),
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        extension_registry: ExtensionRegistry | None = None,
+        progress: ProgressCallback | bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.client, self._id = open_place(
+            fs,
+            path,
+            endpoint=endpoint,
+            cred_path=cred_path,
+            cred_provider=cred_provider,
+            config_path=config_path,
+            region=region,
+        )
+        self._checkpoint = checkpoint_uri(self._id)
+        self._weights_only, self._safe_types = weights_only, tuple(safe_types)
+        self._memory_bytes = memory_bytes
+        self._registry = extension_registry or ExtensionRegistry()
+        self._progress = progress
+        self._load_id = str(uuid.uuid4())
+        self._metadata: Metadata | None = None
+
+    def __repr__(self) -> str:
+        return f"OssStorageReader({self._id!r})"
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The checkpoint that is read, as it was given."""
+        return self._id
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        return is_checkpoint_id(checkpoint_id)
+
+    # the order of calls
+
+    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
+        """Prepare for another load, of another checkpoint if one is given."""
+        self._metadata = None
+        if checkpoint_id:
+            self._checkpoint, self._id = checkpoint_uri(checkpoint_id), os.fspath(checkpoint_id)
+        self._load_id = str(uuid.uuid4())
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return the checkpoint's metadata, or that of the rank given as `rank=`."""
+        uri = member(self._checkpoint, metadata_name(kwargs.get("rank")))
+        try:
+            data = self.client.get(uri).body
+        except OssNotFoundError as error:
+            raise OssNotFoundError(
+                f"{self._missing()} ({error})", status=error.status, code=error.code, request_id=error.request_id
+            ) from error
+        metadata = load_metadata(data, str(uri))
+        if metadata.storage_meta is None:
+            metadata.storage_meta = StorageMeta()
+        metadata.storage_meta.load_id = self._load_id
+        return metadata
+
+    def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        self._metadata = metadata
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        return plan
+
+    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        return plans
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        settings = Settings(planner, self._registry, self._weights_only, self._safe_types)
+        load = RankLoad(self.client, self._wanted(plan, settings), memory_bytes=self._memory_bytes)
+        progress = Progress(self._progress, f"load {self._id}", load.total_bytes)
+        try:
+            load.run(progress.reach)
+        except BaseException:
+            progress.close()
+            raise
+        progress.end()
+        _logger.info("loaded %s: %s", self._id, progress.summary())
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    # the steps
+
+    def _missing(self) -> str:
+        """Say what is there instead of a checkpoint."""
+        start = len(self._checkpoint.key)
+        count = sum(is_data(found.key[start:]) for found in self.client.list_page(self._checkpoint).objects)
+        if count:
+            return (
+                f"{self._id} is not a whole checkpoint: there are data files ({count} seen) but no metadata. The save "
+                "that wrote them has not finished, or never will: load an earlier checkpoint"
+            )
+        return f"there is no checkpoint at {self._id}"
+
+    def _wanted(self, plan: LoadPlan, settings: Settings) -> Iterator[tuple[OssUri, Wanted]]:
+        chunks = _Chunks(self._metadata)
+        files: dict[str, OssUri] = {}
+        for request in plan.items:
+            info = chunks.storage(request)
+            uri = files.get(info.relative_path)
+            if uri is None:
+                uri = files[info.relative_path] = member(self._checkpoint, info.relative_path)
+            yield uri, Wanted(request, chunks.saved(request, info, uri), settings)
+
+
+class _Chunks:
+    """What the metadata says of the items of a plan."""
+
+    def __init__(self, metadata: Metadata | None) -> None:
+        if metadata is None:
+            raise OssConfigError("read_data before set_up_storage_reader: there is no metadata yet")
+        self._storage, self._tensors = metadata.storage_data, metadata.state_dict_metadata
+        self._shapes: dict[str, dict[Any, tuple[int, ...]]] = {}
+
+    def storage(self, request: ReadItem) -> Any:
+        info = self._storage.get(request.storage_index)
+        numbers = (getattr(info, "offset", None), getattr(info, "length", None))
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise OssIntegrityError(f"the metadata does not say where {request.storage_index.fqn} is stored")
+        return info
+
+    def saved(self, request: ReadItem, info: Any, uri: OssUri) -> Saved:
+        fqn = request.storage_index.fqn
+        descriptors = tuple(getattr(info, "transform_descriptors", None) or ())
+        dtype: torch.dtype | None = None
+        shape: tuple[int, ...] = ()
+        if request.type != LoadItemType.BYTE_IO:
+            tensor = self._tensors[fqn]
+            if not isinstance(tensor, TensorStorageMetadata):
+                raise OssIntegrityError(f"{uri}: the metadata has {fqn} as an object, a tensor is asked for")
+            dtype, shape = tensor.properties.dtype, self._shape(request, tensor)
+        return Saved(f"{fqn} in {uri}", info.offset, info.length, descriptors, dtype, shape)
+
+    def _shape(self, request: ReadItem, tensor: TensorStorageMetadata) -> tuple[int, ...]:
+        index = request.storage_index
+        hint = index.index
+        if hint is not None and hint < len(tensor.chunks) and tensor.chunks[hint].offsets == index.offset:
+            return tuple(tensor.chunks[hint].sizes)
+        shapes = self._shapes.get(index.fqn)
+        if shapes is None:
+            shapes = {tuple(chunk.offsets): tuple(chunk.sizes) for chunk in tensor.chunks}
+            self._shapes[index.fqn] = shapes
+        if index.offset is None or tuple(index.offset) not in shapes:
+            raise OssIntegrityError(f"the metadata has no part of {index.fqn} at {index.offset}")
+        return shapes[tuple(index.offset)]

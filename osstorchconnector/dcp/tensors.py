@@ -1,0 +1,107 @@
+"""How tensors are laid out in items of a checkpoint, and their memory as bytes."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+from typing import Any, NamedTuple
+
+import torch
+
+from .archive import Archive, archive_around
+
+Shape = tuple[int, ...]
+
+# The dtypes that have a storage class of their own; a pickle names the others.
+STORAGE_DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexDoubleStorage": torch.complex128,
+    "ComplexFloatStorage": torch.complex64,
+}
+
+
+class PlainTensor(NamedTuple):
+    """What a tensor's pickle says: a view of the one storage that stands beside it."""
+
+    dtype: torch.dtype
+    shape: Shape
+    stride: Shape
+    offset: int  # in elements
+
+    def is_block_of(self, dtype: torch.dtype, shape: Shape) -> bool:
+        """True if the storage begins with just this tensor's elements, in the usual order."""
+        return self.dtype == dtype and self.shape == shape and self.offset == 0 and self.stride == contiguous(shape)
+
+
+def contiguous(shape: Shape) -> Shape:
+    """Return the strides of a tensor whose elements follow each other."""
+    strides: list[int] = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """True if the tensor is its bytes, shape and dtype and nothing else; there is at least one byte."""
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.layout == torch.strided
+        and tensor.numel() > 0
+        and not tensor.is_quantized
+        and not tensor.is_conj()
+        and not tensor.is_neg()
+    )
+
+
+def memory(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor in the processor's memory; the view keeps them alive."""
+    count = tensor.numel() * tensor.element_size()
+    if not count:
+        return memoryview(bytearray())
+    octets = torch.empty(0, dtype=torch.uint8)
+    octets.set_(tensor.untyped_storage(), tensor.storage_offset() * tensor.element_size(), (count,), (1,))
+    return octets.numpy().data
+
+
+def from_memory(view: memoryview, dtype: torch.dtype, shape: Shape) -> torch.Tensor:
+    """Return a tensor over writable memory, which must begin where such elements may."""
+    if 0 in shape:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(view, dtype=torch.uint8).view(dtype).view(shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def tensor_archive(dtype: torch.dtype, shape: Shape) -> Archive:
+    """Return the archive that `torch.save` makes of a contiguous tensor of this kind."""
+    tensor = torch.empty(shape, dtype=dtype)  # its memory is never touched
+    return archive_around(_pickled(tensor), tensor.numel() * tensor.element_size())
+
+
+class _TensorPickler(pickle.Pickler):
+    """Pickles as `torch.save` does: a storage is a name, its bytes stand elsewhere."""
+
+    def persistent_id(self, obj: Any) -> Any:
+        if isinstance(obj, torch.storage.TypedStorage):
+            name = next(name for name, dtype in STORAGE_DTYPES.items() if dtype == obj.dtype)
+            return ("storage", getattr(torch, name), "0", "cpu", len(obj._untyped_storage) // obj.dtype.itemsize)
+        if isinstance(obj, torch.UntypedStorage):
+            return ("storage", torch.UntypedStorage, "0", "cpu", obj.nbytes())
+        return None
+
+
+def _pickled(tensor: torch.Tensor) -> bytes:
+    out = io.BytesIO()
+    _TensorPickler(out, protocol=2).dump(tensor)
+    return out.getvalue()

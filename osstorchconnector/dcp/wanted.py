@@ -1,0 +1,234 @@
+"""One item of a load plan: where its bytes are, which of them are needed, and how they become the target."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch.distributed._shard._utils import narrow_tensor_by_index
+from torch.distributed.checkpoint._extension import ExtensionRegistry
+from torch.distributed.checkpoint.planner import LoadItemType, LoadPlanner, ReadItem
+
+from ..client.values import ByteSpan
+from ..errors import OssIntegrityError
+from .archive import Archive, stated_crc
+from .crc32 import combine_crc32
+from .decoding import check_records, decode_tensor, restored, strided
+from .segments import Slice, slice_of
+from .tensors import contiguous, is_plain, memory, tensor_archive
+from .vetting import vet_object
+
+# From here on a tensor's bytes land in the target, below that they come with their neighbours' and are copied.
+DIRECT_BYTES = 512 * 1024
+
+
+class Saved(NamedTuple):
+    """What the metadata says of an item: its place in a file and, of a tensor, what it should be."""
+
+    where: str
+    start: int
+    length: int
+    descriptors: tuple[str, ...]
+    dtype: torch.dtype | None
+    shape: tuple[int, ...]
+
+    @property
+    def tensor_bytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize if self.dtype is not None else 0
+
+    @property
+    def is_raw(self) -> bool:
+        """True for bytes of a safetensors file: nothing stands around them."""
+        return self.dtype is not None and not self.descriptors and self.length == self.tensor_bytes
+
+    def archive(self) -> Archive | None:
+        """Return the archive that it should be; None if it can't be the usual one."""
+        if self.dtype is None or self.descriptors or not self.tensor_bytes or self.is_raw:
+            return None
+        archive = tensor_archive(self.dtype, self.shape)
+        return archive if archive.size == self.length else None
+
+
+class Settings(NamedTuple):
+    """How items are read, the same for all of a load."""
+
+    planner: LoadPlanner
+    registry: ExtensionRegistry
+    weights_only: bool
+    safe_types: Iterable[Any]
+
+
+class Wanted:
+    """An item that is to be read.
+
+    `spans` are the parts of the file that it needs in memory of the loader's, `direct` the part that lands in the
+    target's own (or None). When all have come, `finish` makes the target of them. It may still turn out that the item
+    is not laid out as was assumed; then `finish` returns False, and `finish_whole` wants all of its bytes.
+    """
+
+    def __init__(self, request: ReadItem, saved: Saved, settings: Settings) -> None:
+        self.request, self.saved, self._settings = request, saved, settings
+        self.pieces: dict[int, memoryview] = {}
+        self.crcs: list[tuple[int, int, int]] = []  # start, size and CRC-32 of what has come of the data
+        self.outstanding = 0
+        self._target: torch.Tensor | None = None
+        self._archive = saved.archive()
+        self._head_bytes = len(self._archive.head) if self._archive is not None else 0
+        self._slice: Slice | None = None
+        self.direct: tuple[ByteSpan, memoryview] | None = None
+        self.spans = self._plan() if self._is_usual else [self.whole]
+
+    @property
+    def whole(self) -> ByteSpan:
+        return ByteSpan(self.saved.start, self.saved.start + self.saved.length)
+
+    @property
+    def data(self) -> ByteSpan:
+        """Where the tensor's bytes stand in the file, if the item is as usual."""
+        start = self.saved.start + self._head_bytes
+        return ByteSpan(start, start + self.saved.tensor_bytes)
+
+    @property
+    def summed(self) -> ByteSpan | None:
+        """The bytes whose CRC-32 is to be held against the item's; None if there is nothing to hold it against."""
+        return self.data if self._archive is not None and self._slice is None else None
+
+    @property
+    def _is_usual(self) -> bool:
+        return self.request.type != LoadItemType.BYTE_IO and (self._archive is not None or self.saved.is_raw)
+
+    @property
+    def _is_partial(self) -> bool:
+        return tuple(self.request.lengths) != self.saved.shape
+
+    def _plan(self) -> list[ByteSpan]:
+        data, whole = self.data, self.whole
+        wanted = data
+        if self._is_partial:
+            if 0 in self.request.lengths:
+                return []
+            strides = contiguous(self.saved.shape)
+            self._slice = slice_of(strides, self.request.storage_offsets, self.request.lengths)
+            width = self._element_bytes
+            wanted = ByteSpan(data.start + self._slice.start * width, data.start + self._slice.stop * width)
+        if wanted.size >= DIRECT_BYTES and (self._slice is None or self._slice.is_block) and self._can_land():
+            assert self._target is not None
+            self.direct = (wanted, memory(self._target))
+            around = [ByteSpan(whole.start, data.start)]
+            if self._slice is None:
+                around.append(ByteSpan(data.stop, whole.stop))
+            return [span for span in around if span.size]
+        if self._slice is None:
+            return [whole]
+        return [span for span in (ByteSpan(whole.start, data.start), wanted) if span.size]
+
+    @property
+    def _element_bytes(self) -> int:
+        assert self.saved.dtype is not None
+        return self.saved.dtype.itemsize
+
+    def target(self) -> torch.Tensor:
+        """Return the tensor to fill; raises if it has another size than what is to come."""
+        if self._target is None:
+            self._target = self._settings.planner.resolve_tensor(self.request).detach()
+            if tuple(self._target.shape) != tuple(self.request.lengths):
+                raise OssIntegrityError(
+                    f"{self.saved.where}: {tuple(self.request.lengths)} elements are to go into a tensor of "
+                    f"{tuple(self._target.shape)}"
+                )
+        return self._target
+
+    def _can_land(self) -> bool:
+        target = self.target()
+        return (
+            target.device.type == "cpu"
+            and target.dtype == self.saved.dtype
+            and is_plain(target)
+            and target.is_contiguous()
+        )
+
+    # when the bytes are here
+
+    def finish(self) -> bool:
+        """Fill the target; False if the item is laid out in another way than was assumed."""
+        if not self._is_usual:
+            self.finish_whole(self.pieces[self.saved.start])
+            return True
+        if 0 in self.request.lengths:
+            self._commit()
+            return True
+        if self._archive is not None and not self._check_archive(self._archive):
+            return False
+        if self.direct is None:
+            self._copy_usual()
+        self._commit()
+        return True
+
+    def whole_so_far(self) -> memoryview | None:
+        """Return all bytes of the item, if all have come: those that landed in the target too."""
+        if self.direct is None:
+            piece = self.pieces.get(self.saved.start)
+            return piece if piece is not None and len(piece) == self.saved.length else None
+        if self._slice is not None:
+            return None
+        data, view = self.direct
+        tail = self.pieces.get(data.stop, memoryview(b""))
+        return memoryview(bytearray().join((self.pieces[self.saved.start], view, tail)))
+
+    def finish_whole(self, data: memoryview) -> None:
+        """Fill the target from all bytes of the item, whatever its layout."""
+        where = self.saved.where
+        data = restored(data, self.saved.descriptors, self._settings.registry)
+        if self.request.type == LoadItemType.BYTE_IO:
+            check_records(data, where)
+            file = io.BytesIO(data)
+            if self._settings.weights_only:
+                vet_object(file, where, safe_types=self._settings.safe_types)
+            self._settings.planner.load_bytes(self.request, file)
+            return
+        tensor = decode_tensor(data, where)
+        if tuple(tensor.shape) != self.saved.shape:
+            raise OssIntegrityError(f"{where}: a tensor of {tuple(tensor.shape)}, not of {self.saved.shape}")
+        part = narrow_tensor_by_index(tensor, self.request.storage_offsets, self.request.lengths)
+        self.target().copy_(part)
+        self._commit()
+
+    def _check_archive(self, archive: Archive) -> bool:
+        """Hold what stands around the data against what should; raises if the data's CRC-32 is wrong."""
+        head = self.pieces[self.saved.start][: len(archive.head)]
+        if head != archive.head:
+            return False
+        if self._slice is not None:
+            return True
+        tail_start = self.saved.length - len(archive.tail_template)
+        tail = self.pieces[self.saved.start][tail_start:] if self.direct is None else self.pieces[self.data.stop]
+        stated = stated_crc(tail)
+        if stated is None:
+            return False
+        crc = 0
+        for _, size, piece_crc in sorted(self.crcs):
+            crc = combine_crc32(crc, piece_crc, size)
+        if stated and stated != crc:  # 0: written with torch.serialization.set_crc32_options(False)
+            raise OssIntegrityError(
+                f"{self.saved.where}: the tensor's bytes have CRC-32 {crc:08x}, they were written with {stated:08x}"
+            )
+        return True
+
+    def _copy_usual(self) -> None:
+        assert self.saved.dtype is not None
+        if self._slice is None:
+            start = self._head_bytes
+            octets = self.pieces[self.saved.start][start : start + self.saved.tensor_bytes]
+        else:
+            start = self.data.start + self._slice.start * self._element_bytes
+            octets = self.pieces[start]
+        if (self._slice is None or self._slice.is_block) and self._can_land():
+            memory(self.target())[:] = octets
+        else:
+            strides = contiguous(self.saved.shape)
+            self.target().copy_(strided(octets, self.saved.dtype, tuple(self.request.lengths), strides))
+
+    def _commit(self) -> None:
+        self._settings.planner.commit_tensor(self.request, self.target())
