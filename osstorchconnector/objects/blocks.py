@@ -75,11 +75,18 @@ class ReadAhead:
         """What is here or on its way, block by block."""
         return [coming.block.span for coming in self._blocks]
 
-    def extend(self, stop: int, block_bytes: int, *, least_bytes: int = 1) -> None:
-        """Start to fetch up to `stop`, unless less than `least_bytes` are missing."""
+    def extend(self, stop: int, block_bytes: int, *, most: int, least_bytes: int = 1, needed: int = -1) -> None:
+        """Start to fetch up to `stop`, unless less than `least_bytes` are missing.
+
+        No more than `most` blocks will be in flight, but for those up to the byte at `needed`.
+        """
         if stop - self.stop < least_bytes:
             return
+        in_flight = sum(not coming.future.done() for coming in self._blocks)
         for span in cut(ByteSpan(self.stop, stop), block_bytes):
+            if in_flight >= most and span.start > needed:
+                return
+            in_flight += 1
             memory = self._memory(block_bytes)
             block = Block(span.start, memory, span.size)
             self._blocks.append(_Coming(block, self._fetch(span, block.view)))
@@ -102,6 +109,11 @@ class ReadAhead:
             coming.is_landed = True
             self._landed(download, coming.block.view)
         return coming.block
+
+    def retire(self) -> None:
+        """Let go of everything."""
+        while self._blocks:
+            self._blocks.popleft().block.retire()
 
     def _retire_before(self, start: int) -> None:
         while self._blocks and self._blocks[0].block.stop <= start:

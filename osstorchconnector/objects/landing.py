@@ -35,17 +35,19 @@ class Landing:
         self._waiting.extend(pieces)
         self._top_up()
 
-    def finish(self, all_begun: Callable[[], None]) -> None:
-        """Wait until everything is in place; `all_begun` is called as soon as no range waits for its turn.
+    def finish(self, nearly: Callable[[int], None]) -> None:
+        """Wait until everything is in place.
 
-        Raises the first error of a request; then `abandon` is to be called.
+        `nearly` is called once, when half of the `concurrency` is free for good, with how much that is. Raises the
+        first error of a request; then `abandon` is to be called.
         """
-        is_last_begun = False
+        is_nearly_done = False
         while True:
             self._top_up()
-            if not self._waiting and not is_last_begun:
-                is_last_begun = True
-                all_begun()
+            free = self._concurrency - len(self._under_way)
+            if not is_nearly_done and 2 * free >= self._concurrency and not self._waiting:
+                is_nearly_done = True
+                nearly(free)
             if not self._under_way:
                 return
             future = self._ended.get()

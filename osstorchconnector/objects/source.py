@@ -6,7 +6,6 @@ reader that jumps, and the blocks ahead of one that goes forward.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -117,9 +116,7 @@ class ObjectSource:
         except OssError as error:
             _logger.warning("%s was read but not checked as a whole: %s", self._uri, error)
         finally:
-            self._drop_ahead()
-            self._lone.clear()
-            self._first = NO_BLOCK
+            self._retire_all()
 
     def first_download(self) -> Download:
         """Return the first download, made now if there was none: another source can begin with it."""
@@ -180,7 +177,13 @@ class ObjectSource:
         if not ahead.holds(position):
             stop = max(stop, ahead.stop + FIRST_BYTES)
         is_needed = position + wanted_bytes > ahead.stop or stop >= size
-        ahead.extend(min(stop, size), plan.block_bytes, least_bytes=1 if is_needed else plan.block_bytes)
+        ahead.extend(
+            min(stop, size),
+            plan.block_bytes,
+            most=self._concurrency,
+            least_bytes=1 if is_needed else plan.block_bytes,
+            needed=position,
+        )
         return ahead.take(position)
 
     def _look_ahead_from(self, start: int) -> ReadAhead:
@@ -192,6 +195,15 @@ class ObjectSource:
 
         self._ahead = ReadAhead(start, fetch, self._cover)
         return self._ahead
+
+    def _retire_all(self) -> None:
+        """Let go of all that is held, also of what the reader has its hands on."""
+        for block in (self._first, *self._lone):
+            block.retire()
+        if self._ahead is not None:
+            self._ahead.retire()
+        self._lone.clear()
+        self._drop_ahead()
 
     def _drop_ahead(self) -> None:
         if self._ahead_flight is not None:
@@ -214,7 +226,7 @@ class ObjectSource:
             landing.begin((piece, _part(view, span, piece)) for piece in pieces)
             for held in gaps(span, missing):
                 self._copy_held(held, _part(view, span, held))
-            landing.finish(lambda: self._follow(span))
+            landing.finish(lambda free: self._follow(span, most=free))
         except BaseException:
             landing.abandon()
             raise
@@ -228,8 +240,8 @@ class ObjectSource:
                 block = self._ahead.take(position)
             position += _copied(block, position, view[position - span.start :])
 
-    def _follow(self, span: ByteSpan) -> None:
-        """Fetch on behind a large read that is landing, if the reader goes forward."""
+    def _follow(self, span: ByteSpan, *, most: int) -> None:
+        """Fetch on behind a large read that has nearly landed, if the reader goes forward."""
         wanted = landing_ahead_bytes(self._run_bytes, latency_seconds=self._latency_seconds)
         ahead = self._ahead
         if ahead is None or not ahead.start <= span.stop <= ahead.stop:
@@ -237,14 +249,15 @@ class ObjectSource:
                 return
             ahead = self._look_ahead_from(span.stop)
         plan = pace(self._run_bytes, latency_seconds=self._latency_seconds, concurrency=self._concurrency)
-        ahead.extend(min(span.stop + wanted, self.open().size), plan.block_bytes, least_bytes=FIRST_BYTES)
+        stop = min(span.stop + wanted, self.open().size)
+        ahead.extend(stop, plan.block_bytes, most=most, least_bytes=FIRST_BYTES)
 
     def _fetch_leftovers(self) -> None:
         missing = leftovers(self._coverage.missing(), self.open().size)
         landing = self._new_landing()
         try:
             landing.begin((span, memoryview(bytearray(span.size))) for span in missing)
-            landing.finish(lambda: None)
+            landing.finish(lambda free: None)
         except BaseException:
             landing.abandon()
             raise
@@ -280,10 +293,9 @@ class ObjectSource:
         return download
 
     async def _get(self, operations: Operations, span: ByteSpan, memory: memoryview) -> Download:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun = time.perf_counter()
         download = await operations.get(self._uri, span, into=memory, if_match=self._etag)
-        self._note_latency(loop.time() - begun)
+        self._note_latency(time.perf_counter() - begun)
         return self._same(download, span)
 
     def _note_latency(self, seconds: float) -> None:
@@ -309,6 +321,7 @@ class ObjectSource:
             self._error = OssIntegrityError(
                 f"GetObject {self._uri}: the {self.open().size} bytes received have CRC-64 {whole}, OSS says {stated}"
             )
+            self._retire_all()
         self._check()
 
     def _check(self) -> None:

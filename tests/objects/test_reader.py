@@ -302,8 +302,9 @@ def test_a_wrong_crc_is_found_when_the_last_byte_was_fetched(client: FakeClient,
     reader = reader_of(client, crc=1)
     with pytest.raises(OssIntegrityError, match=r"oss://bucket/folder/object.bin.*OSS says 1\b"):
         read_on(reader, step)
-    with pytest.raises(OssIntegrityError):
-        reader.read(1)
+    for again in (reader.read, lambda: reader.read(1), lambda: reader.seek(0) or reader.read(1)):
+        with pytest.raises(OssIntegrityError):
+            again()
     reader.close()
 
 
@@ -560,3 +561,25 @@ def test_one_request_at_a_time_is_enough(client: FakeClient) -> None:
         assert b"".join(iter(lambda: reader.read(70_000), b"")) == DATA
         reader.seek(0)
         assert reader.read() == DATA
+
+
+@pytest.mark.parametrize("step", [64 * KIB, 64 * KIB - 1, 64 * KIB + 1])
+def test_steps_of_any_length_find_their_bytes(client: FakeClient, step: int) -> None:
+    transfer = TransferConfig(prefetch_concurrency=1, prefetch_worker=1)
+    client.store(URI, DATA)
+    with OssReader(client, URI, transfer=transfer) as reader:
+        position = 0
+        while position < len(DATA):
+            assert reader.read(500) == DATA[position : position + 500]
+            position = reader.seek(step, os.SEEK_CUR)
+
+
+def test_reading_ahead_keeps_within_the_requests_in_flight(client: FakeClient) -> None:
+    data = random.Random(7).randbytes(12 * MIB)
+    with reader_of(client, data) as reader:
+        for start in range(0, len(data), 48 * KIB):
+            assert reader.read(48 * KIB) == data[start : start + 48 * KIB]
+        reader.seek(0)
+        reader.read(5 * MIB)
+        reader.read(5 * MIB)
+    assert client.most_under_way["get"] <= TRANSFER.prefetch_concurrency
