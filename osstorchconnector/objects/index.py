@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from .. import errors
 from ..errors import OssError
-from .index_file import IndexReader, IndexWriter, Owner, choose_folder, locate, new_name, this_process
+from .index_file import IndexReader, IndexWriter, Owner, choose_folder, is_alive, new_path, own_path, this_process
 from .index_layout import Batch, Progress, State, Table, pack_block
 from .info import ObjectInfo
 
@@ -96,15 +96,14 @@ class FixedIndex:
 class SharedIndex:
     """An index filled from a source by one process of the job and read by all.
 
-    Its file goes away with the last copy in the process that made it, or when that process ends.
+    Its file goes away with the last copy in the process that made it, or when that process ends; a copy that is
+    unpickled after that, or on another machine, begins a table of its own. `folder` is where the file is put, if not
+    in shared memory or among the temporary files.
     """
 
     def __init__(self, source: Source, *, folder: str = "") -> None:
-        self._source = source
-        self._folder = choose_folder(folder)
-        self._owner = this_process()
-        self._name = new_name(self._owner)
-        self._begin_here()
+        self._source, self._configured = source, folder
+        self._begin_table()
 
     def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         with self._here().follow() as follower:
@@ -134,15 +133,24 @@ class SharedIndex:
         return self._here().look().skipped
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self._source, "folder": self._folder, "owner": tuple(self._owner), "name": self._name}
+        place = {"owner": tuple(self._owner), "path": str(self._path)}
+        return {"source": self._source, "configured": self._configured, **place}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._source, self._folder, self._name = state["source"], state["folder"], state["name"]
-        self._owner = Owner(*state["owner"])
-        self._begin_here()
+        self._source, self._configured = state["source"], state["configured"]
+        owner = Owner(*state["owner"])
+        if is_alive(owner):
+            self._read_table(owner, Path(state["path"]))
+        else:
+            self._begin_table()
 
-    def _begin_here(self) -> None:
-        self._claim = _claim(self._owner, locate(self._folder, self._name))
+    def _begin_table(self) -> None:
+        owner = this_process()
+        self._read_table(owner, new_path(choose_folder(self._configured), owner))
+
+    def _read_table(self, owner: Owner, path: Path) -> None:
+        self._owner, self._path = owner, path
+        self._claim = _claim(owner, path)
         self._processes: dict[int, _Here] = {}
 
     def _here(self) -> _Here:
@@ -150,7 +158,7 @@ class SharedIndex:
         pid = os.getpid()
         here = self._processes.get(pid)
         if here is None:
-            here = self._processes.setdefault(pid, _Here(locate(self._folder, self._name), self._source))
+            here = self._processes.setdefault(pid, _Here(own_path(self._path), self._source))
         return here
 
 
@@ -161,7 +169,7 @@ class _Here:
         self.reader = IndexReader(path)
         self.failures = 0
         self.error: BaseException = OssError("the table of objects has not failed")
-        self._path, self._source = path, source
+        self._path, self._source, self._pid = path, source, os.getpid()
         self._changed = threading.Condition()
         self._followers = 0
         self._writer: IndexWriter | None = None
@@ -181,10 +189,14 @@ class _Here:
         try:
             yield _Follower(self)
         finally:
-            with self._changed:
-                self._followers -= 1
-                if not self._followers and self._pending is not None:
-                    self._given_up = self._pending.cancel()
+            if self._pid == os.getpid():  # not in a child that was forked meanwhile: thread and lock are the parent's
+                self._leave()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._followers -= 1
+            if not self._followers and self._pending is not None:
+                self._given_up = self._pending.cancel()
 
     def fills(self) -> bool:
         """Say whether this process fills the table, after it has tried to become the one that does."""
@@ -218,7 +230,8 @@ class _Here:
                 return
             with self._changed:
                 self.failures, self.error = self.failures + 1, error
-            writer.fail(type(error).__name__, str(error))
+            with contextlib.suppress(OssError):  # if not even that can be written, the others will see for themselves
+                writer.fail(type(error).__name__, str(error))
         finally:
             with self._changed:
                 self._writer = None
@@ -289,7 +302,7 @@ def _claim(owner: Owner, path: Path) -> _Claim | None:
         return None
     claim = _claims.get(path)
     if claim is None:
-        claim = _claims[path] = _Claim(path)
+        claim = _claims[path] = _Claim(own_path(path))
     return claim
 
 

@@ -75,27 +75,28 @@ def is_alive(owner: Owner) -> bool | None:
     return _start_time(owner.pid) == owner.started
 
 
-def new_name(owner: Owner) -> str:
-    """Return a file name for a new table, one that nobody can guess."""
-    return f"{_PREFIX}-{_user()}-{owner.space}-{owner.pid}-{owner.started}-{secrets.token_hex(8)}"
+def new_path(folder: str, owner: Owner) -> Path:
+    """Return a path for a new table, one that nobody can guess."""
+    name = f"{_PREFIX}-{_user()}-{owner.space}-{owner.pid}-{owner.started}-{secrets.token_hex(8)}"
+    return Path(folder, name)
+
+
+def own_path(path: Path) -> Path:
+    """Return where this process finds the table: where there are no locks, each process has one of its own."""
+    return path if HAS_LOCKS else path.with_name(f"{path.name}-{os.getpid()}")
 
 
 def choose_folder(configured: str) -> str:
     """Return where new tables go: the configured folder, shared memory with enough room, or the temporary folder."""
     if configured:
+        if not Path(configured).is_dir():
+            raise OssConfigError(f"config key indexDir: {configured!r} is not a folder")
         return configured
     with contextlib.suppress(OSError, AttributeError):
         room = os.statvfs(SHARED_MEMORY)
         if room.f_bavail * room.f_frsize >= SHARED_MEMORY_FLOOR_BYTES and os.access(SHARED_MEMORY, os.W_OK):
             return SHARED_MEMORY
     return tempfile.gettempdir()
-
-
-def locate(folder: str, name: str) -> Path:
-    """Return the table's path on this machine: one pickled elsewhere may name a folder that is not here."""
-    if not HAS_LOCKS:
-        name = f"{name}-{os.getpid()}"
-    return Path(folder if Path(folder).is_dir() else tempfile.gettempdir(), name)
 
 
 def remove_abandoned(folder: Path, now_seconds: float) -> None:
@@ -168,10 +169,13 @@ class IndexWriter:
             if HAS_LOCKS:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return cls(file)
+        except BlockingIOError:
+            os.close(file)
+            return None
         except BaseException as error:
             os.close(file)
-            if isinstance(error, BlockingIOError):
-                return None
+            if isinstance(error, OSError):
+                raise OssConfigError(_advice(path, "locked", error)) from error
             raise
 
     def append(self, batch: Batch) -> None:
@@ -242,15 +246,17 @@ def _open(path: Path) -> int:
         except FileExistsError:
             file = os.open(path, flags)
     except OSError as error:
-        raise OssConfigError(
-            f"the table of objects can't be opened: {path}: {error.strerror}; name a folder by indexDir in the config"
-        ) from error
+        raise OssConfigError(_advice(path, "opened", error)) from error
     status = os.fstat(file)
     foreign = hasattr(os, "getuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o077)
     if foreign or not stat.S_ISREG(status.st_mode):
         os.close(file)
         raise OssConfigError(f"the table of objects is not this user's alone: {path}")
     return file
+
+
+def _advice(path: Path, what: str, error: OSError) -> str:
+    return f"the table of objects can't be {what}: {path}: {error.strerror}; name a folder by indexDir in the config"
 
 
 def _user() -> int:

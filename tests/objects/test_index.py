@@ -242,6 +242,24 @@ def test_a_child_forked_from_a_process_that_lists_reads_on(shared: Shared, journ
     assert source.asked() == [0, 10, 20]
 
 
+def test_a_forked_child_may_drop_the_iterators_that_it_inherited(shared: Shared, journal: Path) -> None:
+    source = Gated(30, journal, gate=10)
+    index = shared(source)
+    infos = index.infos()
+    next(infos)
+    source.is_reached()
+
+    def drop_and_read(pipe: Connection) -> None:
+        infos.close()
+        pipe.send(numbers(index.infos()))
+
+    with in_child(drop_and_read) as (pipe, _):
+        source.opens()
+        assert pipe.recv() == list(range(30))
+    assert numbers(infos) == list(range(1, 30))
+    assert source.asked() == [0, 10, 20]
+
+
 def test_when_the_listing_process_is_killed_another_goes_on_after_its_last_page(shared: Shared, journal: Path) -> None:
     source = Gated(40, journal, gate=20)
     index = shared(source)
@@ -351,6 +369,29 @@ def test_the_file_goes_with_the_last_copy_in_the_process_that_made_it(folder: Pa
     del copy
     gc.collect()
     assert list(folder.iterdir()) == []
+
+
+def test_a_copy_that_outlives_its_process_begins_a_table_of_its_own(folder: Path, journal: Path) -> None:
+    source = Numbers(5, journal)
+
+    def make_and_end(pipe: Connection) -> None:
+        index = SharedIndex(source, folder=str(folder))
+        pipe.send((pickle.dumps(index), index.count()))
+
+    with in_child(make_and_end) as (pipe, child):
+        pickled, count = pipe.recv()
+        child.join()
+    assert list(folder.iterdir()) == []
+    copy = pickle.loads(pickled)
+    assert copy.count() == count == 5
+    assert source.asked() == [0, 0]
+    assert len(list(folder.iterdir())) == 1
+    del copy
+    assert list(folder.iterdir()) == []
+
+
+def test_an_object_by_number_waits_for_the_listing(shared: Shared, journal: Path) -> None:
+    assert shared(Numbers(25, journal)).info(24).uri.key == "24"
 
 
 def test_a_copy_in_another_process_leaves_the_file_alone(folder: Path, journal: Path) -> None:

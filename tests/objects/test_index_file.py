@@ -31,6 +31,10 @@ def writer_of(path: Path) -> IndexWriter:
     return writer
 
 
+def new_path(folder: Path, owner: Owner | None = None) -> Path:
+    return index_file.new_path(str(folder), owner or index_file.this_process())
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "table"
@@ -182,9 +186,8 @@ def test_a_full_disk_is_an_error_that_names_the_setting(path: Path) -> None:
     assert reader.refresh().rows == 1
 
 
-def test_two_names_are_never_the_same() -> None:
-    owner = index_file.this_process()
-    assert index_file.new_name(owner) != index_file.new_name(owner)
+def test_two_tables_never_have_the_same_path(tmp_path: Path) -> None:
+    assert new_path(tmp_path) != new_path(tmp_path)
 
 
 def test_this_process_is_alive() -> None:
@@ -213,13 +216,11 @@ def test_a_process_of_another_container_may_be_alive() -> None:
 
 def test_what_killed_processes_left_is_removed_when_a_table_is_made(tmp_path: Path) -> None:
     here = index_file.this_process()
-    left, used, foreign = (
-        tmp_path / index_file.new_name(owner) for owner in (finished_process(), here, here._replace(space=1))
-    )
+    left, used, foreign = (new_path(tmp_path, owner) for owner in (finished_process(), here, here._replace(space=1)))
     other = tmp_path / "osstorchconnector-index-by-hand"
     for file in (left, used, foreign, other):
         file.touch()
-    writer_of(tmp_path / index_file.new_name(here)).close()
+    writer_of(new_path(tmp_path)).close()
     assert not left.exists()
     assert used.exists()
     assert foreign.exists()
@@ -227,7 +228,7 @@ def test_what_killed_processes_left_is_removed_when_a_table_is_made(tmp_path: Pa
 
 
 def test_what_another_container_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    left = tmp_path / index_file.new_name(index_file.this_process()._replace(space=1))
+    left = new_path(tmp_path, index_file.this_process()._replace(space=1))
     left.touch()
     made = left.stat().st_mtime
     index_file.remove_abandoned(tmp_path, made + 3600)
@@ -238,15 +239,12 @@ def test_what_another_container_left_is_removed_after_a_day(tmp_path: Path) -> N
 
 def test_the_configured_folder_is_taken(tmp_path: Path) -> None:
     assert index_file.choose_folder(str(tmp_path)) == str(tmp_path)
+    with pytest.raises(OssConfigError, match="indexDir: .*absent"):
+        index_file.choose_folder(str(tmp_path / "absent"))
 
 
 def test_without_a_configured_folder_one_is_found() -> None:
     assert Path(index_file.choose_folder("")).is_dir()
-
-
-def test_a_table_pickled_elsewhere_is_put_where_there_is_a_folder(tmp_path: Path) -> None:
-    assert index_file.locate(str(tmp_path), "x") == tmp_path / "x"
-    assert index_file.locate("/no/such/folder", "x").parent.is_dir()
 
 
 def test_the_process_id_of_nobody_has_no_start_time() -> None:
