@@ -134,7 +134,8 @@ def run(settings: Settings, *, announce: Callable[[int], None], stop_at_end_of: 
                 loop.add_signal_handler(number, loop.stop)
         if stop_at_end_of is not None:
             loop.add_reader(stop_at_end_of, _stop_at_end, loop, stop_at_end_of)
-        announce(port)
+        # Only a running loop is sure to see a signal, so nobody hears of the server before that.
+        loop.call_soon(announce, port)
         loop.run_forever()
     finally:
         server.close()

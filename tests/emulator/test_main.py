@@ -1,0 +1,76 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import oss2
+import pytest
+
+from osstorchconnector import emulator
+from osstorchconnector.emulator.__main__ import main
+
+
+@contextmanager
+def started(*arguments: str, **environment: str) -> Iterator[str]:
+    """Run the command until the end of the block; give the text it greets with."""
+    command = [sys.executable, "-m", "osstorchconnector.emulator", "--port", "0", *arguments]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**inherited, **environment}) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(6 if "--control" in arguments else 5)]
+        try:
+            yield "".join(lines)
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def told(greeting: str, what: str) -> str:
+    match = re.search(rf"^  {what} +(.*)$", greeting, re.MULTILINE)
+    assert match is not None
+    return match[1]
+
+
+def test_the_command_serves_a_folder_and_says_how_to_get_there(tmp_path: Path) -> None:
+    with started("--root", str(tmp_path), "--bucket", "photos", "--region", "cn-here") as greeting:
+        assert greeting.startswith(f"Serving {tmp_path}\n")
+        auth = oss2.AuthV4(told(greeting, "key id"), told(greeting, "key secret"))
+        bucket = oss2.Bucket(auth, told(greeting, "endpoint"), "photos", region=told(greeting, "region"))
+        bucket.put_object("k", b"hello")
+        bucket.session.session.close()
+    with emulator.serve(tmp_path) as oss:
+        assert oss.get("photos", "k") == b"hello"
+
+
+def test_a_secret_that_was_given_is_not_printed(tmp_path: Path) -> None:
+    given = {"OSS_ACCESS_KEY_ID": "mine", "OSS_ACCESS_KEY_SECRET": "canary", "OSS_SESSION_TOKEN": "canary-too"}
+    with started("--root", str(tmp_path), "--cname", "cdn.test=photos", "--domain", "oss.test", **given) as greeting:
+        assert told(greeting, "key id") == "mine"
+        assert "canary" not in greeting
+        auth = oss2.StsAuth("mine", "canary", "canary-too")
+        service = oss2.Service(auth, told(greeting, "endpoint"))
+        assert service.list_buckets().buckets == []
+        service.session.session.close()
+
+
+def test_control_is_off_unless_asked_for(tmp_path: Path) -> None:
+    with started("--root", str(tmp_path), "--control") as greeting:
+        assert len(told(greeting, "control")) == 32
+    with started("--root", str(tmp_path)) as greeting:
+        assert "\n  control" not in greeting
+
+
+def test_what_keeps_it_from_serving_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with emulator.serve(tmp_path):
+        assert main(["--root", str(tmp_path), "--port", "0"]) == 1
+    assert "in use by another emulator" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--no-such-option"])
