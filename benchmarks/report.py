@@ -75,15 +75,16 @@ def number(value: float) -> str:
 
 
 def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[str, ...]:
-    rates = spread(outcome.samples)
+    shown = spread(outcome.samples, result.figure)
     scale = result.scale
+    unit_each = 1 / scale if result.figure == "rate" else 1.0
     ours = result.outcome(OURS)
-    times = ratio(ours, outcome) if ours is not None and outcome.name != OURS else None
+    times = ratio(ours, outcome, result.figure) if ours is not None and outcome.name != OURS else None
     return (
         f"  {outcome.name}",
-        number(rates.median * scale),
-        f"{number(rates.least * scale)} to {number(rates.most * scale)}",
-        cpu_text(spread(outcome.samples, "cpu").median / scale),
+        number(shown.median * scale),
+        f"{number(shown.least * scale)} to {number(shown.most * scale)}",
+        cpu_text(spread(outcome.samples, "cpu").median * unit_each),
         number(spread(outcome.samples, "peak").median / MIB),
         "" if times is None else f"{number(times)}x",
         "; ".join(goal_text(each) for each in goals),

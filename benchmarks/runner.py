@@ -17,7 +17,7 @@ def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[
 
     `only` names the contenders that take part besides this library; empty means all.
     """
-    with open_site() as site:
+    with open_site(**work.options) as site:
         contenders = work.contenders(site, is_quick=is_quick)
         if only:
             contenders = [each for number, each in enumerate(contenders) if number == 0 or each.name in only]
@@ -27,6 +27,7 @@ def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[
         title=work.title.format(**work.sizes(is_quick=is_quick)),
         unit=work.unit,
         scale=work.scale,
+        figure=work.figure,
         goals=work.goals,
         outcomes=outcomes,
     )

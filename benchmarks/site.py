@@ -35,7 +35,8 @@ CONFIG: Mapping[str, Any] = {
 class Site:
     """A running server with an empty bucket, and how to get there.
 
-    `memory` is a folder in memory where there is one; `name_missing` says why the bucket has no name of its own, which the C++ connector can't do without.
+    `memory` is a folder in memory where there is one. `name_missing` says why the bucket has no name of its own,
+    which the C++ connector can't do without.
     """
 
     server: Emulator

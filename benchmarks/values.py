@@ -13,8 +13,9 @@ OURS = "ours"
 CXX = "C++ connector"
 MIB = 1 << 20
 Keys = Mapping[str, str]
+Access = dict[str, Any]
 Where = Literal["main", "peers"]
-Figure = Literal["rate", "cpu", "peak"]
+Figure = Literal["rate", "seconds_each", "cpu", "peak"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Sample:
     @property
     def rate(self) -> float:
         return self.amount / self.seconds
+
+    @property
+    def seconds_each(self) -> float:
+        return self.seconds / self.amount
 
     @property
     def cpu(self) -> float:
@@ -81,7 +86,8 @@ class Work:
     """A piece of work. `prepare(site, **sizes)` lays out the data and says who takes part, us first.
 
     `title` is formatted with the sizes, of which there are two sets: `full`, and `quick` for a look.
-    `scale` and `unit` turn amounts a second into what the table shows.
+    `options` are those of `open_site`.
+    The table shows `figure` times `scale` in `unit`.
     """
 
     name: str
@@ -91,8 +97,10 @@ class Work:
     quick: Mapping[str, Any]
     unit: str = "objects/s"
     scale: float = 1.0
+    figure: Figure = "rate"
+    options: Mapping[str, Any] = field(default_factory=dict)
     goals: Sequence[Goal] = ()
-    limit_seconds: float = 180.0
+    limit_seconds: float = 240.0
 
     def sizes(self, *, is_quick: bool) -> Mapping[str, Any]:
         return {**self.full, **self.quick} if is_quick else self.full
@@ -118,6 +126,7 @@ class Result:
     title: str
     unit: str
     scale: float
+    figure: Figure
     goals: Sequence[Goal]
     outcomes: Sequence[Outcome]
     notes: Sequence[str] = ()

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from benchmarks.gauge import Done, Program
+from benchmarks.values import Access
 
 from .clients import fill, touched_buffer
-
-Access = dict[str, str]
 
 
 def read_into(access: Access, uri: str, size: int) -> Program:

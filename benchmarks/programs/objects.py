@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.gauge import Done, Program
-
-Access = dict[str, str]
+from benchmarks.gauge import Done, Program, resident_bytes
+from benchmarks.values import Access
 
 
 def iterate(access: Access, uris: Sequence[str], reads: int, size: int) -> Program:
@@ -53,6 +52,20 @@ def load_shuffled(access: Access, uris: Sequence[str], reads: int, size: int, ba
     total = sum(loader)
     yield Done(reads)
     assert total == reads * size
+
+
+def soak(access: Access, uris: Sequence[str], reads: int, size: int) -> Program:
+    """Read many objects, and see how memory grows after the first tenth."""
+    from osstorchconnector import OssIterableDataset
+
+    dataset = OssIterableDataset.from_objects(repeated(uris, reads), transform=read_all, **access)
+    yield None
+    sizes: list[int] = []
+    for number, read in enumerate(dataset):
+        assert read == size
+        if number % (reads // 100) == 0:
+            sizes.append(resident_bytes())
+    yield Done(reads, {"growth": max(sizes[10:]) / sizes[10] - 1})
 
 
 def read_all(data: Any) -> int:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import large, objects
+from . import keys, large, objects, starting
 
-WORKS: tuple[Work, ...] = (*objects.WORKS, *large.WORKS)
+WORKS: tuple[Work, ...] = (*objects.WORKS, *large.WORKS, *keys.WORKS, *starting.WORKS)

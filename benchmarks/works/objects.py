@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.site import Site, names_of, tool
-from benchmarks.values import CXX, OURS, Contender, Goal, Work
+from benchmarks.values import CXX, OURS, Contender, Goal, Sample, Work
 
+BEST = "all latency hidden"
 FEW_READS = {"count": 500, "reads": 2000}
 
 
@@ -65,6 +66,22 @@ def _load_shuffled(site: Site, *, count: int, size: int, reads: int, batch: int)
     return connectors(site, "objects:load_shuffled", {"uris": uris, "reads": reads, "size": size, "batch": batch})
 
 
+def _late(site: Site, *, count: int, size: int, reads: int, milliseconds: int, in_flight: int) -> list[Contender]:
+    uris = site.fill("small", count, os.urandom(size))
+    site.server.fail("GetObject", "latency", seconds=milliseconds / 1000)
+    best = Sample(in_flight / (milliseconds / 1000), 1.0, 0.0, 0)
+    config = {"datasetConfig": {"prefetchConcurrency": in_flight, "prefetchWorker": 2}}
+    return [
+        *connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size}, **config),
+        Contender(name=BEST, sample=best),
+    ]
+
+
+def _soak(site: Site, *, count: int, size: int, reads: int) -> list[Contender]:
+    options = {"uris": site.fill("small", count, os.urandom(size)), "reads": reads, "size": size}
+    return connectors(site, "objects:soak", options)
+
+
 WORKS = (
     Work(
         name="small",
@@ -101,5 +118,21 @@ WORKS = (
         full={"count": 10_000, "size": 4096, "reads": 20_000},
         quick={"count": 1000, "reads": 4000},
         goals=[Goal(against=CXX, reach=3.5, aim=6)],
+    ),
+    Work(
+        name="latency",
+        title="{count:,} objects of {size:,} bytes, {milliseconds} ms before every first byte, {in_flight} in flight",
+        prepare=_late,
+        full={"count": 2000, "size": 110_000, "reads": 6000, "milliseconds": 20, "in_flight": 24},
+        quick={"count": 500, "reads": 1200},
+        goals=[Goal(against=BEST, reach=0.95, aim=0.98)],
+    ),
+    Work(
+        name="soak",
+        title="{reads:,} objects of {size:,} bytes in one process: growth of resident memory after the first tenth",
+        prepare=_soak,
+        full={"count": 10_000, "size": 4096, "reads": 100_000},
+        quick={"count": 1000, "reads": 5000},
+        goals=[Goal(against="", extra="growth", reach=0.05, aim=0.01, is_ceiling=True)],
     ),
 )

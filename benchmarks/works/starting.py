@@ -1,0 +1,40 @@
+"""What it costs to import the library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.site import Site
+from benchmarks.values import CXX, OURS, Contender, Goal, Where, Work
+
+TORCH = "import torch"
+
+
+def _import(_site: Site, *, times: int) -> list[Contender]:
+    names = "OssIterableDataset, OssMapDataset, OssCheckpoint"
+
+    def contender(name: str, statement: str, where: Where = "main") -> Contender:
+        options = {"statement": statement, "times": times}
+        return Contender(name=name, program="imports:import_it", options=options, where=where, preload=())
+
+    return [
+        contender(OURS, f"from osstorchconnector import {names}"),
+        contender(TORCH, "import torch"),
+        contender("ours, nothing used yet", "import osstorchconnector"),
+        contender(CXX, f"from osstorchconnector import {names}", "peers"),
+    ]
+
+
+WORKS: Sequence[Work] = (
+    Work(
+        name="import",
+        title="importing datasets and checkpoints, {times} times",
+        unit="ms",
+        figure="seconds_each",
+        scale=1e3,
+        prepare=_import,
+        full={"times": 3},
+        quick={"times": 1},
+        goals=[Goal(against=TORCH, figure="seconds_each", reach=1.10, aim=1.03, is_ceiling=True)],
+    ),
+)
