@@ -94,7 +94,9 @@ class LoopThread:
             self._loop.close()
 
     async def _wind_down(self) -> None:
-        """Cancel what still runs and close what clients have attached, for a bounded time."""
+        """Let what closes connections end, cancel the rest, and close what clients have attached: in bounded time."""
+        if self._unattended:
+            await asyncio.wait(self._unattended, timeout=_STOP_SECONDS / 4)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

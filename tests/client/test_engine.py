@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from scripts import run_python
 
 from osstorchconnector.client.engine import Engine, LoopThread, engine
 from osstorchconnector.errors import OssUsageError
@@ -52,6 +53,18 @@ def test_stopping_cancels_what_runs_and_closes_what_is_attached():
     assert attached.closed.is_set()
     with pytest.raises((asyncio.CancelledError, Exception)):
         forever.result(timeout=10)
+
+
+def test_what_closes_in_the_background_has_closed_when_the_loop_ends():
+    thread, closed = LoopThread("test-loop"), threading.Event()
+
+    async def close():
+        await asyncio.gather(asyncio.sleep(0.01), asyncio.sleep(0.01))
+        closed.set()
+
+    thread.start_soon(close)
+    thread.stop()
+    assert closed.is_set()
 
 
 def test_calls_after_the_end_do_nothing():
@@ -101,3 +114,15 @@ def test_a_process_that_still_has_work_in_flight_ends_quietly():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_program_that_used_both_transports_ends_quietly(oss_bucket):
+    program = (
+        "import sys\n"
+        "from osstorchconnector import OssClient\n"
+        "client = OssClient(sys.argv[1], cred_path=sys.argv[2])\n"
+        "client.put(sys.argv[3] + 'key', b'data')\n"
+        "print([found.key for found in client.list(sys.argv[3])])\n"
+    )
+    arguments = ["-c", program, oss_bucket.endpoint, oss_bucket.cred_path, oss_bucket.uri]
+    assert run_python(*arguments) == ("['key']\n", "")
