@@ -61,9 +61,11 @@ class Config:
     connect_timeout_seconds: float = 10
     read_timeout_seconds: float = 30
     operation_timeout_seconds: float = 120
-    max_attempts: int = 10
+    max_attempts: int = 20
     retry_base_delay_seconds: float = 0.2
     retry_max_delay_seconds: float = 10
+    retry_budget: int = 500
+    hedge_reads: bool = False
     configured: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
 
@@ -159,6 +161,8 @@ KEYS: Mapping[str, Key] = {
     "maxAttempts": Key("max_attempts", _whole(1, 1000)),
     "retryBaseDelay": Key("retry_base_delay_seconds", _seconds(0, 3600)),
     "retryMaxDelay": Key("retry_max_delay_seconds", _seconds(0, 3600)),
+    "retryBudget": Key("retry_budget", _whole(0, 1_000_000)),
+    "hedgeReads": Key("hedge_reads", _flag),
 }
 _SECTIONS = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
 

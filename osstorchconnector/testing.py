@@ -80,8 +80,14 @@ def oss_server() -> Iterator[Emulator]:
 
 @pytest.fixture
 def oss_bucket(oss_server: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OssBucket]:
-    """A new, empty bucket; the server's faults, counters, clock, credentials and rules are as at its start."""
+    """A new, empty bucket; the server's faults, counters, clock, credentials and rules are as at its start.
+
+    What this process has learnt of the server (to ask it more slowly, to retry less) is forgotten, too.
+    """
+    from .client.traffic import shared
+
     oss_server.reset()
+    shared.forget()
     name = f"test-{next(_numbers)}"
     oss_server.create_bucket(name)
     yield OssBucket(oss_server, name, oss_server.credentials_file(tmp_path_factory.mktemp("oss")))

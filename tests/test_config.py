@@ -46,6 +46,8 @@ EVERY_KEY: list[tuple[str, Any, str, Any]] = [
     ("maxAttempts", 1, "max_attempts", None),
     ("retryBaseDelay", 0, "retry_base_delay_seconds", 0.0),
     ("retryMaxDelay", 0.5, "retry_max_delay_seconds", None),
+    ("retryBudget", 0, "retry_budget", None),
+    ("hedgeReads", True, "hedge_reads", None),
 ]
 
 

@@ -112,6 +112,7 @@ class GetAttempt:
         self._store: io.BytesIO | None = None
         self._body = b""
         self._refusal = bytearray()
+        self.on_head: Callable[[], None] | None = None  # told of the first byte of an object, by hedged reads
         self.result: Download
 
     @property
@@ -166,6 +167,8 @@ class GetAttempt:
     def _accept(self, head: ResponseHead, length: int) -> None:
         """Believe a good answer, or raise what is wrong with it."""
         stat = object_stat(head)
+        if self.on_head is not None:
+            self.on_head()
         if head.status == 206:
             self._check_part(head, length)
         elif self._received or (self._wanted is not None and (self._start or length > self._wanted.size)):

@@ -200,6 +200,20 @@ def parse_http_date(text: str) -> float | None:
     return float(calendar.timegm((year, _MONTHS[match[2]], day, hour, minute, second)))
 
 
+def retry_after_seconds(head: ResponseHead) -> float:
+    """Return how long the answer asks to wait: its `Retry-After`, or OSS's delay for traffic over the limit."""
+    delay = _plain_number(head.get("x-oss-qos-delay-time")) / 1000
+    text = head.get("retry-after").strip()
+    until, now = parse_http_date(text), parse_http_date(head.get("date"))
+    if until is not None and now is not None:
+        return max(delay, until - now)
+    return max(delay, _plain_number(text))
+
+
+def _plain_number(text: str) -> float:
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 12 else 0.0
+
+
 def error_document(head: ResponseHead) -> bytes:
     """Return the error document that an answer to HEAD carries in a header, empty where there is none."""
     try:

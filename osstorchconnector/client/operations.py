@@ -16,6 +16,7 @@ from . import requests, xml
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from .checksum import combine_crc64
 from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
+from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
 from .listing import PageOrder, follow
 from .sender import Sender, Session
 from .values import (
@@ -38,6 +39,7 @@ class Operations:
 
     def __init__(self, session: Session) -> None:
         self._sender = Sender(session)
+        self._hedge = HedgedReads(self._sender.perform) if session.config.hedge_reads else None
 
     async def aclose(self) -> None:
         """Drop the connections; operations still running fail."""
@@ -55,6 +57,8 @@ class Operations:
         attempt = GetAttempt(uri, span, into, if_match)
         size = span.size if span is not None else 0
         try:
+            if self._hedge is not None and span is not None and into is None and size <= LARGEST_HEDGED_BYTES:
+                return await self._hedge.fetch(lambda: GetAttempt(uri, span, None, if_match), size)
             await self._sender.perform(attempt, on_data_path=True, moved_bytes=size)
         except OssServiceError as error:
             # "standard" ranges refuse any range of an empty object

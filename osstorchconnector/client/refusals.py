@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import OssServiceError, service_error
+from ..errors import OssError, OssServiceError, service_error
 from .values import Request
 
 _MAX_MESSAGE = 300
@@ -35,19 +35,26 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
+def circumstances(attempts: int, request_id: str) -> str:
+    """Return what OSS's support asks for first: `[request id 5C3D9175B6FC201293AD4890, 3 attempts]`."""
+    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return f"[request id {printable(request_id)}, {tries}]" if request_id else f"[{tries}]"
+
+
 def refusal(
     request: Request, *, status: int, code: str, message: str, request_id: str, attempts: int
 ) -> OssServiceError:
     """Return the error for OSS's answer to `request`."""
     said = (str(status), code, f"({message})" if message else "")
     answer = " ".join(printable(part)[:_MAX_MESSAGE] for part in said if part)
-    facts = [f"request id {printable(request_id)}"] if request_id else []
-    if attempts > 1:
-        facts.append(f"{attempts} attempts")
-    text = f"{subject(request)}: OSS answered {answer}"
-    if facts:
-        text += f" [{', '.join(facts)}]"
+    text = f"{subject(request)}: OSS answered {answer} {circumstances(attempts, request_id)}"
     advice = _ADVICE.get(code)
     if advice:
         text += f"; {advice}"
     return service_error(text, status=status, code=code, request_id=request_id)
+
+
+def with_reason(error: OssError, reason: str) -> OssError:
+    """Return `error`, its text saying why nothing more was done."""
+    error.args = (f"{error}; {reason}",)
+    return error

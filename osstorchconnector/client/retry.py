@@ -25,6 +25,9 @@ _REMEDIES: dict[str, Remedy] = {
 _PASSING_STATUSES = frozenset({401, 408, 429})
 _PASSING_CODES = frozenset({"RequestTimeout", "BadRequest"})
 _FINAL_STATUSES = frozenset({501, 505})
+_THROTTLING_STATUSES = frozenset({429, 503})
+# What an overloaded server or a broken line does again and again; bytes and documents are wrong for good, or by chance.
+_MAX_ATTEMPTS_AT_CHANCE = 5
 _MAX_DOUBLINGS = 60
 
 
@@ -32,7 +35,7 @@ _MAX_DOUBLINGS = 60
 class RetryPolicy:
     """How often, and how long apart at most: the delay before try n is drawn from 0 to `base * 2 ** (n - 2)`."""
 
-    max_attempts: int = 10
+    max_attempts: int = 20
     base_delay_seconds: float = 0.2
     max_delay_seconds: float = 10.0
 
@@ -99,7 +102,7 @@ def decide(
     remedy = _remedy(failure)
     if remedy in used if remedy else not is_passing(failure):
         return RetryDecision(False, reason="no repeat can help")
-    if attempt >= policy.max_attempts:
+    if attempt >= _most_attempts(policy, failure):
         return RetryDecision(False, reason=f"{attempt} attempts were made")
     if remedy:
         offset = _clock_offset(failure, now) if remedy == "correct_clock" else None
@@ -120,10 +123,25 @@ def is_passing(failure: Failure) -> bool:
     return status in _PASSING_STATUSES or (status >= 500 and status not in _FINAL_STATUSES)
 
 
+def is_throttling(failure: Failure) -> bool:
+    """Say whether the server asks for fewer requests."""
+    return failure.kind == "service" and failure.status in _THROTTLING_STATUSES
+
+
+def is_charged(failure: Failure) -> bool:
+    """Say whether sending again burdens the server: where no connection came about, nothing was sent at all."""
+    return failure.kind != "connect" and not failure.reused_connection
+
+
 def backoff_seconds(policy: RetryPolicy, failure: Failure, *, attempt: int, random: float) -> float:
     """Return how long to wait after try number `attempt`: full jitter, but as long as the server asks for."""
     ceiling = min(policy.max_delay_seconds, policy.base_delay_seconds * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
     return max(random * ceiling, min(failure.retry_after_seconds, policy.max_delay_seconds))
+
+
+def _most_attempts(policy: RetryPolicy, failure: Failure) -> int:
+    by_chance = failure.kind in ("protocol", "integrity")
+    return min(policy.max_attempts, _MAX_ATTEMPTS_AT_CHANCE) if by_chance else policy.max_attempts
 
 
 def _remedy(failure: Failure) -> Remedy:

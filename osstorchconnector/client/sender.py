@@ -20,15 +20,21 @@ from ..logs import AuditLog
 from . import refusals
 from .attempts import Attempt
 from .endpoint import Endpoint, SigningPlan
-from .heads import ResponseHead, error_document, parse_http_date
-from .retry import Failure, RetryDecision, RetryPolicy, decide
+from .heads import ResponseHead, error_document, parse_http_date, retry_after_seconds
+from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling
 from .signing import V1Signer, V4Signer, encode_key, encode_query
+from .traffic import Gate, RetryBudget, shared
 from .transport.base import ExchangeFailed, Landing, Timeouts, Transport, UnsizedBody, WireRequest
 from .values import Request
 from .xml import parse_error
 
 # An operation's time grows by its bytes: no line so slow counts as a hang.
 SLOWEST_BYTES_PER_SECOND = 1024 * 1024
+
+_NO_BUDGET = (
+    "not tried again: this process has used up its retries (retryBudget), which are earned again by requests that end "
+    "well; the server, or the way to it, is failing at large"
+)
 
 Verdict = tuple[Failure, OssError]
 
@@ -62,6 +68,8 @@ class Sender:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._policy = session.policy
+        self._gate: Gate = shared.gate(str(session.endpoint))
+        self._budget: RetryBudget = shared.budget
         self._transports: dict[str, Transport] = {}
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
@@ -80,9 +88,12 @@ class Sender:
         used: set[str] = set()
         while True:
             attempts += 1
+            if not self._gate.is_open:
+                await asyncio.sleep(min(self._gate.turn(), max(deadline - loop.time(), 0.0)))
             request = attempt.request()
             if self._is_closed:
                 raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
+            head = None
             try:
                 head = await self._exchange(request, attempt, deadline, on_data_path, attempts)
                 verdict = self._judge(request, attempt, head, attempts)
@@ -90,11 +101,17 @@ class Sender:
                 on_data_path = False
                 continue
             except (ExchangeFailed, OssProtocolError) as broken:
-                verdict = _broken(request, broken, attempts)
+                verdict = _broken(request, broken, attempts, head)
                 attempt.keep(getattr(broken, "received_bytes", 0))
             if verdict is None:
+                assert head is not None
+                self._gate.accepted()
+                if self._budget.debt:
+                    self._budget.earn()
                 return head
             failure, error = verdict
+            if is_throttling(failure):
+                self._gate.refused()
             decision = decide(
                 self._policy,
                 failure,
@@ -107,6 +124,8 @@ class Sender:
             )
             if not decision.retry:
                 raise error
+            if is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
+                raise refusals.with_reason(error, _NO_BUDGET)
             free += not decision.counts
             used.add(decision.remedy)
             await self._prepare(decision)
@@ -184,11 +203,18 @@ class Sender:
                 attempt.finish(head)
             except OssIntegrityError as error:
                 attempt.discard()
-                return Failure(kind="integrity"), OssIntegrityError(f"{error} [{attempts} attempts]")
+                facts = refusals.circumstances(attempts, head.get("x-oss-request-id"))
+                return Failure(kind="integrity"), OssIntegrityError(f"{error} {facts}")
             return None
         refused = self._refusal(request, head, attempt.refusal, attempts)
-        date = parse_http_date(head.get("date"))
-        return Failure(kind="service", status=head.status, code=refused.code, server_date=date), refused
+        failure = Failure(
+            kind="service",
+            status=head.status,
+            code=refused.code,
+            server_date=parse_http_date(head.get("date")),
+            retry_after_seconds=retry_after_seconds(head),
+        )
+        return failure, refused
 
     async def _prepare(self, decision: RetryDecision) -> None:
         """Mend what can be mended before the next attempt, and wait."""
@@ -215,8 +241,12 @@ class Sender:
         return await loop.run_in_executor(None, self.session.credentials.refresh, rejected)
 
 
-def _broken(request: Request, error: ExchangeFailed | OssProtocolError, attempts: int) -> Verdict:
-    text = f"{refusals.subject(request)}: {refusals.printable(str(error))} [{attempts} attempts]"
+def _broken(
+    request: Request, error: ExchangeFailed | OssProtocolError, attempts: int, head: ResponseHead | None
+) -> Verdict:
+    request_id = getattr(error, "request_id", "") if head is None else head.get("x-oss-request-id")
+    facts = refusals.circumstances(attempts, request_id)
+    text = f"{refusals.subject(request)}: {refusals.printable(str(error))} {facts}"
     if isinstance(error, OssProtocolError):
         return Failure(kind="protocol"), OssProtocolError(text)
     kind: type[OssError] = OssTimeoutError if error.kind == "timeout" else OssConnectionError

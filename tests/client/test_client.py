@@ -15,6 +15,8 @@ from client.scripted_server import ScriptedServer, answer, close, first, hang, r
 from osstorchconnector.client.checksum import crc64
 from osstorchconnector.client.client import OssClient, user_agent
 from osstorchconnector.client.engine import engine
+from osstorchconnector.client.heads import ResponseHead, retry_after_seconds
+from osstorchconnector.client.traffic import shared
 from osstorchconnector.client.values import ByteSpan, UploadedPart
 from osstorchconnector.errors import (
     OssConfigError,
@@ -477,3 +479,39 @@ def test_lists_of_parts_and_uploads_that_never_end_are_errors(connect, document,
         with pytest.raises(OssProtocolError, match="circle"):
             ask(connect(server))
         assert len(server.heads) == 2
+
+
+def test_a_failing_server_is_not_asked_more_often_than_the_budget_allows(connect):
+    shared.forget()
+    with ScriptedServer.in_turn(*[answer(status="500 Internal Server Error")] * 200) as server:
+        client = connect(server, retryBudget=7)
+        for _ in range(50):
+            with pytest.raises(OssServiceError) as caught:
+                client.delete(URI)
+        shared.forget()
+        assert len(server.heads) == 50 + 7
+        assert "1 attempt]; not tried again: this process has used up its retries (retryBudget)" in str(caught.value)
+
+
+def test_a_server_that_is_not_there_costs_no_budget(connect):
+    with ScriptedServer() as server:
+        pass
+    owed = shared.budget.debt
+    with pytest.raises(OssConnectionError, match="4 attempts"):
+        connect(server, retryBudget=0).head(URI)
+    assert shared.budget.debt == owed
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "3"}, 3.0),
+        ({"Retry-After": "Fri, 14 Mar 2025 15:09:36 GMT", "Date": "Fri, 14 Mar 2025 15:09:26 GMT"}, 10.0),
+        ({"x-oss-qos-delay-time": "1500", "Retry-After": "soon"}, 1.5),
+        ({"Retry-After": "-5", "x-oss-qos-delay-time": "9" * 30}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_how_long_the_server_asks_to_wait_is_read(headers, seconds):
+    head = ResponseHead(503, {name.lower(): value for name, value in headers.items()}, 0, False, True)
+    assert retry_after_seconds(head) == seconds

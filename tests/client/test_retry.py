@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.retry import Failure, RetryDecision, RetryPolicy, backoff_seconds, decide, is_passing
+from osstorchconnector.client.retry import (
+    Failure,
+    RetryDecision,
+    RetryPolicy,
+    backoff_seconds,
+    decide,
+    is_charged,
+    is_passing,
+    is_throttling,
+)
 
 POLICY = RetryPolicy(max_attempts=5, base_delay_seconds=0.2, max_delay_seconds=10.0)
 NOW = 1_741_964_966.0
@@ -227,3 +236,37 @@ def test_every_operation_ends_within_its_attempts_and_its_time(
         elapsed += decision.delay_seconds
         assert elapsed < deadline
         assert counted < policy.max_attempts
+
+
+@pytest.mark.parametrize("kind", ["protocol", "integrity"])
+def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times(kind: Any) -> None:
+    policy = RetryPolicy(max_attempts=20)
+    decisions = [
+        decide(policy, Failure(kind=kind), attempt=n, elapsed_seconds=0, deadline_seconds=120, now=NOW, random=0.5)
+        for n in range(1, 6)
+    ]
+    assert [decision.retry for decision in decisions] == [True] * 4 + [False]
+
+
+@given(st.randoms(use_true_random=False))
+def test_a_server_that_is_gone_for_20_seconds_is_waited_for(dice: Any) -> None:
+    policy, waited = RetryPolicy(), 0.0
+    for attempt in range(1, policy.max_attempts):
+        failure = Failure(kind="connect")
+        waited += backoff_seconds(policy, failure, attempt=attempt, random=dice.uniform(0.15, 1.0))
+    assert waited > 20
+
+
+@pytest.mark.parametrize(
+    ("failure", "throttles", "charged"),
+    [
+        (service(503), True, True),
+        (service(429), True, True),
+        (service(500), False, True),
+        (Failure(kind="connect"), False, False),
+        (Failure(kind="reset"), False, True),
+        (Failure(kind="reset", reused_connection=True), False, False),
+    ],
+)
+def test_what_slows_requests_down_and_what_is_charged(failure: Failure, throttles: bool, charged: bool) -> None:
+    assert (is_throttling(failure), is_charged(failure)) == (throttles, charged)

@@ -50,18 +50,20 @@ class AioTransport:
             raise
         except asyncio.TimeoutError as error:
             text = str(error) or "the operation's time was used up"
-            raise ExchangeFailed("timeout", text, received_bytes=body.received) from error
+            raise ExchangeFailed("timeout", text, received_bytes=body.received, request_id=body.request_id) from error
         except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError) as error:
             raise connect_failure(wire.origin, error) from error
         except aiohttp.ClientResponseError as error:
-            raise ExchangeFailed("protocol", f"not HTTP: {error.message}", received_bytes=body.received) from error
+            raise ExchangeFailed(
+                "protocol", f"not HTTP: {error.message}", received_bytes=body.received, request_id=body.request_id
+            ) from error
         except (RuntimeError, AssertionError) as error:
             if not self._session.closed:
                 raise
             raise ExchangeFailed("reset", "the client was closed meanwhile") from error
         except (aiohttp.ClientError, OSError) as error:
             text = f"the connection broke: {error}"
-            raise ExchangeFailed("reset", text, received_bytes=body.received) from error
+            raise ExchangeFailed("reset", text, received_bytes=body.received, request_id=body.request_id) from error
 
     async def aclose(self) -> None:
         await self._session.close()
@@ -78,6 +80,7 @@ class AioTransport:
             proxy=_proxy(wire.origin),
         ) as answer:
             head = _head(answer)
+            body.request_id = head.get("x-oss-request-id")
             connection = answer.connection.transport if answer.connection is not None else None
             if head.body_length(wire.method) == 0:
                 body.skip(head)
@@ -94,6 +97,7 @@ class _Body:
     def __init__(self, landing: Landing) -> None:
         self._landing = landing
         self.received = 0
+        self.request_id = ""
 
     def skip(self, head: ResponseHead) -> None:
         self._landing.take(head._replace(content_length=0), memoryview(b""))
@@ -112,9 +116,8 @@ class _Body:
             view[self.received : stop] = chunk
             self.received = stop
         if self.received < len(view):
-            raise ExchangeFailed(
-                "reset", f"{self.received} of {len(view)} bytes, then the end", received_bytes=self.received
-            )
+            text = f"{self.received} of {len(view)} bytes, then the end"
+            raise ExchangeFailed("reset", text, received_bytes=self.received, request_id=self.request_id)
 
 
 def _proxy(origin: Origin) -> str | None:

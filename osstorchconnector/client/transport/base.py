@@ -48,12 +48,14 @@ class ExchangeFailed(Exception):
     """No whole answer: what failed, and how many bytes of the body are already in place.
 
     `reused` is True when a connection that had been idle broke before the first byte of the answer: most likely
-    the server had closed it, and the request may be sent again at once.
+    the server had closed it, and the request may be sent again at once. `request_id` is OSS's, if its head came.
     """
 
-    def __init__(self, kind: FailureKind, text: str, *, received_bytes: int = 0, reused: bool = False) -> None:
+    def __init__(
+        self, kind: FailureKind, text: str, *, received_bytes: int = 0, reused: bool = False, request_id: str = ""
+    ) -> None:
         super().__init__(text)
-        self.kind, self.received_bytes, self.reused = kind, received_bytes, reused
+        self.kind, self.received_bytes, self.reused, self.request_id = kind, received_bytes, reused, request_id
 
 
 class UnsizedBody(Exception):

@@ -217,6 +217,7 @@ class Connection(asyncio.BufferedProtocol):
             text,
             received_bytes=self._received if self._body is not None else 0,
             reused=kind == "reset" and self.exchanges > 1 and untouched,
+            request_id=self._head.get("x-oss-request-id") if self._head is not None else "",
         )
 
     def _has_moved(self) -> bool:

@@ -1,0 +1,127 @@
+"""A second request for a small object that is late: the slowest of a hundred answers then cost no more than others.
+
+Which are late is learnt from those before, and how many second requests there may be is bounded; both are decided by
+`Lateness`, which is pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from .attempts import GetAttempt
+from .heads import ResponseHead
+from .values import Download
+
+LARGEST_HEDGED_BYTES = 256 * 1024
+QUANTILE = 0.98
+MOST_EXTRA = 0.03
+_REMEMBERED = 1000
+_LEAST_KNOWN = 50
+
+
+class Lateness:
+    """How long answers take until their first byte, and from when on one is late."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._asked = self._hedged = 0
+
+    def patience_seconds(self) -> float | None:
+        """Count one read, and return how long to wait for its first byte; `None` while too little is known."""
+        self._asked += 1
+        known = self._sorted
+        return known[int(len(known) * QUANTILE)] if len(known) >= _LEAST_KNOWN else None
+
+    def may_hedge(self) -> bool:
+        """Take one second request; False if that made more than three in a hundred reads."""
+        if self._hedged + 1 > MOST_EXTRA * self._asked:
+            return False
+        self._hedged += 1
+        return True
+
+    def learn(self, seconds: float) -> None:
+        """Take in how long a first byte took."""
+        recent, known = self._recent, self._sorted
+        recent.append(seconds)
+        insort(known, seconds)
+        if len(recent) > _REMEMBERED:
+            known.remove(recent.popleft())
+
+
+class _Perform(Protocol):
+    def __call__(
+        self, attempt: GetAttempt, *, on_data_path: bool, moved_bytes: int = 0
+    ) -> Coroutine[Any, Any, ResponseHead]: ...
+
+
+class HedgedReads:
+    """The small reads of one client on one loop."""
+
+    def __init__(self, perform: _Perform, clock: Callable[[], float] = time.monotonic) -> None:
+        self._perform = perform
+        self._clock = clock
+        self._lateness = Lateness()
+
+    async def fetch(self, make_attempt: Callable[[], GetAttempt], size: int) -> Download:
+        """Perform an attempt; if its answer is late, perform another beside it, and return what comes first."""
+        patience = self._lateness.patience_seconds()
+        first = _Race(self, make_attempt(), size)
+        racers = [first]
+        try:
+            if patience is not None and not await first.has_begun(patience) and self._lateness.may_hedge():
+                racers.append(_Race(self, make_attempt(), size))
+            return await _winner(racers)
+        finally:
+            for racer in racers:
+                racer.drop()
+
+    def begin(self, attempt: GetAttempt, size: int, begun: asyncio.Future[None]) -> asyncio.Task[ResponseHead]:
+        """Start one of the requests; `begun` is done when its first byte has come, which is learnt from."""
+        started = self._clock()
+
+        def first_byte() -> None:
+            if not begun.done():
+                begun.set_result(None)
+                self._lateness.learn(self._clock() - started)
+
+        attempt.on_head = first_byte
+        return asyncio.ensure_future(self._perform(attempt, on_data_path=True, moved_bytes=size))
+
+
+class _Race:
+    """One of the requests for the same object."""
+
+    def __init__(self, reads: HedgedReads, attempt: GetAttempt, size: int) -> None:
+        self.attempt = attempt
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task = reads.begin(attempt, size, self.begun)
+
+    async def has_begun(self, within_seconds: float) -> bool:
+        """Wait for the first byte, or the end, for so long."""
+        waits: set[asyncio.Future[Any]] = {self.begun, self.task}
+        done, _ = await asyncio.wait(waits, timeout=within_seconds, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+
+    def drop(self) -> None:
+        """Let go of the request, whatever has become of it."""
+        if self.task.done() and not self.task.cancelled():
+            self.task.exception()  # else asyncio logs one that nobody asked for
+        self.task.cancel()
+
+
+async def _winner(racers: list[_Race]) -> Download:
+    """Return what the first request that ends well has brought; if none does, raise what the first one met."""
+    running = {racer.task for racer in racers}
+    while running:
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for racer in racers:
+            if racer.task in done and racer.task.exception() is None:
+                return racer.attempt.result
+    await racers[0].task
+    raise AssertionError("unreachable: the first request failed")

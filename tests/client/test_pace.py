@@ -1,0 +1,119 @@
+"""How fast a throttled server is asked: by the rule alone, and in a simulation of many clients."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osstorchconnector.client.pace import FREE_PER_SECOND, HOLD_SECONDS, SLOWEST_PER_SECOND, Pace, first_pace
+from osstorchconnector.client.traffic import Gate
+
+
+def test_refusals_within_one_moment_are_one_step() -> None:
+    pace = Pace(100.0, since=10.0)
+    assert pace.slowed(10.0 + HOLD_SECONDS / 2, accepted=0, refused=9) is pace
+
+
+def test_a_step_is_as_long_as_the_share_that_was_refused() -> None:
+    pace = Pace(100.0, since=0.0)
+    steps = [pace.slowed(1.0, accepted=accepted, refused=10).per_second / pace.at(1.0) for accepted in (0, 20, 10_000)]
+    assert steps == pytest.approx([0.5, 2 / 3, 0.93])
+
+
+def test_the_pace_rises_slowly_and_then_at_once_until_nothing_is_held_back() -> None:
+    pace = Pace(100.0, since=0.0)
+    assert [pace.at(second) for second in (0, 1, 5)] == pytest.approx([100, 104, 120])
+    assert not pace.is_over(6)
+    assert pace.is_over(20)
+
+
+@given(
+    st.floats(0, 1e9),
+    st.lists(st.tuples(st.floats(0, 100), st.integers(0, 1000), st.integers(0, 1000)), max_size=20),
+)
+def test_no_history_stops_requests_for_good(observed: float, answers: list[tuple[float, int, int]]) -> None:
+    now = 0.0
+    pace = first_pace(observed, now)
+    for seconds, accepted, refused in answers:
+        now += seconds
+        pace = pace.slowed(now, accepted=accepted, refused=refused)
+        assert pace.per_second >= SLOWEST_PER_SECOND
+    assert pace.at(now + 60) >= FREE_PER_SECOND
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Server:
+    """Allows so many requests a second, and a second's worth at once."""
+
+    def __init__(self, per_second: float) -> None:
+        self.per_second = self._allowance = per_second
+        self._last = 0.0
+
+    def accepts(self, now: float) -> bool:
+        self._allowance = min(self._allowance + (now - self._last) * self.per_second, self.per_second)
+        self._last = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+
+def simulate(*, gates: int, clients: int, per_second: float, seconds: float, seed: int) -> tuple[list[float], int]:
+    """Let clients ask one after the other, back off when refused, and return when answers came, and the refusals."""
+    clock, dice, server = Clock(), random.Random(seed), Server(per_second)
+    shared = [Gate(clock) for _ in range(gates)]
+    events = sorted((dice.random() * 0.01, number, True) for number in range(clients))
+    accepted: list[float] = []
+    refused = 0
+    while events:
+        clock.now, number, is_held = events.pop(0)
+        if clock.now > seconds:
+            break
+        gate = shared[number % gates]
+        wait = 0.0 if gate.is_open or not is_held else gate.turn()
+        if wait > 0:
+            following = (clock.now + wait, number, False)
+        elif server.accepts(clock.now):
+            accepted.append(clock.now)
+            gate.accepted()
+            following = (clock.now + dice.uniform(0.002, 0.006), number, True)
+        else:
+            refused += 1
+            gate.refused()
+            following = (clock.now + dice.uniform(0, 0.2), number, True)
+        events.append(following)
+        events.sort()
+    return accepted, refused
+
+
+@pytest.mark.parametrize("gates", [1, 8])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_32_clients_settle_at_what_the_server_allows(gates: int, seed: int) -> None:
+    seconds = 40.0
+    accepted, refused = simulate(gates=gates, clients=32, per_second=500, seconds=seconds, seed=seed)
+    settled = [at for at in accepted if at >= 10]
+    assert 450 <= len(settled) / (seconds - 10) <= 550
+    assert refused < 0.1 * len(accepted)
+
+
+def test_who_is_refused_once_is_free_again_later() -> None:
+    clock = Clock()
+    gate = Gate(clock)
+    for _ in range(1000):
+        gate.accepted()
+        clock.now += 0.001
+    gate.refused()
+    assert not gate.is_open
+    assert [gate.turn(), gate.turn()] == [0.0, pytest.approx(1 / 930, rel=0.1)]
+    clock.now += 60
+    assert gate.turn() == 0
+    assert gate.is_open
