@@ -75,18 +75,16 @@ class ReadAhead:
         """What is here or on its way, block by block."""
         return [coming.block.span for coming in self._blocks]
 
-    def extend(self, stop: int, block_bytes: int, *, most: int, least_bytes: int = 1, needed: int = -1) -> None:
-        """Start to fetch up to `stop`, unless less than `least_bytes` are missing.
+    def extend(self, stop: int, block_bytes: int, *, most: int, needed: int = -1) -> None:
+        """Start to fetch what is missing up to `stop`.
 
-        No more than `most` blocks will be in flight, but for those up to the byte at `needed`.
+        No more than `most` blocks will wait to be handed out, but for those up to the byte at `needed`.
         """
-        if stop - self.stop < least_bytes:
-            return
-        in_flight = sum(not coming.future.done() for coming in self._blocks)
+        waiting = sum(not coming.is_landed for coming in self._blocks)
         for span in cut(ByteSpan(self.stop, stop), block_bytes):
-            if in_flight >= most and span.start > needed:
+            if waiting >= most and span.start > needed:
                 return
-            in_flight += 1
+            waiting += 1
             memory = self._memory(block_bytes)
             block = Block(span.start, memory, span.size)
             self._blocks.append(_Coming(block, self._fetch(span, block.view)))

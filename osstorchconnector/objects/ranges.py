@@ -46,6 +46,21 @@ def pace(run_bytes: int, *, latency_seconds: float, concurrency: int) -> Pace:
     return Pace(min(max(block, FIRST_BYTES), largest), ahead)
 
 
+def next_stop(reached: int, wanted: ByteSpan, plan: Pace, size_bytes: int) -> int:
+    """Return up to where to fetch for who wants `wanted`, when what lies before `reached` has been asked for.
+
+    That is the end of a block, unless the object ends there or `wanted` goes on beyond what was asked for.
+    """
+    stop = wanted.stop + plan.ahead_bytes
+    if wanted.start >= reached:
+        stop = max(stop, reached + FIRST_BYTES)
+    if stop >= size_bytes:
+        return size_bytes
+    if wanted.stop <= reached:
+        stop -= (stop - reached) % plan.block_bytes
+    return max(stop, reached)
+
+
 def landing_ahead_bytes(run_bytes: int, *, latency_seconds: float) -> int:
     """Return how much to fetch beyond a large read that lands in the caller's memory.
 

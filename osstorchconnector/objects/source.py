@@ -31,6 +31,7 @@ from .ranges import (
     landing_ahead_bytes,
     leftovers,
     lone_span,
+    next_stop,
     pace,
     piece_bytes,
 )
@@ -173,17 +174,8 @@ class ObjectSource:
             gap = position - self._last.stop  # a few bytes that were skipped are fetched too
             ahead = self._look_ahead_from(self._last.stop if 0 <= gap <= SKIP_BYTES else position)
         plan = pace(self._run_bytes, latency_seconds=self._latency_seconds, concurrency=self._concurrency)
-        stop = position + wanted_bytes + plan.ahead_bytes
-        if not ahead.holds(position):
-            stop = max(stop, ahead.stop + FIRST_BYTES)
-        is_needed = position + wanted_bytes > ahead.stop or stop >= size
-        ahead.extend(
-            min(stop, size),
-            plan.block_bytes,
-            most=self._concurrency,
-            least_bytes=1 if is_needed else plan.block_bytes,
-            needed=position,
-        )
+        stop = next_stop(ahead.stop, ByteSpan(position, position + wanted_bytes), plan, size)
+        ahead.extend(stop, plan.block_bytes, most=self._concurrency, needed=position)
         return ahead.take(position)
 
     def _look_ahead_from(self, start: int) -> ReadAhead:
@@ -243,14 +235,14 @@ class ObjectSource:
     def _follow(self, span: ByteSpan, *, most: int) -> None:
         """Fetch on behind a large read that has nearly landed, if the reader goes forward."""
         wanted = landing_ahead_bytes(self._run_bytes, latency_seconds=self._latency_seconds)
-        ahead = self._ahead
+        ahead, size = self._ahead, self.open().size
+        if not wanted or span.stop == size:
+            return
         if ahead is None or not ahead.start <= span.stop <= ahead.stop:
-            if not wanted:
-                return
             ahead = self._look_ahead_from(span.stop)
         plan = pace(self._run_bytes, latency_seconds=self._latency_seconds, concurrency=self._concurrency)
-        stop = min(span.stop + wanted, self.open().size)
-        ahead.extend(stop, plan.block_bytes, most=most, least_bytes=FIRST_BYTES)
+        stop = next_stop(ahead.stop, span, plan._replace(ahead_bytes=wanted), size)
+        ahead.extend(stop, plan.block_bytes, most=most)
 
     def _fetch_leftovers(self) -> None:
         missing = leftovers(self._coverage.missing(), self.open().size)

@@ -13,10 +13,12 @@ from osstorchconnector.objects.ranges import (
     FIRST_BYTES,
     KIB,
     MIB,
+    Pace,
     cut,
     landing_ahead_bytes,
     leftovers,
     lone_span,
+    next_stop,
     pace,
     piece_bytes,
 )
@@ -85,6 +87,27 @@ def test_the_window_grows_with_the_way_gone(run: int, more: int, latency: float,
     after = pace(run + more, latency_seconds=latency, concurrency=concurrency)
     assert after.ahead_bytes >= before.ahead_bytes
     assert after.block_bytes >= before.block_bytes
+
+
+@given(
+    st.integers(0, GIB),
+    st.integers(0, GIB),
+    st.integers(1, 100 * MIB),
+    st.integers(0, 100 * MIB),
+    st.sampled_from([64 * KIB, MIB, 4 * MIB]),
+    st.integers(1, 2 * GIB),
+)
+def test_going_on_covers_what_is_wanted_and_the_window_in_whole_blocks(
+    reached: int, start: int, wanted: int, ahead: int, block: int, size: int
+) -> None:
+    reached, start = reached % (size + 1), start % size
+    span = ByteSpan(start, min(start + wanted, size))
+    stop = next_stop(reached, span, Pace(block, ahead), size)
+    assert max(reached, span.stop) <= stop <= max(reached + FIRST_BYTES, span.stop + ahead)
+    assert stop <= size
+    assert stop > span.stop + ahead - block or stop == size
+    if span.stop <= reached:
+        assert stop == size or (stop - reached) % block == 0
 
 
 @pytest.mark.parametrize(
