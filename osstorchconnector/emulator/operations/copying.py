@@ -69,7 +69,9 @@ def upload_part_copy(service: Service, call: Call, _received: Received) -> Reply
 
 
 def _copied(root: str, etag: str, modified: int) -> Reply:
-    return xml_reply(document(root, fields({"LastModified": iso_time(modified), "ETag": f'"{etag}"'})))
+    reply = xml_reply(document(root, fields({"LastModified": iso_time(modified), "ETag": f'"{etag}"'})))
+    reply.headers["ETag"] = f'"{etag}"'
+    return reply
 
 
 def _source(service: Service, call: Call) -> ObjectRecord:

@@ -1,0 +1,106 @@
+"""The pytest plugin, in test runs of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from osstorchconnector.credentials.sources import FileCredentials
+from osstorchconnector.testing import OssBucket
+
+PROJECT = Path(__file__).parents[1]
+
+
+def run_pytest(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
+    """Run `tests` in `folder` with our plugin and no other."""
+    (folder / "test_theirs.py").write_text(tests)
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "osstorchconnector.testing", "."]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_each_test_gets_a_bucket_of_its_own_on_one_server(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path,
+        """
+seen = set()
+
+def check(oss_bucket, oss_server):
+    assert oss_bucket.keys() == []
+    assert oss_bucket.name not in seen
+    assert oss_server.counters().requests == {}
+    seen.add(oss_bucket.name)
+    seen.add(oss_bucket.endpoint)
+    assert oss_bucket.put("a/b", b"hello") == f"oss://{oss_bucket.name}/a/b"
+    assert oss_bucket.get("a/b") == b"hello"
+    assert oss_bucket.uri + "a/b" == f"oss://{oss_bucket.name}/a/b"
+    oss_bucket.put("c", b"")
+    oss_bucket.delete("a/b")
+    assert oss_bucket.keys() == ["c"]
+    oss_server.fail("GetObject", "500")
+    oss_server.set_clock(9999)
+
+def test_one(oss_bucket, oss_server):
+    check(oss_bucket, oss_server)
+
+def test_two(oss_bucket, oss_server):
+    check(oss_bucket, oss_server)
+    assert len(seen) == 3
+""",
+    )
+    assert "2 passed" in result.stdout, result.stderr
+
+
+def test_our_classes_and_oss2_find_the_bucket(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path,
+        """
+import oss2
+from osstorchconnector import OssClient
+
+def test_ours(oss_bucket):
+    client = OssClient(**oss_bucket.options)
+    client.put(oss_bucket.uri + "k", b"hello")
+    client.close()
+    credentials = oss_bucket.server.credentials
+    auth = oss2.AuthV4(credentials.access_key_id, credentials.access_key_secret)
+    bucket = oss2.Bucket(auth, oss_bucket.endpoint, oss_bucket.name, region=oss_bucket.region)
+    assert bucket.get_object("k").read() == b"hello"
+    bucket.session.session.close()
+""",
+    )
+    assert "1 passed" in result.stdout, result.stderr
+
+
+def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path,
+        """
+import sys
+
+def test_nothing_was_loaded():
+    ours = {name.removeprefix("osstorchconnector") for name in sys.modules if name.startswith("osstorchconnector")}
+    assert ours == {"", ".testing", ".version"}
+    assert not {"torch", "asyncio", "uvloop", "oss2", "aiohttp"} & set(sys.modules)
+""",
+    )
+    assert "1 passed" in result.stdout, result.stderr
+
+
+def test_the_options_are_what_our_classes_take(oss_bucket: OssBucket) -> None:
+    assert oss_bucket.options == {
+        "endpoint": oss_bucket.server.endpoint,
+        "cred_path": oss_bucket.cred_path,
+        "region": oss_bucket.region,
+    }
+    credentials = FileCredentials(oss_bucket.cred_path).fetch()
+    assert credentials == oss_bucket.server.credentials
+
+
+def test_the_fixtures_serve_this_run_too(oss_bucket: OssBucket) -> None:
+    assert oss_bucket.put("k", memoryview(b"hello")[1:]) == f"{oss_bucket.uri}k"
+    assert oss_bucket.get("k") == b"ello"
+    oss_bucket.delete("k")
+    assert oss_bucket.keys() == []
