@@ -28,6 +28,9 @@ class OssWriter(io.BufferedIOBase):
     raises), `discard()`, garbage collection, the end of the interpreter. What is shorter than a part goes in one
     request, more in parts that are sent while writing goes on, `uploadConcurrency` at a time and in `uploadMemory`
     bytes of memory. Data is copied, but for long `bytes`, which nobody can change. For one thread at a time.
+
+    A `TextIOWrapper` or `BufferedWriter` around a writer closes it whenever it is closed itself, after an exception and
+    by garbage collection too: `detach` it, or write without one.
     """
 
     mode = "wb"

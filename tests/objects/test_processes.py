@@ -43,6 +43,7 @@ def test_a_reader_goes_on_in_a_forked_child(oss_client: OssClient, uri: OssUri, 
         assert in_a_child(
             lambda: reader.read(5 * MIB) == DATA[at : at + 5 * MIB] and reader.read() == DATA[at + 5 * MIB :]
         )
+        assert in_a_child(lambda: reader.close() is None and reader.closed)
         assert in_a_child(lambda: b"".join(iter(lambda: reader.read(70_000), b"")) == DATA[at:])
         assert reader.read() == DATA[at:]
 

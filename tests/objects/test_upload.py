@@ -1,0 +1,117 @@
+"""MultipartUpload by itself: memory it lends, ways to end, and that the end is never waited for without bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from objects.fake_client import URI, FakeClient, Gate
+
+from osstorchconnector.objects.upload import MultipartUpload, fresh_memory
+
+
+def upload_of(client: FakeClient, memory_bytes: int = 1000) -> MultipartUpload:
+    return MultipartUpload(client, URI, concurrency=4, memory_bytes=memory_bytes, workers=1)
+
+
+@pytest.fixture
+def upload(client: FakeClient) -> Iterator[MultipartUpload]:
+    begun = upload_of(client)
+    yield begun
+    begun.abort()
+
+
+def test_memory_of_a_part_that_was_sent_is_lent_again(upload: MultipartUpload) -> None:
+    first = upload.memory(600)
+    upload.send(first, 600)
+    assert upload.memory(600) is first  # there is no room for another: this waits
+
+
+def test_memory_of_another_size_is_given_up(upload: MultipartUpload) -> None:
+    first = upload.memory(400)
+    upload.send(first, 400)
+    second = upload.memory(900)
+    assert second is not first
+    assert len(second) == 900
+
+
+def test_a_part_larger_than_the_budget_goes_alone(client: FakeClient) -> None:
+    upload = upload_of(client, memory_bytes=10)
+    for number in range(3):
+        memory = upload.memory(100)
+        memory[:] = bytes([number]) * 100
+        upload.send(memory, 100)
+    upload.complete()
+    assert client.objects[URI].data == bytes(100) + b"\1" * 100 + b"\2" * 100
+    assert client.most_under_way["part"] == 1
+
+
+def test_a_part_may_be_made_of_many_pieces(client: FakeClient) -> None:
+    upload = upload_of(client)
+    upload.send_constant([b"head", memoryview(b"body"), bytearray(b"tail")])
+    upload.complete()
+    assert client.objects[URI].data == b"headbodytail"
+    assert upload.stored_bytes == 12
+
+
+def test_fresh_memory_is_writable() -> None:
+    memory = fresh_memory(10)
+    memory[:] = b"0123456789"
+    assert bytes(memory) == b"0123456789"
+
+
+def test_an_upload_that_was_never_begun_has_nothing_to_abort(client: FakeClient) -> None:
+    upload = upload_of(client)
+    upload.abort()
+    assert upload.wait_until_gone(0)
+    assert client.operations() == []
+
+
+def test_an_upload_that_could_not_be_created_has_nothing_to_abort(client: FakeClient) -> None:
+    def refuse(call: object) -> None:
+        raise KeyError
+
+    client.before = refuse
+    upload = upload_of(client)
+    with pytest.raises(KeyError):
+        upload.send_constant([b"data"])
+    upload.abort()
+    assert upload.wait_until_gone(0)
+    assert client.operations() == ["create"]
+
+
+def test_a_completed_upload_is_not_aborted(client: FakeClient) -> None:
+    upload = upload_of(client)
+    upload.send_constant([b"data"])
+    upload.complete()
+    upload.abort()
+    assert upload.wait_until_gone(0)
+    assert client.operations() == ["create", "part", "complete"]
+
+
+def test_waiting_for_an_abort_has_a_bound(client: FakeClient) -> None:
+    gate = Gate()
+    client.before = lambda call: gate.passed() if call.operation == "abort" else None
+    upload = upload_of(client)
+    upload.send_constant([b"data"])
+    upload.abort()
+    assert not upload.wait_until_gone(0)
+    gate.open()
+    assert upload.wait_until_gone(30)
+    assert client.uploads == {}
+
+
+def test_an_abort_is_given_up_when_the_loops_have_ended(
+    client: FakeClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = upload_of(client)
+    upload.send_constant([b"data"])
+    client.settle()
+
+    def ended(work: object, *, workers: int = 1) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    monkeypatch.setattr(client, "submit", ended)
+    upload.abort()
+    assert upload.wait_until_gone(0)
+    assert "its parts may still be stored: Event loop is closed" in caplog.text
