@@ -93,9 +93,10 @@ def _check_header(call: Call, keyring: Keyring, rules: Rules, now: float) -> Cre
         raise invalid_argument(
             "x-oss-content-sha256", call.headers.get("x-oss-content-sha256", ""), "Only UNSIGNED-PAYLOAD is accepted."
         )
-    moment = _epoch_of(call.headers.get("x-oss-date") or call.headers.get("date", ""))
+    timestamp = call.headers.get("x-oss-date", "")
+    moment = _epoch_of(timestamp or call.headers.get("date", ""))
     _check_skew(moment, now)
-    _compare_v4(call, claim, identity, signing.oss_date(moment), call.query, rules)
+    _compare_v4(call, claim, identity, timestamp or signing.oss_date(moment), call.query, rules)
     return identity
 
 

@@ -67,7 +67,8 @@ class Connection:
         self._body_left = 0
         self._decoder: ChunkedDecoder | None = None
         self._steps: Iterator[Step] | None = None
-        self._step: Step | memoryview | None = None
+        self._step: Step | memoryview | None = None  # being sent, or what is left of it
+        self._ahead: Step | None = None  # the one after it
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
         self.is_paused = self._is_reading = self._is_writing = self._is_closed = self._is_at_end = False
@@ -195,11 +196,10 @@ class Connection:
 
     def _obeyed(self, wanted: Pause | Hangup | None) -> bool:
         """Do what a fault wants while a body arrives; tell whether the connection is gone."""
-        if isinstance(wanted, Hangup):
-            self.close(with_reset=wanted.with_reset)
-        elif isinstance(wanted, Pause) and self._has_body_left():
+        if isinstance(wanted, Hangup) or (wanted is not None and self._has_body_left()):
+            self._obey(wanted)
+        if self.is_paused:
             self._watch_reads(False)
-            self._wait(wanted.seconds)
             self._look_after_peer()
         return self._is_closed
 
@@ -231,37 +231,37 @@ class Connection:
 
     def _pump(self) -> None:
         """Send as many steps as the socket takes; the rest when it is writable again."""
-        steps = self._steps
-        assert steps is not None
         budget = _TURN_BYTES
-        step = self._step
-        while True:
-            if step is None:
-                step = next(steps, None)
-                if step is None:
-                    self._finish_answer()
-                    return
-            if isinstance(step, Hangup):
-                self.close(with_reset=step.with_reset)
-                return
-            if isinstance(step, Pause):
+        step = self._step if self._step is not None else self._next_step()
+        while step is not None:
+            if isinstance(step, Pause | Hangup):
                 self._step = None
-                self._wait(step.seconds)
+                self._obey(step)
                 return
-            size = step.size if isinstance(step, Slice) else len(step)
-            count = self._send(step)
+            if self._ahead is None and not isinstance(step, Slice):
+                self._ahead = self._next_step()
+            # A head goes into one packet with the beginning of its file.
+            count = self._send(step, is_more_coming=isinstance(self._ahead, Slice))
             self._sent += count
             budget -= count
-            if count < size or budget <= 0:
-                self._step = _remainder(step, count) if count < size else None
+            step = _rest_of(step, count)
+            if step is not None or budget <= 0:
+                self._step = step
                 self._watch_writes(True)
                 return
-            step = None
+            step = self._next_step()
+        self._finish_answer()
 
-    def _send(self, step: bytes | memoryview | Slice) -> int:
+    def _next_step(self) -> Step | None:
+        step, self._ahead = self._ahead, None
+        if step is None and self._steps is not None:
+            step = next(self._steps, None)
+        return step
+
+    def _send(self, step: bytes | memoryview | Slice, *, is_more_coming: bool) -> int:
         if isinstance(step, Slice):
             return self._channel.send_file(step, self._blobs) or 0
-        return self._channel.send(step) or 0
+        return self._channel.send(step, is_more_coming=is_more_coming) or 0
 
     def _finish_answer(self) -> None:
         self._steps = self._step = None
@@ -278,11 +278,14 @@ class Connection:
 
     # --- waiting
 
-    def _wait(self, seconds: float) -> None:
-        """Go on after a while, or, if that is for ever, only wait for the peer to hang up."""
+    def _obey(self, wanted: Pause | Hangup) -> None:
+        """Hang up; or go on after a while, or, if that is for ever, only wait for the peer to hang up."""
+        if isinstance(wanted, Hangup):
+            self.close(with_reset=wanted.with_reset)
+            return
         self.is_paused = True
-        if seconds != FOREVER:
-            self._timer = self._loop.call_later(seconds, self._resume)
+        if wanted.seconds != FOREVER:
+            self._timer = self._loop.call_later(wanted.seconds, self._resume)
 
     def _resume(self) -> None:
         self._stop_timer()
@@ -313,7 +316,9 @@ class Connection:
                 self._loop.remove_writer(self._channel.fileno())
 
 
-def _remainder(step: bytes | memoryview | Slice, sent: int) -> memoryview | Slice:
+def _rest_of(step: bytes | memoryview | Slice, sent: int) -> memoryview | Slice | None:
+    """Return what is left of a step of which `sent` bytes went out."""
     if isinstance(step, Slice):
-        return step._replace(start=step.start + sent)
-    return memoryview(step)[sent:]
+        start = step.start + sent
+        return Slice(step.blob, start, step.stop) if start < step.stop else None
+    return memoryview(step)[sent:] if sent < len(step) else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from time import gmtime, strftime
 
+from ...client.signing import http_date
 from ..documents import Encode, url_encoded
 from ..exchange import Call
 from ..refusals import Refused, invalid_argument
@@ -63,6 +65,10 @@ def listing_encoding(call: Call) -> tuple[str | None, Encode]:
     return wanted, url_encoded
 
 
+http_time = lru_cache(maxsize=4096)(http_date)
+
+
+@lru_cache(maxsize=4096)
 def iso_time(epoch_seconds: int) -> str:
     """Return a time as XML documents have it: `2025-03-14T15:09:26.000Z`."""
     return strftime("%Y-%m-%dT%H:%M:%S.000Z", gmtime(epoch_seconds))

@@ -10,7 +10,6 @@ import base64
 import binascii
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,7 +23,6 @@ from .arguments import iso_time, listing_encoding, whole_number
 
 _OWNER = element("Owner", fields({"ID": OWNER_ID, "DisplayName": OWNER_ID}))
 _LAST_CHARACTER = chr(0x10FFFF)
-_iso_time = lru_cache(maxsize=4096)(iso_time)
 
 
 class Name(NamedTuple):
@@ -180,7 +178,7 @@ def _rows(page: Page, objects: Mapping[str, ObjectRecord], encode: Encode, owner
 
 def _object_row(record: ObjectRecord, encode: Encode, owner: str) -> str:
     return (
-        f"<Contents><Key>{escape(encode(record.key))}</Key><LastModified>{_iso_time(record.modified)}</LastModified>"
+        f"<Contents><Key>{escape(encode(record.key))}</Key><LastModified>{iso_time(record.modified)}</LastModified>"
         f'<ETag>"{record.etag}"</ETag><Type>{record.kind}</Type><Size>{record.size}</Size>'
         f"<StorageClass>{record.storage_class}</StorageClass>{owner}</Contents>"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 
 from ...client.checksum import combine_crc64
-from ...client.signing import http_date
 from ..blobs import cut
 from ..conditions import check_conditions, resolve_range
 from ..documents import document, element, escape, fields, parse_delete
@@ -14,7 +13,7 @@ from ..intake import Received
 from ..records import APPENDABLE, ObjectRecord
 from ..refusals import Refused, invalid_argument
 from ..service import Service
-from .arguments import forbids_overwrite, listing_encoding, missing, object_headers, storage_class
+from .arguments import forbids_overwrite, http_time, listing_encoding, missing, object_headers, storage_class
 
 _OVERRIDES = {
     "response-content-type": "Content-Type",
@@ -86,7 +85,7 @@ def head_object(service: Service, call: Call, _received: Received) -> Reply:
 
 def get_object_meta(service: Service, call: Call, _received: Received) -> Reply:
     record = service.record(call)
-    headers = {"ETag": f'"{record.etag}"', "Last-Modified": http_date(record.modified)}
+    headers = {"ETag": f'"{record.etag}"', "Last-Modified": http_time(record.modified)}
     if record.crc64 is not None:
         headers["x-oss-hash-crc64ecma"] = str(record.crc64)
     return Reply(200, headers, length=record.size)
@@ -98,7 +97,7 @@ def described(record: ObjectRecord) -> dict[str, str]:
         **record.headers,
         "Accept-Ranges": "bytes",
         "ETag": f'"{record.etag}"',
-        "Last-Modified": http_date(record.modified),
+        "Last-Modified": http_time(record.modified),
         "x-oss-object-type": record.kind,
         "x-oss-storage-class": record.storage_class,
     }
