@@ -59,6 +59,7 @@ def error_of(loader: DataLoader[Any]) -> Exception:
     try:
         items = list(loader)
     except Exception as error:
+        error.__context__ = error.__cause__ = None
         return error.with_traceback(None)
     raise AssertionError(f"no error, but {items}")
 
