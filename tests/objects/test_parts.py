@@ -39,6 +39,10 @@ def test_the_first_part_is_as_configured_but_fits(configured: int, memory: int, 
     assert first_part_bytes(configured, memory) == first
 
 
+def test_the_limits_are_those_of_oss() -> None:
+    assert (MIN_PART_BYTES, MAX_PART_BYTES, MAX_PARTS) == (102_400, 5 * 1024**3, 10_000)
+
+
 def test_an_object_of_16_gib_has_parts_of_the_configured_size_only() -> None:
     assert next_part_bytes(16 * MIB, 0) == 16 * MIB
     assert next_part_bytes(16 * MIB, 1000 * 16 * MIB) == 16 * MIB

@@ -112,12 +112,36 @@ def test_going_on_covers_what_is_wanted_and_the_window_in_whole_blocks(
 
 @pytest.mark.parametrize(
     ("latency", "block", "window"),
-    [(0.0003, MIB, 16 * MIB), (0.005, 2 * MIB, 48 * MIB), (0.02, 4 * MIB, 96 * MIB), (float("inf"), 4 * MIB, 96 * MIB)],
+    [
+        (0.0019, MIB, 16 * MIB),
+        (0.002, 2 * MIB, 48 * MIB),
+        (0.010, 4 * MIB, 96 * MIB),
+        (float("inf"), 4 * MIB, 96 * MIB),
+    ],
 )
 def test_blocks_are_small_on_a_fast_wire_and_the_window_is_deep_on_a_slow_one(
     latency: float, block: int, window: int
 ) -> None:
     assert pace(GIB, latency_seconds=latency, concurrency=24) == (block, window)
+
+
+@pytest.mark.parametrize(
+    ("reached", "wanted", "stop"),
+    [
+        (10 * MIB, (9 * MIB, 9 * MIB + 1), 12 * MIB),  # what is wanted has been asked for: whole blocks
+        (10 * MIB, (9 * MIB, 10 * MIB), 13 * MIB),
+        (10 * MIB, (9 * MIB, 10 * MIB + 1), 13 * MIB + 1),  # something is missing: all at once
+        (10 * MIB, (10 * MIB, 10 * MIB + 1), 13 * MIB + 1),
+        (10 * MIB, (6 * MIB, 6 * MIB + 1), 10 * MIB),  # more than enough has been asked for
+        (98 * MIB, (97 * MIB, 97 * MIB + 5), 100 * MIB),  # the object ends there
+    ],
+)
+def test_going_on(reached: int, wanted: tuple[int, int], stop: int) -> None:
+    assert next_stop(reached, ByteSpan(*wanted), Pace(MIB, 3 * MIB), 100 * MIB) == stop
+
+
+def test_a_few_bytes_that_are_missing_are_a_request_of_64_kib() -> None:
+    assert next_stop(MIB, ByteSpan(MIB, MIB + 10), Pace(64 * KIB, 0), GIB) == MIB + 64 * KIB
 
 
 def test_a_landing_read_looks_ahead_as_far_as_the_latency_needs() -> None:
@@ -126,16 +150,24 @@ def test_a_landing_read_looks_ahead_as_far_as_the_latency_needs() -> None:
     assert landing_ahead_bytes(GIB, latency_seconds=float("inf")) == 64 * MIB
 
 
-def test_few_and_little_leftovers_are_fetched() -> None:
-    missing = [ByteSpan(100, 164), ByteSpan(5000, 5048)]
-    assert leftovers(missing, 10 * MIB) == missing
+@pytest.mark.parametrize(
+    ("missing", "size"),
+    [
+        ([ByteSpan(100, 164), ByteSpan(5000, 5048)], 10 * MIB),
+        ([ByteSpan(0, 64 * KIB)], GIB),
+        ([ByteSpan(0, 100)], 1600),
+        ([ByteSpan(100 * n, 100 * n + 1) for n in range(16)], GIB),
+    ],
+)
+def test_few_and_little_leftovers_are_fetched(missing: list[ByteSpan], size: int) -> None:
+    assert leftovers(missing, size) == missing
 
 
 @pytest.mark.parametrize(
     ("missing", "size"),
     [
-        ([ByteSpan(0, 65 * KIB)], GIB),  # too much
-        ([ByteSpan(64 * KIB, 70 * KIB)], 70 * KIB),  # too much of so small an object
+        ([ByteSpan(0, 64 * KIB + 1)], GIB),  # too much
+        ([ByteSpan(0, 101)], 1600),  # too much of so small an object
         ([ByteSpan(100 * n, 100 * n + 1) for n in range(17)], GIB),  # too many
         ([], GIB),
     ],
