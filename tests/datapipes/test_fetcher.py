@@ -150,7 +150,7 @@ def test_a_module_may_be_loaded_again(module: Any, kind: type[Any], name: str) -
     finally:
         vars(module).update(before)
         for registered in (value for value in before.values() if isinstance(value, type)):
-            if issubclass(registered, kind) and registered.__module__ == module.__name__:
+            if registered.__module__ == module.__name__ and issubclass(registered, kind):
                 forms = [form for form in (name,) if kind.functions[form].args[0].__name__ == registered.__name__]
                 for form in forms:
                     common.functional(form)(registered)
