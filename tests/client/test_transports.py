@@ -191,11 +191,54 @@ def test_a_host_that_does_not_exist_is_not_worth_a_retry(kind):
     [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", b"\0" * 100 + b"\r\n\r\n"],
 )
 def test_what_is_not_http_is_refused(kind, garbage):
-    with ScriptedServer([first(garbage, close)]) as server:
-        with pytest.raises((OssProtocolError, ExchangeFailed)) as failed:
+    with (
+        ScriptedServer([first(garbage, close)]) as server,
+        pytest.raises(OssProtocolError, match="not HTTP|Content-Length"),
+    ):
+        exchange(kind, server, wire(server))
+
+
+@TRANSPORTS
+def test_a_request_is_sent_once(kind):
+    with ScriptedServer.in_turn(close, answer(b"a second try would get this")) as server:
+        with pytest.raises(ExchangeFailed):
             exchange(kind, server, wire(server))
-    if isinstance(failed.value, ExchangeFailed):
-        assert failed.value.kind == "protocol"
+    assert len(server.heads) == 1
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda value: monkeypatch.setenv("http_proxy", value)
+
+
+REMOTE = WireRequest(Origin("http", "bucket.oss.test", 80), "GET", "/k", [("Host", "bucket.oss.test")])
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxy_of_the_environment_is_asked(proxy, scheme):
+    with ScriptedServer([answer(b"through the proxy")]) as server:
+        proxy(f"{scheme}127.0.0.1:{server.port}")
+        ((_, body),) = exchange(AioTransport, server, REMOTE)
+    assert body == b"through the proxy"
+    assert server.heads[0].startswith(b"GET http://bucket.oss.test/k HTTP/1.1\r\n")
+
+
+def test_a_proxy_that_is_not_there_is_named_without_its_password(proxy):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    proxy(f"http://user:hunter2@127.0.0.1:{port}")
+    with pytest.raises(ExchangeFailed, match=f"proxy 127.0.0.1:{port}") as failed:
+        exchange(AioTransport, None, REMOTE)
+    assert "hunter2" not in str(failed.value)
+
+
+def test_a_proxy_that_is_no_address_is_said_to_be_none(proxy):
+    proxy("http://user:hunter2@:no-port")
+    with pytest.raises(ExchangeFailed, match="proxy") as failed:
+        exchange(AioTransport, None, REMOTE)
+    assert "hunter2" not in str(failed.value)
 
 
 def test_a_head_without_end_is_refused_at_a_limit():

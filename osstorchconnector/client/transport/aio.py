@@ -17,7 +17,7 @@ from ...errors import OssError, OssProtocolError
 from ..endpoint import Origin
 from ..heads import ResponseHead
 from ..values import Buffer
-from .base import ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
+from .base import ExchangeFailed, FailureKind, Landing, Timeouts, WireRequest, connect_failure
 
 MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 WRITE_SLICE_BYTES = 256 * 1024
@@ -41,6 +41,10 @@ class AioTransport:
             trust_env=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
+        # aiohttp sends an idempotent request once more by itself, at once and uncounted; how often is `retry`'s to say,
+        # and there is no public way to tell it.
+        self._session._retry_connection = False
+        self._timeouts = timeouts
 
     async def exchange(self, wire: WireRequest, landing: Landing, deadline: float) -> ResponseHead:
         body = _Body(landing)
@@ -49,21 +53,32 @@ class AioTransport:
         except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
-            text = str(error) or "the operation's time was used up"
-            raise ExchangeFailed("timeout", text, received_bytes=body.received, request_id=body.request_id) from error
+            raise body.failure("timeout", self._timeout_text(error)) from error
+        except aiohttp.ClientProxyConnectionError as error:
+            raise ExchangeFailed(
+                "connect", f"no connection to the proxy {error.host}:{error.port}: {error.os_error}"
+            ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError) as error:
             raise connect_failure(wire.origin, error) from error
+        except aiohttp.InvalidURL as error:
+            raise ExchangeFailed("setup", "the proxy that the environment names is no http://host:port") from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise ExchangeFailed("connect", f"the proxy answered {error.status} {error.message}") from error
         except aiohttp.ClientResponseError as error:
-            raise ExchangeFailed(
-                "protocol", f"not HTTP: {error.message}", received_bytes=body.received, request_id=body.request_id
-            ) from error
+            raise OssProtocolError(f"the answer is not HTTP/1.1: {error.message}") from error
         except (RuntimeError, AssertionError) as error:
             if not self._session.closed:
                 raise
             raise ExchangeFailed("reset", "the client was closed meanwhile") from error
         except (aiohttp.ClientError, OSError) as error:
-            text = f"the connection broke: {error}"
-            raise ExchangeFailed("reset", text, received_bytes=body.received, request_id=body.request_id) from error
+            raise body.failure("reset", f"the connection broke: {error}") from error
+
+    def _timeout_text(self, error: Exception) -> str:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return f"no connection within {self._timeouts.connect_seconds:g} s"
+        if isinstance(error, aiohttp.SocketTimeoutError):
+            return f"no byte for {self._timeouts.read_seconds:g} s"
+        return "the operation's time was used up"
 
     async def aclose(self) -> None:
         await self._session.close()
@@ -99,6 +114,9 @@ class _Body:
         self.received = 0
         self.request_id = ""
 
+    def failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
+        return ExchangeFailed(kind, text, received_bytes=self.received, request_id=self.request_id)
+
     def skip(self, head: ResponseHead) -> None:
         self._landing.take(head._replace(content_length=0), memoryview(b""))
 
@@ -116,15 +134,15 @@ class _Body:
             view[self.received : stop] = chunk
             self.received = stop
         if self.received < len(view):
-            text = f"{self.received} of {len(view)} bytes, then the end"
-            raise ExchangeFailed("reset", text, received_bytes=self.received, request_id=self.request_id)
+            raise self.failure("reset", f"{self.received} of {len(view)} bytes, then the end")
 
 
 def _proxy(origin: Origin) -> str | None:
     """Return the proxy that the environment names for a host, if it names one."""
     if urllib.request.proxy_bypass(origin.host):
         return None
-    return urllib.request.getproxies().get(origin.scheme)
+    proxy = urllib.request.getproxies().get(origin.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 def _head(answer: aiohttp.ClientResponse) -> ResponseHead:
