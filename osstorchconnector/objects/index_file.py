@@ -64,7 +64,7 @@ def this_process() -> Owner:
 
 def is_alive(owner: Owner) -> bool | None:
     """Return whether the process still runs; `None` if that can't be known from here."""
-    if owner.space != _process_space():
+    if owner.space != _process_space() or not HAS_LOCKS:  # on Windows os.kill would do what it says
         return None
     try:
         os.kill(owner.pid, 0)
@@ -81,21 +81,21 @@ def new_path(folder: str, owner: Owner) -> Path:
     return Path(folder, name)
 
 
-def own_path(path: Path) -> Path:
+def own_path(path: Path, has_locks: bool = HAS_LOCKS) -> Path:
     """Return where this process finds the table: where there are no locks, each process has one of its own."""
-    return path if HAS_LOCKS else path.with_name(f"{path.name}-{os.getpid()}")
+    return path if has_locks else path.with_name(f"{path.name}-{os.getpid()}")
 
 
-def choose_folder(configured: str) -> str:
+def choose_folder(configured: str, shared_memory: str = SHARED_MEMORY) -> str:
     """Return where new tables go: the configured folder, shared memory with enough room, or the temporary folder."""
     if configured:
         if not Path(configured).is_dir():
             raise OssConfigError(f"config key indexDir: {configured!r} is not a folder")
         return configured
     with contextlib.suppress(OSError, AttributeError):
-        room = os.statvfs(SHARED_MEMORY)
-        if room.f_bavail * room.f_frsize >= SHARED_MEMORY_FLOOR_BYTES and os.access(SHARED_MEMORY, os.W_OK):
-            return SHARED_MEMORY
+        room = os.statvfs(shared_memory)
+        if room.f_bavail * room.f_frsize >= SHARED_MEMORY_FLOOR_BYTES and os.access(shared_memory, os.W_OK):
+            return shared_memory
     return tempfile.gettempdir()
 
 
@@ -149,8 +149,7 @@ class IndexReader:
         if size >= HEAD_BYTES:
             # The older mapping goes when the last view of it does.
             self._memory = memoryview(mmap.mmap(self._file, size, access=mmap.ACCESS_READ))
-            if self._memory[: len(MAGIC)] != MAGIC:
-                raise OssError("the table of objects is damaged, or of another version of this library")
+            _check_magic(self._memory)
         return size >= HEAD_BYTES
 
 
@@ -174,7 +173,7 @@ class IndexWriter:
             return None
         except BaseException as error:
             os.close(file)
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not isinstance(error, OssError):
                 raise OssConfigError(_advice(path, "locked", error)) from error
             raise
 
@@ -211,6 +210,7 @@ class IndexWriter:
             self._write(MAGIC.ljust(HEAD_BYTES, b"\0"), 0)
             return Progress(), b""
         with mmap.mmap(self._file, size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as memory:
+            _check_magic(memory)
             progress = unpack_progress(memory)
             cursor = Block(memory[: progress.end], progress.last).cursor if progress.last else b""
         return progress, cursor
@@ -253,6 +253,11 @@ def _open(path: Path) -> int:
         os.close(file)
         raise OssConfigError(f"the table of objects is not this user's alone: {path}")
     return file
+
+
+def _check_magic(head: memoryview) -> None:
+    if head[: len(MAGIC)] != MAGIC:
+        raise OssError("the table of objects is damaged, or of another version of this library")
 
 
 def _advice(path: Path, what: str, error: OSError) -> str:

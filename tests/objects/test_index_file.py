@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,9 @@ def test_a_file_of_something_else_is_an_error(path: Path) -> None:
     path.write_bytes(b"x" * HEAD_BYTES)
     with pytest.raises(OssError, match="another version"):
         IndexReader(path).refresh()
+    with pytest.raises(OssError, match="another version"):
+        IndexWriter.try_lock(path)
+    assert path.read_bytes() == b"x" * HEAD_BYTES
 
 
 def test_a_full_disk_is_an_error_that_names_the_setting(path: Path) -> None:
@@ -245,6 +249,12 @@ def test_the_configured_folder_is_taken(tmp_path: Path) -> None:
 
 def test_without_a_configured_folder_one_is_found() -> None:
     assert Path(index_file.choose_folder("")).is_dir()
+    assert index_file.choose_folder("", shared_memory="/no/such/folder") == tempfile.gettempdir()
+
+
+def test_where_there_are_no_locks_each_process_has_a_table_of_its_own(path: Path) -> None:
+    assert index_file.own_path(path) == path
+    assert index_file.own_path(path, has_locks=False) == path.with_name(f"table-{os.getpid()}")
 
 
 def test_the_process_id_of_nobody_has_no_start_time() -> None:
