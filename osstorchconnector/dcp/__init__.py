@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .filesystem import OssDCPFileSystem
 from .layout import HashedPrefixes, RoundRobinPrefixes
+from .manager import OssCheckpointManager
 from .metadata import UnsafePickleError
 from .reader import OssStorageReader
 from .stager import OssStager
@@ -11,6 +12,7 @@ from .writer import OssStorageWriter
 
 __all__ = [
     "HashedPrefixes",
+    "OssCheckpointManager",
     "OssDCPFileSystem",
     "OssStager",
     "OssStorageReader",

@@ -14,6 +14,7 @@ from ..client.values import ByteSpan, Download, ObjectStat
 from ..errors import OssIntegrityError, OssObjectChangedError
 from ..objects.coverage import Coverage
 from ..objects.flight import Flight
+from ..objects.ranges import leftovers
 from ..uri import OssUri
 from .crc32 import crc32
 
@@ -52,6 +53,10 @@ class FetchedFile:
                 f"GetObject {self.uri}: the {self.stat.size} bytes received have CRC-64 {whole}, "
                 f"OSS says {self.stat.crc64}"
             )
+
+    def leftovers(self) -> list[ByteSpan]:
+        """Return the few bytes that nobody asked for, if they are so few that the whole is worth checking."""
+        return leftovers(self._coverage.missing(), self.stat.size) if self.stat is not None else []
 
 
 class Fetch:
@@ -97,7 +102,7 @@ class Fetcher:
     """
 
     def __init__(self, client: OssClient, *, concurrency: int, workers: int, memory_bytes: int) -> None:
-        self._flight = Flight(client, workers)
+        self._client, self._flight = client, Flight(client, workers)
         self._concurrency, self._memory_bytes = concurrency, memory_bytes
         self._ready: deque[Fetch] = deque()
         self._under_way: dict[Future[Download], tuple[Fetch, int]] = {}
@@ -105,7 +110,10 @@ class Fetcher:
         self._held_bytes = 0
 
     def run(self, files: list[FetchedFile], landed_bytes: Callable[[int], object]) -> None:
-        """Fetch what waits in `files`. When this returns or raises, nothing writes to any of the memory any more."""
+        """Fetch what waits in `files`, and a few bytes more where that completes an object, which is then checked.
+
+        When this returns or raises, nothing writes to any of the memory any more.
+        """
         self._ready = deque(file.waiting.popleft() for file in files if file.waiting)
         total = 0
         try:
@@ -120,6 +128,9 @@ class Fetcher:
                 fetch.file.waiting.clear()
                 total += fetch.span.size
                 landed_bytes(total)
+            for file in files:
+                for span in file.leftovers():
+                    file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
         except BaseException:
             self._flight.stop()
             self._flight.drain(DRAIN_SECONDS)

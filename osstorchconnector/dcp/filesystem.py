@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from ..errors import OssNotFoundError, OssUriError
 from ..objects.reader import OssReader
 from ..objects.writer import OssWriter
 from ..uri import OssUri, parse_object_uri, parse_uri
+from .cleaning import DEFAULT_AGE, clean
 from .layout import is_checkpoint_id
 from .place import HasClient
 from .reader import OssStorageReader
@@ -53,6 +55,14 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
     def reader(self, path: str, **options: Any) -> OssStorageReader:
         """Return an `OssStorageReader` for `path`; `options` are its."""
         return OssStorageReader(self, path, **options)
+
+    def clean(self, path: str, older_than: datetime.timedelta | float = DEFAULT_AGE) -> list[str]:
+        """Remove what saves below `path` left that never finished and gave no sign of life for `older_than`.
+
+        Takes a timedelta or seconds, returns the URIs of what was removed; no checkpoint is touched, and no save that
+        is younger. Unfinished uploads go too.
+        """
+        return clean(self.client, path, older_than=older_than)
 
     # what torch asks of a file system
 

@@ -264,6 +264,8 @@ class OssStorageWriter(StorageWriter):
         if self._uses_collectives and self._overwrite:
             return
         existing = self._metadata_names()
+        if not self._uses_collectives:  # the other ranks' may be of this very save
+            existing = [name for name in existing if name in (metadata_name(), metadata_name(self._rank))]
         if existing:
             why = "overwrite=False" if self._uses_collectives else "a save without collectives can't replace one"
             raise OssConflictError(f"{self._id}: a checkpoint exists there ({existing[0]}), and {why}: use another id")

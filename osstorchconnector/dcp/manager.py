@@ -1,0 +1,240 @@
+"""The checkpoints of one training run: saved by step, found again, and the old ones removed."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import async_save as dcp_async_save
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+
+from ..client.client import OssClient
+from ..errors import OssConfigError, OssError, OssNotFoundError
+from ..uri import OssUri
+from .cleaning import DEFAULT_AGE, clean
+from .layout import checkpoint_uri, metadata_name
+from .place import HasClient, open_place
+from .reader import OssStorageReader
+from .writer import OssStorageWriter
+
+_logger = logging.getLogger(__name__)
+
+_STEP = re.compile(r"step-(\d{10,})/")
+
+
+class _Slot:
+    """What a save in flight needs to itself: a writer with its buffers, and a process group."""
+
+    def __init__(self, writer: OssStorageWriter, group: dist.ProcessGroup | None) -> None:
+        self.writer, self.group = writer, group
+        self.future: Future[Any] | None = None
+
+
+class OssCheckpointManager:
+    """Keeps the checkpoints of a run below `uri`, one per step, at `uri/step-0000000100`.
+
+        manager = OssCheckpointManager("oss://bucket/run-7", keep=3, endpoint=..., region=...)
+        manager.load(state)                       # the newest, if there is one
+        manager.async_save(step, state)           # training goes on when the state has been copied
+
+    With `torch.distributed` every rank makes one and calls the same methods in the same order. After a save all but
+    the newest `keep` whole checkpoints are removed, never the one just saved nor the newest; None keeps all. Saves
+    that did not finish do not count and do not hurt: `clean` removes them.
+
+    `in_flight` asynchronous saves may run at once, each with a writer, buffers and a gloo group of its own; one more
+    waits for the oldest. `writer_options` and `reader_options` go to `OssStorageWriter` and `OssStorageReader`.
+    """
+
+    def __init__(
+        self,
+        fs: HasClient | OssClient | str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        keep: int | None = None,
+        in_flight: int = 1,
+        process_group: dist.ProcessGroup | None = None,
+        writer_options: Mapping[str, Any] | None = None,
+        reader_options: Mapping[str, Any] | None = None,
+        endpoint: str | OssClient = "",
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        region: str = "",
+    ) -> None:
+        if (keep is not None and keep < 1) or in_flight < 1:
+            raise OssConfigError(f"keep={keep}, in_flight={in_flight}: at least 1 each")
+        self.client, uri = open_place(
+            fs,
+            path,
+            endpoint=endpoint,
+            cred_path=cred_path,
+            cred_provider=cred_provider,
+            config_path=config_path,
+            region=region,
+        )
+        self._root = checkpoint_uri(uri)
+        self._keep, self._in_flight = keep, in_flight
+        self._group = process_group
+        self._writer_options, self._reader_options = dict(writer_options or {}), dict(reader_options or {})
+        self._slots: list[_Slot] = []
+        self._turn = 0
+
+    def __repr__(self) -> str:
+        return f"OssCheckpointManager({str(self._root)!r})"
+
+    # what is there
+
+    def uri(self, step: int) -> str:
+        """Return where the checkpoint of a step is, or would be."""
+        return f"{self._root}step-{step:010d}"
+
+    def steps(self) -> list[int]:
+        """Return the steps of which there is a whole checkpoint, in order."""
+        found = []
+        for page in self.client.list_pages(self._root, delimiter="/"):
+            for prefix in page.prefixes:
+                match = _STEP.fullmatch(prefix[len(self._root.key) :])
+                if match and self._is_whole(prefix):
+                    found.append(int(match[1]))
+        return sorted(found)
+
+    def latest(self) -> int | None:
+        """Return the newest step of which there is a whole checkpoint; None if there is none."""
+        return max(self.steps(), default=None)
+
+    # saving and loading
+
+    def save(self, step: int, state: dict[str, Any], **options: Any) -> None:
+        """Save the state of a step, and remove checkpoints that are too many. `options` go to `dcp.save`."""
+        slot = self._free_slot(makes_group=False)
+        slot.writer.reset(self.uri(step))
+        dcp_save(state, storage_writer=slot.writer, process_group=self._group, **options)
+        self._remove_surplus(step)
+
+    def async_save(self, step: int, state: dict[str, Any], **options: Any) -> Future[Any]:
+        """Copy the state, begin to save it, and return a future that ends with the save.
+
+        Waits first if `in_flight` saves are under way. `options` go to `dcp.async_save`.
+        """
+        slot = self._free_slot(makes_group=True)
+        slot.writer.reset(self.uri(step))
+        saving = dcp_async_save(state, storage_writer=slot.writer, process_group=slot.group, **options)
+        assert isinstance(saving, Future)
+        future: Future[Any] = Future()
+        slot.future = future
+        saving.add_done_callback(lambda done: self._saved(step, done, future))
+        return future
+
+    def load(self, state: dict[str, Any], step: int | None = None, **options: Any) -> int | None:
+        """Load a step, the newest if none is named, into `state`; return the step, None if there is none to load.
+
+        A step that was named and is not there is an error. `options` go to `dcp.load`.
+        """
+        if step is None:
+            step = self._agreed(self.latest())
+            if step is None:
+                return None
+        reader = OssStorageReader(self.client, self.uri(step), **self._reader_options)
+        dcp_load(state, storage_reader=reader, process_group=self._group, **options)
+        return step
+
+    def wait(self) -> None:
+        """Wait for all asynchronous saves; raise the error of the first that failed since the last call."""
+        futures = [slot.future for slot in self._slots if slot.future is not None]
+        for slot in self._slots:
+            slot.future = None
+        errors = [error for error in (future.exception() for future in futures) if error is not None]
+        if errors:
+            raise errors[0]
+
+    def close(self) -> None:
+        """Wait for all asynchronous saves, as `wait` does, and let their buffers go."""
+        try:
+            self.wait()
+        finally:
+            for slot in self._slots:
+                slot.writer.close()
+
+    def clean(self, older_than: datetime.timedelta | float = DEFAULT_AGE) -> list[str]:
+        """Remove what saves left that never finished; see `cleaning.clean`. For one rank."""
+        return clean(self.client, str(self._root), older_than=older_than)
+
+    # the steps
+
+    def _is_whole(self, prefix: str) -> bool:
+        try:
+            self.client.head(OssUri(self._root.bucket, prefix + metadata_name()))
+        except OssNotFoundError:
+            return False
+        return True
+
+    def _free_slot(self, *, makes_group: bool) -> _Slot:
+        """Return the slot whose turn it is, when its save is over; the same on all ranks."""
+        number = self._turn % self._in_flight
+        if number == len(self._slots):
+            self._slots.append(_Slot(OssStorageWriter(self.client, str(self._root), **self._writer_options), None))
+        slot = self._slots[number]
+        if makes_group:
+            self._turn += 1
+            if slot.group is None and _is_distributed():
+                slot.group = _gloo_group_like(self._group)
+        if slot.future is not None:
+            slot.future.exception()  # waits; whoever has the future, or `wait`, has the error
+        return slot
+
+    def _saved(self, step: int, saving: Future[Any], future: Future[Any]) -> None:
+        """Remove what is too much now; then the save is over."""
+        error = saving.exception()
+        if error is not None:
+            _logger.error("step %d was not saved: %s", step, error)
+            future.set_exception(error)
+            return
+        try:
+            self._remove_surplus(step)
+        except OssError as error:
+            _logger.warning("checkpoints that are too many were not removed: %s", error)
+        finally:
+            future.set_result(saving.result())
+
+    def _remove_surplus(self, saved_step: int) -> None:
+        if self._keep is None or (_is_distributed() and dist.get_rank(self._group) != 0):
+            return
+        steps = self.steps()
+        for step in steps[: -self._keep]:
+            if step != saved_step:
+                self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        """Remove a checkpoint: `.metadata` first, so that at no moment half of one looks like a whole."""
+        folder = checkpoint_uri(self.uri(step))
+        self.client.delete(OssUri(folder.bucket, folder.key + metadata_name()))
+        self.client.delete_many(folder.bucket, [found.key for found in self.client.list(folder)])
+
+    def _agreed(self, step: int | None) -> int | None:
+        """Return what the first rank has found: the others may have looked at another moment."""
+        if not _is_distributed():
+            return step
+        answer = [step]
+        source = dist.get_global_rank(self._group, 0) if self._group is not None else 0
+        dist.broadcast_object_list(answer, src=source, group=self._group)
+        return answer[0]
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _gloo_group_like(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    if group is None:
+        made = dist.new_group(backend="gloo")
+    else:
+        made = dist.new_group(dist.get_process_group_ranks(group), backend="gloo", use_local_synchronization=True)
+    assert isinstance(made, dist.ProcessGroup)
+    return made
