@@ -75,9 +75,13 @@ class LoopThread:
         """Start a coroutine that nobody waits for; from any thread, also from finalisers."""
         self.call(self._start, work)
 
+    def end_soon(self) -> None:
+        """Have the loop end, without waiting for it."""
+        self.call(self._loop.stop)
+
     def stop(self) -> None:
         """End the loop and wait for its thread, for a bounded time."""
-        self.call(self._loop.stop)
+        self.end_soon()
         self._thread.join(_STOP_SECONDS)
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -129,6 +133,8 @@ class Engine:
         """End every thread of this process."""
         if self._pid == os.getpid():
             threads, self._threads = self._threads, []
+            for thread in threads:
+                thread.end_soon()
             for thread in threads:
                 thread.stop()
 

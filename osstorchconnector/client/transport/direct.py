@@ -291,23 +291,31 @@ class DirectTransport:
             connection.abort()
 
     async def _connect(self, origin: Origin, deadline: float) -> Connection:
-        seconds = min(self._timeouts.connect_seconds, deadline - self._loop.time())
+        connection = Connection(self._loop, self._open)
         try:
-            _, connection = await asyncio.wait_for(
+            await self._establish(connection, origin, max(deadline - self._loop.time(), 0.0))
+        except BaseException:
+            connection.connection_lost(None)  # given up just after it was made, uvloop closes it without a word
+            raise
+        return connection
+
+    async def _establish(self, connection: Connection, origin: Origin, seconds: float) -> None:
+        seconds = min(self._timeouts.connect_seconds, seconds)
+        try:
+            await asyncio.wait_for(
                 self._loop.create_connection(
-                    lambda: Connection(self._loop, self._open),
+                    lambda: connection,
                     origin.host,
                     origin.port,
                     ssl=self._tls if origin.scheme == "https" else None,
                 ),
-                max(seconds, 0.0),
+                seconds,
             )
         except asyncio.TimeoutError:
-            text = f"no connection to {origin.host}:{origin.port} within {max(seconds, 0):.3g} s"
+            text = f"no connection to {origin.host}:{origin.port} within {seconds:.3g} s"
             raise ExchangeFailed("timeout", text) from None
         except OSError as error:
             raise connect_failure(origin, error) from error
-        return connection
 
     def _park(self, origin: Origin, connection: Connection) -> None:
         if self._is_closed or not connection.is_usable:
