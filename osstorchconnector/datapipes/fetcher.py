@@ -13,7 +13,7 @@ from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import ByteSpan, Download
-from ..errors import OssError, OssTransformError, OssUriError, OssUsageError
+from ..errors import OssConfigError, OssError, OssTransformError, OssUriError, OssUsageError
 from ..objects.data_object import DataObject
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
@@ -64,6 +64,13 @@ def fetch(
                 yield transformed(_data_object(client, info, download), transform)
 
 
+def checked_transform(transform: Callable[[DataObject], T]) -> Callable[[DataObject], T]:
+    """Return `transform`; `OssConfigError` if it can't be called."""
+    if not callable(transform):
+        raise OssConfigError(f"transform: {transform!r} can't be called")
+    return transform
+
+
 def transformed(data: DataObject, transform: Callable[[DataObject], T]) -> T:
     """Return what `transform` makes of an object; an error of its own becomes one that names the object."""
     try:
@@ -98,7 +105,7 @@ class OssObjectFetcher(IterDataPipe[Any]):
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        self._transform, self._in_order = transform, in_order
+        self._transform, self._in_order = checked_transform(transform), in_order
 
     def __iter__(self) -> Iterator[Any]:
         return fetch(self._client, map(as_info, self._source), transform=self._transform, in_order=self._in_order)
@@ -141,7 +148,7 @@ class OssObjectMapFetcher(MapDataPipe[Any]):
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        self._transform = transform
+        self._transform = checked_transform(transform)
 
     def __len__(self) -> int:
         return len(self._source)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..datapipes.common import NumberedObjects
-from ..datapipes.fetcher import identity
+from ..datapipes.fetcher import checked_transform, identity
 from ..datapipes.lister import OssObjectLister, OssObjectNames
 from ..datapipes.manifest import ManifestParser, OssManifestParser
-from ..errors import OssConfigError
 from ..objects.data_object import DataObject
 
 if TYPE_CHECKING:
@@ -29,11 +28,9 @@ class ObjectDataset:
     """
 
     def __init__(self, objects: NumberedObjects, client: OssClient, transform: Transform = identity) -> None:
-        if not callable(transform):
-            raise OssConfigError(f"transform: {transform!r} can't be called")
         assert objects.index is not None
         self._objects, self._index = objects, objects.index
-        self._client, self._transform = client, transform
+        self._client, self._transform = client, checked_transform(transform)
 
     @classmethod
     def from_prefix(
