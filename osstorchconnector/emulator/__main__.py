@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +14,21 @@ from typing import Any
 
 from ..credentials.values import Credentials
 from .handle import DEFAULT_KEY_ID, DEFAULT_REGION
+from .refusals import Refused
 from .server import Settings, run
 from .service import Policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    if options.settings_from_stdin:
-        return _serve_for_handle()
-    settings = _settings(options)
     try:
-        run(settings, announce=lambda port: _say(_greeting(settings, port)))
-    except OSError as error:
-        _say(f"the emulator can't serve {settings.root} on {settings.host}:{settings.port}: {error}", sys.stderr)
+        if options.settings_from_stdin:
+            _serve_for_handle()
+        else:
+            settings = _settings(options)
+            run(settings, announce=lambda port: _say(_greeting(settings, port)))
+    except (OSError, Refused) as error:
+        _say(f"the emulator can't serve: {error}", sys.stderr)
         return 1
     return 0
 
@@ -44,13 +47,14 @@ def settings_from(values: dict[str, Any]) -> Settings:
     )
 
 
-def _serve_for_handle() -> int:
+def _serve_for_handle() -> None:
     """Serve for the process at the other end of stdin, and no longer than it lives."""
     # Unbuffered: what comes after the line is left for the loop to watch.
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         settings = settings_from(json.loads(stdin.readline()))
-    run(settings, announce=lambda port: _say(json.dumps({"port": port})), stop_at_end_of=0)
-    return 0
+    is_orphaned = run(settings, announce=lambda port: _say(json.dumps({"port": port})), stop_at_end_of=0)
+    if is_orphaned and settings.is_temporary:
+        shutil.rmtree(settings.root, ignore_errors=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from .blobs import BlobFolder, Slice
 from .chunked import ChunkedDecoder
 from .refusals import Refused
 from .sockets import Channel
-from .wire import FOREVER, Hangup, Pause, Step
+from .wire import FOREVER, Early, Hangup, Pause, Step
 
 RECEIVE_BYTES = 256 * 1024
 _TURN_BYTES = 4 * 1024 * 1024
@@ -29,7 +29,7 @@ _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0
 class Work(Protocol):
     """One request under way, from its head to the last byte of its answer."""
 
-    def receive(self, data: memoryview) -> Pause | Hangup | None:
+    def receive(self, data: memoryview) -> Pause | Hangup | Early | None:
         """Take a piece of the body; return what a fault wants done about the rest."""
 
     def refuse(self, refused: Refused) -> None:
@@ -186,22 +186,24 @@ class Connection:
                 self._keep_alive, decoder.is_done, pieces = False, True, []
             rest = memoryview(decoder.rest)
         for piece in pieces:
-            if self._obeyed(work.receive(piece)):
-                break
+            self._mind(work.receive(piece))
         if not self._has_body_left() and not self._is_closed:
             self._buffer[: len(rest)] = rest
             self._filled = len(rest)
             self._steps = iter(work.answer())
             self._pump()
 
-    def _obeyed(self, wanted: Pause | Hangup | None) -> bool:
-        """Do what a fault wants while a body arrives; tell whether the connection is gone."""
-        if isinstance(wanted, Hangup) or (wanted is not None and self._has_body_left()):
+    def _mind(self, wanted: Pause | Hangup | Early | None) -> None:
+        """Do what a fault wants while a body arrives."""
+        if self._is_closed or wanted is None:
+            return
+        if isinstance(wanted, Early):
+            self._keep_alive, self._body_left, self._decoder = False, 0, None
+        elif isinstance(wanted, Hangup) or self._has_body_left():
             self._obey(wanted)
-        if self.is_paused:
-            self._watch_reads(False)
-            self._look_after_peer()
-        return self._is_closed
+            if self.is_paused:
+                self._watch_reads(False)
+                self._look_after_peer()
 
     def _look_after_peer(self) -> None:
         """While nothing is read, find out in another way whether the peer has hung up."""

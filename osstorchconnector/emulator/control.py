@@ -25,7 +25,7 @@ from .refusals import Refused
 from .routing import decode_query
 from .service import MAX_BODY_BYTES
 from .storage import Bucket
-from .wire import Hangup, Pause, Step, body_steps, encode_reply_head
+from .wire import Early, Hangup, Pause, Step, body_steps, encode_reply_head
 
 PREFIX = "/-/"
 TOKEN_HEADER = "x-emulator-token"
@@ -212,7 +212,7 @@ class ControlWork:
         self._action, self._intake = action, intake
         self._keep_alive = head.keep_alive
 
-    def receive(self, data: memoryview) -> Pause | Hangup | None:
+    def receive(self, data: memoryview) -> Pause | Hangup | Early | None:
         self._intake.write(data)
         return None
 
@@ -231,12 +231,14 @@ class ControlWork:
     def _reply(self) -> Reply:
         if self._action is None:
             self._intake.abandon()
-            return Reply(404, {}, b"no such control request, or not the server's control token")
+            return Reply(403, {}, b"no such control request, or not the server's control token")
         received = self._intake.finish()
         self._blobs.retain(received.content)
         try:
             return self._action(self._query, received)
-        except (Refused, KeyError, TypeError, ValueError) as error:
+        except Refused as refused:
+            return Reply(refused.status, {}, str(refused).encode())
+        except (KeyError, TypeError, ValueError) as error:
             return Reply(400, {}, f"{type(error).__name__}: {error}".encode())
         finally:
             self._blobs.release(received.content)

@@ -15,7 +15,7 @@ from .blobs import BlobFolder, Slice
 from .exchange import Call, Reply
 from .refusals import CODES, Refused
 from .service import Service
-from .wire import FOREVER, Hangup, Pause, Step, in_chunks, in_small_pieces, split_at
+from .wire import FOREVER, Early, Hangup, Pause, Step, in_chunks, in_small_pieces, split_at
 
 Options = Mapping[str, Any]
 Steps = Iterable[Step]
@@ -46,7 +46,8 @@ class Effect:
     """What one fault does.
 
     `instead` takes the place of the operation's result, a refusal, a reply or a hang-up; with `after_work` the
-    operation is done all the same. `during_body` happens when so many bytes of the request's body have arrived.
+    operation is done all the same. `during_body` happens when so many bytes of the request's body have arrived;
+    the byte of it at `flipped_at` arrives wrong.
     """
 
     name: str = ""
@@ -56,7 +57,8 @@ class Effect:
     reshape: Callable[[Call, Reply], Reply] = _same_reply
     disturb: Callable[[Steps, BlobFolder], Steps] = _same_steps
     afterwards: Callable[[Service, Call], None] = _nothing
-    during_body: tuple[int, Pause | Hangup] | None = None
+    during_body: tuple[int, Pause | Hangup | Early] | None = None
+    flipped_at: int | None = None
 
 
 def make_effect(name: str, options: Options) -> Effect:
@@ -86,7 +88,8 @@ def _refuse(options: Options) -> Effect:
         status=options.get("status", 0),
         headers=options.get("headers"),
     )
-    return Effect(instead=refused, after_work=options.get("after_work", False))
+    during_body = (0, Early()) if options.get("early") else None
+    return Effect(instead=refused, after_work=options.get("after_work", False), during_body=during_body)
 
 
 def _answer(options: Options) -> Effect:
@@ -339,6 +342,10 @@ def _stall_upload(options: Options) -> Effect:
     return Effect(during_body=(options.get("at", 0), Pause(options.get("seconds", FOREVER))))
 
 
+def _flip_upload(options: Options) -> Effect:
+    return Effect(flipped_at=options.get("at", 0))
+
+
 _SHORT_CODES = {
     "400": "RequestTimeout",
     "403": "AccessDenied",
@@ -351,7 +358,7 @@ _SHORT_CODES = {
     "skewed": "RequestTimeTooSkewed",
     "slow_down": "ServiceUnavailable",
 }
-_REFUSE_OPTIONS = frozenset({"code", "message", "status", "headers", "after_work"})
+_REFUSE_OPTIONS = frozenset({"code", "message", "status", "headers", "after_work", "early"})
 _NO_OPTIONS: frozenset[str] = frozenset()
 
 CATALOGUE: dict[str, tuple[Callable[[Options], Effect], frozenset[str]]] = {
@@ -383,5 +390,6 @@ CATALOGUE: dict[str, tuple[Callable[[Options], Effect], frozenset[str]]] = {
     "endless_head": (_endless_head, _NO_OPTIONS),
     "close_after": (_close_after, frozenset({"announced"})),
     "reset_upload": (_reset_upload, frozenset({"at"})),
+    "flip_upload": (_flip_upload, frozenset({"at"})),
     "stall_upload": (_stall_upload, frozenset({"at", "seconds"})),
 }

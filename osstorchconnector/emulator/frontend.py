@@ -19,7 +19,7 @@ from .intake import Drain, Intake
 from .refusals import Refused
 from .routing import Hosts, Place, decode_query, name_operation
 from .service import Service
-from .wire import Hangup, Pause, Step, body_steps, common_headers, encode_reply_head, error_reply
+from .wire import Early, Hangup, Pause, Step, body_steps, common_headers, encode_reply_head, error_reply
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +72,9 @@ class OssWork:
         for effect in self._effects:
             effect.rewrite(self._call)
 
-    def receive(self, data: memoryview) -> Pause | Hangup | None:
+    def receive(self, data: memoryview) -> Pause | Hangup | Early | None:
+        for effect in self._effects:
+            data = _flipped(data, effect.flipped_at, self._received)
         self._received += len(data)
         if self._refused is None:
             try:
@@ -196,3 +198,12 @@ class OssWork:
 
 def _as_refused(error: Refused | OSError) -> Refused:
     return error if isinstance(error, Refused) else Refused("InternalError", str(error))
+
+
+def _flipped(data: memoryview, at: int | None, position: int) -> memoryview:
+    """Return `data`, which stands at `position` of its body, with the body's byte `at` changed if it is in it."""
+    if at is None or not position <= at < position + len(data):
+        return data
+    changed = bytearray(data)
+    changed[at - position] ^= 1
+    return memoryview(changed)

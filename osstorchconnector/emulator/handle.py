@@ -42,7 +42,11 @@ _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 
 
 class EmulatorError(RuntimeError):
-    """The emulator did not start, or refused what its handle asked for."""
+    """The emulator did not start, or refused what its handle asked for with an HTTP status."""
+
+    def __init__(self, text: str, *, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class PendingUpload(NamedTuple):
@@ -86,6 +90,7 @@ def serve(
     folder = Path(tempfile.mkdtemp(prefix="oss-emulator-") if root is None else root)
     settings = {
         "root": str(folder),
+        "is_temporary": is_temporary,
         "host": host,
         "port": port,
         "identities": [asdict(credentials)],
@@ -96,7 +101,7 @@ def serve(
         "certfile": certfile,
         "keyfile": keyfile,
     }
-    emulator = Emulator(settings, credentials, folder if is_temporary else None)
+    emulator = Emulator(settings, credentials)
     try:
         emulator.start()
     except BaseException:
@@ -108,12 +113,11 @@ def serve(
 class Emulator:
     """A running emulator. What is done through it goes past signatures, faults and counters."""
 
-    def __init__(self, settings: dict[str, Any], credentials: Credentials, temporary: Path | None) -> None:
+    def __init__(self, settings: dict[str, Any], credentials: Credentials) -> None:
         self.credentials = credentials
         self.region: str = settings["policy"]["region"]
         self.root = Path(settings["root"])
         self._settings = {**settings, "control_token": secrets.token_hex(16)}
-        self._temporary = temporary
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._scheme = "https" if settings["certfile"] else "http"
@@ -186,8 +190,8 @@ class Emulator:
         if os.getpid() != self._owner:
             return
         self.stop()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        if self._settings["is_temporary"]:
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -306,9 +310,12 @@ class Emulator:
 
     def get(self, bucket: str, key: str) -> bytes:
         """Return an object's bytes; `KeyError` if there is no such object."""
-        if key not in self.keys(bucket):
-            raise KeyError(f"oss://{bucket}/{key}")
-        return self._ask("GET", "object", {"bucket": bucket, "key": key})
+        try:
+            return self._ask("GET", "object", {"bucket": bucket, "key": key})
+        except EmulatorError as error:
+            if error.status != 404:
+                raise
+            raise KeyError(f"oss://{bucket}/{key}") from error
 
     def delete(self, bucket: str, key: str) -> None:
         self._ask("DELETE", "object", {"bucket": bucket, "key": key})
@@ -346,7 +353,7 @@ class Emulator:
         finally:
             connection.close()
         if response.status != 200:
-            raise EmulatorError(f"{method} {name}: {answer.decode(errors='replace')}")
+            raise EmulatorError(f"{method} {name}: {answer.decode(errors='replace')}", status=response.status)
         return answer
 
     def _connect(self) -> HTTPConnection:

@@ -25,6 +25,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = open(path, "ab", buffering=0)
+        self._size = self._file.tell()
 
     @classmethod
     def begin(cls, path: Path, entries: Iterable[Entry]) -> Journal:
@@ -36,7 +37,15 @@ class Journal:
         return cls(path)
 
     def append(self, *entries: Entry) -> None:
-        self._file.write(b"".join(map(encode_entry, entries)))
+        """Write the entries at the end, all of them or, with an `OSError`, none."""
+        data = b"".join(map(encode_entry, entries))
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(f"no room left for {self._path}")
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(data)
 
     def close(self) -> None:
         self._file.close()
@@ -54,7 +63,15 @@ def read_entries(path: Path) -> Iterator[Entry]:
         for line in file:
             if not line.endswith(b"\n"):
                 break
+            yield _decode(line, path, whole_bytes)
             whole_bytes += len(line)
-            yield json.loads(line)
     if whole_bytes != path.stat().st_size:
         os.truncate(path, whole_bytes)
+
+
+def _decode(line: bytes, path: Path, position: int) -> Entry:
+    try:
+        entry: Entry = json.loads(line)
+    except ValueError as error:
+        raise OSError(f"{path} is damaged at byte {position}: {error}") from error
+    return entry

@@ -24,6 +24,7 @@ from .sockets import Channel, SecureChannel
 
 _BACKLOG = 1024
 _ACCEPTS_A_TURN = 64
+_PATIENCE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Settings:
     """All that a server is started with. No secret of it is ever written to `root`."""
 
     root: Path
+    is_temporary: bool = False
     host: str = "127.0.0.1"
     port: int = 0
     identities: tuple[Credentials, ...] = ()
@@ -86,9 +88,18 @@ class Server:
         for _ in range(_ACCEPTS_A_TURN):
             try:
                 sock, _address = self._listener.accept()
+            except BlockingIOError:
+                return
             except OSError:
+                self._pause_accepting()
                 return
             self._adopt(sock)
+
+    def _pause_accepting(self) -> None:
+        """Wait a while for files to be closed: a listener that can't accept would keep the loop busy."""
+        assert self._listener is not None
+        self.loop.remove_reader(self._listener.fileno())
+        self.loop.call_later(_PATIENCE_SECONDS, self.loop.add_reader, self._listener.fileno(), self._accept)
 
     def _adopt(self, sock: socket.socket) -> None:
         channel = Channel(sock) if self._tls is None else SecureChannel(sock, self._tls)
@@ -119,27 +130,23 @@ class Server:
         self.frontend.recorder.disconnected()
 
 
-def run(settings: Settings, *, announce: Callable[[int], None], stop_at_end_of: int | None = None) -> None:
-    """Serve until told to stop: by SIGTERM, SIGINT, or the end of the file `stop_at_end_of`.
+def run(settings: Settings, *, announce: Callable[[int], None], stop_at_end_of: int | None = None) -> bool:
+    """Serve until told to stop: by SIGTERM, SIGINT, or the end of the file `stop_at_end_of`; return whether by this.
 
     `announce` is called with the port once connections are accepted.
     """
     raise_file_limit()
-    loop = new_loop()
-    server = Server(settings, loop)
-    try:
+    ended: list[int] = []
+    with contextlib.closing(new_loop()) as loop, contextlib.closing(Server(settings, loop)) as server:
         port = server.start()
         for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, loop.stop)
+            loop.add_signal_handler(number, loop.stop)
         if stop_at_end_of is not None:
-            loop.add_reader(stop_at_end_of, _stop_at_end, loop, stop_at_end_of)
+            loop.add_reader(stop_at_end_of, _stop_at_end, loop, stop_at_end_of, ended)
         # Only a running loop is sure to see a signal, so nobody hears of the server before that.
         loop.call_soon(announce, port)
         loop.run_forever()
-    finally:
-        server.close()
-        loop.close()
+    return bool(ended)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -162,8 +169,10 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _stop_at_end(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+def _stop_at_end(loop: asyncio.AbstractEventLoop, descriptor: int, ended: list[int]) -> None:
     if not os.read(descriptor, 4096):
+        ended.append(descriptor)
+        loop.remove_reader(descriptor)
         loop.stop()
 
 

@@ -162,9 +162,13 @@ class Storage:
         self._journals.mkdir(parents=True, exist_ok=True)
         self._lock = _take_lock(root / "lock")
         self.blobs = BlobFolder(root / "blobs")
-        for path in sorted(self._journals.glob("*.jsonl")):
-            self._load(path)
-        self.blobs.sweep({name for bucket in self.buckets.values() for name in bucket.blob_names()})
+        try:
+            for path in sorted(self._journals.glob("*.jsonl")):
+                self._load(path)
+            self.blobs.sweep({name for bucket in self.buckets.values() for name in bucket.blob_names()})
+        except BaseException:
+            self.close()
+            raise
 
     def create_bucket(self, name: str, *, created: int, acl: str, storage_class: str) -> Bucket:
         bucket = Bucket(name, self.blobs, created=created, acl=acl, storage_class=storage_class)

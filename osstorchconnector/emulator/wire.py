@@ -32,6 +32,10 @@ class Hangup(NamedTuple):
     with_reset: bool = True
 
 
+class Early(NamedTuple):
+    """Answer now, without the rest of the request's body, and hang up."""
+
+
 Step = bytes | Slice | Pause | Hangup
 
 

@@ -211,6 +211,18 @@ def test_a_late_answer_is_the_right_one(oss: Emulator) -> None:
         assert [peer.answer()[1] for _ in range(2)] == [DATA, DATA]
 
 
+@pytest.mark.parametrize("fault", ["503", "AccessDenied"])
+def test_an_upload_can_be_refused_before_it_has_arrived(oss: Emulator, fault: str) -> None:
+    oss.fail("PutObject", fault, early=True)
+    with connected(oss) as peer:
+        peer.send(put(oss, "k", MIB))
+        head, _ = peer.answer()
+        assert head.status == (503 if fault == "503" else 403)
+        assert peer.rest() == b""
+    assert oss.keys("photos") == []
+    assert list((oss.root / "blobs").glob("*/*")) == []
+
+
 @pytest.mark.parametrize("fault", ["reset", "reset_body", "lost_answer", "reset_upload"])
 def test_a_reset_is_a_reset(oss: Emulator, fault: str) -> None:
     oss.put("photos", "k", DATA)

@@ -318,6 +318,16 @@ def test_an_interruption_comes_when_so_much_has_arrived_and_no_earlier(filled: D
     assert filled("PUT", "photos", "new", body=DATA).status == 200
 
 
+@pytest.mark.parametrize("at", [0, 777, len(DATA) - 1])
+def test_a_byte_of_an_upload_can_arrive_wrong(filled: Driver, at: int) -> None:
+    fail(filled, "flip_upload", "PutObject", at=at)
+    answer = filled("PUT", "photos", "new", body=DATA)
+    stored = filled("GET", "photos", "new").body
+    assert [n for n in range(len(DATA)) if stored[n] != DATA[n]] == [at]
+    assert answer.headers["x-oss-hash-crc64ecma"] == str(crc64(stored))
+    assert filled("GET", "photos", "k").body == DATA
+
+
 def test_several_faults_strike_together(filled: Driver) -> None:
     for fault in ("latency", "wrong_crc", "truncate"):
         filled.frontend.faults.add(Rule(fault=fault))

@@ -103,22 +103,25 @@ def _send_as_long_as_possible(sock: socket.socket, requests: list[bytes]) -> Non
             sock.sendall(data)
 
 
-def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_temporary", [True, False])
+def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path, is_temporary: bool) -> None:
     program = f"""
         import sys, time
         from osstorchconnector import emulator
-        oss = emulator.serve({str(tmp_path)!r})
-        print(oss.pid, flush=True)
+        oss = emulator.serve({None if is_temporary else str(tmp_path)!r})
+        print(oss.pid, oss.root, flush=True)
         time.sleep(60)
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        assert is_alive(pid)
+        pid, root = parent.stdout.readline().decode().split()
+        assert is_alive(int(pid))
+        assert Path(root).is_dir()
         parent.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while is_alive(pid):
+    while is_alive(int(pid)):
         assert time.monotonic() < deadline
+    assert Path(root).exists() is not is_temporary
 
 
 def test_a_forked_child_does_not_take_the_server_with_it() -> None:
@@ -284,7 +287,7 @@ def test_control_requests_need_the_token(oss: Emulator) -> None:
     for headers in ({}, {"x-emulator-token": "guess"}):
         connection.request("DELETE", "/-/bucket?bucket=photos", headers=headers)
         answer = connection.getresponse()
-        assert (answer.status, answer.read()[:23]) == (404, b"no such control request")
+        assert (answer.status, answer.read()[:23]) == (403, b"no such control request")
     connection.close()
     assert oss.keys("photos") == []
 

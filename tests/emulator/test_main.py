@@ -72,5 +72,7 @@ def test_what_keeps_it_from_serving_is_said(tmp_path: Path, capsys: pytest.Captu
     with emulator.serve(tmp_path):
         assert main(["--root", str(tmp_path), "--port", "0"]) == 1
     assert "in use by another emulator" in capsys.readouterr().err
+    assert main(["--root", str(tmp_path), "--port", "0", "--bucket", "Bad_Name"]) == 1
+    assert "The specified bucket is not valid" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--no-such-option"])

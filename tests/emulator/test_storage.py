@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -200,3 +202,29 @@ def test_a_journal_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(read_entries(path)) == [{"c": 3}, {"d": 4}, {"e": 5}]
     assert [json.loads(line) for line in path.read_text().splitlines()] == [{"c": 3}, {"d": 4}, {"e": 5}]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_line_that_does_not_fit_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal.begin(path, [{"a": 1}])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, limits[1]))
+        for _ in range(2):
+            with pytest.raises(OSError, match="no room left"):
+                journal.append({"b": "too much"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    journal.append({"c": 3})
+    journal.close()
+    assert list(read_entries(path)) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_damaged_journal_is_named_and_not_served(tmp_path: Path) -> None:
+    filled(tmp_path, "a", "b").close()
+    damaged = journal_path(tmp_path).read_bytes().replace(b'"put"', b'"put', 1)
+    journal_path(tmp_path).write_bytes(damaged)
+    with pytest.raises(OSError, match=r"photos.jsonl is damaged at byte \d+"):
+        Storage(tmp_path)
