@@ -63,7 +63,7 @@ define make-venv
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	@echo "Installing into $(1): once, and it takes a minute or more"
 	$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1)
-	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) hatchling editables
+	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) editables hatchling setuptools wheel
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,dataloader2,safetensors]'
 	touch $(1)/installed
 endef
