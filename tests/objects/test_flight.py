@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
 from concurrent.futures import CancelledError
@@ -19,7 +20,7 @@ class Held:
     """Work that ends when told, and takes its time to be cancelled."""
 
     def __init__(self) -> None:
-        self.begun, self.may_end = threading.Event(), Gate()
+        self.begun, self.cancelled, self.may_end = threading.Event(), threading.Event(), Gate()
         self.has_let_go = False
 
     async def work(self, operations: Any) -> str:
@@ -27,6 +28,7 @@ class Held:
         try:
             await asyncio.Event().wait()
         finally:
+            self.cancelled.set()
             await self.may_end.passed()
             self.has_let_go = True
         return "never"
@@ -103,6 +105,37 @@ def test_an_interrupt_waits_until_the_memory_is_free(client: FakeClient) -> None
     with pytest.raises(KeyboardInterrupt):
         drain()
     assert held.has_let_go
+
+
+def test_a_failed_read_returns_when_every_request_has_let_go(client: FakeClient) -> None:
+    held = Held()
+
+    def before(call: Any) -> Any:
+        if call.span.stop == len(memory):
+            raise KeyError
+        return held.work(None) if call.span.start else None
+
+    client.store(URI, b"x" * 3_000_000)
+    memory = bytearray(3_000_000)
+    reader = OssReader(client, URI, transfer=TRANSFER)
+    client.before = before
+    let_go: list[bool] = []
+
+    def read() -> None:
+        with contextlib.suppress(KeyError):
+            reader.readinto(memory)
+        let_go.append(held.has_let_go)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    held.cancelled.wait()
+    reading.join(0.05)
+    assert reading.is_alive()
+    held.may_end.open()
+    reading.join()
+    assert let_go == [True]
+    client.before = lambda call: None
+    reader.close()
 
 
 def test_an_interrupted_read_leaves_nobody_writing_to_its_memory(client: FakeClient) -> None:
