@@ -36,6 +36,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.attached: dict[int, Closable] = {}
         self._unattended: set[asyncio.Task[object]] = set()
+        self._is_ending = False
         self._loop = _new_event_loop()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -76,8 +77,10 @@ class LoopThread:
         self.call(self._start, work)
 
     def end_soon(self) -> None:
-        """Have the loop end, without waiting for it."""
-        self.call(self._loop.stop)
+        """Have the loop end, without waiting for it; once, for a second time would cut its winding down short."""
+        if not self._is_ending:
+            self._is_ending = True
+            self.call(self._loop.stop)
 
     def stop(self) -> None:
         """End the loop and wait for its thread, for a bounded time."""

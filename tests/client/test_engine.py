@@ -56,13 +56,17 @@ def test_stopping_cancels_what_runs_and_closes_what_is_attached():
 
 
 def test_what_closes_in_the_background_has_closed_when_the_loop_ends():
-    thread, closed = LoopThread("test-loop"), threading.Event()
+    thread, under_way, closed = LoopThread("test-loop"), threading.Event(), threading.Event()
 
     async def close():
-        await asyncio.gather(asyncio.sleep(0.01), asyncio.sleep(0.01))
+        await asyncio.gather(asyncio.sleep(0.05), asyncio.sleep(0.05))
+        under_way.set()
+        await asyncio.sleep(0.05)
         closed.set()
 
     thread.start_soon(close)
+    thread.end_soon()
+    assert under_way.wait(10)
     thread.stop()
     assert closed.is_set()
 
