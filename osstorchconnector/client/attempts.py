@@ -31,6 +31,10 @@ class Attempt(Landing, Protocol):
     def refusal(self) -> bytearray:
         """The body of the last answer, if that was an error."""
 
+    @property
+    def is_resumed(self) -> bool:
+        """True if the next request asks only for what is still missing."""
+
     def request(self) -> Request:
         """The request to send now."""
 
@@ -48,6 +52,7 @@ class _CopyingLanding:
     """Takes a body that came whole as it takes any other."""
 
     lands_in_place = False
+    is_resumed = False
 
     def place(self, head: ResponseHead) -> memoryview:
         raise NotImplementedError
@@ -118,6 +123,10 @@ class GetAttempt:
     @property
     def refusal(self) -> bytearray:
         return self._refusal
+
+    @property
+    def is_resumed(self) -> bool:
+        return self._received > 0
 
     def request(self) -> Request:
         span = self._wanted
@@ -191,6 +200,7 @@ class GetAttempt:
             assert self._wanted is not None
             stop = min(self._wanted.stop, total)  # a span may reach past the end
         if (first, last + 1, last + 1 - first) != (start, stop, length):
+            self.discard()  # when resuming, the first answer may have lied: nothing of it is kept
             raise OssProtocolError(f"asked for bytes {start} to {stop}, got {head.get('content-range')!r} of {length}")
 
     def _allocate(self, length: int) -> memoryview:

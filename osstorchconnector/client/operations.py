@@ -7,10 +7,11 @@ gives. All raise `OssError`s: `OssNotFoundError`, `OssPermissionError`, `OssTime
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ..errors import OssIntegrityError, OssNotFoundError, OssServiceError
+from ..errors import OssError, OssIntegrityError, OssNotFoundError, OssServiceError
 from ..uri import OssUri
 from . import requests, xml
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
@@ -136,28 +137,38 @@ class Operations:
     async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
         """Publish the object made of `parts`.
 
-        When the answer to a first try was lost and the next says that the upload is unknown, the object is looked at:
-        if it is the one these parts make, the upload was completed. Raises `OssIntegrityError` if OSS's CRC-64 of the
-        whole is not that of the parts.
+        When answers were lost, so that nobody knows whether the upload was completed, the object is looked at: if it is
+        the one these parts make, it was. Raises `OssIntegrityError` if OSS's CRC-64 of the whole is not that of the
+        parts.
         """
         whole_crc, size = _whole(parts)
         request = requests.complete_upload(uri.bucket, uri.key, upload_id, parts)
         attempt = DocumentAttempt(request, _completed)
         try:
             await self._sender.perform(attempt, on_data_path=False)
-        except OssNotFoundError as error:
-            if error.code != "NoSuchUpload" or attempt.sent < 2:
+            stored = attempt.result
+            if stored.crc64 not in (None, whole_crc):
+                raise OssIntegrityError(
+                    f"CompleteMultipartUpload {uri}: OSS stored CRC-64 {stored.crc64}, the parts sent make {whole_crc}"
+                )
+        except OssError as error:
+            if not _may_be_done(error, attempt.sent):
                 raise
-            stat = await self.head(uri)
-            if (stat.size, stat.crc64) != (size, whole_crc):
-                raise
-            return StoredObject(stat.etag, stat.crc64)
-        stored = attempt.result
-        if stored.crc64 not in (None, whole_crc):
-            raise OssIntegrityError(
-                f"CompleteMultipartUpload {uri}: OSS stored CRC-64 {stored.crc64}, the parts sent make {whole_crc}"
-            )
+            stored = await self._object_as_expected(uri, size, whole_crc, error)
+            if not isinstance(error, OssNotFoundError):  # the object may have been the same before: leave no parts
+                with contextlib.suppress(OssError):
+                    await self.abort_upload(uri, upload_id)
         return stored
+
+    async def _object_as_expected(self, uri: OssUri, size: int, crc: int, error: OssError) -> StoredObject:
+        """Return the object at `uri` if it has this size and CRC-64; else raise `error`."""
+        try:
+            stat = await self.head(uri)
+        except OssError:
+            raise error from None
+        if (stat.size, stat.crc64) != (size, crc):
+            raise error
+        return StoredObject(stat.etag, stat.crc64)
 
     async def abort_upload(self, uri: OssUri, upload_id: str) -> None:
         """Give up a multipart upload and its parts; one that does not exist counts as aborted."""
@@ -221,6 +232,13 @@ def _nothing(head: ResponseHead, body: bytearray) -> None:
 
 def _completed(head: ResponseHead, body: bytearray) -> StoredObject:
     return StoredObject(xml.parse_complete(body), _crc64(head))
+
+
+def _may_be_done(error: OssError, sent: int) -> bool:
+    """Say whether a completion that ended in `error`, after so many requests, may have been done by one of them."""
+    if isinstance(error, OssServiceError) and error.status < 500:
+        return error.status == 404 and error.code in ("", "NoSuchUpload") and sent > 1
+    return True
 
 
 def _whole(parts: Sequence[UploadedPart]) -> tuple[int, int]:

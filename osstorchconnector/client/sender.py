@@ -207,6 +207,9 @@ class Sender:
                 return Failure(kind="integrity"), OssIntegrityError(f"{error} {facts}")
             return None
         refused = self._refusal(request, head, attempt.refusal, attempts)
+        if head.status == 416 and attempt.is_resumed:
+            attempt.discard()  # there is no such rest: what came first lied about the length
+            return Failure(kind="protocol"), refused
         failure = Failure(
             kind="service",
             status=head.status,

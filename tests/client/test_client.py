@@ -515,3 +515,57 @@ def test_a_server_that_is_not_there_costs_no_budget(connect):
 def test_how_long_the_server_asks_to_wait_is_read(headers, seconds):
     head = ResponseHead(503, {name.lower(): value for name, value in headers.items()}, 0, False, True)
     assert retry_after_seconds(head) == seconds
+
+
+def after_the_body(then):
+    def step(visit):
+        visit.read_body()
+        visit.send(then) if isinstance(then, bytes) else then(visit)
+
+    return step
+
+
+@pytest.mark.parametrize("trouble", [close, answer(b"no XML"), answer(status="500 Internal Server Error")])
+def test_a_completion_whose_every_answer_is_lost_is_known_by_the_object(connect, trouble):
+    part = UploadedPart(1, "E", len(BODY), crc64(BODY))
+    head = answer(length=len(BODY), ETag='"A-1"', x_oss_hash_crc64ecma=str(part.crc64))
+    with ScriptedServer.in_turn(*[after_the_body(trouble)] * 4, head, answer(status="204 No Content")) as server:
+        assert connect(server).complete_upload(URI, "id", [part]).crc64 == part.crc64
+        assert [head.split()[0] for head in server.heads] == [b"POST"] * 4 + [b"HEAD", b"DELETE"]
+
+
+def test_a_completion_is_not_believed_when_the_object_is_another(connect):
+    part = UploadedPart(1, "E", len(BODY), crc64(BODY))
+    head = answer(length=len(BODY), x_oss_hash_crc64ecma="1")
+    refused = after_the_body(answer(status="500 Internal Server Error"))
+    with ScriptedServer.in_turn(*[refused] * 4, head) as server:
+        with pytest.raises(OssServiceError, match="500.*4 attempts"):
+            connect(server).complete_upload(URI, "id", [part])
+
+
+@pytest.mark.parametrize("lie", [10, 5000])
+def test_a_body_shorter_than_announced_is_fetched_anew_when_its_rest_does_not_exist(connect, lie):
+    crc = str(crc64(BODY))
+    cut = first(answer(BODY, length=len(BODY) + lie, x_oss_hash_crc64ecma=crc), close)
+    refused = answer(status="416 Requested Range Not Satisfiable")
+    with ScriptedServer.in_turn(cut, refused, answer(BODY, x_oss_hash_crc64ecma=crc)) as server:
+        assert connect(server).get(URI).body == BODY
+        assert [b"range" in head.lower() for head in server.heads] == [False, True, False]
+
+
+def test_a_body_that_drips_is_asked_for_again_where_it_stopped(connect):
+    def drip(visit):
+        visit.send(answer(BODY, x_oss_hash_crc64ecma=str(crc64(BODY)))[: -len(BODY)] + BODY[:1])
+        for number in range(1, len(BODY)):
+            if not visit.server.over.wait(0.02):
+                visit.send(BODY[number : number + 1])
+
+    def rest(visit):
+        start = int(visit.head.lower().split(b"range: bytes=")[1].split(b"-")[0])
+        span = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+        crc = str(crc64(BODY))
+        visit.send(answer(BODY[start:], status="206 Partial", Content_Range=span, x_oss_hash_crc64ecma=crc))
+
+    with ScriptedServer.in_turn(drip, rest) as server:
+        assert connect(server).get(URI).body == BODY
+        assert len(server.heads) == 2

@@ -17,7 +17,7 @@ from ...errors import OssError, OssProtocolError
 from ..endpoint import Origin
 from ..heads import ResponseHead
 from ..values import Buffer
-from .base import ExchangeFailed, FailureKind, Landing, Timeouts, WireRequest, connect_failure
+from .base import LEAST_PROGRESS_BYTES, ExchangeFailed, FailureKind, Landing, Timeouts, WireRequest, connect_failure
 
 MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 WRITE_SLICE_BYTES = 256 * 1024
@@ -77,7 +77,7 @@ class AioTransport:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return f"no connection within {self._timeouts.connect_seconds:g} s"
         if isinstance(error, aiohttp.SocketTimeoutError):
-            return f"no byte for {self._timeouts.read_seconds:g} s"
+            return f"hardly a byte for {self._timeouts.read_seconds:g} s"
         return "the operation's time was used up"
 
     async def aclose(self) -> None:
@@ -100,7 +100,7 @@ class AioTransport:
             if head.body_length(wire.method) == 0:
                 body.skip(head)
             else:
-                await body.read(head, answer.content)
+                await body.read(head, _steady(answer.content, self._timeouts.read_seconds))
             if connection is not None and connection.get_write_buffer_size():
                 connection.abort()  # answered before the upload was through: the rest is not wanted
             return head
@@ -120,14 +120,14 @@ class _Body:
     def skip(self, head: ResponseHead) -> None:
         self._landing.take(head._replace(content_length=0), memoryview(b""))
 
-    async def read(self, head: ResponseHead, content: aiohttp.StreamReader) -> None:
+    async def read(self, head: ResponseHead, content: AsyncIterator[bytes]) -> None:
         if head.content_length is None:
             gathered = await _gather(content)
             self._landing.take(head._replace(content_length=len(gathered)), memoryview(gathered))
             self.received = len(gathered)
             return
         view = self._landing.place(head)
-        async for chunk in content.iter_any():
+        async for chunk in content:
             stop = self.received + len(chunk)
             if stop > len(view):
                 raise OssProtocolError(f"more than the announced {len(view)} bytes")
@@ -153,9 +153,22 @@ def _head(answer: aiohttp.ClientResponse) -> ResponseHead:
     return ResponseHead(answer.status, headers, length, length is None, keep_alive=True)
 
 
-async def _gather(content: aiohttp.StreamReader) -> bytearray:
-    gathered = bytearray()
+async def _steady(content: aiohttp.StreamReader, patience_seconds: float) -> AsyncIterator[bytes]:
+    """Yield a body as it comes; `asyncio.TimeoutError` if it drips."""
+    loop = asyncio.get_running_loop()
+    received, since = 0, loop.time()
     async for chunk in content.iter_any():
+        yield chunk
+        received += len(chunk)
+        if received >= LEAST_PROGRESS_BYTES:
+            received, since = 0, loop.time()
+        elif loop.time() - since >= patience_seconds:
+            raise aiohttp.SocketTimeoutError
+
+
+async def _gather(content: AsyncIterator[bytes]) -> bytearray:
+    gathered = bytearray()
+    async for chunk in content:
         gathered += chunk
         if len(gathered) > MAX_UNSIZED_BODY_BYTES:
             raise OssProtocolError(f"an answer without a length, over {MAX_UNSIZED_BODY_BYTES} bytes")

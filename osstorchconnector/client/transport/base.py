@@ -62,9 +62,13 @@ class UnsizedBody(Exception):
     """The answer does not say how long it is, which `direct` does not read: ask again through aiohttp."""
 
 
+# Fewer bytes than this in the time allowed for one are none: a server that drips is as good as one that is silent.
+LEAST_PROGRESS_BYTES = 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds: until connected, and without a single byte in either direction."""
+    """Seconds: until connected, and without progress in either direction."""
 
     connect_seconds: float
     read_seconds: float

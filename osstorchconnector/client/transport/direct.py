@@ -19,7 +19,16 @@ from ...errors import OssProtocolError
 from ..endpoint import Origin
 from ..heads import ResponseHead, encode_head, parse_response_head
 from ..values import Buffer
-from .base import ExchangeFailed, FailureKind, Landing, Timeouts, UnsizedBody, WireRequest, connect_failure
+from .base import (
+    LEAST_PROGRESS_BYTES,
+    ExchangeFailed,
+    FailureKind,
+    Landing,
+    Timeouts,
+    UnsizedBody,
+    WireRequest,
+    connect_failure,
+)
 
 INCOMING_BYTES = 256 * 1024
 # Where the body has a place of its own, no more of it than this comes with the head, to be copied.
@@ -57,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self.deadline = 0.0
         self.quiet_since = 0.0
         self._touched = False
-        self._unsent_bytes = 0
+        self._unsent_bytes = self._seen_bytes = 0
 
     # asyncio calls these
 
@@ -72,7 +81,6 @@ class Connection(asyncio.BufferedProtocol):
         return self._incoming_view[filled : max(self._incoming_limit, filled + HEAD_ONLY_BYTES)]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._touched = True
         if self._body is not None:
             self._received += nbytes
             if self._received == len(self._body):
@@ -153,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         if now >= self.deadline:
             self._fail(self._failure("timeout", "the operation's time was used up"))
         elif now - self.quiet_since >= read_seconds:
-            self._fail(self._failure("timeout", f"no byte for {read_seconds:g} s"))
+            self._fail(self._failure("timeout", f"hardly a byte for {read_seconds:g} s"))
 
     def abort(self) -> None:
         self.is_usable = False
@@ -222,8 +230,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def _has_moved(self) -> bool:
         unsent = self._unsent()
-        moved = self._touched or unsent < self._unsent_bytes
-        self._touched, self._unsent_bytes = False, unsent
+        seen = self._received if self._body is not None else self._filled
+        # fewer bytes than last time: the head is through, and the body's are counted now
+        moved = self._touched or unsent < self._unsent_bytes or not 0 <= seen - self._seen_bytes < LEAST_PROGRESS_BYTES
+        if moved:
+            self._touched, self._seen_bytes = False, seen
+        self._unsent_bytes = unsent
         return moved
 
     def _unsent(self) -> int:

@@ -1,0 +1,40 @@
+"""What `make chaos` prints in the end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+_results: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+_summaries: list[str] = []
+
+
+@pytest.fixture
+def results() -> Callable[[str, str, str, bool, str], None]:
+    """Take in how a cell ended, for the table."""
+
+    def take(fault: str, user: str, operation: str, stays: bool, ending: str) -> None:
+        _results[fault][user].add(ending if stays else "once: " + ending)
+
+    return take
+
+
+@pytest.fixture
+def summary() -> Callable[[str], None]:
+    """Take in a line for the end."""
+    return _summaries.append
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    write = terminalreporter.write_line
+    for fault, users in _results.items():
+        endings: dict[str, list[str]] = defaultdict(list)
+        for user, found in users.items():
+            endings[" / ".join(sorted(found - {"once: right"}))].append(user)
+        told = "; ".join(f"{ending or 'right'}: {', '.join(names)}" for ending, names in endings.items())
+        write(f"{fault:24} {told}")
+    for line in _summaries:
+        write(line)

@@ -1,0 +1,175 @@
+"""The matrix of faults, operations and users: which cells there are, and what each must come to.
+
+A user's request takes the way of the operation that sends it. So every fault is tried on every operation by itself,
+and through the library's users only the first fault of those that take the same path.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from faults.faults import FAULTS, HARMLESS, UNDETECTABLE, Ending, Fault
+from faults.users import CLIENT, CROWD, DATA, LARGE, LIBRARY, USERS, Site, User
+
+from osstorchconnector.errors import OssConnectionError, OssError
+
+ANSWERED = {"passing refusal", "throttled", "expired token", "malformed XML", "wrong CRC", "broken body"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    fault: Fault
+    user: User
+    operation: str
+    stays: bool
+
+    @property
+    def ending(self) -> Ending:
+        ending = self.fault.ending(self.operation, self.user.name)
+        return ending if self.stays or self.fault.is_final or ending == UNDETECTABLE else HARMLESS
+
+    def __str__(self) -> str:
+        return f"{self.fault.name}, {'always' if self.stays else 'once'}, {self.operation} of {self.user.name}"
+
+
+def cells() -> list[Cell]:
+    """Return every cell but those that are the same path as another."""
+    return [cell for user in USERS for cell in _cells_of(user)]
+
+
+def one_cell_per_fault() -> list[Cell]:
+    """Return a slice that shows each fault once, the users in turn."""
+    chosen: list[Cell] = []
+    for number, fault in enumerate(FAULTS):
+        fitting = [cell for cell in cells() if cell.fault is fault and not cell.user.in_workers]
+        chosen.append(fitting[number * 7 % len(fitting)])
+    return chosen
+
+
+def _cells_of(user: User) -> Iterator[Cell]:
+    paths: set[tuple[str, str]] = set()
+    for operation in user.operations:
+        for fault in FAULTS:
+            if operation not in fault.operations or not _applies(fault, user):
+                continue
+            if user in LIBRARY and (operation, fault.path) in paths:
+                continue
+            paths.add((operation, fault.path))
+            if not fault.is_final and fault.path not in ("replaced midway", "deleted midway"):  # once is as always
+                yield Cell(fault, user, operation, stays=False)
+            yield Cell(fault, user, operation, stays=True)
+
+
+def _applies(fault: Fault, user: User) -> bool:
+    if fault.path == "listing out of order":  # needs a second page
+        return user.name == "list"
+    if fault.path in ("replaced midway", "deleted midway"):  # needs a second request for one object
+        return user.name == "reader"
+    if fault.path == "range ignored":  # the whole object is what they ask for, in one range
+        return user in CLIENT or user.name in ("reader", "DCP load")
+    return True
+
+
+def run(cell: Cell, site: Site) -> str:
+    """Let the fault strike while the user works; return how it ended, or fail."""
+    server = site.bucket.server
+    options = {"after": 0, **cell.fault.options}
+    server.reset_counters()
+    server.fail(
+        cell.operation,
+        cell.fault.effect or cell.fault.name,
+        bucket=site.bucket.name,
+        times=None if cell.stays else 1,
+        **options,  # type: ignore[arg-type]
+    )
+    ending = end(cell.user, site, cell.ending, cell.operation, named=cell.fault.path in ANSWERED)
+    if cell.fault.effect != "stall_upload":  # is counted when it is over
+        assert server.counters(with_log=False).faults, "the fault did not strike"
+    server.clear_faults()
+    check_bucket(cell.user, site, may_leak=cell.operation == "InitiateMultipartUpload")
+    return ending
+
+
+def end(user: User, site: Site, expected: Ending, operation: str, *, named: bool) -> str:
+    """Let the user work, and return how it ended, which must be as expected."""
+    try:
+        is_right = user.work(site)
+    except BaseException as error:  # DCP's is no Exception
+        if expected in (HARMLESS, UNDETECTABLE):
+            raise
+        assert isinstance(expected, type)
+        check_error(error, expected, user, [operation, site.bucket.name, "attempt", *(["request id"] * named)])
+        return expected.__name__
+    if expected == UNDETECTABLE:
+        assert not is_right, "it has become detectable"
+        return UNDETECTABLE
+    assert is_right, "wrong bytes, or a sample lost or doubled"
+    assert expected == HARMLESS, f"ended well, instead of in {expected}"
+    return "right"
+
+
+def check_error(error: BaseException, expected: type[OssError], user: User, words: list[str]) -> None:
+    """Check the type of an error, and that its text says what a user needs; what is not of ours is raised again."""
+    text = str(error)
+    if user.through_dcp:
+        if expected.__name__ not in text and not isinstance(error, expected):
+            raise error
+    elif not isinstance(error, expected):
+        raise error
+    missing = [word for word in words if word not in text]
+    assert not missing, f"{missing} not in: {text}"
+
+
+def check_bucket(user: User, site: Site, *, may_leak: bool) -> None:
+    """Nothing is half there: an object is the old one or the new one, and no part is left."""
+    bucket = site.bucket
+    keys = bucket.keys()
+    if "old" in keys:
+        assert bucket.get("old") in (b"old", DATA, LARGE)
+    else:
+        assert user.name in ("delete", "delete many")
+    assert len([key for key in keys if key.startswith("crowd/")]) >= len(CROWD) - 1
+    if user in LIBRARY and not may_leak:
+        assert bucket.server.uploads(bucket.name) == []
+
+
+# --- what happens to whole servers
+
+
+def with_server_down(user: User, site: Site) -> str:
+    site.bucket.server.kill()
+    try:
+        return end(user, site, OssConnectionError, user.operations[0], named=False)
+    finally:
+        site.bucket.server.start()
+
+
+def with_server_gone_and_back(user: User, site: Site) -> str:
+    site.configure(maxAttempts=1000, operationTimeout=40, retryMaxDelay=0.05)
+    site.bucket.server.kill()
+    back = threading.Thread(target=site.bucket.server.start)
+    back.start()
+    try:
+        return end(user, replace(site), HARMLESS, user.operations[0], named=False)
+    finally:
+        back.join()
+
+
+def with_unknown_host(user: User, site: Site) -> str:
+    elsewhere = replace(site, endpoint="http://oss-cn-nowhere.invalid")
+    return end(user, elsewhere, OssConnectionError, user.operations[0], named=False)
+
+
+def with_wrong_clock(user: User, site: Site) -> str:
+    site.bucket.server.set_clock(3600)
+    return end(user, site, HARMLESS, user.operations[0], named=False)
+
+
+CALAMITIES: dict[str, Callable[[User, Site], str]] = {
+    "connection refused": with_server_down,
+    "server gone and back": with_server_gone_and_back,
+    "unknown host": with_unknown_host,
+    "clock skew": with_wrong_clock,
+}
