@@ -6,13 +6,15 @@ import contextlib
 import json
 import shutil
 import socket
+import ssl
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from osstorchconnector import OssCheckpoint, OssClient, emulator
 from osstorchconnector.client.signing import V4Signer
@@ -43,11 +45,13 @@ class Site:
     folder: Path
     memory: Path
     name_missing: str = ""
+    certificate: str = ""
 
     @property
     def endpoint(self) -> str:
         """The endpoint for everybody: a name in front of which the bucket stands."""
-        return self.server.endpoint if self.name_missing else f"http://{HOST}:{self.server.port}"
+        scheme = "https" if self.certificate else "http"
+        return self.server.endpoint if self.name_missing else f"{scheme}://{HOST}:{self.server.port}"
 
     def access(self, **config: Any) -> dict[str, str]:
         """Return the keyword arguments of this library's classes, and of the C++ connector's, which are the same.
@@ -70,6 +74,7 @@ class Site:
             "region": self.server.region,
             "key_id": credentials.access_key_id,
             "secret": credentials.access_key_secret,
+            "ca_file": self.certificate,
         }
 
     def fill(self, folder: str, count: int, data: bytes = b"") -> list[str]:
@@ -89,34 +94,35 @@ class Site:
         credentials, region = self.server.credentials, self.server.region
         request = Request("PutBucketAcl", "PUT", BUCKET, "", (("acl", ""),), (("x-oss-acl", "public-read"),))
         headers = dict([*request.headers, *V4Signer(credentials, region).sign(request, int(time.time()))])
-        connection = HTTPConnection("127.0.0.1", self.server.port)
-        connection.request("PUT", f"/{BUCKET}/?acl", headers=headers)
-        assert connection.getresponse().status == 200
-        connection.close()
+        context = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+        url = f"{self.server.endpoint}/{BUCKET}/?acl"
+        urlopen(urllib.request.Request(url, method="PUT", headers=headers), context=context).close()
 
     def client(self) -> OssClient:
         return OssClient(**self.access())
 
     def _config_file(self, config: Mapping[str, Any]) -> str:
         logs = {"logPath": str(self.folder / "connector.log"), "auditPath": str(self.folder / "audit.log")}
-        text = json.dumps({**CONFIG, **logs, **config})
+        trust = {"caFile": self.certificate} if self.certificate else {}
+        text = json.dumps({**CONFIG, **logs, **trust, **config})
         path = self.folder / f"config-{abs(hash(text)):x}.json"
         path.write_text(text)
         return str(path)
 
 
 @contextlib.contextmanager
-def open_site(**options: Any) -> Iterator[Site]:
-    """Serve an empty bucket from memory where there is room, for one work. `options` are the emulator's."""
+def open_site(*, is_secure: bool = False) -> Iterator[Site]:
+    """Serve an empty bucket for one work, from memory where that is a folder, by https with a certificate of ours."""
     name_missing = name_the_bucket()
     with contextlib.ExitStack() as stack:
         base = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
         memory = stack.enter_context(tempfile.TemporaryDirectory(prefix="oss-benchmark-", dir=base))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oss-benchmark-")))
-        server = stack.enter_context(
-            emulator.serve(Path(memory) / "root", buckets=[BUCKET], domains=[HOST], fast_etag=True, **options),
-        )
-        site = Site(server, folder, Path(memory), name_missing)
+        certificate = _certificate(folder) if is_secure else ""
+        root = Path(memory) / "root"
+        options: dict[str, Any] = {"buckets": [BUCKET], "domains": [HOST], "fast_etag": True}
+        server = stack.enter_context(emulator.serve(root, certfile=certificate, **options))
+        site = Site(server, folder, Path(memory), name_missing, certificate)
         site.publish()
         yield site
 
@@ -131,6 +137,18 @@ def name_the_bucket() -> str:
     except OSError:
         pass
     return "" if _is_loopback(f"{BUCKET}.{HOST}") else f"add the line '{HOSTS_LINE}' to {HOSTS_FILE}"
+
+
+def _certificate(folder: Path) -> str:
+    """Make a certificate for our names; return the file of key, certificate and the authority to be trusted."""
+    import trustme
+
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1", HOST, f"{BUCKET}.{HOST}")
+    path = folder / "certificate.pem"
+    blobs = [leaf.private_key_pem, *leaf.cert_chain_pems, authority.cert_pem]
+    path.write_bytes(b"".join(blob.bytes() for blob in blobs))
+    return str(path)
 
 
 def tool(name: str, package: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -127,6 +128,7 @@ def oss2_bucket(keys: Keys) -> Any:
     """Return oss2's client of the bucket, with as many connections as are in flight."""
     import oss2
 
+    _trust(keys)
     session = oss2.Session(pool_size=IN_FLIGHT)
     provider = oss2.credentials.StaticCredentialsProvider(keys["key_id"], keys["secret"])
     auth = oss2.ProviderAuthV4(provider)
@@ -175,11 +177,18 @@ def _large_by_threads(read: Callable[[int, int], Any], size: int) -> Program:
 def _oss_v2_client(keys: Keys) -> Any:
     import alibabacloud_oss_v2 as oss
 
+    _trust(keys)
     config = oss.config.load_default()
     config.credentials_provider = oss.credentials.StaticCredentialsProvider(keys["key_id"], keys["secret"])
     config.region, config.endpoint = keys["region"], keys["endpoint"]
     config.use_path_style = "127.0.0.1" in keys["endpoint"]
     return oss.Client(config)
+
+
+def _trust(keys: Keys) -> None:
+    """Let `requests`, on which both SDKs of OSS stand, trust our certificate."""
+    if keys["ca_file"]:
+        os.environ["REQUESTS_CA_BUNDLE"] = keys["ca_file"]
 
 
 def _obstore(keys: Keys) -> Any:
@@ -191,7 +200,7 @@ def _obstore(keys: Keys) -> Any:
         region=keys["region"],
         skip_signature=True,
         virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
+        client_options={"allow_http": True, "allow_invalid_certificates": True},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -71,8 +72,9 @@ def _read_parts(
     keys: Keys, work: Iterator[tuple[bytes, tuple[int, int]]], lock: threading.Lock, buffer: memoryview
 ) -> None:
     address = urlsplit(keys["endpoint"])
-    with socket.create_connection((str(address.hostname), address.port or 80)) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    with socket.create_connection((str(address.hostname), address.port or 80)) as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        connection = plain if not keys["ca_file"] else _secured(plain, keys["ca_file"])
         while True:
             with lock:
                 head, (start, stop) = next(work, (b"", (0, 0)))
@@ -80,6 +82,11 @@ def _read_parts(
                 return
             connection.sendall(head)
             _receive(connection, buffer[start:stop])
+
+
+def _secured(connection: socket.socket, ca_file: str) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=ca_file)
+    return context.wrap_socket(connection, server_hostname=connection.getpeername()[0])
 
 
 def _receive(connection: socket.socket, target: memoryview) -> None:

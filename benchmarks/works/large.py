@@ -87,6 +87,17 @@ WORKS: Sequence[Work] = (
         ],
     ),
     Work(
+        name="readinto-tls",
+        title="an object of {size:,} bytes by reader.readinto(buffer), by https",
+        unit="GB/s",
+        scale=1e-9,
+        options={"is_secure": True},
+        prepare=_read_into,
+        full=FULL,
+        quick=QUICK,
+        goals=[Goal(against=CXX, reach=1.5, aim=2), Goal(against="obstore (unsigned)", reach=1.5, aim=2)],
+    ),
+    Work(
         name="read64k",
         title="an object of {size:,} bytes by read({piece})",
         unit="GB/s",
