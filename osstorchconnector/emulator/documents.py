@@ -19,6 +19,7 @@ _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile("[&<>\"'\x00-\x08\x0b-\x1f]")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_PLAIN = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
 MAX_DEPTH = 8
 
 Encode = Callable[[str], str]
@@ -26,12 +27,14 @@ Encode = Callable[[str], str]
 
 def escape(text: str) -> str:
     """Return `text` as it stands between tags."""
+    if _SPECIAL.search(text) is None:
+        return text
     return _SPECIAL.sub(lambda match: _NAMED.get(match[0]) or f"&#{ord(match[0])};", text)
 
 
 def url_encoded(text: str) -> str:
     """Return `text` as `encoding-type=url` writes it; a space is `%20`."""
-    return quote(text, safe="-_.~/")
+    return text if _PLAIN(text) else quote(text, safe="-_.~/")
 
 
 def element(name: str, *children: str) -> str:

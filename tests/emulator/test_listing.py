@@ -10,7 +10,7 @@ from emulator.driver import Driver
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.operations.listing import Name, take_page, walk
+from osstorchconnector.emulator.operations.listing import find_page
 from osstorchconnector.emulator.service import Service
 
 KEYS = st.lists(st.text("ab/\U0010ffff", min_size=1, max_size=5), unique=True, max_size=12)
@@ -29,30 +29,27 @@ def model(keys: list[str], prefix: str, delimiter: str) -> list[str]:
     return names
 
 
-def shown(name: Name) -> str:
-    return name.text + "|" if name.is_prefix else name.text
-
-
 @settings(max_examples=300, deadline=None)
 @given(KEYS, SHORT, SHORT, st.integers(1, 4))
 @example(["a/", "a/\U0010ffff\U0010ffff", "b"], "", "/", 1)
 def test_pages_put_together_are_the_whole_listing(keys: list[str], prefix: str, delimiter: str, limit: int) -> None:
-    ordered, found, after = sorted(keys), [], ""
+    found: list[str] = []
+    after = ""
     while True:
-        page = take_page(walk(ordered, prefix=prefix, delimiter=delimiter, after=after), limit)
-        found += [shown(name) for name in page.names]
-        if not page.is_truncated:
+        page = find_page(sorted(keys), prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+        found += sorted([*page.keys, *(f"{name}|" for name in page.prefixes)], key=lambda name: name.rstrip("|"))
+        if not page.last:
             break
-        assert len(page.names) == limit
-        after = page.names[-1].text
+        assert page.size == limit
+        after = page.last
     assert found == model(keys, prefix, delimiter)
 
 
 @settings(max_examples=100, deadline=None)
 @given(KEYS, SHORT, SHORT)
 def test_a_listing_starts_behind_a_key(keys: list[str], prefix: str, after: str) -> None:
-    names = [name.text for name in walk(sorted(keys), prefix=prefix, delimiter="", after=after)]
-    assert names == [key for key in sorted(keys) if key.startswith(prefix) and key > after]
+    page = find_page(sorted(keys), prefix=prefix, delimiter="", after=after, limit=100)
+    assert page == ([key for key in sorted(keys) if key.startswith(prefix) and key > after], [], "")
 
 
 HOSTILE = ["a b+c%", "dir/\x01\r\n", "dir/é", "z//\U0001f600", "&<>'\""]

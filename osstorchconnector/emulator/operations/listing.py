@@ -1,7 +1,6 @@
 """Listings: objects (V1 and V2) and unfinished uploads, page by page in UTF-8 byte order.
 
-One walk serves all three: it yields keys and common prefixes after a marker. A continuation token is the last name of
-the page before it, encoded; clients must not look into it.
+A continuation token is the last name of the page before it, encoded; clients must not look into it.
 """
 
 from __future__ import annotations
@@ -25,35 +24,55 @@ _OWNER = element("Owner", fields({"ID": OWNER_ID, "DisplayName": OWNER_ID}))
 _LAST_CHARACTER = chr(0x10FFFF)
 
 
-class Name(NamedTuple):
-    """One entry of a listing: a key, or the beginning that several keys share up to a delimiter."""
-
-    text: str
-    is_prefix: bool
-
-
 class Page(NamedTuple):
-    names: list[Name]
-    is_truncated: bool
+    """Part of a listing; `last` is its last name if more follows, else empty."""
+
+    keys: list[str]
+    prefixes: list[str]
+    last: str
+
+    @property
+    def size(self) -> int:
+        return len(self.keys) + len(self.prefixes)
 
 
-def walk(keys: Sequence[str], *, prefix: str, delimiter: str, after: str) -> Iterator[Name]:
-    """Yield keys and common prefixes that begin with `prefix` and come after `after`, in the order of `keys`.
+def find_page(keys: Sequence[str], *, prefix: str, delimiter: str, after: str, limit: int) -> Page:
+    """Return at most `limit` names that begin with `prefix` and come after `after`; `keys` are sorted.
 
-    Nothing under a common prefix is yielded when the prefix itself is not after `after`.
+    A name is a key, or what several keys have in common up to a delimiter behind the prefix. Nothing under a common
+    prefix is named when the prefix itself is not after `after`.
     """
-    position = max(bisect_left(keys, prefix), bisect_right(keys, after))
+    if delimiter:
+        names = list(islice(_walk(keys, prefix, delimiter, after), limit + 1))
+        shown = names[:limit]
+        found = [name for name, is_prefix in shown if not is_prefix]
+        prefixes = [name for name, is_prefix in shown if is_prefix]
+        return Page(found, prefixes, shown[-1][0] if len(names) > limit else "")
+    begin = _first_after(keys, prefix, after)
+    found = list(keys[begin : begin + limit + 1])
+    if found and not found[-1].startswith(prefix):
+        found = [key for key in found if key.startswith(prefix)]
+    return Page(found[:limit], [], found[limit - 1] if len(found) > limit else "")
+
+
+def _walk(keys: Sequence[str], prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
+    """Yield names in order, each with whether it is a common prefix."""
+    position = _first_after(keys, prefix, after)
     while position < len(keys) and keys[position].startswith(prefix):
         key = keys[position]
-        end = key.find(delimiter, len(prefix)) if delimiter else -1
+        end = key.find(delimiter, len(prefix))
         if end < 0:
-            yield Name(key, False)
+            yield key, False
             position += 1
             continue
         common = key[: end + len(delimiter)]
         if common > after:
-            yield Name(common, True)
+            yield common, True
         position = _after_prefix(keys, common, position)
+
+
+def _first_after(keys: Sequence[str], prefix: str, after: str) -> int:
+    return max(bisect_left(keys, prefix), bisect_right(keys, after))
 
 
 def _after_prefix(keys: Sequence[str], prefix: str, position: int) -> int:
@@ -64,11 +83,6 @@ def _after_prefix(keys: Sequence[str], prefix: str, position: int) -> int:
     return position
 
 
-def take_page(names: Iterator[Name], limit: int) -> Page:
-    page = list(islice(names, limit + 1))
-    return Page(page[:limit], len(page) > limit)
-
-
 def list_objects_v2(service: Service, call: Call, _received: Received) -> Reply:
     bucket = service.bucket(call.bucket)
     encoding, encode = listing_encoding(call)
@@ -76,8 +90,8 @@ def list_objects_v2(service: Service, call: Call, _received: Received) -> Reply:
     prefix, delimiter = call.parameter("prefix"), call.parameter("delimiter")
     token, start_after = call.parameter("continuation-token"), call.parameter("start-after")
     after = _from_token(token) if token else start_after
-    page = take_page(walk(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=after), limit)
-    next_token = _to_token(page.names[-1].text) if page.is_truncated else None
+    page = find_page(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    next_token = _to_token(page.last) if page.last else None
     owner = _OWNER if call.parameter("fetch-owner").lower() == "true" else ""
     head: dict[str, object] = {
         "Name": bucket.name,
@@ -86,10 +100,10 @@ def list_objects_v2(service: Service, call: Call, _received: Received) -> Reply:
         "MaxKeys": limit,
         "Delimiter": encode(delimiter) if delimiter else None,
         "EncodingType": encoding,
-        "IsTruncated": str(page.is_truncated).lower(),
+        "IsTruncated": str(bool(page.last)).lower(),
         "ContinuationToken": encode(token) if token else None,
         "NextContinuationToken": encode(next_token) if next_token else None,
-        "KeyCount": len(page.names),
+        "KeyCount": page.size,
     }
     return xml_reply(document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, owner)))
 
@@ -99,7 +113,7 @@ def list_objects_v1(service: Service, call: Call, _received: Received) -> Reply:
     encoding, encode = listing_encoding(call)
     limit = whole_number(call, "max-keys", default=100, least=1, most=1000)
     prefix, delimiter, marker = call.parameter("prefix"), call.parameter("delimiter"), call.parameter("marker")
-    page = take_page(walk(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=marker), limit)
+    page = find_page(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=marker, limit=limit)
     head: dict[str, object] = {
         "Name": bucket.name,
         "Prefix": encode(prefix),
@@ -107,8 +121,8 @@ def list_objects_v1(service: Service, call: Call, _received: Received) -> Reply:
         "MaxKeys": limit,
         "Delimiter": encode(delimiter),
         "EncodingType": encoding,
-        "IsTruncated": str(page.is_truncated).lower(),
-        "NextMarker": encode(page.names[-1].text) if page.is_truncated else None,
+        "IsTruncated": str(bool(page.last)).lower(),
+        "NextMarker": encode(page.last) if page.last else None,
     }
     return xml_reply(document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, _OWNER)))
 
@@ -172,8 +186,8 @@ def _upload_row(entry: UploadRecord | str, encode: Encode) -> str:
 
 def _rows(page: Page, objects: Mapping[str, ObjectRecord], encode: Encode, owner: str) -> list[str]:
     """Return the entries of a page, objects first, as OSS orders its document."""
-    contents = [_object_row(objects[name.text], encode, owner) for name in page.names if not name.is_prefix]
-    return contents + [_prefix_row(name.text, encode) for name in page.names if name.is_prefix]
+    rows = [_object_row(objects[key], encode, owner) for key in page.keys]
+    return rows + [_prefix_row(text, encode) for text in page.prefixes]
 
 
 def _object_row(record: ObjectRecord, encode: Encode, owner: str) -> str:
