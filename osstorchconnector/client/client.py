@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import platform
 import ssl
 import sys
@@ -46,6 +47,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _client_numbers = itertools.count()
+_logger = logging.getLogger(__name__)
 
 
 class OssClient:
@@ -75,9 +77,12 @@ class OssClient:
         self.config = config
         parsed = parse_endpoint(endpoint, config.addressing)
         configure_logging(config)
+        signing = plan_signing(parsed, region, config.signature_version)
+        if signing.version == "v1" and config.signature_version == "auto":
+            _logger.info("no region is known for %s: requests are signed with version 1 (region= for 4)", parsed)
         self._session = Session(
             endpoint=parsed,
-            signing=plan_signing(parsed, region, config.signature_version),
+            signing=signing,
             config=config,
             credentials=CredentialsCache(source),
             user_agent=user_agent(),

@@ -448,6 +448,20 @@ def list_document(*keys: str, token: str = "") -> bytes:
     return answer(f"<ListBucketResult>{truncated}{entries}{following}</ListBucketResult>".encode())
 
 
+@pytest.mark.parametrize(
+    ("settings", "region", "lines"),
+    [({}, "", 1), ({}, "cn-test", 0), ({"signatureVersion": "v1"}, "", 0)],
+    ids=["nobody chose", "by the region", "by the config"],
+)
+def test_signing_with_version_1_is_logged_where_nobody_chose_it(tmp_path, caplog, settings, region, lines):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    caplog.set_level("INFO", "osstorchconnector")
+    OssClient("http://127.0.0.1:9000", config_path=str(tmp_path / "config.json"), region=region)
+    logged = [record.getMessage() for record in caplog.records if "signed with version 1" in record.getMessage()]
+    assert len(logged) == lines
+    assert all("http://127.0.0.1:9000" in line and "region=" in line for line in logged)
+
+
 def test_a_page_that_comes_twice_is_asked_for_again(connect):
     first_page = list_document("a", "b", token="T")
     with ScriptedServer.in_turn(first_page, first_page, list_document("c")) as server:
