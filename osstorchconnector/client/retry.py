@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Kind = Literal["setup", "connect", "reset", "timeout", "protocol", "integrity", "service"]
-Remedy = Literal["", "reconnect", "refresh_credentials", "correct_clock", "resend"]
+Remedy = Literal["", "reconnect", "refresh_credentials", "newer_credentials", "correct_clock", "resend"]
 
 # Codes that something can be done about, once: the same answer again means that it did not help.
 _REMEDIES: dict[str, Remedy] = {
     "SecurityTokenExpired": "refresh_credentials",
     "InvalidSecurityToken": "refresh_credentials",
     "AccessKeyIdAndSecurityTokenNotMatch": "refresh_credentials",
+    "InvalidAccessKeyId": "newer_credentials",
+    "SignatureDoesNotMatch": "newer_credentials",
     "RequestTimeTooSkewed": "correct_clock",
     "InvalidDigest": "resend",
 }
@@ -62,6 +64,9 @@ class Failure:
 class RetryDecision(NamedTuple):
     """Whether to send again, after how long, and what to mend before.
 
+    With `refresh_credentials` the source is asked again; with `needs_newer_credentials` it must have others, or sending
+    again is of no use: keys that were replaced are refused like keys that never were.
+
     `remedy` names what is done only once in an operation: the caller keeps it in `used`. `counts` is false where
     the try that failed shall not count as an attempt. `reason` says why it is given up.
     """
@@ -75,7 +80,11 @@ class RetryDecision(NamedTuple):
 
     @property
     def refresh_credentials(self) -> bool:
-        return self.remedy == "refresh_credentials"
+        return self.remedy in ("refresh_credentials", "newer_credentials")
+
+    @property
+    def needs_newer_credentials(self) -> bool:
+        return self.remedy == "newer_credentials"
 
 
 def decide(

@@ -94,8 +94,10 @@ class Sender:
             if self._is_closed:
                 raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
             head = None
+            credentials = self.session.credentials.current() or await self._refresh_credentials()
+            wire = self._wire(request, credentials)
             try:
-                head = await self._exchange(request, attempt, deadline, on_data_path, attempts)
+                head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts)
                 verdict = self._judge(request, attempt, head, attempts)
             except UnsizedBody:
                 on_data_path = False
@@ -128,7 +130,7 @@ class Sender:
                 raise refusals.with_reason(error, _NO_BUDGET)
             free += not decision.counts
             used.add(decision.remedy)
-            await self._prepare(decision)
+            await self._prepare(decision, error, credentials)
 
     async def aclose(self) -> None:
         """Drop all connections; what still runs ends with `OssConnectionError`."""
@@ -138,11 +140,15 @@ class Sender:
             await transport.aclose()
 
     async def _exchange(
-        self, request: Request, landing: Landing, deadline: float, on_data_path: bool, attempt: int
+        self,
+        request: Request,
+        wire: WireRequest,
+        landing: Landing,
+        deadline: float,
+        on_data_path: bool,
+        attempt: int,
     ) -> ResponseHead:
         session = self.session
-        credentials = session.credentials.current() or await self._refresh_credentials()
-        wire = self._wire(request, credentials)
         transport = self._transport(wire, on_data_path)
         if session.audit is None:
             return await transport.exchange(wire, landing, deadline)
@@ -219,10 +225,12 @@ class Sender:
         )
         return failure, refused
 
-    async def _prepare(self, decision: RetryDecision) -> None:
-        """Mend what can be mended before the next attempt, and wait."""
+    async def _prepare(self, decision: RetryDecision, error: OssError, rejected: Credentials) -> None:
+        """Mend what can be mended before the next attempt, and wait; raise `error` if it can't be."""
         if decision.refresh_credentials:
-            await self._refresh_credentials(self._signed_with)
+            fresh = await self._refresh_credentials(rejected)
+            if decision.needs_newer_credentials and fresh == rejected:
+                raise error
         if decision.clock_offset_seconds is not None:
             self.session.clock_offset_seconds = decision.clock_offset_seconds
         if decision.delay_seconds:

@@ -47,10 +47,7 @@ NEVER = [
     *((400, code) for code in ("InvalidArgument", "InvalidObjectName", "InvalidBucketName", "MalformedXML", "")),
     *((400, code) for code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge")),
     *((400, code) for code in ("MissingArgument", "FilePartNotExist", "FilePartStale", "FilePartInterity")),
-    *(
-        (403, code)
-        for code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidObjectState", "")
-    ),
+    *((403, code) for code in ("AccessDenied", "InvalidObjectState", "")),
     *((404, code) for code in ("NoSuchKey", "NoSuchBucket", "NoSuchUpload", "SymlinkTargetNotExist", "")),
     (405, "MethodNotAllowed"),
     (411, "MissingContentLength"),
@@ -109,6 +106,7 @@ def test_credentials_that_expired_are_fetched_anew_once(status: int, code: str) 
     first = after(service(status, code))
     assert first == RetryDecision(True, remedy="refresh_credentials")
     assert first.refresh_credentials
+    assert not first.needs_newer_credentials
     assert not after(service(status, code), attempt=2, used={first.remedy}).retry
 
 
@@ -270,3 +268,10 @@ def test_a_server_that_is_gone_for_20_seconds_is_waited_for(dice: Any) -> None:
 )
 def test_what_slows_requests_down_and_what_is_charged(failure: Failure, throttles: bool, charged: bool) -> None:
     assert (is_throttling(failure), is_charged(failure)) == (throttles, charged)
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_keys_that_are_refused_are_replaced_once_if_there_are_others(code: str) -> None:
+    first = after(service(403, code))
+    assert (first.retry, first.refresh_credentials, first.needs_newer_credentials) == (True, True, True)
+    assert not after(service(403, code), attempt=2, used={first.remedy}).retry
