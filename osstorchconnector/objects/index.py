@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +49,9 @@ class ObjectIndex(Protocol):
     def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         """Yield objects `first`, `first + step` and so on, each as soon as it is known."""
 
+    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        """Yield the objects of these numbers, each as soon as it is known, up to the first that there is none of."""
+
     def info(self, position: int) -> ObjectInfo:
         """Return one object by its number, which is below `count()`."""
 
@@ -70,6 +74,9 @@ class FixedIndex:
         while rows := self._table.infos_from(position, step):
             yield from rows
             position += len(rows) * step
+
+    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        return map(self._table.info, takewhile(self._table.rows.__gt__, positions))
 
     def info(self, position: int) -> ObjectInfo:
         return self._table.info(position)
@@ -114,6 +121,14 @@ class SharedIndex:
                     position += len(rows) * step
                 if not follower.wait_beyond(position):
                     return
+
+    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        with self._here().follow() as follower:
+            table = follower.table
+            for position in positions:
+                if position >= table.rows and not follower.wait_beyond(position):
+                    return
+                yield table.info(position)
 
     def info(self, position: int) -> ObjectInfo:
         here = self._here()
