@@ -44,6 +44,8 @@ Content = tuple[Slice, ...]
 
 def size_of(content: Content) -> int:
     """Return how many bytes the slices have together."""
+    if len(content) == 1:
+        return content[0].stop - content[0].start
     return sum(piece.stop - piece.start for piece in content)
 
 

@@ -175,7 +175,10 @@ class Connection:
         """Hand the next bytes to the work; what stands behind the body waits in the buffer."""
         work, decoder = self._work, self._decoder
         assert work is not None
-        if decoder is None:
+        pieces: list[memoryview] = []
+        if decoder is None and not self._body_left:
+            rest = data
+        elif decoder is None:
             pieces, rest = [data[: self._body_left]], data[self._body_left :]
             self._body_left -= len(pieces[0])
         else:
@@ -183,7 +186,7 @@ class Connection:
                 pieces = decoder.feed(data)
             except Refused as refused:
                 work.refuse(refused)
-                self._keep_alive, decoder.is_done, pieces = False, True, []
+                self._keep_alive, decoder.is_done = False, True
             rest = memoryview(decoder.rest)
         for piece in pieces:
             self._mind(work.receive(piece))

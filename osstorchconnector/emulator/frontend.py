@@ -56,6 +56,23 @@ class Frontend:
 class OssWork:
     """One OSS request under way."""
 
+    __slots__ = (
+        "_began",
+        "_call",
+        "_effects",
+        "_frontend",
+        "_head",
+        "_head_size",
+        "_held",
+        "_intake",
+        "_is_taken",
+        "_received",
+        "_refused",
+        "_request_id",
+        "_since",
+        "_status",
+    )
+
     def __init__(self, frontend: Frontend, head: RequestHead) -> None:
         self._frontend, self._head = frontend, head
         self._began = time.perf_counter()

@@ -14,9 +14,12 @@ from .blobs import Blob, Content, Slice, size_of
 NORMAL, MULTIPART, APPENDABLE = "Normal", "Multipart", "Appendable"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ObjectRecord:
-    """One object. `etag` is bare upper hex; `headers` are those the writer gave, names as they are sent back."""
+    """One object. `etag` is bare upper hex; `headers` are those the writer gave, names as they are sent back.
+
+    A record equals itself only: a key written twice has two.
+    """
 
     key: str
     content: Content

@@ -167,5 +167,5 @@ def check_names(call: Call) -> None:
     if call.bucket:
         check_bucket_name(call.bucket)
     key = call.key
-    if key and (key[0] in "/\\" or len(key.encode()) > MAX_KEY_BYTES):
+    if key and (key[0] in "/\\" or (len(key) * 4 > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES)):
         raise Refused("InvalidObjectName", extras={"BucketName": call.bucket, "ObjectName": key})

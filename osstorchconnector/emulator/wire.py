@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..client.heads import encode_response_head
-from .blobs import BlobFolder, Content, Slice
+from .blobs import BlobFolder, Content, Slice, size_of
 from .documents import error_document
 from .exchange import XML_TYPE, Reply
 from .refusals import Refused
@@ -117,7 +117,7 @@ def body_steps(body: bytes | Content, blobs: BlobFolder) -> list[Step]:
     """Return the steps that send a body: small ones are read, large ones stay files."""
     if isinstance(body, bytes):
         return [body] if body else []
-    if sum(piece.size for piece in body) <= INLINE_BYTES:
+    if size_of(body) <= INLINE_BYTES:
         return [blobs.read(body)] if body else []
     return list(body)
 

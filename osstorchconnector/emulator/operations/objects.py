@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 
 from ...client.checksum import combine_crc64
 from ..blobs import cut
@@ -61,7 +62,7 @@ def get_object(service: Service, call: Call, _received: Received) -> Reply:
     record = service.record(call)
     check_conditions(call.headers, record.etag, record.modified)
     check_readable(record)
-    headers = described(record)
+    headers = _described(record).copy()
     if call.query:
         headers.update(_overrides(call))
     span = _span(call, record)
@@ -75,7 +76,7 @@ def get_object(service: Service, call: Call, _received: Received) -> Reply:
 def head_object(service: Service, call: Call, _received: Received) -> Reply:
     record = service.record(call)
     check_conditions(call.headers, record.etag, record.modified)
-    headers = described(record)
+    headers = _described(record).copy()
     span = _span(call, record)
     if span is None:
         return Reply(200, headers, length=record.size)
@@ -91,7 +92,8 @@ def get_object_meta(service: Service, call: Call, _received: Received) -> Reply:
     return Reply(200, headers, length=record.size)
 
 
-def described(record: ObjectRecord) -> dict[str, str]:
+@lru_cache(maxsize=8192)
+def _described(record: ObjectRecord) -> dict[str, str]:
     """Return the headers that tell what an object is."""
     headers = {
         **record.headers,
