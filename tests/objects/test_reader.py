@@ -150,9 +150,9 @@ def test_going_forward_to_the_end_asks_for_every_byte_once(client: FakeClient) -
 def test_no_more_requests_are_in_flight_than_configured(client: FakeClient) -> None:
     gate = Gate()
     client.before = lambda call: gate.passed() if call.span and call.span.start >= 64 * KIB else None
-    reader = reader_of(client, bytes(9 * MIB))
+    reader = reader_of(client, bytes(48 * MIB))
     reader.read(1)
-    done = threading.Thread(target=reader.readinto, args=(bytearray(9 * MIB),))
+    done = threading.Thread(target=reader.readinto, args=(bytearray(48 * MIB),))
     done.start()
     while client.most_under_way["get"] < TRANSFER.prefetch_concurrency:
         done.join(0.01)
