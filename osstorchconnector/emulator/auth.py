@@ -100,7 +100,7 @@ def _check_header(call: Call, keyring: Keyring, rules: Rules, now: float) -> Cre
 
 
 def _parse_claim(authorization: str) -> tuple[ParsedAuthorization, str]:
-    """Return what an `Authorization` claims, which is the same for all a client's requests of a day, and its signature."""
+    """Return what an `Authorization` claims, the same for all requests of one client and day, and its signature."""
     match = _SIGNATURE.search(authorization)
     if match is None:
         claim = _parse_cached(authorization)
