@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .crew import ROOT, Crew
-from .report import markdown_table, text_table
+from .report import bars, curves, markdown_table, text_table
 from .runner import run
 from .values import Result, Work, dump_result, load_result
-from .works import WORKS
+from .works import CURVES, WORKS
 
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 
@@ -32,11 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         Path(options.json).write_text(json.dumps(dump(results), indent=1))
     if options.chart:
-        subprocess.run(
-            [str(options.peers), str(Path(__file__).with_name("chart.py")), options.chart],
-            input=json.dumps(dump(results)).encode(),
-            check=True,
-        )
+        draw(results, options.chart, options.peers)
     return 0
 
 
@@ -53,8 +49,17 @@ def measure(options: argparse.Namespace) -> list[Result]:
 
 
 def chosen(names: Sequence[str]) -> list[Work]:
-    """Return the works of these names, or all."""
-    return [work for work in WORKS if not names or work.name in names]
+    """Return the works of these names: `curves` stands for the points of all curves, no name for all but these."""
+    if not names:
+        return list(WORKS)
+    return [work for work in (*WORKS, *CURVES) if work.name in names or (work.curve and "curves" in names)]
+
+
+def draw(results: Sequence[Result], path: str, peers: Path) -> None:
+    """Draw bars, and curves where there are any, as PNG, in the environment that has matplotlib."""
+    data = {"bars": bars(results), "curves": curves(results)}
+    script = Path(__file__).with_name("chart.py")
+    subprocess.run([str(peers), str(script), path], input=json.dumps(data).encode(), check=True)
 
 
 def dump(results: Sequence[Result]) -> dict[str, Any]:
@@ -78,8 +83,8 @@ def _progress(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [work.name for work in WORKS]
-    parser.add_argument("work", nargs="*", choices=[*names, []], help="works to do (default: all)")
+    names = [*(work.name for work in WORKS), "curves", *(work.name for work in CURVES)]
+    parser.add_argument("work", nargs="*", choices=[*names, []], metavar="WORK", help="works to do (default: all)")
     parser.add_argument("--list", action="store_true", help="name the works")
     parser.add_argument("--quick", action="store_true", help="small amounts and one round: a look, not a measurement")
     parser.add_argument("--rounds", type=int, default=0, help="measurements of each (default: 5, quick: 1)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .figures import Standing, is_server_bound, ratio, spread, standing
 from .values import MIB, OURS, Outcome, Result
@@ -47,6 +48,33 @@ def notes_of(result: Result) -> list[str]:
     if is_server_bound(result, "wrk"):
         notes.append("wrk gets less than 1.3 times our rate: the server is the limit here")
     return notes
+
+
+def bars(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return how many times as fast we are as each peer, work by work."""
+    found = []
+    for result in results:
+        ours = result.outcome(OURS)
+        for outcome in result.outcomes:
+            value = ratio(ours, outcome) if ours is not None and outcome is not ours and not result.curve else None
+            if value is not None:
+                found.append({"work": result.name, "peer": outcome.name, "ratio": value})
+    return found
+
+
+def curves(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return the points (x, median, least, most) of each contender, curve by curve."""
+    found: dict[str, dict[str, Any]] = {}
+    for result in results:
+        if result.curve is None:
+            continue
+        curve = found.setdefault(result.curve.name, {"x": result.curve.x, "y": result.curve.y, "lines": {}})
+        for outcome in result.outcomes:
+            if outcome.samples:
+                shown = spread(outcome.samples, result.figure)
+                point = [result.x, *(value * result.scale for value in (shown.median, shown.least, shown.most))]
+                curve["lines"].setdefault(outcome.name, []).append(point)
+    return list(found.values())
 
 
 def goal_text(each: Standing) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .crew import Crew
 from .schedule import turns
-from .site import Site, open_site
+from .site import open_site
 from .values import Contender, Outcome, Result, Sample, Work
 
 Say = Callable[[str], None]
@@ -18,10 +18,8 @@ def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[
     `only` names the contenders that take part besides this library; empty means all.
     """
     with open_site(**work.options) as site:
-        contenders = work.contenders(site, is_quick=is_quick)
-        if only:
-            contenders = [each for number, each in enumerate(contenders) if number == 0 or each.name in only]
-        outcomes = _measure(work, contenders, crew, site, rounds=rounds, say=say)
+        contenders = chosen(work.contenders(site, is_quick=is_quick), only, is_quick=is_quick)
+        outcomes = _measure(work, contenders, crew, rounds=rounds, say=say)
     return Result(
         name=work.name,
         title=work.title.format(**work.sizes(is_quick=is_quick)),
@@ -30,12 +28,20 @@ def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[
         figure=work.figure,
         goals=work.goals,
         outcomes=outcomes,
+        curve=work.curve,
+        x=work.x,
     )
 
 
-def _measure(
-    work: Work, contenders: list[Contender], crew: Crew, _site: Site, *, rounds: int, say: Say
-) -> list[Outcome]:
+def chosen(contenders: Sequence[Contender], only: frozenset[str], *, is_quick: bool) -> list[Contender]:
+    """Return who takes part: this library, and of the others those in `only`, if it names any."""
+    ours, *others = contenders
+    if only:
+        return [ours, *(each for each in others if each.name in only)]
+    return [ours, *(each for each in others if not (is_quick and each.is_extra))]
+
+
+def _measure(work: Work, contenders: list[Contender], crew: Crew, *, rounds: int, say: Say) -> list[Outcome]:
     samples: dict[str, list[Sample]] = {each.name: [] for each in contenders}
     missing: dict[str, str] = {}
     for number, contender in turns(contenders, rounds):

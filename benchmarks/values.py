@@ -50,11 +50,21 @@ class Sample:
         return float(self.peak_bytes)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A plot to which works belong as points: its name, and what its axes say."""
+
+    name: str
+    x: str
+    y: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contender:
     """Who does the work: `program` (module:generator below `programs`) with `options`, by the interpreter `where`.
 
     `missing` says why it can't take part. `sample` stands for a program where the figure is known beforehand.
+    `is_extra` ones are left out of a quick look.
     """
 
     name: str
@@ -63,6 +73,7 @@ class Contender:
     where: Where = "main"
     preload: Sequence[str] = ("torch",)
     missing: str = ""
+    is_extra: bool = False
     sample: Sample | None = None
 
 
@@ -87,7 +98,8 @@ class Work:
 
     `title` is formatted with the sizes, of which there are two sets: `full`, and `quick` for a look.
     `options` are those of `open_site`.
-    The table shows `figure` times `scale` in `unit`.
+    The table shows `figure` times `scale` in `unit`. A work may be
+    the point `x` of a curve.
     """
 
     name: str
@@ -101,6 +113,8 @@ class Work:
     options: Mapping[str, Any] = field(default_factory=dict)
     goals: Sequence[Goal] = ()
     limit_seconds: float = 240.0
+    curve: Curve | None = None
+    x: float = 0.0
 
     def sizes(self, *, is_quick: bool) -> Mapping[str, Any]:
         return {**self.full, **self.quick} if is_quick else self.full
@@ -130,6 +144,8 @@ class Result:
     goals: Sequence[Goal]
     outcomes: Sequence[Outcome]
     notes: Sequence[str] = ()
+    curve: Curve | None = None
+    x: float = 0.0
 
     def outcome(self, name: str) -> Outcome | None:
         return next((outcome for outcome in self.outcomes if outcome.name == name), None)
@@ -147,4 +163,5 @@ def load_result(values: Mapping[str, Any]) -> Result:
         for outcome in values["outcomes"]
     ]
     goals = [Goal(**goal) for goal in values["goals"]]
-    return Result(**{**values, "outcomes": outcomes, "goals": goals})
+    curve = Curve(**values["curve"]) if values["curve"] else None
+    return Result(**{**values, "outcomes": outcomes, "goals": goals, "curve": curve})

@@ -43,7 +43,7 @@ def others(site: Site, kind: str, options: Mapping[str, Any]) -> list[Contender]
         "s3torch": "s3torchconnector (unsigned)",
     }
     return [
-        Contender(name=name, program=f"clients:{program}_{kind}", options=options, where="peers")
+        Contender(name=name, program=f"clients:{program}_{kind}", options=options, where="peers", is_extra=True)
         for program, name in names.items()
     ]
 
