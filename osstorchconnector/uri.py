@@ -42,6 +42,8 @@ def parse_uri(text: str) -> OssUri:
         raise OssUriError(f"not an OSS URI: {text!r} (write oss://bucket/key or /bucket/key)")
     bucket, _, key = rest.partition("/")
     if not _BUCKET.fullmatch(bucket):
+        if "@" in bucket:
+            raise OssUriError(f"no user or password belongs into a URI: '...@{bucket.rpartition('@')[2]}'")
         raise OssUriError(
             f"no valid bucket name in {text!r}: {bucket!r} "
             "(3 to 63 of a-z, 0-9 and '-', a letter or digit at both ends)"

@@ -16,6 +16,7 @@ _HOST = re.compile(r"[a-z0-9_.-]+")
 _STANDARD_HOST = re.compile(r"oss-(.+?)(-internal)?\.aliyuncs\.com")
 _DUAL_STACK_HOST = re.compile(r"(.+)\.oss\.aliyuncs\.com")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
 
 class Origin(NamedTuple):
@@ -83,7 +84,7 @@ def parse_endpoint(text: str, addressing: Addressing = "auto") -> Endpoint:
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise OssConfigError(f"endpoint {_without_user(text)!r}: only [http[s]://]host[:port] is an endpoint")
     if not _is_local(host) and not _HOST.fullmatch(host):
-        raise OssConfigError(f"endpoint {text!r} names no valid host: {host!r}")
+        raise OssConfigError(f"endpoint {_without_user(text)!r} names no valid host: {host!r}")
     style = ("path" if _is_local(host) else "virtual") if addressing == "auto" else addressing
     return Endpoint(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], style)
 
@@ -106,8 +107,10 @@ class SigningPlan(NamedTuple):
 def plan_signing(endpoint: Endpoint, region: str, version: Literal["auto", "v1", "v4"]) -> SigningPlan:
     """Choose V4 where a region is given or inferred, V1 for hosts without one on this machine.
 
-    Raises `OssConfigError` naming `region=` where V4 needs a region and none can be known.
+    Raises `OssConfigError` naming `region=` where V4 needs a region and none can be known, or it can't be one.
     """
+    if region and not (isinstance(region, str) and _REGION.fullmatch(region)):
+        raise OssConfigError(f"region={region!r} is no region: pass one like region='cn-hangzhou'")
     region = (region or infer_region(endpoint.host)).removeprefix("oss-")
     if version == "v1":
         return SigningPlan("v1", "")
@@ -132,4 +135,5 @@ def _is_local(host: str) -> bool:
 
 
 def _without_user(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//...@", url)
+    """Return the URL without what may be a password: everything before the last `@`."""
+    return re.sub(r"^([a-z]*:?//)?.*@", r"\1...@", url, flags=re.DOTALL)

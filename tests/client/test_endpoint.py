@@ -58,9 +58,22 @@ def test_what_is_no_endpoint_is_refused(text):
         parse_endpoint(text)
 
 
-def test_a_password_in_an_endpoint_is_refused_and_not_repeated():
-    with pytest.raises(OssConfigError) as refused:
-        parse_endpoint("http://user:hunter2@oss.test")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://user:hunter2@oss.test",
+        "user:hunter2@oss.test",
+        "//user:hunter2@oss.test",
+        "http:user:hunter2@oss.test",
+        "ftp://user:hunter2@oss.test",
+        "http://user:and@hunter2@oss.test",
+        "http://user:and/hunter2@oss.test",
+        "user:hunter2@oss.test:99999",
+    ],
+)
+def test_a_password_in_an_endpoint_is_refused_and_not_repeated(text):
+    with pytest.raises(OssConfigError, match=r"\.\.\.@oss\.test") as refused:
+        parse_endpoint(text)
     assert "hunter2" not in str(refused.value)
 
 
@@ -103,6 +116,13 @@ def test_the_region_is_told_by_the_host(host, region):
 )
 def test_v4_is_signed_where_a_region_is_known(endpoint, region, version, plan):
     assert plan_signing(parse_endpoint(endpoint), region, version) == plan
+
+
+@pytest.mark.parametrize("region", [5, b"cn-x", "cn x", "cn-x/oss", "cn-x\r\nX-Forged: y", " cn-x", "-", "cn_x", "é"])
+@pytest.mark.parametrize("version", ["auto", "v1", "v4"])
+def test_what_is_no_region_is_refused_before_it_is_signed_with(region, version):
+    with pytest.raises(OssConfigError, match="region="):
+        plan_signing(parse_endpoint("https://oss-cn-x.aliyuncs.com"), region, version)
 
 
 @pytest.mark.parametrize(("endpoint", "version"), [("https://data.example.com", "auto"), ("http://127.0.0.1", "v4")])
