@@ -10,11 +10,11 @@ import hmac
 import re
 from calendar import timegm
 from collections.abc import Collection
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 from ..client import signing
+from ..client.heads import parse_http_date
 from ..client.signing import ParsedAuthorization
 from ..credentials.values import Credentials
 from .exchange import Call
@@ -23,6 +23,7 @@ from .refusals import Refused, invalid_argument
 MAX_SKEW_SECONDS = 15 * 60
 PUBLIC_READS = frozenset({"GetObject", "HeadObject", "GetObjectMeta", "ListObjects", "ListObjectsV2"})
 
+_V4_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z").fullmatch
 _SIGNATURE = re.compile(r"Signature=([0-9a-f]{64})")
 _derive_key = lru_cache(maxsize=256)(signing.derive_key_v4)
 
@@ -211,15 +212,17 @@ def _check_skew(moment: int, now: float) -> None:
 @lru_cache(maxsize=1024)
 def _epoch_of(date: str) -> int:
     """Return the time that an `x-oss-date` of version 4 or a `Date` says."""
-    try:
-        if date.endswith("Z") and date[8:9] == "T":
-            numbers = [int(date[start:stop]) for start, stop in ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))]
-            return timegm((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]))
-        return int(parsedate_to_datetime(date).timestamp())
-    except (ValueError, OverflowError, TypeError) as error:
-        raise Refused(
-            "AccessDenied", "OSS authentication requires a valid Date or x-oss-date.", ec="0002-00000004"
-        ) from error
+    moment = parse_http_date(date)
+    if moment is None and _V4_DATE(date):
+        numbers = [int(date[start:stop]) for start, stop in ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))]
+        try:
+            moment = timegm((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]))
+        except ValueError:
+            pass  # There is no such day.
+    if moment is None:
+        message = "OSS authentication requires a valid Date or x-oss-date."
+        raise Refused("AccessDenied", message, ec="0002-00000004")
+    return int(moment)
 
 
 def _whole_number(call: Call, name: str) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
+from ..client.heads import parse_http_date
 from .refusals import Refused
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)
@@ -36,12 +36,8 @@ def _lists(header: str, etag: str) -> bool:
 
 def _is_modified_after(date: str | None, modified: int) -> bool | None:
     """Return whether the object is newer than `date`; None where that is no date, which OSS ignores."""
-    if date is None:
-        return None
-    try:
-        return modified > parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError):
-        return None
+    moment = parse_http_date(date) if date is not None else None
+    return None if moment is None else modified > moment
 
 
 def resolve_range(header: str | None, size: int, *, is_standard: bool) -> tuple[int, int] | None:

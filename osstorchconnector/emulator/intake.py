@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from typing import NamedTuple, Protocol
 
@@ -136,7 +135,7 @@ def check_digest(content_md5: str, md5: bytes) -> None:
     """Refuse a body whose MD5 is not what `Content-MD5` (base64) says."""
     try:
         expected = base64.b64decode(content_md5, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise Refused("InvalidDigest", "The Content-MD5 you specified is invalid.") from error
     if expected != md5:
         raise Refused("InvalidDigest")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from xml.etree import ElementTree
 
 import pytest
@@ -97,3 +98,13 @@ def test_keys_to_delete_are_read_as_they_stand() -> None:
 def test_what_does_not_list_keys_is_malformed(body: bytes) -> None:
     with pytest.raises(Refused, match="MalformedXML"):
         documents.parse_delete(body)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.binary(max_size=200) | st.text('<>/ CompleteMultipartUploadDeleteObjectKey&;![]"', max_size=200).map(str.encode)
+)
+def test_whatever_comes_is_understood_or_malformed(body: bytes) -> None:
+    for parse in (documents.parse_complete, documents.parse_delete):
+        with contextlib.suppress(Refused):
+            parse(body)

@@ -6,7 +6,6 @@ A continuation token is the last name of the page before it, encoded; clients mu
 from __future__ import annotations
 
 import base64
-import binascii
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -209,7 +208,7 @@ def _to_token(name: str) -> str:
 def _from_token(token: str) -> str:
     try:
         return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError) as error:
+    except ValueError as error:
         raise invalid_argument("continuation-token", token, "The continuation token is invalid.") from error
 
 
