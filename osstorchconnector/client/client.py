@@ -46,6 +46,7 @@ from .values import (
 T = TypeVar("T")
 R = TypeVar("R")
 
+_warned_of: set[str] = set()  # endpoints that may be overheard: each is told of once
 _client_numbers = itertools.count()
 _logger = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class OssClient:
         signing = plan_signing(parsed, region, config.signature_version)
         if signing.version == "v1" and config.signature_version == "auto":
             _logger.info("no region is known for %s: requests are signed with version 1 (region= for 4)", parsed)
+        if parsed.is_exposed and str(parsed) not in _warned_of:
+            _warned_of.add(str(parsed))
+            _logger.warning("%s is plain http: signatures, and the data, travel in the clear; use https", parsed)
         self._session = Session(
             endpoint=parsed,
             signing=signing,

@@ -44,6 +44,13 @@ class Endpoint:
         """True for an IP address or `localhost`: hosts that no bucket name can be put in front of."""
         return _is_local(self.host)
 
+    @property
+    def is_exposed(self) -> bool:
+        """True where what is sent can be read on the way: not https, not this machine, not an `-internal` host."""
+        if self.scheme == "https" or self.host == "localhost" or "-internal." in f"{self.host}.":
+            return False
+        return not (self.is_local and ipaddress.ip_address(self.host).is_loopback)
+
     def origin(self, bucket: str) -> Origin:
         return Origin(self.scheme, self._bucket_host(bucket), self.port)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 # A slow-down takes so long to show: answers that come sooner are still to requests sent at the old pace.
 HOLD_SECONDS = 0.25
-SHORT_STEP, LONG_STEP = 0.93, 0.5
-RISE_PER_SECOND = 0.04
+SHORT_STEP, LONG_STEP = 0.95, 0.5
+RISE_PER_SECOND = 0.05
 # After so long without a refusal the server is well again, and the pace doubles every second.
 CALM_SECONDS = 6.0
 SLOWEST_PER_SECOND = 2.0

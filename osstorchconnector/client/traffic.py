@@ -14,6 +14,8 @@ from .pace import Pace, first_pace
 
 # A retry costs one; an operation that ends well gives so much of it back.
 EARNED_PER_SUCCESS = 0.2
+# Turns that nobody took are kept for so long: who has just been refused waits, and catches up.
+SAVED_SECONDS = 0.25
 _STAMP_EVERY = 64  # answers, a power of two
 
 
@@ -63,9 +65,9 @@ class Gate:
             if self._pace.is_over(now):
                 self._pace, self.is_open = None, True
                 return 0.0
-            turn = max(self._next_turn, now)
+            turn = max(self._next_turn, now - SAVED_SECONDS)
             self._next_turn = turn + 1 / self._pace.at(now)
-            return turn - now
+            return max(turn - now, 0.0)
 
     def open(self) -> None:
         """Hold nothing back any more."""

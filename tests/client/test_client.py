@@ -583,3 +583,20 @@ def test_a_body_that_drips_is_asked_for_again_where_it_stopped(connect):
     with ScriptedServer.in_turn(drip, rest) as server:
         assert connect(server).get(URI).body == BODY
         assert len(server.heads) == 2
+
+
+def test_plain_http_that_can_be_overheard_is_warned_of_once(caplog):
+    for _ in range(2):
+        OssClient("http://oss-cn-once.aliyuncs.com")
+    warnings = [record.getMessage() for record in caplog.records if "in the clear" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "http://oss-cn-once.aliyuncs.com" in warnings[0]
+
+
+def test_a_redirect_is_not_followed(connect):
+    with ScriptedServer() as elsewhere:
+        moved = answer(status="307 Temporary Redirect", Location=f"{elsewhere.endpoint}/bucket/dir/key")
+        with ScriptedServer.in_turn(moved) as server:
+            with pytest.raises(OssServiceError, match="307.*1 attempt"):
+                connect(server).get(URI)
+        assert elsewhere.heads == []

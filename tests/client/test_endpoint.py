@@ -129,3 +129,20 @@ def test_what_is_no_region_is_refused_before_it_is_signed_with(region, version):
 def test_no_region_where_one_is_needed_names_the_parameter(endpoint, version):
     with pytest.raises(OssConfigError, match="region="):
         plan_signing(parse_endpoint(endpoint), "", version)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_exposed"),
+    [
+        ("http://oss-cn-hangzhou.aliyuncs.com", True),
+        ("http://10.1.2.3:8080", True),
+        ("http://my-internal-host.example", True),
+        ("http://oss-cn-hangzhou-internal.aliyuncs.com", False),
+        ("https://oss-cn-hangzhou.aliyuncs.com", False),
+        ("http://127.8.9.1", False),
+        ("http://[::1]:80", False),
+        ("http://localhost:9000", False),
+    ],
+)
+def test_where_plain_http_can_be_overheard(endpoint: str, is_exposed: bool) -> None:
+    assert parse_endpoint(endpoint).is_exposed is is_exposed
