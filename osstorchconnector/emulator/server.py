@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -145,6 +146,8 @@ def run(settings: Settings, *, announce: Callable[[int], None], stop_at_end_of: 
             loop.add_reader(stop_at_end_of, _stop_at_end, loop, stop_at_end_of, ended)
         # Only a running loop is sure to see a signal, so nobody hears of the server before that.
         loop.call_soon(announce, port)
+        # What was loaded stays: the collector need not look at a million records again and again.
+        gc.freeze()
         loop.run_forever()
     return bool(ended)
 
