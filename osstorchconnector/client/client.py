@@ -111,6 +111,11 @@ class OssClient:
         """The endpoint as it is used: scheme, host and port."""
         return str(self._session.endpoint)
 
+    @property
+    def retries(self) -> int:
+        """How many requests of this client had to be sent again so far, in this process."""
+        return self._session.retries
+
     def get(
         self, uri: OssUri | str, span: ByteSpan | None = None, *, into: memoryview | None = None, if_match: str = ""
     ) -> Download:

@@ -51,6 +51,7 @@ class Session:
     audit: AuditLog | None = None
     clock: Callable[[], float] = time.time
     clock_offset_seconds: float = 0.0
+    retries: int = 0  # requests that were sent again: for the log, not exact to the last one
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     @property
@@ -130,6 +131,7 @@ class Sender:
                 raise refusals.with_reason(error, _NO_BUDGET)
             free += not decision.counts
             used.add(decision.remedy)
+            self.session.retries += 1
             await self._prepare(decision, error, credentials)
 
     async def aclose(self) -> None:

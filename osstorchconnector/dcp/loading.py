@@ -14,7 +14,7 @@ from .fetching import Fetch, FetchedFile, Fetcher
 from .segments import Run, runs
 from .wanted import Wanted
 
-MAX_RANGE_BYTES = 8 << 20
+MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
 
 
 class RankLoad:
@@ -35,6 +35,9 @@ class RankLoad:
             by_uri[uri].append(item)
             self.total_bytes += sum(span.size for span in item.spans) + (item.direct[0].size if item.direct else 0)
         self._range_bytes = min(piece_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
+        # Ranges that need memory are so large that one for each request in flight fits.
+        self._run_bytes = max(min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency), MIN_RANGE_BYTES)
+        self._spare: list[bytearray] = []
         self._files = [self._planned(FetchedFile(uri), items) for uri, items in by_uri.items()]
 
     def run(self, landed_bytes: Callable[[int], object]) -> None:
@@ -47,7 +50,7 @@ class RankLoad:
         """Return the file with its fetches in the order of their bytes, except for what is there already: nothing."""
         numbered = [(number, span) for number, item in enumerate(items) for span in item.spans]
         fetches: list[Fetch] = []
-        for run in runs(numbered, max_bytes=self._range_bytes):
+        for run in runs(numbered, max_bytes=self._run_bytes):
             fetches += self._fetches_of_run(file, run, [items[number] for number in dict.fromkeys(run.members)])
         for item in items:
             if item.direct is not None:
@@ -71,8 +74,8 @@ class RankLoad:
         return fetches
 
     def _fetches_of_run(self, file: FetchedFile, run: Run, items: list[Wanted]) -> list[Fetch]:
-        memory = _Memory(run.span)
-        pieces = cut(run.span, self._range_bytes) if run.span.size > self._range_bytes * 3 // 2 else [run.span]
+        memory = _Memory(run.span, self._spare)
+        pieces = cut(run.span, self._run_bytes) if run.span.size > self._run_bytes else [run.span]
         missing = len(pieces)
 
         def done(fetch: Fetch) -> None:
@@ -83,6 +86,8 @@ class RankLoad:
                 for item in items:
                     memory.hand_out(item)
                     self._arrived(file, item)
+                if not any(item.outstanding for item in items):
+                    memory.give_back()
 
         for item in items:
             item.outstanding += 1
@@ -112,16 +117,23 @@ class RankLoad:
 
 
 class _Memory:
-    """Memory for a run of spans, made when the first of its ranges is fetched."""
+    """Memory for a run of spans, from the `spare` there is when the first of its ranges is fetched, or new."""
 
-    def __init__(self, span: ByteSpan) -> None:
-        self._span = span
-        self._view: memoryview | None = None
+    def __init__(self, span: ByteSpan, spare: list[bytearray]) -> None:
+        self._span, self._spare = span, spare
+        self._memory: bytearray | None = None
 
     def part(self, piece: ByteSpan) -> memoryview:
-        if self._view is None:
-            self._view = memoryview(bytearray(self._span.size))
-        return self._view[piece.start - self._span.start : piece.stop - self._span.start]
+        if self._memory is None:
+            fits = next((number for number, one in enumerate(self._spare) if len(one) >= self._span.size), None)
+            self._memory = bytearray(self._span.size) if fits is None else self._spare.pop(fits)
+        return memoryview(self._memory)[piece.start - self._span.start : piece.stop - self._span.start]
+
+    def give_back(self) -> None:
+        """Nobody needs the bytes any more: others may have the memory."""
+        if self._memory is not None:
+            self._spare.append(self._memory)
+            self._memory = None
 
     def hand_out(self, item: Wanted) -> None:
         """Give an item those of its spans that are here."""

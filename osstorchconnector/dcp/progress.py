@@ -46,17 +46,18 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def summary(self) -> str:
-        """Size, time and speed in words, for the log."""
-        seconds = max(self.seconds, 1e-9)
-        return f"{self.total_bytes} bytes in {seconds:.3g} s, {self.total_bytes / seconds / 1e9:.3g} GB/s"
-
     def _tell(self, done_bytes: int) -> None:
         if self._bar is not None:
             self._bar.update(done_bytes - self.done_bytes)
         self.done_bytes = done_bytes
         if self._callback is not None:
             self._callback(done_bytes, self.total_bytes)
+
+
+def summary(size_bytes: int, seconds: float, retries: int) -> str:
+    """Size, time and speed in words, for the log."""
+    seconds = max(seconds, 1e-9)
+    return f"{size_bytes} bytes in {seconds:.3g} s, {size_bytes / seconds / 1e9:.3g} GB/s, {retries} retries"
 
 
 def _bar(what: str, total_bytes: int) -> Any:

@@ -22,12 +22,12 @@ from .layout import checkpoint_uri, is_checkpoint_id, is_data, member, metadata_
 from .loading import RankLoad
 from .metadata import load_metadata
 from .place import HasClient, open_place
-from .progress import Progress, ProgressCallback
+from .progress import Progress, ProgressCallback, summary
 from .wanted import Saved, Settings, Wanted
 
 _logger = logging.getLogger(__name__)
 
-DEFAULT_MEMORY_BYTES = 256 << 20
+DEFAULT_MEMORY_BYTES = 96 << 20
 
 
 class OssStorageReader(StorageReader):
@@ -130,6 +130,7 @@ class OssStorageReader(StorageReader):
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         settings = Settings(planner, self._registry, self._weights_only, self._safe_types)
         load = RankLoad(self.client, self._wanted(plan, settings), memory_bytes=self._memory_bytes)
+        retries = self.client.retries
         progress = Progress(self._progress, f"load {self._id}", load.total_bytes)
         try:
             load.run(progress.reach)
@@ -137,7 +138,11 @@ class OssStorageReader(StorageReader):
             progress.close()
             raise
         progress.end()
-        _logger.info("loaded %s: %s", self._id, progress.summary())
+        _logger.info(
+            "loaded %s: %s",
+            self._id,
+            summary(load.total_bytes, progress.seconds, self.client.retries - retries),
+        )
         future: Future[None] = Future()
         future.set_result(None)
         return future

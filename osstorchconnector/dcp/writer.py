@@ -36,7 +36,7 @@ from .layout import (
 )
 from .metadata import dump_metadata, load_metadata
 from .place import HasClient, open_place
-from .progress import Progress, ProgressCallback
+from .progress import Progress, ProgressCallback, summary
 from .saving import RankSave, remove_quietly
 from .stager import OssStager
 
@@ -117,7 +117,7 @@ class OssStorageWriter(StorageWriter):
         self._uses_collectives = True
         self._at_work: threading.Thread | None = None
         self._unconfirmed: tuple[OssUri, list[str]] | None = None
-        self._begun = time.perf_counter()
+        self._begun, self._retries_before = time.perf_counter(), self.client.retries
         self._stager = OssStager()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class OssStorageWriter(StorageWriter):
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
         self._check_idle()
         self._remove_what_was_not_published()
-        self._begun = time.perf_counter()
+        self._begun, self._retries_before = time.perf_counter(), self.client.retries
         self._is_coordinator = is_coordinator
         self._rank = kwargs.get("rank") or 0
         self._uses_collectives = kwargs.get("use_collectives", True)
@@ -201,8 +201,8 @@ class OssStorageWriter(StorageWriter):
             self._put_metadata(metadata, metadata_name(self._rank), forbid_overwrite=True)
         self._unconfirmed = None
         size = sum(result.size_in_bytes for ofrank in results for result in ofrank)
-        seconds = max(time.perf_counter() - self._begun, 1e-9)
-        _logger.info("saved %s: %d bytes in %.3g s, %.3g GB/s", self._id, size, seconds, size / seconds / 1e9)
+        seconds, retries = time.perf_counter() - self._begun, self.client.retries - self._retries_before
+        _logger.info("saved %s: %s", self._id, summary(size, seconds, retries))
 
     # being a stager
 

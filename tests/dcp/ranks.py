@@ -117,8 +117,8 @@ def sharded_tensors(place: Place) -> None:
     rank, fs = dist.get_rank(), place.fs
 
     def state(number: float) -> dict[str, Any]:
-        shard = TensorShard.from_tensor_and_offsets(torch.full((2, 3), number + rank), [2 * rank, 0], rank)
-        return {"sharded": init_from_local_shards([shard], (8, 3)), "replicated": torch.full((1000,), number)}
+        shard = TensorShard.from_tensor_and_offsets(torch.full((2, 3), float(number + rank)), [2 * rank, 0], rank)
+        return {"sharded": init_from_local_shards([shard], (8, 3)), "replicated": torch.full((1000,), float(number))}
 
     dcp.save(state(10), storage_writer=fs.writer(place.uri + "sharded"))
     target = state(0)

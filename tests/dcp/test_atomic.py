@@ -156,9 +156,13 @@ def test_a_save_killed_at_any_moment_leaves_the_old_checkpoint(
     dcp.save(OLD, storage_writer=fs.writer(uri))
     oss_bucket.server.fail(operation, fault, **options)
     arguments = [*oss_bucket.options.values(), uri]
-    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED_SAVE, *arguments], stdout=-1) as process:
-        while not oss_bucket.server.counters(with_log=False).concurrency[operation]:
-            assert process.poll() is None
+    command = [sys.executable, "-W", "ignore", "-c", KILLED_SAVE, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"saving\n"
+        while not is_under_way(oss_bucket.server.counters(with_log=False), operation):
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.05)
         process.send_signal(signal.SIGKILL)
     oss_bucket.server.clear_faults()
     assert differences(OLD, loaded(fs, uri)) == []
