@@ -57,7 +57,7 @@ def bars(results: Sequence[Result]) -> list[dict[str, Any]]:
         ours = result.outcome(OURS)
         for outcome in result.outcomes:
             value = ratio(ours, outcome) if ours is not None and outcome is not ours and not result.curve else None
-            if value is not None:
+            if value is not None and not outcome.name.startswith(OURS):
                 found.append({"work": result.name, "peer": outcome.name, "ratio": value})
     return found
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from osstorchconnector.emulator import Emulator
 
 from .crew import Crew
 from .schedule import turns
@@ -19,7 +22,7 @@ def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[
     """
     with open_site(**work.options) as site:
         contenders = chosen(work.contenders(site, is_quick=is_quick), only, is_quick=is_quick)
-        outcomes = _measure(work, contenders, crew, rounds=rounds, say=say)
+        outcomes = _measure(work, contenders, crew, site.server, rounds=rounds, say=say)
     return Result(
         name=work.name,
         title=work.title.format(**work.sizes(is_quick=is_quick)),
@@ -41,7 +44,17 @@ def chosen(contenders: Sequence[Contender], only: frozenset[str], *, is_quick: b
     return [ours, *(each for each in others if not (is_quick and each.is_extra))]
 
 
-def _measure(work: Work, contenders: list[Contender], crew: Crew, *, rounds: int, say: Say) -> list[Outcome]:
+def with_sent(sample: Sample, sent_bytes: int) -> Sample:
+    """Add what the server sent to a sample that says what it needed: `sent_of_needed` is 1 where nothing was wasted."""
+    needed = sample.extra.get("needed_bytes")
+    if not needed:
+        return sample
+    return replace(sample, extra={**sample.extra, "sent_of_needed": sent_bytes / needed})
+
+
+def _measure(
+    work: Work, contenders: list[Contender], crew: Crew, server: Emulator, *, rounds: int, say: Say
+) -> list[Outcome]:
     samples: dict[str, list[Sample]] = {each.name: [] for each in contenders}
     missing: dict[str, str] = {}
     for number, contender in turns(contenders, rounds):
@@ -49,8 +62,10 @@ def _measure(work: Work, contenders: list[Contender], crew: Crew, *, rounds: int
         if name in missing:
             continue
         say(f"{work.name}: round {number + 1} of {rounds}, {name}")
+        server.reset_counters()
         outcome = crew.measure(contender, limit_seconds=work.limit_seconds)
-        samples[name] += outcome.samples
+        sent = server.counters(with_log=False).sent.get("GetObject", 0)
+        samples[name] += [with_sent(sample, sent) for sample in outcome.samples]
         if outcome.missing:
             missing[name] = outcome.missing
     return [Outcome(name=name, samples=taken, missing=missing.get(name, "")) for name, taken in samples.items()]

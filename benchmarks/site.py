@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from benchmarks.values import Access
 from osstorchconnector import OssCheckpoint, OssClient, emulator
 from osstorchconnector.client.signing import V4Signer
 from osstorchconnector.client.values import Request
@@ -53,7 +54,7 @@ class Site:
         scheme = "https" if self.certificate else "http"
         return self.server.endpoint if self.name_missing else f"{scheme}://{HOST}:{self.server.port}"
 
-    def access(self, **config: Any) -> dict[str, str]:
+    def access(self, config: Mapping[str, Any] | None = None) -> Access:
         """Return the keyword arguments of this library's classes, and of the C++ connector's, which are the same.
 
         `config` are config keys that differ from the README's.
@@ -61,7 +62,7 @@ class Site:
         return {
             "endpoint": self.endpoint,
             "cred_path": self.server.credentials_file(self.folder),
-            "config_path": self._config_file(config),
+            "config_path": self._config_file(config or {}),
             "region": self.server.region,
         }
 
@@ -70,6 +71,7 @@ class Site:
         credentials = self.server.credentials
         return {
             "endpoint": self.server.endpoint,
+            "host_endpoint": self.endpoint,
             "bucket": BUCKET,
             "region": self.server.region,
             "key_id": credentials.access_key_id,
@@ -88,6 +90,15 @@ class Site:
         with client.writer(f"oss://{BUCKET}/{key}") as writer:
             for block in blocks:
                 writer.write(block)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Put a file's content as an object."""
+        with open(path, "rb") as file:
+            self.put_stream(key, iter(lambda: file.read(16 << 20), b""))
+
+    def discard_uploads(self) -> None:
+        """Let the server check uploads and keep no bytes of them, short of what names and describes a checkpoint."""
+        self.server.set_policy(discard_bodies=True, keep_up_to_bytes=4 << 20)
 
     def publish(self) -> None:
         """Let anybody read the bucket: clients of S3 can't sign for OSS."""

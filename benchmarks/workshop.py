@@ -54,6 +54,12 @@ def _do(job: Mapping[str, Any]) -> dict[str, Any]:
     return answer or {"error": f"its process ended with status {os.waitstatus_to_exitcode(status)}"}
 
 
+def shortened(error: BaseException) -> str:
+    """Return an error's type and the last line of its text, which is where nested tracebacks say what happened."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}"[:300]
+
+
 def _answer(pipe: BinaryIO, limit_seconds: float) -> dict[str, Any] | None:
     if not select.select([pipe], [], [], limit_seconds)[0]:
         return {"error": f"not done after {limit_seconds:.0f} s"}
@@ -71,7 +77,7 @@ def _work(job: Mapping[str, Any], pipe: BinaryIO) -> None:
         answer = {"sample": asdict(measure(program(**job["options"])))}
     except BaseException as error:
         sys.stderr.write(traceback.format_exc())
-        answer = {"error": f"{type(error).__name__}: {error}"[:500]}
+        answer = {"error": shortened(error)}
     pipe.write(json.dumps(answer).encode() + b"\n")
     pipe.close()
     sys.stderr.flush()

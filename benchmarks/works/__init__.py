@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import curves, keys, large, objects, starting
+from . import checkpoints, curves, keys, large, objects, starting
 
 CURVES: tuple[Work, ...] = tuple(curves.WORKS)
-WORKS: tuple[Work, ...] = (*objects.WORKS, *large.WORKS, *keys.WORKS, *starting.WORKS)
+WORKS: tuple[Work, ...] = (*objects.WORKS, *large.WORKS, *checkpoints.WORKS, *keys.WORKS, *starting.WORKS)

@@ -25,7 +25,7 @@ def _point(
     if milliseconds:
         site.server.fail("GetObject", "latency", seconds=milliseconds / 1000)
     config = {"datasetConfig": {"prefetchConcurrency": in_flight, "prefetchWorker": 2}}
-    return connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size}, **config)
+    return connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size}, config=config)
 
 
 def _work(curve: Curve, x: int, **sizes: Any) -> Work:

@@ -28,7 +28,7 @@ def _list(site: Site, *, count: int) -> list[Contender]:
 def _index(site: Site, *, count: int, key_size: int) -> list[Contender]:
     folder = site.memory / "index"
     folder.mkdir()
-    options = {"access": site.access(indexDir=str(folder)), "count": count, "key_size": key_size}
+    options = {"access": site.access({"indexDir": str(folder)}), "count": count, "key_size": key_size}
     return [Contender(name=OURS, program="listing:build_index", options=options)]
 
 

@@ -47,7 +47,7 @@ def _read_pieces(site: Site, *, size: int, piece: int) -> list[Contender]:
 
 
 def _write_pieces(site: Site, *, size: int, piece: int) -> list[Contender]:
-    site.server.set_policy(discard_bodies=True)
+    site.discard_uploads()
     return connectors(site, "large:write_pieces", {"uri": URI, "size": size, "piece": piece})
 
 
@@ -56,8 +56,7 @@ def _load(site: Site, *, size: int, tensors: int) -> list[Contender]:
 
     path = site.memory / "state.pt"
     torch.save(make_state(size, tensors), path)
-    with open(path, "rb") as file:
-        site.put_stream("large", iter(lambda: file.read(16 * MIB), b""))
+    site.put_file("large", path)
     site.put_stream("large.small", [b"small"])
     options = {"path": str(path), "size": size}
     return [
@@ -67,7 +66,7 @@ def _load(site: Site, *, size: int, tensors: int) -> list[Contender]:
 
 
 def _save(site: Site, *, size: int, tensors: int) -> list[Contender]:
-    site.server.set_policy(discard_bodies=True)
+    site.discard_uploads()
     return connectors(site, "large:save_state", {"uri": URI, "size": size, "tensors": tensors})
 
 

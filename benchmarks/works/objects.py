@@ -15,13 +15,20 @@ BEST = "all latency hidden"
 FEW_READS = {"count": 500, "reads": 2000}
 
 
-def connectors(site: Site, program: str, options: Mapping[str, Any], **config: Any) -> list[Contender]:
+def connectors(
+    site: Site,
+    program: str,
+    options: Mapping[str, Any],
+    *,
+    preload: Sequence[str] = ("torch",),
+    config: Mapping[str, Any] | None = None,
+) -> list[Contender]:
     """Return this library and the C++ connector, both doing the same."""
-    options = {"access": site.access(**config), **options}
+    options = {"access": site.access(config), **options}
     missing = REFUSES_CERTIFICATE if site.certificate else site.name_missing
     return [
-        Contender(name=OURS, program=program, options=options),
-        Contender(name=CXX, program=program, options=options, where="peers", missing=missing),
+        Contender(name=OURS, program=program, options=options, preload=preload),
+        Contender(name=CXX, program=program, options=options, preload=preload, where="peers", missing=missing),
     ]
 
 
@@ -75,7 +82,7 @@ def _late(site: Site, *, count: int, size: int, reads: int, milliseconds: int, i
     best = Sample(in_flight / (milliseconds / 1000), 1.0, 0.0, 0)
     config = {"datasetConfig": {"prefetchConcurrency": in_flight, "prefetchWorker": 2}}
     return [
-        *connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size}, **config),
+        *connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size}, config=config),
         Contender(name=BEST, sample=best),
     ]
 

@@ -48,8 +48,9 @@ def open_intake(service: Service, call: Call) -> Intake:
     content_md5 = call.headers.get("content-md5")
     if call.operation not in _TAKES_OBJECT:
         return DocumentIntake(content_md5)
+    is_kept = not service.policy.discard_bodies or (call.content_length or 0) <= service.policy.keep_up_to_bytes
     return BlobIntake(
-        None if service.policy.discard_bodies else service.blobs,
+        service.blobs if is_kept else None,
         with_md5=not service.policy.fast_etag,
         content_md5=content_md5,
         limit_bytes=MAX_BODY_BYTES,

@@ -228,7 +228,7 @@ class Emulator:
         self._ask("PUT", "clock", {"offset": str(offset_seconds)})
 
     def set_policy(self, **changes: object) -> None:
-        """Change fields of the server's `Policy`: `discard_bodies`, `fast_etag`, `accept_v1`, `min_part_bytes`."""
+        """Change fields of the server's `Policy`, such as `discard_bodies` and `keep_up_to_bytes`."""
         self._ask("PUT", "policy", body=json.dumps(changes).encode())
 
     def reset(self) -> None:

@@ -1,0 +1,137 @@
+"""`torch.distributed.checkpoint` in one process: this library, the C++ connector, fsspec, and torch on local files."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+from benchmarks.gauge import Done, Program
+from benchmarks.values import Access, Keys
+
+State = dict[str, torch.Tensor]
+Shape = Mapping[str, Any]  # the arguments of `model_state`
+# Of six weights of a transformer's block, two are four times as large as the others.
+PROPORTIONS = (1, 1, 1, 1, 4, 4)
+COLUMNS = 64
+
+
+def save(access: Access, uri: str, state: Shape) -> Program:
+    """`dcp.save`: this library and the C++ connector."""
+    files = _file_system(access)
+    return _save(files.writer, uri, state)
+
+
+def save_by_fsspec(keys: Keys, uri: str, state: Shape) -> Program:
+    """`dcp.save` by torch's writer on ossfs."""
+    from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
+
+    return _save(lambda path: FsspecWriter(path, **_fsspec(keys)), uri, state)
+
+
+def load(access: Access, uri: str, state: Shape, every: int = 1, needed: Mapping[str, int] | None = None) -> Program:
+    """`dcp.load` into tensors that are there: this library and the C++ connector.
+
+    Of `every` keys one is loaded; `needed` are the stored lengths of all.
+    """
+    files = _file_system(access)
+    return _load(lambda: files.reader(uri), state, every, needed)
+
+
+def load_by_fsspec(keys: Keys, uri: str, state: Shape) -> Program:
+    """`dcp.load` by torch's reader on ossfs."""
+    from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
+
+    return _load(lambda: FsspecReader(uri, **_fsspec(keys)), state)
+
+
+def load_local(path: str, state: Shape) -> Program:
+    """`dcp.load` of a folder in memory by torch's own reader."""
+    return _load(lambda: FileSystemReader(path), state)
+
+
+def async_save(access: Access, uri: str, state: Shape, is_torch_stager: bool) -> Program:
+    """`dcp.async_save` until training may go on, when buffers are warm; the save itself is waited for afterwards."""
+    writer = _file_system(access).writer
+    tensors = model_state(**state)
+    ours = writer(_fresh(uri))
+
+    def start() -> Any:
+        # torch makes a stager for each save where neither the writer nor the user brings one.
+        stager = DefaultStager(StagingOptions(False, False, False, False)) if is_torch_stager else None
+        return state_dict_saver.async_save(
+            tensors, checkpoint_id=_fresh(uri), storage_writer=ours, async_stager=stager, no_dist=True
+        )
+
+    start().result()
+    yield None
+    saving = start()
+    yield Done(1)
+    saving.result()
+
+
+def copy_state(state: Shape) -> Program:
+    """Copy a state into buffers that are there and warm: the least that staging can take."""
+    tensors = model_state(**state)
+    buffers = {name: tensor.clone() for name, tensor in tensors.items()}
+    yield None
+    for name, tensor in tensors.items():
+        buffers[name].copy_(tensor)
+    yield Done(1)
+
+
+def model_state(size: int, tensors: int, is_even: bool = False) -> State:
+    """Return a state dict of about `size` bytes, in weights of two sizes unless `is_even`."""
+    parts = (1,) if is_even else PROPORTIONS
+    unit = size * len(parts) / sum(parts) / tensors
+    rows = [max(round(unit * part / COLUMNS / 4), 1) for part in parts]
+    shapes = enumerate(itertools.islice(itertools.cycle(rows), tensors))
+    return {f"layers.{number}.weight": torch.full((count, COLUMNS), 1.0 + number) for number, count in shapes}
+
+
+def bytes_of(state: State) -> int:
+    return sum(tensor.nbytes for tensor in state.values())
+
+
+def _save(writer: Callable[[str], Any], uri: str, state: Shape) -> Program:
+    tensors = model_state(**state)
+    state_dict_saver.save({"small": torch.ones(10)}, storage_writer=writer(_fresh(uri)), no_dist=True)
+    yield None
+    state_dict_saver.save(tensors, storage_writer=writer(_fresh(uri)), no_dist=True)
+    yield Done(bytes_of(tensors))
+
+
+def _load(reader: Callable[[], Any], state: Shape, every: int = 1, needed: Mapping[str, int] | None = None) -> Program:
+    wanted = model_state(**state)
+    target = {name: torch.zeros_like(tensor) for name, tensor in list(wanted.items())[::every]}
+    lengths = sum(length for name, length in (needed or {}).items() if name in target)
+    yield None
+    state_dict_loader.load(target, storage_reader=reader(), no_dist=True)
+    yield Done(bytes_of(target), {"needed_bytes": lengths} if lengths else {})
+    for name, tensor in target.items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+def _file_system(access: Access) -> Any:
+    """Return the file system of whoever is `osstorchconnector` here: the C++ connector has it at the top only."""
+    try:
+        from osstorchconnector.dcp import OssDCPFileSystem
+    except ModuleNotFoundError:
+        files = importlib.import_module("osstorchconnector").OssDCPFileSystem
+        return files(**access)
+    return OssDCPFileSystem(**access)
+
+
+def _fsspec(keys: Keys) -> dict[str, Any]:
+    return {"endpoint": keys["host_endpoint"], "key": keys["key_id"], "secret": keys["secret"]}
+
+
+def _fresh(uri: str) -> str:
+    return f"{uri}/{uuid.uuid4().hex}"
