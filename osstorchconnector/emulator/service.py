@@ -27,7 +27,8 @@ class Policy:
     """What a server does differently when told to.
 
     `discard_bodies`: uploads are checked and forgotten, only their records are kept; those of up to
-    `keep_up_to_bytes` are kept all the same. `fast_etag`: ETags are made of CRC-64 and size instead of MD5. `accept_v1`: signature V1 is accepted beside V4.
+    `keep_up_to_bytes` are kept all the same. `fast_etag`: ETags are made of CRC-64 and size instead of MD5.
+    `accept_v1`: signature V1 is accepted beside V4.
     """
 
     region: str = "cn-test"

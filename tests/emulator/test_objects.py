@@ -166,26 +166,10 @@ def test_a_body_that_is_not_its_digest_is_refused(send: Driver, service: Service
     assert list((service.storage.root / "blobs").glob("*/*")) == []
 
 
-def test_small_bodies_can_be_kept_when_others_are_discarded(send: Driver, service: Service) -> None:
-    service.policy = Policy(discard_bodies=True, keep_up_to_bytes=len(DATA))
-    send("PUT", "photos", "kept", body=DATA)
-    send("PUT", "photos", "discarded", body=DATA + b"x")
-    assert send("GET", "photos", "kept").body == DATA
-    assert refused(send("GET", "photos", "discarded"), 403, "InvalidObjectState")
-
-
 def test_a_storage_class_that_there_is_not_is_refused(send: Driver, service: Service) -> None:
     answer = send("PUT", "photos", "k", body=DATA, headers=[("x-oss-storage-class", "Gold")])
     assert refused(answer, 400, "InvalidArgument")
     assert list((service.storage.root / "blobs").glob("*/*")) == []
-
-
-def test_small_bodies_can_be_kept_when_others_are_discarded(send: Driver, service: Service) -> None:
-    service.policy = Policy(discard_bodies=True, keep_up_to_bytes=len(DATA))
-    send("PUT", "photos", "kept", body=DATA)
-    send("PUT", "photos", "discarded", body=DATA + b"x")
-    assert send("GET", "photos", "kept").body == DATA
-    assert refused(send("GET", "photos", "discarded"), 403, "InvalidObjectState")
 
 
 def test_an_archived_object_cannot_be_read(send: Driver) -> None:
