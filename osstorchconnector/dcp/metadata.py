@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import metadata as dcp_metadata
 from torch.distributed.checkpoint.metadata import Metadata
 
 from ..errors import OssIntegrityError
+from .opcodes import check_opcodes
 
 _METADATA_CLASSES = (
     "Metadata",
@@ -49,6 +50,7 @@ def load_metadata(data: bytes, where: str) -> Metadata:
     Raises `UnsafePickleError` if it names what does not belong there, `OssIntegrityError` if it is not DCP's metadata.
     """
     try:
+        check_opcodes(data)
         metadata = _MetadataUnpickler(io.BytesIO(data), where).load()
     except UnsafePickleError:
         raise

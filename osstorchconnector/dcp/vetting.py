@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from .metadata import UnsafePickleError
+from .opcodes import check_opcodes
 from .tensors import STORAGE_DTYPES, PlainTensor
 
 # One at a time: torch keeps the list of what is allowed in a global.
@@ -117,6 +118,7 @@ def _numpy() -> list[Any]:
 def read_tensor_pickle(data: bytes) -> PlainTensor | None:
     """Return what a tensor's pickle says, by an unpickler that can make nothing else; None if it says anything else."""
     try:
+        check_opcodes(data)
         tensor = _TensorUnpickler(io.BytesIO(data)).load()
     except Exception:
         return None  # whatever it is: torch.load(weights_only=True) is to judge

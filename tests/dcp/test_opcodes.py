@@ -79,4 +79,5 @@ def test_anything_is_either_refused_or_let_through(data: bytes) -> None:
 
 
 def test_the_metadata_of_a_checkpoint_is_let_through() -> None:
-    assert load_metadata(dump_metadata(Metadata({})), "here") == Metadata({})
+    metadata = Metadata({}, storage_data={})
+    assert load_metadata(dump_metadata(metadata), "here") == metadata

@@ -1,0 +1,74 @@
+"""Pickles that take memory out of all proportion: seen before an unpickler sees them. Pure.
+
+An unpickler keeps a table of what the pickle numbers, as long as the highest number that occurs, before it looks at
+anything else: seven bytes can ask for 34 GB. No honest pickle numbers more objects than it has bytes.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+from collections.abc import Iterator
+
+_FIXED_BYTES = {"uint1": 1, "uint2": 2, "int4": 4, "uint4": 4, "uint8": 8, "float8": 8}
+_COUNT_BYTES = {
+    name: int(name[-1]) for name in ("string1", "string4", "bytes1", "bytes4", "bytes8", "bytearray8", "long1", "long4")
+} | {"unicodestring1": 1, "unicodestring4": 4, "unicodestring8": 8}
+_LONG_BINPUT, _PUT, _STOP = b"r"[0], b"p"[0], b"."[0]
+
+
+def _plain_opcodes() -> Iterator[bytes]:
+    """Yield patterns of those opcodes whose end can be seen without looking at a number."""
+    for opcode in pickletools.opcodes:
+        code, argument = opcode.code.encode("latin-1"), opcode.arg
+        if code[0] in (_LONG_BINPUT, _PUT, _STOP) or (argument is not None and argument.name in _COUNT_BYTES):
+            continue
+        if argument is None:
+            yield re.escape(code)
+        elif argument.name in _FIXED_BYTES:
+            yield re.escape(code) + b"[\\x00-\\xff]{%d}" % _FIXED_BYTES[argument.name]
+        else:  # text up to the end of a line, or of two
+            yield re.escape(code) + b"[^\\n]*\\n" * (2 if argument.name.endswith("_pair") else 1)
+
+
+# At most so many in a row: `re` takes memory for each.
+_PLAIN = re.compile(b"(?:" + b"|".join(_plain_opcodes()) + b"){0,1000}")
+_COUNTED = {
+    opcode.code.encode("latin-1")[0]: _COUNT_BYTES[opcode.arg.name]
+    for opcode in pickletools.opcodes
+    if opcode.arg is not None and opcode.arg.name in _COUNT_BYTES
+}
+
+
+def check_opcodes(data: bytes) -> None:
+    """Raise `pickle.UnpicklingError` unless `data` is a whole pickle that numbers no more objects than it has bytes."""
+    position, size = 0, len(data)
+    while True:
+        begin = position
+        run = _PLAIN.match(data, position)
+        assert run is not None  # it matches nothing, too
+        position = run.end()
+        code = data[position] if position < size else -1
+        if code == _STOP:
+            return
+        if code in _COUNTED:
+            start = position + 1 + _COUNTED[code]
+            position = start + int.from_bytes(data[position + 1 : start], "little")
+        elif code == _LONG_BINPUT:
+            position += 5
+            _check_number(int.from_bytes(data[position - 4 : position], "little"), size)
+        elif code == _PUT:
+            end = data.find(b"\n", position, position + 20)
+            line = data[position + 1 : end]
+            _check_number(int(line) if line.isdigit() else size + 1, size)
+            position = end + 1
+        elif position == begin:
+            raise pickle.UnpicklingError("not a whole pickle")
+        if position > size:
+            raise pickle.UnpicklingError("a pickle that is cut short")
+
+
+def _check_number(number: int, size: int) -> None:
+    if number > size:
+        raise pickle.UnpicklingError(f"a pickle of {size} bytes that numbers an object {number}")
