@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
     from .datasets.iterable import OssIterableDataset
     from .datasets.map import OssMapDataset
+    from .dcp import OssCheckpointManager, OssDCPFileSystem, OssStorageReader, OssStorageWriter
     from .errors import (
         OssConfigError,
         OssConflictError,
@@ -41,11 +42,13 @@ __all__ = [
     "DataObject",
     "ObjectInfo",
     "OssCheckpoint",
+    "OssCheckpointManager",
     "OssClient",
     "OssConfigError",
     "OssConflictError",
     "OssConnectionError",
     "OssCredentialsError",
+    "OssDCPFileSystem",
     "OssError",
     "OssIntegrityError",
     "OssIterableDataset",
@@ -57,6 +60,8 @@ __all__ = [
     "OssProtocolError",
     "OssReader",
     "OssServiceError",
+    "OssStorageReader",
+    "OssStorageWriter",
     "OssThrottledError",
     "OssTimeoutError",
     "OssTransformError",
@@ -73,10 +78,14 @@ _HOMES = {
     "DataObject": ".objects.data_object",
     "ObjectInfo": ".objects.info",
     "OssCheckpoint": ".checkpoint",
+    "OssCheckpointManager": ".dcp",
     "OssClient": ".client.client",
+    "OssDCPFileSystem": ".dcp",
     "OssIterableDataset": ".datasets.iterable",
     "OssMapDataset": ".datasets.map",
     "OssReader": ".objects.reader",
+    "OssStorageReader": ".dcp",
+    "OssStorageWriter": ".dcp",
     "OssWriter": ".objects.writer",
     "imagenet_manifest_parser": ".datapipes.manifest",
     "jsonl_manifest_parser": ".datapipes.manifest",

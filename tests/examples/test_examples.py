@@ -61,6 +61,20 @@ def test_checkpoint() -> None:
     assert run_example("checkpoint.py") == "the same weights: True\n"
 
 
+def test_checkpoints_are_saved_while_training_goes_on() -> None:
+    assert run_example("dcp_async.py") == "kept: [4, 5]\nthe weights of step 5: True\n"
+
+
+def test_a_distributed_checkpoint_becomes_one_object() -> None:
+    assert run_example("dcp_to_file.py") == "step 7 the same weights: True\n"
+
+
+@pytest.mark.timeout(180)
+def test_several_ranks_go_on_where_they_ended() -> None:
+    printed = run_example("dcp_fsdp.py", seconds=170)
+    assert printed == "from step 0 to 3, kept: [2, 3]\nfrom step 3 to 5, kept: [4, 5]\n"
+
+
 @pytest.mark.timeout(180)
 def test_demo_learns_the_digits_and_reports_its_speed() -> None:
     printed = run_example("demo.py", "--epochs", "3", seconds=170)
