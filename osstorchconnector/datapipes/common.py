@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import TypeVar
 
 from torch.utils.data import IterDataPipe, MapDataPipe, functional_datapipe
 
-from ..objects.index import ObjectIndex
+from ..objects.index import FixedIndex, ObjectIndex, Source
 from ..objects.info import ObjectInfo
+from ..objects.views import View
 
 Pipe = TypeVar("Pipe", bound=type)
 
@@ -31,17 +33,34 @@ class NumberedObjects(IterDataPipe[ObjectInfo]):
     """Objects that have numbers: a sharder behind this pipe takes its share by arithmetic, without reading the rest.
 
     `index` is `None` where the objects depend on what comes through another pipe; then `through` yields them.
+    `identity` tells the objects from those of another pipe, on the next run, too.
     """
 
-    def __init__(self, index: ObjectIndex | None) -> None:
-        self.index = index
+    def __init__(self, index: ObjectIndex | None, identity: str = "") -> None:
+        self.index, self.identity = index, identity
+
+    def __len__(self) -> int:
+        """Return the number of objects if it is known by now."""
+        if self.index is None or not self.index.is_complete:
+            raise TypeError(f"{type(self).__name__}: the number of objects is not known before they are listed")
+        return self.index.count()
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         return self.through() if self.index is None else self.index.infos()
 
+    def view(self) -> View | None:
+        """Return the objects by number, in the order in which this pipe yields them."""
+        return self.index
+
     def through(self) -> Iterator[ObjectInfo]:
         """Yield the objects that follow from another pipe's items."""
         raise NotImplementedError
+
+
+def read_through(source: Source) -> Iterator[ObjectInfo]:
+    """Yield all that a source has; nothing is kept."""
+    for batch in source.batches(b"", Future.result):
+        yield from FixedIndex([batch]).infos()
 
 
 def _is_earlier_load(registered: Callable[..., object], pipe: type) -> bool:

@@ -17,10 +17,14 @@ from ..errors import OssConfigError, OssError, OssTransformError, OssUriError, O
 from ..objects.data_object import DataObject
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
+from ..objects.shared_numbers import SharedNumbers
 from ..uri import OssUri, parse_object_uri
 from .common import NumberedObjects, functional
+from .skipping import OnError, Skipping
 
 T = TypeVar("T")
+
+Skip = Callable[[ObjectInfo, OssError], None]
 
 # An object up to this size is fetched whole by one request; of a larger one the first so many bytes.
 FIRST_BYTES = 16 << 20
@@ -40,14 +44,16 @@ def fetch(
     *,
     transform: Callable[[DataObject], Any] = identity,
     in_order: bool = True,
+    skip: Skip | None = None,
 ) -> Iterator[Any]:
     """Yield what `transform` makes of each object, `prefetchConcurrency` requests in flight ahead of the consumer.
 
-    An object that can't be had is an error at its place. A large object's rest is fetched when it is read.
+    An object that can't be had is an error at its place; with `skip`, it is left out, unless that raises. A large
+    object's rest is fetched when it is read.
     """
     config = client.config.dataset
     downloads = client.map(
-        _first_bytes,
+        _first_bytes if skip is None else _first_bytes_or_error,
         infos,
         concurrency=config.prefetch_concurrency,
         workers=config.prefetch_worker,
@@ -56,7 +62,17 @@ def fetch(
         max_bytes=PREFETCH_BYTES,
     )
     with contextlib.closing(downloads):
-        if transform is identity:
+        if skip is not None:
+            for info, download in downloads:
+                try:
+                    if isinstance(download, OssError):
+                        raise download
+                    item = transformed(_data_object(client, info, download), transform)
+                except OssError as error:
+                    skip(info, error)
+                else:
+                    yield item
+        elif transform is identity:
             for info, download in downloads:
                 yield _data_object(client, info, download)
         else:
@@ -86,7 +102,9 @@ class OssObjectFetcher(IterDataPipe[Any]):
     """Yield a `DataObject`, or what `transform` makes of it, for each object (functional form: `fetch_oss_objects`).
 
     `source` yields `ObjectInfo`s or URIs. Many requests are in flight at a time (`prefetchConcurrency`); objects come
-    in the order of `source` unless `in_order` is false. An object that does not exist is an `OssNotFoundError`.
+    in the order of `source` unless `in_order` is false. An object that does not exist is an `OssNotFoundError`;
+    `on_error="skip"` leaves out what can't be read even after retries, logs it and counts it in `skipped_objects`; a
+    function is called with the `ObjectInfo` and the error before that, and may raise.
     """
 
     def __init__(
@@ -100,15 +118,32 @@ class OssObjectFetcher(IterDataPipe[Any]):
         transform: Callable[[DataObject], Any] = identity,
         region: str = "",
         in_order: bool = True,
+        on_error: OnError = "raise",
     ) -> None:
         self._source = source
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         self._transform, self._in_order = checked_transform(transform), in_order
+        self._skipping = Skipping(on_error, SharedNumbers(folder=self._client.config.index_dir))
+
+    @property
+    def skipped_objects(self) -> int:
+        """How many objects all copies of this pipe have left out because they can't be read."""
+        return self._skipping.count()
+
+    def __len__(self) -> int:
+        """Return the length of the source, if it has one."""
+        return len(self._source)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
-        return fetch(self._client, map(as_info, self._source), transform=self._transform, in_order=self._in_order)
+        return fetch(
+            self._client,
+            map(as_info, self._source),
+            transform=self._transform,
+            in_order=self._in_order,
+            skip=self._skipping if self._skipping.is_on else None,
+        )
 
 
 class OssObjectTable(MapDataPipe[ObjectInfo]):
@@ -185,6 +220,13 @@ def as_info(item: ObjectInfo | OssUri | str) -> ObjectInfo:
     if isinstance(item, str):
         return ObjectInfo(parse_object_uri(item))
     raise OssUriError(f"not an object to fetch: {item!r} (give an ObjectInfo, an OssUri or oss://bucket/key)")
+
+
+async def _first_bytes_or_error(operations: Operations, info: ObjectInfo) -> tuple[ObjectInfo, Any]:
+    try:
+        return await _first_bytes(operations, info)
+    except OssError as error:
+        return info, error
 
 
 async def _first_bytes(operations: Operations, info: ObjectInfo) -> tuple[ObjectInfo, Download]:

@@ -16,11 +16,12 @@ from ..client.listing import PageOrder
 from ..client.operations import Operations
 from ..client.values import ListedObject, ListPage
 from ..errors import OssConfigError
-from ..objects.index import FixedIndex, SharedIndex, Wait
+from ..objects.filters import Filter, Filtered, as_keep, described, filtered
+from ..objects.index import FixedIndex, SharedIndex, Source, Wait
 from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .common import NumberedObjects, functional
+from .common import NumberedObjects, functional, read_through
 
 BATCH_ROWS = 1000
 
@@ -89,7 +90,7 @@ class OssObjectLister(NumberedObjects):
 
     `prefixes` is one `oss://bucket/prefix`, several, or a pipe of them. Given directly, they are listed once for all
     copies of this pipe, in whatever processes, and once only: the copies read one table. A pipe of prefixes is listed
-    by each copy, since each may get other prefixes.
+    by each copy, since each may get other prefixes. What `filter` leaves out has no place in the order.
     """
 
     def __init__(
@@ -102,36 +103,39 @@ class OssObjectLister(NumberedObjects):
         config_path: str = "",
         region: str = "",
         keep_folder_markers: bool = False,
+        filter: Filter = None,
     ) -> None:
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        self._keep_folder_markers = keep_folder_markers
+        self._keep_folder_markers, self._keep = keep_folder_markers, as_keep(filter)
         self._source: Iterable[str] = ()
         if isinstance(prefixes, IterDataPipe):
             self._source = prefixes
             super().__init__(None)
         else:
-            listing = self._listing([prefixes] if isinstance(prefixes, str) else prefixes)
-            super().__init__(SharedIndex(listing, folder=self._client.config.index_dir))
+            parsed = tuple(map(parse_uri, [prefixes] if isinstance(prefixes, str) else prefixes))
+            identity = f"below {[str(uri) for uri in parsed]} {keep_folder_markers} {described(self._keep)}"
+            super().__init__(SharedIndex(self._listing(parsed), folder=self._client.config.index_dir), identity)
 
     def through(self) -> Iterator[ObjectInfo]:
         for prefix in self._source:
-            for batch in self._listing([prefix]).batches(b""):
-                yield from FixedIndex([batch]).infos()
+            yield from read_through(self._listing((parse_uri(prefix),)))
 
-    def _listing(self, prefixes: Iterable[str]) -> PrefixListing:
-        parsed = tuple(map(parse_uri, prefixes))
-        return PrefixListing(self._client, parsed, keep_folder_markers=self._keep_folder_markers)
+    def _listing(self, prefixes: tuple[OssUri, ...]) -> Source:
+        listing = PrefixListing(self._client, prefixes, keep_folder_markers=self._keep_folder_markers)
+        return listing if self._keep is None else Filtered(listing, self._keep)
 
 
 class OssObjectNames(NumberedObjects):
     """Yield an `ObjectInfo` for each named object, in the order given; nothing is listed."""
 
-    def __init__(self, object_uris: str | Iterable[str]) -> None:
+    def __init__(self, object_uris: str | Iterable[str], *, filter: Filter = None) -> None:
         if not isinstance(object_uris, Iterable):
             raise OssConfigError(f"object_uris: a URI or several, not a {type(object_uris).__name__}")
-        super().__init__(FixedIndex(object_batches([object_uris] if isinstance(object_uris, str) else object_uris)))
+        batches, keep = object_batches([object_uris] if isinstance(object_uris, str) else object_uris), as_keep(filter)
+        index = FixedIndex(batches if keep is None else (filtered(batch, keep) for batch in batches))
+        super().__init__(index, f"named {index.digest()}")
 
 
 def _pack_cursor(number: int, last_key: str) -> bytes:

@@ -16,12 +16,13 @@ from torch.utils.data import IterDataPipe
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
-from ..objects.index import FixedIndex, SharedIndex, Wait
+from ..objects.filters import Filter, Filtered, as_keep, described
+from ..objects.index import SharedIndex, Source, Wait
 from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
-from .common import NumberedObjects, functional
+from .common import NumberedObjects, functional, read_through
 
 ManifestParser = Callable[[io.IOBase], Iterable[Any]]
 
@@ -55,7 +56,7 @@ def jsonl_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, Any]]:
             continue
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the second for brackets within brackets by the thousand
             raise _line_error(reader, number, line, f"not JSON: {error}") from error
         if not isinstance(entry, dict) or not isinstance(entry.get("key"), str) or not entry["key"]:
             raise _line_error(reader, number, line, 'not of the form {"key": "...", "label": ...}')
@@ -144,28 +145,30 @@ class OssManifestParser(NumberedObjects):
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        filter: Filter = None,
     ) -> None:
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        self._parser, self._base = manifest_parser, oss_base_uri
+        self._parser, self._base, self._keep = manifest_parser, oss_base_uri, as_keep(filter)
         self._source: Iterable[str | os.PathLike[str]] = ()
         if isinstance(manifests, IterDataPipe):
             self._listing([])  # refuses a wrong parser or base now, not at the first manifest
             self._source = manifests
             super().__init__(None)
         else:
-            listing = self._listing([manifests] if isinstance(manifests, str | os.PathLike) else manifests)
-            super().__init__(SharedIndex(listing, folder=self._client.config.index_dir))
+            paths = [manifests] if isinstance(manifests, str | os.PathLike) else list(manifests)
+            identity = f"in {[os.fspath(path) for path in paths]} {oss_base_uri} {described(self._keep)}"
+            super().__init__(SharedIndex(self._listing(paths), folder=self._client.config.index_dir), identity)
 
     def through(self) -> Iterator[ObjectInfo]:
         for manifest in self._source:
-            for batch in self._listing([manifest]).batches(b""):
-                yield from FixedIndex([batch]).infos()
+            yield from read_through(self._listing([manifest]))
 
-    def _listing(self, manifests: Iterable[str | os.PathLike[str]]) -> ManifestListing:
+    def _listing(self, manifests: Iterable[str | os.PathLike[str]]) -> Source:
         paths = tuple(os.fspath(manifest) for manifest in manifests)
-        return ManifestListing(self._client, paths, self._parser, self._base)
+        listing = ManifestListing(self._client, paths, self._parser, self._base)
+        return listing if self._keep is None else Filtered(listing, self._keep)
 
 
 def _key_and_label(entry: Any) -> tuple[str, Any]:

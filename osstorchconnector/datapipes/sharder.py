@@ -38,6 +38,11 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
     def __init__(self, source: Iterable[ObjectInfo]) -> None:
         self._source = source
         self._shares: dict[SHARDING_PRIORITIES, Share] = {}
+        self._rank: Share | None = None
+
+    def shard_ranks(self, rank: Share) -> None:
+        """Take this rank's share once and for all: whoever would share out among ranks after that is told so."""
+        self._rank = rank
 
     def apply_sharding(
         self,
@@ -48,18 +53,30 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
         """Take share `instance_id` of `num_of_instances` among the processes of the group."""
         if not 0 <= instance_id < num_of_instances:
             raise OssUsageError(f"there is no share {instance_id} of {num_of_instances}: they are counted from 0")
+        if self._rank is not None and sharding_group is not SHARDING_PRIORITIES.MULTIPROCESSING:
+            raise OssUsageError(
+                "the dataset shares out among ranks already (shard_ranks=True), and the loader would do it again: make "
+                "the dataset without shard_ranks, or give the dataset itself to a DataLoader instead of its datapipe"
+            )
         self._shares = merged_shares(self._shares, sharding_group, Share(instance_id, num_of_instances))
 
     @property
     def share(self) -> Share:
         """This process's share of all."""
-        return nested([self._shares[group] for group in sorted(self._shares, key=lambda group: group.value)])
+        whole = [self._rank] if self._rank is not None else []
+        return nested([*whole, *(self._shares[group] for group in sorted(self._shares, key=lambda group: group.value))])
+
+    def __len__(self) -> int:
+        """Return how many objects this process's share has, if the source knows how many there are."""
+        first, step = self.share
+        return len(range(first, len(self._source), step))  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         first, step = self.share
         source = self._source
-        if isinstance(source, NumberedObjects) and source.index is not None:
-            return source.index.infos(first, step)
+        view = source.view() if isinstance(source, NumberedObjects) else None
+        if view is not None:
+            return view.infos(first, step)
         return islice(source, first, None, step)
 
 

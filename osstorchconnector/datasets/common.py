@@ -12,7 +12,9 @@ from ..datapipes.common import NumberedObjects
 from ..datapipes.fetcher import checked_transform, identity
 from ..datapipes.lister import OssObjectLister, OssObjectNames
 from ..datapipes.manifest import ManifestParser, OssManifestParser
+from ..datapipes.saved import OssSavedObjects, save_index
 from ..objects.data_object import DataObject
+from ..objects.filters import Filter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,7 +26,9 @@ class ObjectDataset:
     """Objects, a client to fetch them, and what to make of each. Made by one of the `from_` methods.
 
     `endpoint` is OSS's, or an `OssClient`, which then stands for all the access settings. `transform` gets a
-    `DataObject`; an error that it raises arrives as an `OssTransformError` that names the object.
+    `DataObject`; an error that it raises arrives as an `OssTransformError` that names the object. `filter` says which
+    objects count, before anything is fetched: a suffix, several, a `range` of sizes, or a function of an `ObjectInfo`.
+    `options` are those of the class.
     """
 
     def __init__(self, objects: NumberedObjects, client: OssClient, transform: Transform = identity) -> None:
@@ -44,6 +48,8 @@ class ObjectDataset:
         transform: Transform = identity,
         region: str = "",
         keep_folder_markers: bool = False,
+        filter: Filter = None,
+        **options: Any,
     ) -> Self:
         """Take all objects whose URIs begin with `oss_uri`, in OSS's order.
 
@@ -53,7 +59,8 @@ class ObjectDataset:
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        return cls(OssObjectLister([oss_uri], client, keep_folder_markers=keep_folder_markers), client, transform)
+        lister = OssObjectLister([oss_uri], client, keep_folder_markers=keep_folder_markers, filter=filter)
+        return cls(lister, client, transform, **options)
 
     @classmethod
     def from_objects(
@@ -66,12 +73,14 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
+        filter: Filter = None,
+        **options: Any,
     ) -> Self:
         """Take the objects named, in the order given; nothing is listed."""
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        return cls(OssObjectNames(object_uris), client, transform)
+        return cls(OssObjectNames(object_uris, filter=filter), client, transform, **options)
 
     @classmethod
     def from_manifest_file(
@@ -86,6 +95,8 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
+        filter: Filter = None,
+        **options: Any,
     ) -> Self:
         """Take the objects that a manifest names, with their labels, in its order.
 
@@ -96,7 +107,39 @@ class ObjectDataset:
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        return cls(OssManifestParser(manifest_file_path, manifest_parser, oss_base_uri, client), client, transform)
+        parser = OssManifestParser(manifest_file_path, manifest_parser, oss_base_uri, client, filter=filter)
+        return cls(parser, client, transform, **options)
+
+    @classmethod
+    def from_index(
+        cls,
+        index_uri: str | os.PathLike[str],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+        filter: Filter = None,
+        **options: Any,
+    ) -> Self:
+        """Take the objects of an index that `save_index` has stored, in a local file or an `oss://bucket/key`.
+
+        Nothing is listed, and no manifest is parsed. Labels are read as they were saved; those that are not plain
+        values (numbers, texts, lists and dictionaries of them) are refused, since to load them could run anything.
+        """
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        return cls(OssSavedObjects(index_uri, client, filter=filter), client, transform, **options)
+
+    def save_index(self, index_uri: str | os.PathLike[str]) -> None:
+        """Store the table of objects for `from_index`, in a local file or an `oss://bucket/key`, when it is complete.
+
+        A later job with it spares the listing, and has the same objects in the same order.
+        """
+        save_index(self._index, index_uri, self._client)
 
     @property
     def skipped_folder_markers(self) -> int:

@@ -11,11 +11,10 @@ Copies of an index, by fork or by pickle, are the same table; they carry its nam
 from __future__ import annotations
 
 import contextlib
-import multiprocessing.util
+import hashlib
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from itertools import takewhile
@@ -24,7 +23,18 @@ from typing import Any, Protocol
 
 from .. import errors
 from ..errors import OssError
-from .index_file import IndexReader, IndexWriter, Owner, choose_folder, is_alive, new_path, own_path, this_process
+from .claims import claim, remove_all
+from .index_file import (
+    IndexReader,
+    IndexWriter,
+    Owner,
+    choose_folder,
+    is_alive,
+    new_path,
+    own_path,
+    this_process,
+    write_own,
+)
 from .index_layout import Batch, Progress, State, Table, pack_block
 from .info import ObjectInfo
 
@@ -46,6 +56,10 @@ class Source(Protocol):
 class ObjectIndex(Protocol):
     """Objects by number: what a sharder, a shuffle or a map dataset counts on."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows are known; nobody waits for it."""
+
     def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         """Yield objects `first`, `first + step` and so on, each as soon as it is known."""
 
@@ -61,6 +75,9 @@ class ObjectIndex(Protocol):
     def skipped(self) -> int:
         """Return how many were left out on purpose so far."""
 
+    def blocks(self) -> memoryview:
+        """Return all rows as index_layout.py lays them out, when they are known."""
+
 
 class FixedIndex:
     """An index whose rows are all known when it is made. It is pickled with them."""
@@ -68,6 +85,10 @@ class FixedIndex:
     def __init__(self, batches: Iterable[Batch]) -> None:
         self._blocks = b"".join(map(pack_block, batches))
         self._table = self._read()
+
+    @property
+    def is_complete(self) -> bool:
+        return True
 
     def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         position = first
@@ -86,6 +107,13 @@ class FixedIndex:
 
     def skipped(self) -> int:
         return 0
+
+    def blocks(self) -> memoryview:
+        return memoryview(self._blocks)
+
+    def digest(self) -> str:
+        """Return what tells these rows from others."""
+        return hashlib.blake2b(self._blocks, digest_size=16).hexdigest()
 
     def __getstate__(self) -> dict[str, bytes]:
         return {"blocks": self._blocks}
@@ -111,6 +139,47 @@ class SharedIndex:
     def __init__(self, source: Source, *, folder: str = "") -> None:
         self._source, self._configured = source, folder
         self._begin_table()
+
+    @property
+    def source(self) -> Source:
+        """Where the rows come from."""
+        return self._source
+
+    @property
+    def path(self) -> Path:
+        """The table's file, as processes name it to each other."""
+        return self._path
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows are known; nobody waits for it."""
+        return self._here().look().state is State.COMPLETE
+
+    def again(self, edition: int) -> SharedIndex:
+        """Return the index of another asking of the same source; of the same one for all who name one edition.
+
+        Its table goes away with that of the first, edition 0.
+        """
+        if not edition:
+            return self
+        other = SharedIndex.__new__(SharedIndex)
+        other._source, other._configured = self._source, self._configured
+        other._read_table(self._owner, self._path.with_name(f"{self._path.name}-{edition}"))
+        other._claim = self._claim
+        return other
+
+    def discard(self, edition: int) -> None:
+        """Remove an edition's table; who reads it goes on reading."""
+        if edition:
+            remove_all(own_path(self._path.with_name(f"{self._path.name}-{edition}")))
+
+    def adopt(self, path: Path) -> None:
+        """Read the table at `path` from now on, under a name of this index's own; `OSError` if that can't be."""
+        here = self._path
+        with contextlib.suppress(FileNotFoundError):
+            here.unlink()
+        os.link(path, here)
+        self._processes.clear()
 
     def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         with self._here().follow() as follower:
@@ -147,6 +216,27 @@ class SharedIndex:
     def skipped(self) -> int:
         return self._here().look().skipped
 
+    def blocks(self) -> memoryview:
+        self.count()
+        return self._here().reader.blocks
+
+    def dump(self) -> bytes:
+        """Return the whole table, when it is complete."""
+        self.count()
+        return self._path_here().read_bytes()
+
+    def restore(self, table: bytes) -> None:
+        """Have the table that `dump` gave from now on."""
+        path = self._path_here()
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        write_own(path, table)
+        self._processes.clear()
+
+    def touch(self) -> None:
+        """See to it that the table's file is there."""
+        self._here()
+
     def __getstate__(self) -> dict[str, Any]:
         place = {"owner": tuple(self._owner), "path": str(self._path)}
         return {"source": self._source, "configured": self._configured, **place}
@@ -165,8 +255,11 @@ class SharedIndex:
 
     def _read_table(self, owner: Owner, path: Path) -> None:
         self._owner, self._path = owner, path
-        self._claim = _claim(owner, path)
+        self._claim = claim(owner, path)
         self._processes: dict[int, _Here] = {}
+
+    def _path_here(self) -> Path:
+        return own_path(self._path)
 
     def _here(self) -> _Here:
         """Return this process's part in the work, begun afresh after a fork."""
@@ -299,31 +392,6 @@ class _Follower:
             else:
                 time.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
-
-
-class _Claim:
-    """The right of the process that made a table to remove it, with the last copy of the index or at its end."""
-
-    def __init__(self, path: Path) -> None:
-        # Also runs at the end of processes that multiprocessing started, where atexit does not.
-        multiprocessing.util.Finalize(self, _remove, (path,), exitpriority=0)
-
-
-_claims: weakref.WeakValueDictionary[Path, _Claim] = weakref.WeakValueDictionary()
-
-
-def _claim(owner: Owner, path: Path) -> _Claim | None:
-    if owner.pid != os.getpid() or owner != this_process():
-        return None
-    claim = _claims.get(path)
-    if claim is None:
-        claim = _claims[path] = _Claim(own_path(path))
-    return claim
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _rebuilt(kind: str, text: str) -> OssError:

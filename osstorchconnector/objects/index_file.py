@@ -14,6 +14,7 @@ import secrets
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ class IndexReader:
         self._file = -1
         self.table, self.progress = Table(), Progress()
         self._memory = memoryview(b"")
-        self._file = _open(path)
+        self._file = open_own(path)
 
     def refresh(self) -> Progress:
         """Look at the file again; return how far it has come."""
@@ -130,6 +131,11 @@ class IndexReader:
         self.table.extend(self._memory, self.progress.end, progress.end)
         self.progress = progress
         return progress
+
+    @property
+    def blocks(self) -> memoryview:
+        """All rows as they lie in the file."""
+        return self._memory[HEAD_BYTES : self.progress.end]
 
     def failure(self) -> tuple[str, str]:
         """Return class name and text of the error that the table ended with."""
@@ -163,7 +169,7 @@ class IndexWriter:
     @classmethod
     def try_lock(cls, path: Path) -> IndexWriter | None:
         """Return the table's writer, or `None` while another one is at work."""
-        file = _open(path)
+        file = open_own(path)
         try:
             if HAS_LOCKS:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -236,8 +242,20 @@ class IndexWriter:
             ) from error
 
 
-def _open(path: Path) -> int:
-    """Return a descriptor of the table's file, created if need be, once it is certain that it is ours alone."""
+@contextlib.contextmanager
+def locked(file: int) -> Iterator[None]:
+    """Keep other processes from writing, if they ask in the same way."""
+    if HAS_LOCKS:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if HAS_LOCKS:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def open_own(path: Path) -> int:
+    """Return a descriptor of a shared file, created if need be, once it is certain that it is ours alone."""
     flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
         try:
@@ -253,6 +271,20 @@ def _open(path: Path) -> int:
         os.close(file)
         raise OssConfigError(f"the table of objects is not this user's alone: {path}")
     return file
+
+
+def write_own(path: Path, data: bytes) -> None:
+    """Write a shared file, whole or not at all."""
+    beside = path.with_name(f"{path.name}-{secrets.token_hex(4)}")
+    file = open_own(beside)
+    try:
+        with open(file, "wb") as opened:
+            opened.write(data)
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise OssError(_advice(path, "written", error)) from error
 
 
 def _check_magic(head: memoryview) -> None:

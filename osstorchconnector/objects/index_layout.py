@@ -193,6 +193,17 @@ class Block:
         labels = map(self._label, range(first, self.rows, step)) if self._is_labelled else repeat("")
         return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(""))))
 
+    def batch(self, cursor: bytes) -> Batch:
+        """Return the rows as they were appended; labels that are pickled are refused."""
+        base = str(self._memory[self._base_at : self._names_at], "utf-8")
+        sizes = self._memory[self._sizes_at : self._ends_at].cast("q").tolist()
+        labels = None
+        if self._is_labelled:
+            if any(self._stored_label(row)[:1] == b"p" for row in range(self.rows)):
+                raise OssError("the saved index has labels that are not plain values: loading them could run anything")
+            labels = list(map(self._label, range(self.rows)))
+        return Batch(base, self._tails(0, 1), sizes, labels, cursor)
+
     @property
     def _is_labelled(self) -> bool:
         return self._base_at != self._label_ends_at
@@ -208,14 +219,31 @@ class Block:
         return [data[start:end].decode() for start, end in spans]
 
     def _label(self, row: int) -> Any:
+        return _unpack_label(self._stored_label(row))
+
+    def _stored_label(self, row: int) -> bytes:
         start, end = self._span(self._label_ends_at, row)
-        return _unpack_label(bytes(self._memory[self._labels_at + start : self._labels_at + end]))
+        return bytes(self._memory[self._labels_at + start : self._labels_at + end])
 
     def _span(self, ends_at: int, row: int) -> tuple[int, int]:
         if row:
             start, end = _SPAN.unpack_from(self._memory, ends_at + 4 * (row - 1))
             return start, end
         return 0, _END.unpack_from(self._memory, ends_at)[0]
+
+
+def block_bytes(head: bytes) -> int:
+    """Return how long the block is that begins so; 0 if none does."""
+    if len(head) < _BLOCK.size:
+        return 0
+    magic, total, *_ = _BLOCK.unpack_from(head)
+    return total if magic == _BLOCK_MAGIC and total >= _BLOCK.size else 0
+
+
+def read_block(memory: memoryview, cursor: bytes) -> Batch:
+    """Return the rows of a block that somebody else may have written; `OssError` if reading it could run anything."""
+    block = Block(memory, 0)
+    return block.batch(cursor)
 
 
 class Table:

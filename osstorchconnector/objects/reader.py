@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from ..client.client import OssClient
+from ..client.memory import fresh_memory
 from ..client.values import Download
 from ..config import TransferConfig
 from ..uri import OssUri
@@ -214,7 +215,7 @@ class OssReader(io.BufferedIOBase):
         if wanted < DIRECT_BYTES:
             data = self._gather(wanted)
         else:
-            memory = io.BytesIO(bytes(wanted))  # a fresh bytes object, filled in place, given out without a copy
+            memory = fresh_memory(wanted)
             with memory.getbuffer() as view:
                 self._fill(view)
             data = memory.getvalue()

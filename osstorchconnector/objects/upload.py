@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import io
 import logging
 import os
 import threading
@@ -16,6 +15,7 @@ from queue import SimpleQueue
 from typing import Literal, NamedTuple
 
 from ..client.client import OssClient
+from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..client.values import Buffer, StoredObject, UploadedPart
 from ..errors import OssError
@@ -67,7 +67,7 @@ class MultipartUpload:
                 break
             self._wait_for_one()
         self._held_bytes += size_bytes
-        return fresh_memory(size_bytes)
+        return fresh_memory(size_bytes).getbuffer()
 
     def adopt(self, memory: memoryview) -> None:
         """Count memory from elsewhere as lent by `memory`."""
@@ -177,11 +177,6 @@ class MultipartUpload:
             _logger.warning("the upload of %s was given up, but its parts may still be stored: %s", self._uri, error)
         _aborting.discard(self)
         self._is_gone.set()
-
-
-def fresh_memory(size_bytes: int) -> memoryview:
-    """Return writable memory; pages that are never written take up no room."""
-    return io.BytesIO(bytes(size_bytes)).getbuffer()
 
 
 async def _create(uri: OssUri, created: Future[str], operations: Operations) -> None:

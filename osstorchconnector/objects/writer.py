@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from ..client.client import OssClient
+from ..client.memory import fresh_memory
 from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..uri import OssUri
 from .parts import first_part_bytes, next_part_bytes
-from .upload import MultipartUpload, fresh_memory
+from .upload import MultipartUpload
 
 ABORT_SECONDS = 10.0
 
@@ -158,7 +159,9 @@ class OssWriter(io.BufferedIOBase):
                 view = view[count:]
 
     def _new_memory(self) -> memoryview:
-        return fresh_memory(self._part_bytes) if self._upload is None else self._upload.memory(self._part_bytes)
+        if self._upload is None:
+            return fresh_memory(self._part_bytes).getbuffer()
+        return self._upload.memory(self._part_bytes)
 
     def _send(self, constant: memoryview | None) -> None:
         """Send what has been filled, and `constant` behind it, as a part."""

@@ -1,0 +1,89 @@
+"""A job of several ranks: which one this is, and how all of them come to read rank 0's listing.
+
+Whatever is here is collective: every rank must come to it, in the same order, as with any call of torch.distributed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from ..datapipes.sharder import Share
+from ..errors import OssError, OssUsageError
+from ..objects.index import FixedIndex, ObjectIndex, SharedIndex
+
+_CHUNK_BYTES = 16 << 20
+
+
+def rank_share() -> Share:
+    """Return this rank's share of the whole job's objects."""
+    dist = _distributed()
+    if dist is None:
+        raise OssUsageError("shard_ranks=True shares out among ranks: call torch.distributed.init_process_group before")
+    return Share(dist.get_rank(), dist.get_world_size())
+
+
+def agree_on(index: ObjectIndex) -> None:
+    """Let every rank read rank 0's table: the same file on one machine, a copy elsewhere.
+
+    Ranks on rank 0's machine read its table while it grows. For others rank 0 lists to the end here.
+    """
+    dist = _distributed()
+    if dist is None or dist.get_world_size() == 1:
+        return
+    if isinstance(index, FixedIndex):
+        _check_same(dist, index.digest())
+    elif isinstance(index, SharedIndex):
+        index.touch()
+        path = Path(_from_first(dist, str(index.path)))
+        is_linked = dist.get_rank() == 0 or _link(index, path)
+        if not all(_from_all(dist, is_linked)):
+            _copy(dist, index, is_linked)
+
+
+def _copy(dist: Any, index: SharedIndex, is_linked: bool) -> None:
+    """Send the whole table to those ranks that can't read rank 0's file."""
+    data, error = b"", ""
+    if dist.get_rank() == 0:
+        try:
+            data = index.dump()
+        except OssError as caught:
+            error = f"{type(caught).__name__}: {caught}"
+    size, error = _from_first(dist, (len(data), error))
+    if error:
+        raise OssError(f"rank 0 could not list the objects for all: {error}")
+    chunks = [_from_first(dist, data[start : start + _CHUNK_BYTES]) for start in range(0, size, _CHUNK_BYTES)]
+    if not is_linked:
+        index.restore(b"".join(chunks))
+
+
+def _link(index: SharedIndex, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        index.adopt(path)
+        return True
+    return False
+
+
+def _check_same(dist: Any, digest: str) -> None:
+    if len(set(_from_all(dist, digest))) > 1:
+        raise OssUsageError("the ranks were given different objects: give each rank the same names in the same order")
+
+
+def _from_first(dist: Any, value: Any) -> Any:
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def _from_all(dist: Any, value: Any) -> list[Any]:
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _distributed() -> Any:
+    """Return torch.distributed if it is there and initialised."""
+    import torch.distributed as dist
+
+    return dist if dist.is_available() and dist.is_initialized() else None
