@@ -94,3 +94,8 @@ def test_a_long_wrong_line_is_shortened_in_the_text() -> None:
     with pytest.raises(OssManifestError) as caught:
         list(jsonl_manifest_parser(io.BytesIO(b"x" * 10_000)))
     assert len(str(caught.value)) < 300
+
+
+def test_a_line_nested_too_deeply_is_an_error_that_names_it() -> None:
+    with pytest.raises(OssManifestError, match="not JSON"):
+        list(jsonl_manifest_parser(io.BytesIO(b"[" * 100_000)))

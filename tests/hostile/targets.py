@@ -1,0 +1,168 @@
+"""What takes bytes from elsewhere: each target takes any bytes, and may raise nothing but our errors.
+
+`make test` runs them with hypothesis; `python chaos/fuzz.py TARGET` as long as one likes, with atheris.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+from collections.abc import Callable
+
+from osstorchconnector.client import heads, xml
+from osstorchconnector.client.attempts import GetAttempt
+from osstorchconnector.client.endpoint import parse_endpoint
+from osstorchconnector.client.listing import PageOrder
+from osstorchconnector.client.refusals import printable
+from osstorchconnector.client.requests import get_object
+from osstorchconnector.client.signing import encode_key, parse_authorization
+from osstorchconnector.client.values import ByteSpan
+from osstorchconnector.config import parse_config
+from osstorchconnector.credentials import sources
+from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
+from osstorchconnector.dcp.metadata import load_metadata
+from osstorchconnector.dcp.vetting import read_tensor_pickle
+from osstorchconnector.errors import OssError
+from osstorchconnector.uri import OssUri, parse_uri
+
+URI = OssUri("bucket", "key")
+MOST_MEMORY_FOR_A_SPAN = 1 << 20
+
+
+def response_head(data: bytes) -> None:
+    found = heads.parse_response_head(data, len(data))
+    if found is None:
+        return
+    head, start = found
+    assert start <= len(data)
+    for read in (heads.object_stat, heads.content_range, heads.error_document, heads.retry_after_seconds):
+        read(head)
+    for name, value in head.headers.items():
+        assert "\n" not in name + value
+
+
+def request_head(data: bytes) -> None:
+    heads.parse_request_head(data, len(data))
+
+
+def download(data: bytes) -> None:
+    """A head decides neither where bytes land nor how much memory is taken: the caller's span does."""
+    found = heads.parse_response_head(data, len(data))
+    if found is None or found[0].status not in (200, 206):
+        return
+    into = memoryview(bytearray(MOST_MEMORY_FOR_A_SPAN))
+    attempt = GetAttempt(URI, ByteSpan(0, len(into)), into, "")
+    view = attempt.place(found[0])
+    assert len(view) <= len(into)
+
+
+def list_page(data: bytes) -> None:
+    PageOrder().accept(xml.parse_list_page(data))
+
+
+def documents(data: bytes) -> None:
+    for parse in (xml.parse_upload_id, xml.parse_complete, xml.parse_copy, xml.parse_deleted, xml.parse_parts):
+        try:
+            parse(data)
+        except OssError:
+            continue
+    xml.parse_uploads(data)
+
+
+def error_document(data: bytes) -> None:
+    fault = xml.parse_error(data)
+    for text in (fault.code, fault.message, fault.request_id):
+        shown = printable(text)
+        assert shown.isprintable() or not shown
+
+
+def manifest(data: bytes) -> None:
+    for key, _ in imagenet_manifest_parser(io.BytesIO(data)):
+        assert "\n" not in key
+
+
+def json_manifest(data: bytes) -> None:
+    list(jsonl_manifest_parser(io.BytesIO(data)))
+
+
+def uri(data: bytes) -> None:
+    found = parse_uri(data.decode("utf-8", "surrogateescape"))
+    if found.key:
+        head = heads.encode_head("GET", f"/{encode_key(found.key)}", [("Host", found.bucket)])
+        assert head.count(b"\r\n") == 3
+        assert b"\0" not in head
+        get_object(found.bucket, found.key)
+
+
+def endpoint(data: bytes) -> None:
+    found = parse_endpoint(data.decode("utf-8", "surrogateescape"))
+    assert found.is_exposed in (True, False)
+    heads.encode_head("GET", "/", [("Host", found.host_header("bucket"))])
+
+
+def config(data: bytes) -> None:
+    parse_config(data, "a.json")
+
+
+def credentials(data: bytes) -> None:
+    found = sources._parsed(data)
+    assert isinstance(found, str) or found.access_key_id
+
+
+def authorization(data: bytes) -> None:
+    with contextlib.suppress(ValueError):  # what the emulator takes for "no"
+        parse_authorization(data.decode("latin-1"))
+
+
+def dcp_metadata(data: bytes) -> None:
+    load_metadata(data, "here")
+
+
+def tensor_pickle(data: bytes) -> None:
+    read_tensor_pickle(data)
+
+
+LIST = b"""<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult><Name>b</Name><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
+<NextContinuationToken>T</NextContinuationToken><Contents><Key>a%20b</Key><LastModified>2025-03-14T15:09:26.000Z
+</LastModified><ETag>"AB"</ETag><Type>Normal</Type><Size>5</Size><StorageClass>Standard</StorageClass></Contents>
+<CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes></ListBucketResult>"""
+ERROR = b"<Error><Code>NoSuchKey</Code><Message>gone</Message><RequestId>1</RequestId><EC>1-2</EC></Error>"
+HEAD = (
+    b'HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nContent-Range: bytes 0-4/9\r\nETag: "A"\r\n'
+    b"x-oss-hash-crc64ecma: 123\r\nDate: Fri, 14 Mar 2025 15:09:26 GMT\r\nRetry-After: 3\r\nx-oss-err: QUI=\r\n\r\n"
+)
+BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>' + ERROR
+UPLOAD = b"<InitiateMultipartUploadResult><UploadId>ID</UploadId></InitiateMultipartUploadResult>"
+KEYS = b'{"AccessKeyId": "a", "AccessKeySecret": "b", "Expiration": "2030-01-01T00:00:00Z"}'
+
+# By name: the target, and well-formed input from which to start.
+TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
+    "response head": (response_head, [HEAD]),
+    "request head": (request_head, [b"GET /b/k?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"]),
+    "download": (download, [HEAD, HEAD.replace(b"206", b"200")]),
+    "list page": (list_page, [LIST, BOMB]),
+    "documents": (documents, [UPLOAD, LIST, BOMB]),
+    "error document": (error_document, [ERROR, BOMB, b"<html>502</html>"]),
+    "manifest": (manifest, [b"a/b.jpg\tcat\nc\n", b"\xff\t\n"]),
+    "json manifest": (json_manifest, [b'{"key": "a", "label": 3}\n', b"[" * 5000]),
+    "uri": (uri, [b"oss://bucket/a/../b\r\n\x1b[31m", b"/bucket/key"]),
+    "endpoint": (endpoint, [b"https://oss-cn-hangzhou.aliyuncs.com:443", b"http://[::1]:80"]),
+    "config": (config, [b'{"logLevel": 1, "datasetConfig": {"prefetchWorker": 2}}', b"[" * 5000]),
+    "credentials": (
+        credentials,
+        [KEYS],
+    ),
+    "authorization": (authorization, [b"OSS4-HMAC-SHA256 Credential=a/b/c/oss/aliyun_v4_request,Signature=0a"]),
+    "DCP metadata": (dcp_metadata, [pickle.dumps({"a": 1}), b"cos\nsystem\n(S'true'\ntR."]),
+    "tensor pickle": (tensor_pickle, [pickle.dumps([1, 2]), b"\x80\x02Nr\xff\xff\xff\x7f."]),
+}
+
+
+def run(name: str, data: bytes) -> None:
+    """Run a target; any exception but ours is a finding."""
+    try:
+        TARGETS[name][0](data)
+    except OssError:
+        return
