@@ -47,7 +47,7 @@ class Effect:
 
     `instead` takes the place of the operation's result, a refusal, a reply or a hang-up; with `after_work` the
     operation is done all the same. `during_body` happens when so many bytes of the request's body have arrived;
-    the byte of it at `flipped_at` arrives wrong.
+    the byte of it at `flipped_at` arrives wrong. Where several faults strike together, an `is_endless` one comes last.
     """
 
     name: str = ""
@@ -59,6 +59,7 @@ class Effect:
     afterwards: Callable[[Service, Call], None] = _nothing
     during_body: tuple[int, Pause | Hangup | Early] | None = None
     flipped_at: int | None = None
+    is_endless: bool = False
 
 
 def make_effect(name: str, options: Options) -> Effect:
@@ -317,7 +318,7 @@ def _endless_head(_options: Options) -> Effect:
         while True:
             yield _FILLER_LINE
 
-    return Effect(disturb=disturb)
+    return Effect(disturb=disturb, is_endless=True)
 
 
 def _close_after(options: Options) -> Effect:

@@ -53,13 +53,14 @@ class Rule:
 class ActiveRule:
     """A rule that is switched on, with what it has counted so far."""
 
-    def __init__(self, rule: Rule, clock: Callable[[], float]) -> None:
+    def __init__(self, rule: Rule, clock: Callable[[], float], *, number: int) -> None:
         self.rule = rule
         self._clock = clock
         self._effects = _effects_of(rule)
         self._seen: Counter[str] = Counter()
         self._struck: Counter[str] = Counter()
-        self._random = random.Random(rule.seed)
+        # Rules with the same seed must not strike the same requests.
+        self._random = random.Random(f"{rule.seed} {number}")
         self._allowance, self._last = rule.above_rate or 0.0, clock()
 
     def strike(self, call: Call) -> Effect | None:
@@ -104,7 +105,7 @@ class FaultBook:
 
     def add(self, rule: Rule) -> None:
         """Switch a rule on; `ValueError` if it names no fault there is."""
-        self._rules.append(ActiveRule(rule, self._clock))
+        self._rules.append(ActiveRule(rule, self._clock, number=len(self._rules)))
 
     def clear(self) -> None:
         self._rules.clear()

@@ -131,7 +131,7 @@ class OssWork:
 
     def _disturbed(self, steps: Iterable[Step]) -> Iterable[Step]:
         service = self._frontend.service
-        for effect in self._effects:
+        for effect in sorted(self._effects, key=lambda effect: effect.is_endless):
             steps = effect.disturb(steps, service.blobs)
         for effect in self._effects:
             effect.afterwards(service, self._call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from emulator.driver import Answer, Driver, hangups, pauses
+from emulator.driver import MOST_STEPS, Answer, Driver, hangups, pauses
 
 from osstorchconnector.client.checksum import crc64
 from osstorchconnector.emulator.effects import CATALOGUE, make_effect
@@ -335,6 +335,12 @@ def test_several_faults_strike_together(filled: Driver) -> None:
     assert pauses(answer) == [0.1]
     assert hangups(answer) == [CLOSE]
     assert filled.frontend.recorder.snapshot().log[-1].fault == "latency+wrong_crc+truncate"
+
+
+def test_a_head_without_end_does_not_end_with_other_faults_either(filled: Driver) -> None:
+    for fault in ("endless_head", "truncate", "latency"):
+        filled.frontend.faults.add(Rule(fault=fault))
+    assert len(get(filled).steps) == MOST_STEPS
 
 
 def test_every_fault_can_be_made_without_options() -> None:

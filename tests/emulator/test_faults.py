@@ -76,6 +76,14 @@ def test_a_probability_strikes_that_often_and_the_same_ones_with_the_same_seed()
     assert struck(Rule(fault="500", probability=0.1, seed=8), calls) != first
 
 
+def test_rules_with_the_same_seed_strike_independently() -> None:
+    book = FaultBook()
+    for fault in ("500", "reset"):
+        book.add(Rule(fault=fault, probability=0.5))
+    names = {names_of(book.draw(get())) for _ in range(100)}
+    assert names == {"", "500", "reset", "500+reset"}
+
+
 def test_a_script_gives_each_request_its_own_fault() -> None:
     rule = Rule(operation="GetObject", script=["500", None, {"fault": "truncate", "at": 5}], after=1)
     calls = [get(), get(), get("x", operation="PutObject"), get(), get(), get()]
