@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..client.heads import RequestHead
 from ..client.signing import http_date
@@ -182,6 +183,8 @@ class OssWork:
         self._let_go_of_intake()
         if instead:
             reply = instead[0].instead
+            if isinstance(reply, Reply):
+                reply = replace(reply, headers=dict(reply.headers))
         if isinstance(reply, Refused):
             self._refused = reply
             host = self._call.headers.get("host", "")

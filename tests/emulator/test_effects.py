@@ -66,6 +66,13 @@ def test_an_answer_can_be_anything(filled: Driver) -> None:
     assert (answer.status, answer.headers["x-a"], answer.body) == (299, "b", b"surprise")
 
 
+def test_an_answer_is_the_same_every_time(filled: Driver) -> None:
+    fail(filled, "answer", data=b"surprise")
+    filled.frontend.faults.add(Rule(fault="chunked", times=1))
+    assert get(filled).headers["transfer-encoding"] == "chunked"
+    assert get(filled).headers["content-length"] == "8"
+
+
 def test_a_proxy_speaks_html(filled: Driver) -> None:
     fail(filled, "html")
     answer = get(filled)
