@@ -71,10 +71,7 @@ def bare_reads(keys: Keys, name: str, size: int, part: int, threads: int) -> Pro
 def _read_parts(
     keys: Keys, work: Iterator[tuple[bytes, tuple[int, int]]], lock: threading.Lock, buffer: memoryview
 ) -> None:
-    address = urlsplit(keys["endpoint"])
-    with socket.create_connection((str(address.hostname), address.port or 80)) as plain:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-        connection = plain if not keys["ca_file"] else _secured(plain, keys["ca_file"])
+    with _connected(keys) as connection:
         while True:
             with lock:
                 head, (start, stop) = next(work, (b"", (0, 0)))
@@ -84,9 +81,14 @@ def _read_parts(
             _receive(connection, buffer[start:stop])
 
 
-def _secured(connection: socket.socket, ca_file: str) -> ssl.SSLSocket:
-    context = ssl.create_default_context(cafile=ca_file)
-    return context.wrap_socket(connection, server_hostname=connection.getpeername()[0])
+def _connected(keys: Keys) -> socket.socket:
+    address = urlsplit(keys["endpoint"])
+    connection = socket.create_connection((str(address.hostname), address.port or 80))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    if not keys["ca_file"]:
+        return connection
+    context = ssl.create_default_context(cafile=keys["ca_file"])
+    return context.wrap_socket(connection, server_hostname=address.hostname)
 
 
 def _receive(connection: socket.socket, target: memoryview) -> None:

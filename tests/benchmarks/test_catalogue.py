@@ -1,0 +1,53 @@
+"""The works that there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.__main__ import chosen, main
+from benchmarks.runner import chosen as taking_part
+from benchmarks.runner import with_sent
+from benchmarks.values import Contender, Sample, Work
+from benchmarks.works import CURVES, WORKS
+
+ALL = (*WORKS, *CURVES)
+
+
+def test_no_two_works_have_one_name() -> None:
+    assert len({work.name for work in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("work", ALL, ids=lambda work: work.name)
+@pytest.mark.parametrize("is_quick", [False, True])
+def test_titles_tell_the_sizes(work: Work, is_quick: bool) -> None:
+    assert "{" not in work.title.format(**work.sizes(is_quick=is_quick))
+
+
+@pytest.mark.parametrize("work", ALL, ids=lambda work: work.name)
+def test_an_aim_is_beyond_what_is_to_be_reached(work: Work) -> None:
+    for goal in work.goals:
+        assert goal.aim < goal.reach if goal.is_ceiling else goal.aim > goal.reach
+
+
+def test_a_name_chooses_a_work_and_none_all_but_the_curves() -> None:
+    assert [work.name for work in chosen(["save", "small"])] == ["small", "save"]
+    assert chosen([]) == list(WORKS)
+    assert chosen(["curves"]) == list(CURVES)
+
+
+def test_a_quick_look_leaves_out_extras_unless_they_are_named() -> None:
+    ours, peer, extra = Contender(name="ours"), Contender(name="peer"), Contender(name="extra", is_extra=True)
+    everybody = [ours, peer, extra]
+    assert taking_part(everybody, frozenset(), is_quick=False) == everybody
+    assert taking_part(everybody, frozenset(), is_quick=True) == [ours, peer]
+    assert taking_part(everybody, frozenset({"extra"}), is_quick=True) == [ours, extra]
+
+
+def test_what_was_sent_is_held_against_what_was_needed() -> None:
+    assert with_sent(Sample(1, 1, 1, 0, {"needed_bytes": 100}), 105).extra["sent_of_needed"] == 1.05
+    assert with_sent(Sample(1, 1, 1, 0), 105).extra == {}
+
+
+def test_the_command_names_the_works(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [work.name for work in WORKS]

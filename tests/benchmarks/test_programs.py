@@ -1,0 +1,112 @@
+"""What contenders do, done by this library in this process on tiny data: that it runs and counts, not how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks.gauge import Done, Program, measure
+from benchmarks.programs import large, limits, listing, objects
+from benchmarks.site import BUCKET, Site, names_of, open_site, tool
+
+SIZE, READS = 1000, 50
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with open_site() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def small(site: Site) -> dict[str, Any]:
+    return {"access": site.access(), "uris": site.fill("small", 40, b"x" * SIZE), "reads": READS, "size": SIZE}
+
+
+def amount(program: Program) -> float:
+    return measure(program).amount
+
+
+def test_objects_are_iterated_over_more_often_than_there_are(small: dict[str, Any]) -> None:
+    assert amount(objects.iterate(**small)) == READS
+
+
+def test_objects_are_loaded_in_batches(small: dict[str, Any]) -> None:
+    assert amount(objects.load_batches(**small, workers=0, batch=7)) == READS
+    assert amount(objects.load_shuffled(**small, batch=7)) == READS
+
+
+def test_growth_is_told(small: dict[str, Any]) -> None:
+    assert measure(objects.soak(**{**small, "reads": 200})).extra["growth"] >= 0
+
+
+def test_a_wrong_size_is_noticed(small: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError):
+        measure(objects.iterate(**{**small, "size": SIZE + 1}))
+
+
+def test_a_large_object_is_read_in_all_ways(site: Site) -> None:
+    size = 3_000_001
+    site.put_stream("large", [b"y" * size])
+    site.put_stream("large.small", [b"z"])
+    options: dict[str, Any] = {"access": site.access(), "uri": f"oss://{BUCKET}/large", "size": size}
+    assert amount(large.read_into(**options)) == size
+    assert amount(large.read_pieces(**options, piece=65536)) == size
+    assert amount(limits.bare_reads(site.keys(), "large", size, part=1 << 20, threads=2)) == size
+
+
+def test_a_state_dict_is_saved_and_loaded(site: Site) -> None:
+    size = 1 << 20
+    site.put_stream("state.small", [b"z"])
+    options: dict[str, Any] = {"access": site.access(), "uri": f"oss://{BUCKET}/state", "size": size}
+    assert amount(large.save_state(**options, tensors=4)) == size
+    assert amount(large.load_state(**options)) == size
+
+
+def test_keys_are_listed(site: Site) -> None:
+    site.fill("keys", 1200, b"1")
+    uri = f"oss://{BUCKET}/keys/"
+    assert amount(listing.list_into_dataset(site.access(), uri, warm_up=uri, count=1200)) == 1200
+
+
+def test_made_up_keys_have_the_size_asked_for(tmp_path: Any) -> None:
+    (tmp_path / "manifest").write_text("1000 60")
+    with open(tmp_path / "manifest", "rb") as manifest:
+        keys = [key for key, _ in listing.made_up_keys(manifest)]
+    assert {len(key) for key in keys} == {60}
+    assert len(set(keys)) == 1000
+
+
+def test_unsigned_readers_may_read_and_a_secure_site_has_a_certificate() -> None:
+    with open_site(is_secure=True) as site:
+        uris = site.fill("small", 3, b"x" * SIZE)
+        options = {"access": site.access(), "uris": uris, "reads": 3, "size": SIZE}
+        assert amount(objects.iterate(**options)) == 3
+        site.put_stream("large", [b"y" * SIZE])
+        assert amount(limits.bare_reads(site.keys(), "large", SIZE, part=SIZE, threads=1)) == SIZE
+        assert names_of(uris) == ["small/000000", "small/000001", "small/000002"]
+
+
+def test_a_missing_tool_comes_with_how_to_get_it() -> None:
+    assert tool("no-such-program", "no-such-package") == ("", "not installed: apt-get install no-such-package")
+
+
+def test_a_program_with_a_clock_of_its_own_is_believed() -> None:
+    def program() -> Program:
+        yield None
+        yield Done(10, seconds=5.0)
+
+    assert measure(program()).rate == 2
+
+
+def test_memory_and_cpu_between_the_yields_are_measured() -> None:
+    def program() -> Program:
+        yield None
+        blob = bytearray(b"x") * (32 << 20)
+        yield Done(len(blob))
+
+    sample = measure(program())
+    assert sample.peak_bytes >= 32 << 20
+    assert sample.cpu_seconds > 0
