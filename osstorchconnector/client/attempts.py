@@ -6,7 +6,6 @@ keeps what a broken attempt brought, and asks for the rest only.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -15,6 +14,8 @@ from ..uri import OssUri
 from . import requests
 from .checksum import crc64
 from .heads import ResponseHead, bare_etag, content_range, object_stat, parse_crc64
+from .memory import CopiedMemory, FreshMemory, fresh_memory
+from .refusals import printable
 from .transport.base import Landing
 from .values import ByteSpan, Download, ObjectStat, Request
 
@@ -114,7 +115,7 @@ class GetAttempt:
         self._expected = -1  # bytes that exist in the span; known with the first good answer
         self._received = 0
         self._into = self._view = into
-        self._store: io.BytesIO | None = None
+        self._store: FreshMemory | CopiedMemory | None = None
         self._body = b""
         self._refusal = bytearray()
         self.on_head: Callable[[], None] | None = None  # told of the first byte of an object, by hedged reads
@@ -123,6 +124,10 @@ class GetAttempt:
     @property
     def refusal(self) -> bytearray:
         return self._refusal
+
+    @property
+    def _name(self) -> str:
+        return printable(str(self._uri))
 
     @property
     def is_resumed(self) -> bool:
@@ -166,7 +171,7 @@ class GetAttempt:
         crc = crc64(self._body if self._view is None else self._view[:size])
         if self._start == 0 and size == stat.size and stat.crc64 not in (None, crc):
             raise OssIntegrityError(
-                f"GetObject {self._uri}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
+                f"GetObject {self._name}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
             )
         if self._store is not None:
             self._view = None
@@ -184,7 +189,7 @@ class GetAttempt:
             raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
         if self._etag and stat.etag and stat.etag != self._etag:
             raise OssObjectChangedError(
-                f"GetObject {self._uri}: the object was replaced while it was read (ETag {self._etag}, now {stat.etag})"
+                f"GetObject {self._name}: the object was replaced while it was read (ETag {self._etag}, now {stat.etag})"
             )
         if self._expected < 0:
             self._expected, self._stat, self._etag = length, stat, stat.etag or self._etag
@@ -204,9 +209,8 @@ class GetAttempt:
             raise OssProtocolError(f"asked for bytes {start} to {stop}, got {head.get('content-range')!r} of {length}")
 
     def _allocate(self, length: int) -> memoryview:
-        # A BytesIO that owns a fresh bytes object: filled in place, then given out without a copy.
         try:
-            self._store = io.BytesIO(bytes(length))
+            self._store = fresh_memory(length)
         except (MemoryError, OverflowError):
             raise OssProtocolError(f"an object of {length} bytes does not fit into memory") from None
         self._view = self._store.getbuffer()
@@ -236,6 +240,10 @@ class UploadAttempt(_CopyingLanding):
     def refusal(self) -> bytearray:
         return self._answer
 
+    @property
+    def _name(self) -> str:
+        return printable(str(self._uri))
+
     def request(self) -> Request:
         return self._request
 
@@ -250,7 +258,7 @@ class UploadAttempt(_CopyingLanding):
         stored = parse_crc64(head.get("x-oss-hash-crc64ecma"))
         if stored not in (None, self.crc):
             raise OssIntegrityError(
-                f"{self._request.operation} {self._uri}: {self.size} bytes with CRC-64 {self.crc} were sent, "
+                f"{self._request.operation} {self._name}: {self.size} bytes with CRC-64 {self.crc} were sent, "
                 f"OSS received CRC-64 {stored}"
             )
         self.result = head

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from objects.fake_client import URI, FakeClient, Gate
 
-from osstorchconnector.objects.upload import MultipartUpload, fresh_memory
+from osstorchconnector.objects.upload import MultipartUpload
 
 
 def upload_of(client: FakeClient, memory_bytes: int = 1000) -> MultipartUpload:
@@ -52,12 +52,6 @@ def test_a_part_may_be_made_of_many_pieces(client: FakeClient) -> None:
     upload.complete()
     assert client.objects[URI].data == b"headbodytail"
     assert upload.stored_bytes == 12
-
-
-def test_fresh_memory_is_writable() -> None:
-    memory = fresh_memory(10)
-    memory[:] = b"0123456789"
-    assert bytes(memory) == b"0123456789"
 
 
 def test_an_upload_that_was_never_begun_has_nothing_to_abort(client: FakeClient) -> None:
