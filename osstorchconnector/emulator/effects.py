@@ -1,65 +1,23 @@
-"""The catalogue of faults: what each does to a request, by name. Pure, apart from the objects that some replace.
-
-A fault acts at one or more of these points: on the call before the work, in place of the work, on the reply, on the
-steps that send it, on the stored objects after the work, and while a body is being received.
-"""
+"""The catalogue of faults: what each does to a request, by name. Pure, apart from the objects that some replace."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .blobs import BlobFolder, Slice
+from .effect import Effect, Steps
 from .exchange import Call, Reply
 from .refusals import CODES, Refused
 from .service import Service
 from .wire import FOREVER, Early, Hangup, Pause, Step, in_chunks, in_small_pieces, split_at
 
 Options = Mapping[str, Any]
-Steps = Iterable[Step]
 
 _TOKEN = re.compile(rb"<NextContinuationToken>[^<]*</NextContinuationToken>")
 _TRUNCATED = re.compile(rb"<IsTruncated>[^<]*</IsTruncated>")
 _FILLER_LINE = b"x-filler: " + b"f" * 1000 + b"\r\n"
-
-
-def _same_call(call: Call) -> None:
-    """Leave the call as it is."""
-
-
-def _same_reply(_call: Call, reply: Reply) -> Reply:
-    return reply
-
-
-def _same_steps(steps: Steps, _blobs: BlobFolder) -> Steps:
-    return steps
-
-
-def _nothing(_service: Service, _call: Call) -> None:
-    """Do nothing to what is stored."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What one fault does.
-
-    `instead` takes the place of the operation's result, a refusal, a reply or a hang-up; with `after_work` the
-    operation is done all the same. `during_body` happens when so many bytes of the request's body have arrived;
-    the byte of it at `flipped_at` arrives wrong. Where several faults strike together, an `is_endless` one comes last.
-    """
-
-    name: str = ""
-    rewrite: Callable[[Call], None] = _same_call
-    instead: Refused | Reply | Hangup | None = None
-    after_work: bool = False
-    reshape: Callable[[Call, Reply], Reply] = _same_reply
-    disturb: Callable[[Steps, BlobFolder], Steps] = _same_steps
-    afterwards: Callable[[Service, Call], None] = _nothing
-    during_body: tuple[int, Pause | Hangup | Early] | None = None
-    flipped_at: int | None = None
-    is_endless: bool = False
 
 
 def make_effect(name: str, options: Options) -> Effect:
@@ -343,6 +301,10 @@ def _stall_upload(options: Options) -> Effect:
     return Effect(during_body=(options.get("at", 0), Pause(options.get("seconds", FOREVER))))
 
 
+def _drip_upload(options: Options) -> Effect:
+    return Effect(read_seconds=options.get("seconds", 0.05))
+
+
 def _flip_upload(options: Options) -> Effect:
     return Effect(flipped_at=options.get("at", 0))
 
@@ -391,6 +353,7 @@ CATALOGUE: dict[str, tuple[Callable[[Options], Effect], frozenset[str]]] = {
     "endless_head": (_endless_head, _NO_OPTIONS),
     "close_after": (_close_after, frozenset({"announced"})),
     "reset_upload": (_reset_upload, frozenset({"at"})),
+    "drip_upload": (_drip_upload, frozenset({"seconds"})),
     "flip_upload": (_flip_upload, frozenset({"at"})),
     "stall_upload": (_stall_upload, frozenset({"at", "seconds"})),
 }

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .effects import Effect, make_effect
+from .effect import Effect
+from .effects import make_effect
 from .exchange import Call
 
 

@@ -13,7 +13,7 @@ from ..client.signing import http_date
 from .blobs import Content
 from .counters import Recorder
 from .dispatch import admit, open_intake, perform
-from .effects import Effect
+from .effect import Effect
 from .exchange import Call, Reply
 from .faults import FaultBook, names_of
 from .intake import Drain, Intake
@@ -67,6 +67,7 @@ class OssWork:
         "_held",
         "_intake",
         "_is_taken",
+        "_past",
         "_received",
         "_refused",
         "_request_id",
@@ -83,6 +84,7 @@ class OssWork:
         self._received = self._head_size = self._status = 0
         self._request_id = frontend.next_request_id()
         self._held: Content = ()
+        self._past: list[Effect] = []
         self._call = self._understand()
         self._effects: Sequence[Effect] = frontend.faults.draw(self._call)
         self._since = frontend.recorder.begun(self._call.operation)
@@ -99,10 +101,17 @@ class OssWork:
                 self._intake.write(data)
             except (Refused, OSError) as error:
                 self.refuse(_as_refused(error))
+        return self._interruption() if self._effects else None
+
+    def _interruption(self) -> Pause | Hangup | Early | None:
+        """Return what a fault wants done now that so much of the body is there: each once, a drip again and again."""
         for effect in self._effects:
             if effect.during_body is not None and self._received >= effect.during_body[0]:
+                if effect in self._past:
+                    continue
+                self._past.append(effect)
                 return effect.during_body[1]
-        return None
+        return next((Pause(effect.read_seconds) for effect in self._effects if effect.read_seconds), None)
 
     def refuse(self, refused: Refused) -> None:
         self._refused = self._refused or refused

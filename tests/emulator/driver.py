@@ -107,3 +107,11 @@ def pauses(answer: Answer) -> list[float]:
 
 def hangups(answer: Answer) -> list[Hangup]:
     return [step for step in answer.steps if isinstance(step, Hangup)]
+
+
+def signed_head(send: Driver, method: str, path: str, *lines: tuple[str, str]) -> bytes:
+    """Return the head of a request for oss://photos/k, whatever its path and headers are."""
+    signed = V4Signer(send.credentials, "cn-test").sign(
+        Request("", method, "photos", "k"), int(send.frontend.service.now())
+    )
+    return encode_head(method, path, [*lines, *signed])

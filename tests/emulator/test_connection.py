@@ -194,8 +194,9 @@ def test_a_reset_of_the_server_ends_what_is_stalled(oss: Emulator) -> None:
         assert oss.counters().concurrency["PutObject"] == 0
 
 
-def test_an_upload_that_was_held_up_goes_on(oss: Emulator) -> None:
-    oss.fail("PutObject", "stall_upload", at=1000, seconds=0.05)
+@pytest.mark.parametrize("fault", ["stall_upload", "drip_upload"])
+def test_an_upload_that_was_held_up_goes_on(oss: Emulator, fault: str) -> None:
+    oss.fail("PutObject", fault, seconds=0.02)
     with connected(oss) as peer:
         peer.send(put(oss, "k", len(DATA)) + DATA)
         assert peer.answer()[0].status == 200

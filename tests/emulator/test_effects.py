@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from emulator.driver import MOST_STEPS, Answer, Driver, hangups, pauses
+from emulator.driver import MOST_STEPS, Answer, Driver, hangups, pauses, signed_head
 
 from osstorchconnector.client.checksum import crc64
+from osstorchconnector.client.heads import parse_request_head
 from osstorchconnector.emulator.effects import CATALOGUE, make_effect
 from osstorchconnector.emulator.faults import Rule
 from osstorchconnector.emulator.service import Service
@@ -323,6 +324,25 @@ def test_an_upload_can_be_interrupted(filled: Driver, fault: str, options: dict[
 def test_an_interruption_comes_when_so_much_has_arrived_and_no_earlier(filled: Driver) -> None:
     fail(filled, "reset_upload", "PutObject", at=len(DATA) + 1)
     assert filled("PUT", "photos", "new", body=DATA).status == 200
+
+
+def pauses_of_an_upload(send: Driver, pieces: int) -> list[object]:
+    head = signed_head(send, "PUT", "/photos/k", ("host", "127.0.0.1"), ("content-length", str(len(DATA))))
+    parsed = parse_request_head(head, len(head))
+    assert parsed is not None
+    work = send.frontend.begin(parsed[0])
+    size = len(DATA) // pieces
+    wanted = [work.receive(memoryview(DATA)[number * size : (number + 1) * size]) for number in range(pieces)]
+    assert len(list(work.answer())) == 1
+    work.ended(0)
+    return wanted
+
+
+def test_a_stall_of_an_upload_comes_once_and_a_drip_after_every_piece(filled: Driver) -> None:
+    fail(filled, "stall_upload", "PutObject", at=50_000, seconds=1.0)
+    assert pauses_of_an_upload(filled, 4) == [None, Pause(1.0), None, None]
+    fail(filled, "drip_upload", "PutObject", seconds=2.0)
+    assert pauses_of_an_upload(filled, 4) == [Pause(2.0)] * 4
 
 
 @pytest.mark.parametrize("at", [0, 777, len(DATA) - 1])

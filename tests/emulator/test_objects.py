@@ -2,16 +2,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from xml.etree import ElementTree
 
 import pytest
-from emulator.driver import Answer, Driver
+from emulator.driver import Answer, Driver, signed_head
 
 from osstorchconnector.client.checksum import crc64
-from osstorchconnector.client.heads import encode_head
-from osstorchconnector.client.signing import V4Signer
-from osstorchconnector.client.values import Request
 from osstorchconnector.emulator.dispatch import OPERATIONS
 from osstorchconnector.emulator.documents import document, element, fields
 from osstorchconnector.emulator.service import MAX_BODY_BYTES, Policy, Service
@@ -323,12 +319,6 @@ def test_a_folder_that_cannot_be_written_is_an_internal_error(send: Driver, serv
     answer = send("PUT", "photos", "k", body=DATA)
     assert refused(answer, 500, "InternalError")
     assert "Not a directory" in answer.texts("Message")[0]
-
-
-def signed_head(send: Driver, method: str, path: str, *lines: tuple[str, str]) -> bytes:
-    """Return the head of a request for oss://photos/k, whatever its path and headers are."""
-    signed = V4Signer(send.credentials, "cn-test").sign(Request("", method, "photos", "k"), int(time.time()))
-    return encode_head(method, path, [*lines, *signed])
 
 
 @pytest.mark.parametrize("host", ["photos.oss.test", "cdn.test", "photos.localhost"])
