@@ -7,7 +7,10 @@ report      results as a table, as Markdown, as JSON                            
 gauge       wall, CPU and memory of a piece of work, measured where it runs
 workshop    a process that imports what programs need and forks for each of them
 crew        the workshops, one for each interpreter
-site        the server: emulator, nginx where it is installed, names, credentials, data
+site        the server: emulator, names, credentials, data
+nginx       another server, where it is installed
+runner      works done in turn by all who take part
+chart       results as pictures; runs where matplotlib is
 programs/   what contenders do; runs in workshops, calls what users call
 works/      which contenders do what with which data, and what is to be reached
 """

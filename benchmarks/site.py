@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -39,7 +39,7 @@ class Site:
     """A running server with an empty bucket, and how to get there.
 
     `memory` is a folder in memory where there is one. `name_missing` says why the bucket has no name of its own,
-    which the C++ connector can't do without.
+    which the C++ connector can't do without. What is put on `stack` is undone when the site closes.
     """
 
     server: Emulator
@@ -47,6 +47,7 @@ class Site:
     memory: Path
     name_missing: str = ""
     certificate: str = ""
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
     def endpoint(self) -> str:
@@ -73,6 +74,7 @@ class Site:
             "endpoint": self.server.endpoint,
             "host_endpoint": self.endpoint,
             "bucket": BUCKET,
+            "path": f"/{BUCKET}",
             "region": self.server.region,
             "key_id": credentials.access_key_id,
             "secret": credentials.access_key_secret,
@@ -133,7 +135,7 @@ def open_site(*, is_secure: bool = False) -> Iterator[Site]:
         root = Path(memory) / "root"
         options: dict[str, Any] = {"buckets": [BUCKET], "domains": [HOST], "fast_etag": True}
         server = stack.enter_context(emulator.serve(root, certfile=certificate, **options))
-        site = Site(server, folder, Path(memory), name_missing, certificate)
+        site = Site(server, folder, Path(memory), name_missing, certificate, stack)
         site.publish()
         yield site
 

@@ -21,5 +21,5 @@ def signed_gets(keys: Keys, host: str, wanted: Sequence[tuple[str, int, int]]) -
     for key, start, stop in wanted:
         request = get_object(bucket, key, ByteSpan(start, stop))
         headers = [("host", host), *request.headers, *signer.sign(request, now)]
-        heads.append(encode_head("GET", f"/{bucket}/{encode_key(key)}", headers))
+        heads.append(encode_head("GET", f"{keys['path']}/{encode_key(key)}", headers))
     return heads
