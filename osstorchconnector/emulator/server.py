@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import signal
 import socket
 import ssl
@@ -26,6 +27,8 @@ from .sockets import Channel, SecureChannel
 _BACKLOG = 1024
 _ACCEPTS_A_TURN = 64
 _PATIENCE_SECONDS = 0.1
+_QUIET_PORTS = range(15_000, 30_000)
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,7 @@ class Server:
         settings = self.settings
         for name in settings.buckets:
             self.service.ensure_bucket(name)
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listener = listen(settings.host, settings.port)
         listener.setblocking(False)
         self._listener = listener
         self.loop.add_reader(listener.fileno(), self._accept)
@@ -150,6 +152,20 @@ def run(settings: Settings, *, announce: Callable[[int], None], stop_at_end_of: 
         gc.freeze()
         loop.run_forever()
     return bool(ended)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; with port 0 on a port that no outgoing connection is given.
+
+    From the range of those, the port of a stopped server can be taken by a client that keeps trying to reach it: it
+    ends up connected to itself, and the server can't come back.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if port == 0:
+        for candidate in random.sample(_QUIET_PORTS, _ATTEMPTS):
+            with contextlib.suppress(OSError):
+                return socket.create_server((host, candidate), family=family, backlog=_BACKLOG)
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

@@ -156,6 +156,11 @@ def test_a_server_listens_on_loopback_unless_told_otherwise() -> None:
         oss.reset()
 
 
+def test_a_port_is_not_one_that_clients_are_given(oss: Emulator) -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert 1024 < oss.port < first
+
+
 def test_credentials_are_written_for_their_owner_only(oss: Emulator, tmp_path: Path) -> None:
     path = Path(oss.credentials_file(tmp_path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
