@@ -58,8 +58,10 @@ def test_our_classes_and_oss2_find_the_bucket(tmp_path: Path) -> None:
         tmp_path,
         """
 import oss2
+import pytest
 from osstorchconnector import OssClient
 
+@pytest.mark.filterwarnings("ignore:.*utcnow")  # in oss2, from Python 3.12 on
 def test_ours(oss_bucket):
     client = OssClient(**oss_bucket.options)
     client.put(oss_bucket.uri + "k", b"hello")
