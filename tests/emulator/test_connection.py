@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -260,6 +262,23 @@ def test_an_answer_in_chunks_is_an_answer(oss: Emulator) -> None:
         assert peer.head().chunked
         expected = b"30d40\r\n" + DATA[:200_000] + b"\r\n186a0\r\n" + DATA[200_000:] + b"\r\n0\r\n\r\n"
         assert peer.take(len(expected)) == expected
+
+
+def test_a_server_out_of_files_goes_on_when_some_are_closed(oss: Emulator) -> None:
+    limits = resource.prlimit(oss.pid, resource.RLIMIT_NOFILE)
+    open_now = len(list(Path(f"/proc/{oss.pid}/fd").iterdir()))
+    resource.prlimit(oss.pid, resource.RLIMIT_NOFILE, (open_now + 3, limits[1]))
+    try:
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(connected(oss)) for _ in range(12)]
+            peers[0].send(request(oss, "GET", "k"))
+            assert peers[0].answer()[0].status == 404
+            peers[-1].send(request(oss, "GET", "k"))
+            for peer in peers[:-1]:
+                peer.socket.close()
+            assert peers[-1].answer()[0].status == 404
+    finally:
+        resource.prlimit(oss.pid, resource.RLIMIT_NOFILE, limits)
 
 
 def peak_memory_bytes(pid: int) -> int:
