@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from .. import errors
 from ..errors import OssError
-from .claims import claim, remove_all
+from .claims import Claim, claim, remove_all
 from .index_file import (
     IndexReader,
     IndexWriter,
@@ -164,14 +164,13 @@ class SharedIndex:
             return self
         other = SharedIndex.__new__(SharedIndex)
         other._source, other._configured = self._source, self._configured
-        other._read_table(self._owner, self._path.with_name(f"{self._path.name}-{edition}"))
-        other._claim = self._claim
+        other._read_table(self._owner, self._edition_path(edition), self._claim)
         return other
 
     def discard(self, edition: int) -> None:
         """Remove an edition's table; who reads it goes on reading."""
         if edition:
-            remove_all(own_path(self._path.with_name(f"{self._path.name}-{edition}")))
+            remove_all(own_path(self._edition_path(edition)))
 
     def adopt(self, path: Path) -> None:
         """Read the table at `path` from now on, under a name of this index's own; `OSError` if that can't be."""
@@ -245,18 +244,22 @@ class SharedIndex:
         self._source, self._configured = state["source"], state["configured"]
         owner = Owner(*state["owner"])
         if is_alive(owner):
-            self._read_table(owner, Path(state["path"]))
+            path = Path(state["path"])
+            self._read_table(owner, path, claim(owner, path))
         else:
             self._begin_table()
 
     def _begin_table(self) -> None:
         owner = this_process()
-        self._read_table(owner, new_path(choose_folder(self._configured), owner))
+        path = new_path(choose_folder(self._configured), owner)
+        self._read_table(owner, path, claim(owner, path))
 
-    def _read_table(self, owner: Owner, path: Path) -> None:
-        self._owner, self._path = owner, path
-        self._claim = claim(owner, path)
+    def _read_table(self, owner: Owner, path: Path, held: Claim | None) -> None:
+        self._owner, self._path, self._claim = owner, path, held
         self._processes: dict[int, _Here] = {}
+
+    def _edition_path(self, edition: int) -> Path:
+        return self._path.with_name(f"{self._path.name}-{edition}")
 
     def _path_here(self) -> Path:
         return own_path(self._path)

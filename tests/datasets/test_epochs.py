@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils.data import DataLoader
+
+from osstorchconnector.datapipes.manifest import imagenet_manifest_parser
+from osstorchconnector.datasets import OssIterableDataset
+from osstorchconnector.errors import OssConfigError
+from osstorchconnector.testing import OssBucket
+
+COUNT = 30
+KEYS = [f"a/{number:02}" for number in range(COUNT)]
+NAME = attrgetter("name")
+
+
+@pytest.fixture
+def bucket(oss_bucket: OssBucket) -> OssBucket:
+    for key in KEYS:
+        oss_bucket.put(key, key.encode())
+    return oss_bucket
+
+
+def dataset_of(bucket: OssBucket, **options: Any) -> OssIterableDataset:
+    return OssIterableDataset.from_prefix(bucket.uri + "a/", **bucket.options, transform=NAME, **options)
+
+
+def listings(bucket: OssBucket) -> int:
+    return bucket.server.counters().requests.get("ListObjectsV2", 0)
+
+
+def test_a_shuffled_epoch_has_each_object_once_and_is_the_same_again(bucket: OssBucket) -> None:
+    orders = {}
+    for epoch in (0, 1, 0, 1):
+        dataset = dataset_of(bucket, shuffle=True, seed=3)
+        dataset.set_epoch(epoch)
+        found = list(dataset)
+        assert sorted(found) == KEYS
+        assert orders.setdefault(epoch, found) == found
+    assert orders[0] != orders[1] != KEYS
+    assert list(dataset_of(bucket, shuffle=True, seed=4)) != orders[0]
+
+
+@pytest.mark.parametrize(
+    ("workers", "options"),
+    [
+        (0, {}),
+        (2, {}),
+        (3, {"persistent_workers": True}),
+        (2, {"persistent_workers": True, "multiprocessing_context": "spawn"}),
+        (1, {"persistent_workers": True, "multiprocessing_context": "forkserver"}),
+    ],
+)
+def test_workers_learn_of_the_epoch(bucket: OssBucket, workers: int, options: dict[str, Any]) -> None:
+    dataset = dataset_of(bucket, shuffle=True)
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, **options)
+    orders = []
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        orders.append(tuple(loader))
+        assert sorted(orders[-1]) == KEYS
+    assert len(set(orders)) == 3
+    dataset.set_epoch(0)
+    assert tuple(loader) == orders[0]
+    assert listings(bucket) == 1
+
+
+@pytest.mark.parametrize("source", ["names", "manifest"])
+def test_names_and_manifests_are_shuffled_as_well(bucket: OssBucket, tmp_path: Path, source: str) -> None:
+    if source == "names":
+        uris = [bucket.uri + key for key in KEYS]
+        dataset = OssIterableDataset.from_objects(uris, **bucket.options, transform=NAME, shuffle=True)
+    else:
+        path = tmp_path / "manifest"
+        path.write_text("".join(f"{key}\tlabel\n" for key in KEYS))
+        dataset = OssIterableDataset.from_manifest_file(
+            path, imagenet_manifest_parser, bucket.uri, **bucket.options, transform=NAME, shuffle=True
+        )
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+    first = list(loader)
+    dataset.set_epoch(1)
+    second = list(loader)
+    assert first != second
+    assert sorted(first) == sorted(second) == KEYS
+
+
+def test_the_order_of_arrival_has_each_object_once(bucket: OssBucket) -> None:
+    bucket.server.fail("GetObject", "latency", seconds=0.3, key=KEYS[0])
+    loader = DataLoader(dataset_of(bucket, in_order=False), batch_size=None, num_workers=1)
+    found = list(loader)
+    assert found != KEYS
+    assert sorted(found) == KEYS
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_may_begin_with_a_new_listing(bucket: OssBucket, tmp_path: Path, workers: int) -> None:
+    config, tables = tmp_path / "config.json", tmp_path / "tables"
+    tables.mkdir()
+    config.write_text(f'{{"indexDir": "{tables}"}}')
+    dataset = dataset_of(bucket, relist="epoch", config_path=str(config))
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    assert sorted(loader) == KEYS
+    bucket.put("a/30", b"new")
+    assert sorted(loader) == KEYS
+    for epoch in (1, 1, 2):
+        dataset.set_epoch(epoch)
+        assert sorted(loader) == [*KEYS, "a/30"]
+    assert listings(bucket) == 3
+    assert len(list(tables.iterdir())) == 3  # the first table, the one in use, and the numbers that are shared
+    del loader, dataset
+    assert list(tables.iterdir()) == []
+
+
+def test_without_that_the_listing_stays(bucket: OssBucket) -> None:
+    dataset = dataset_of(bucket)
+    assert list(dataset) == KEYS
+    bucket.put("a/30", b"new")
+    dataset.set_epoch(1)
+    assert list(dataset) == KEYS
+    with pytest.raises(OssConfigError, match="relist"):
+        dataset_of(bucket, relist="always")

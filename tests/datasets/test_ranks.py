@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import shutil
+import tempfile
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets.ranks import run_ranks
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from osstorchconnector.datasets import OssIterableDataset, merge_states
+from osstorchconnector.errors import OssConfigError, OssUsageError
+from osstorchconnector.testing import OssBucket
+
+COUNT = 25
+KEYS = [f"a/{number:02}" for number in range(COUNT)]
+NAME = attrgetter("name")
+Place = tuple[str, dict[str, Any]]
+
+
+@pytest.fixture
+def place(oss_bucket: OssBucket) -> Place:
+    for key in KEYS:
+        oss_bucket.put(key, key.encode())
+    return oss_bucket.uri, oss_bucket.options
+
+
+def dataset_of(place: Place, **options: Any) -> OssIterableDataset:
+    uri, access = place
+    return OssIterableDataset.from_prefix(uri, **access, transform=NAME, shard_ranks=True, **options)
+
+
+def epochs(rank: int, place: Place, workers: int) -> list[list[str]]:
+    dataset = dataset_of(place, shuffle=True, relist="epoch")
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    found = []
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        found.append(list(loader))
+    return found
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_and_workers_together_yield_each_object_once_in_each_epoch(
+    oss_bucket: OssBucket, place: Place, workers: int
+) -> None:
+    by_rank = run_ranks(2, epochs, place, workers)
+    for epoch in range(3):
+        shares = [by_rank[rank][epoch] for rank in range(2)]
+        assert sorted(itertools.chain(*shares)) == KEYS
+        assert sorted(map(len, shares)) == [12, 13]
+    assert len({tuple(by_rank[0][epoch]) for epoch in range(3)}) == 3
+    # One page of a listing for each epoch, whatever the number of processes.
+    assert oss_bucket.server.counters().requests["ListObjectsV2"] == 3
+
+
+def shares(rank: int, place: Place, folders: list[str]) -> dict[str, Any]:
+    uri, access = place
+    config = Path(folders[rank], "config.json")
+    config.write_text(json.dumps({"indexDir": folders[rank]}))
+    place = (uri, {**access, "config_path": str(config)})
+    found: dict[str, Any] = {even: list(dataset_of(place, even=even)) for even in ("none", "drop", "repeat")}
+    loader = StatefulDataLoader(dataset_of(place), batch_size=None, num_workers=rank, snapshot_every_n_steps=1)
+    items = iter(loader)
+    found["seen"] = [next(items) for _ in range(3 + rank)]
+    found["state"] = pickle.dumps(loader.state_dict())
+    return found
+
+
+def test_ranks_that_share_no_folder_get_rank_0s_listing_and_ranks_may_be_evened_out(
+    oss_bucket: OssBucket, place: Place, tmp_path: Path
+) -> None:
+    elsewhere = tempfile.mkdtemp(dir="/dev/shm")  # another file system than the first rank's
+    try:
+        found = run_ranks(2, shares, place, [str(tmp_path), elsewhere])
+    finally:
+        left = list(Path(elsewhere).glob("osstorchconnector*")) + list(tmp_path.glob("osstorchconnector*"))
+        shutil.rmtree(elsewhere)
+    assert [rank["none"] for rank in found] == [KEYS[0::2], KEYS[1::2]]
+    assert [rank["drop"] for rank in found] == [KEYS[0:24:2], KEYS[1::2]]
+    assert [rank["repeat"] for rank in found] == [KEYS[0::2], [*KEYS[1::2], KEYS[0]]]
+    assert oss_bucket.server.counters().requests["ListObjectsV2"] == 4
+    assert left == []
+
+
+def uneven(rank: int, place: Place) -> tuple[list[str], bytes]:
+    loader = StatefulDataLoader(dataset_of(place), batch_size=None, num_workers=2, snapshot_every_n_steps=1)
+    items = iter(loader)
+    return [next(items) for _ in range(3 + 2 * rank)], pickle.dumps(loader.state_dict())
+
+
+def the_rest(rank: int, place: Place, state: dict[str, Any]) -> list[str]:
+    dataset = dataset_of(place)
+    dataset.load_state_dict(state)
+    return list(DataLoader(dataset, batch_size=None, num_workers=1))
+
+
+@pytest.mark.timeout(120)
+def test_what_two_ranks_left_is_shared_out_among_three(oss_bucket: OssBucket, place: Place) -> None:
+    found = run_ranks(2, uneven, place)
+    merged = merge_states([pickle.loads(state) for _, state in found])
+    rest = run_ranks(3, the_rest, place, merged)
+    assert sorted(itertools.chain(*(seen for seen, _ in found), *rest)) == KEYS
+
+
+def test_ranks_need_torch_distributed(place: Place) -> None:
+    with pytest.raises(OssUsageError, match="init_process_group"):
+        dataset_of(place)
+
+
+def test_evening_out_needs_ranks(place: Place) -> None:
+    uri, access = place
+    with pytest.raises(OssConfigError, match="shard_ranks"):
+        OssIterableDataset.from_prefix(uri, **access, even="drop")
+    with pytest.raises(OssConfigError, match="even"):
+        OssIterableDataset.from_prefix(uri, **access, even="fair")  # type: ignore[arg-type]
+
+
+def doubly(rank: int, place: Place) -> list[str]:
+    from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
+    from torch.utils.data.graph_settings import apply_sharding
+
+    errors = []
+    for group in (SHARDING_PRIORITIES.DISTRIBUTED, SHARDING_PRIORITIES.DEFAULT):
+        try:
+            apply_sharding(dataset_of(place).datapipe(), 2, rank, group)
+        except OssUsageError as error:
+            errors.append(str(error))
+    uri, access = place
+    try:
+        OssIterableDataset.from_objects([f"{uri}{rank}"], **access, shard_ranks=True)
+    except OssUsageError as error:
+        errors.append(str(error))
+    return errors
+
+
+def test_sharing_out_twice_and_different_names_are_errors(place: Place) -> None:
+    for twice, twice_again, names in run_ranks(2, doubly, place):
+        assert twice == twice_again
+        assert "shares out among ranks already" in twice
+        assert "different objects" in names
