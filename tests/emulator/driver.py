@@ -14,7 +14,7 @@ from osstorchconnector.client.values import Request
 from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.emulator.blobs import Slice
 from osstorchconnector.emulator.frontend import Frontend
-from osstorchconnector.emulator.wire import Hangup, Pause, Step
+from osstorchconnector.emulator.wire import Early, Hangup, Pause, Step
 
 Pairs = Sequence[tuple[str, str]]
 CREDENTIALS = Credentials(access_key_id="key-id", access_key_secret="key-secret")
@@ -28,7 +28,7 @@ class Answer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step | Early, ...] = ()
 
     @property
     def xml(self) -> Element:

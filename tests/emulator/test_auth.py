@@ -69,6 +69,7 @@ def call(method: str, key: str = "", query: Pairs | list[tuple[str, str]] = (), 
 V4_A = call(
     "GET",
     UKEY,
+    [],
     range="bytes=0-1048575",
     **v4("78f747bfac3eb37b3f7137ae80225778d5bd37394ce07a8253f2f18aa86db3fe", "range"),
 )
@@ -140,8 +141,8 @@ def test_a_right_signature_is_accepted(credentials: Credentials, asked: Call) ->
 def test_a_wrong_secret_key_method_or_bucket_is_refused(credentials: Credentials, asked: Call) -> None:
     wrong_secret = replace(credentials, access_key_secret="other")
     assert refusal(asked, wrong_secret).code == "SignatureDoesNotMatch"
-    for changes in ({"key": "other"}, {"method": "DELETE"}, {"bucket": "other"}):
-        assert refusal(replace(asked, **changes), credentials).code == "SignatureDoesNotMatch"
+    for changed in (replace(asked, key="other"), replace(asked, method="DELETE"), replace(asked, bucket="other")):
+        assert refusal(changed, credentials).code == "SignatureDoesNotMatch"
 
 
 @pytest.mark.parametrize(("credentials", "asked"), VECTORS)

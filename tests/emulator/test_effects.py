@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from emulator.driver import MOST_STEPS, Answer, Driver, hangups, pauses, signed_head
 
@@ -326,7 +328,7 @@ def test_an_interruption_comes_when_so_much_has_arrived_and_no_earlier(filled: D
     assert filled("PUT", "photos", "new", body=DATA).status == 200
 
 
-def pauses_of_an_upload(send: Driver, pieces: int) -> list[object]:
+def pauses_of_an_upload(send: Driver, pieces: int) -> Sequence[object]:
     head = signed_head(send, "PUT", "/photos/k", ("host", "127.0.0.1"), ("content-length", str(len(DATA))))
     parsed = parse_request_head(head, len(head))
     assert parsed is not None
@@ -371,7 +373,7 @@ def test_a_head_without_end_does_not_end_with_other_faults_either(filled: Driver
 
 
 def test_every_fault_can_be_made_without_options() -> None:
-    needed = {"redirect": {"location": "x"}, "headers": {"headers": {}}}
+    needed: dict[str, dict[str, object]] = {"redirect": {"location": "x"}, "headers": {"headers": {}}}
     for name in CATALOGUE:
         assert make_effect(name, needed.get(name, {})).name == name
 
