@@ -18,15 +18,20 @@ LOWEST := .venv-lowest
 PIP := python -m pip --disable-pip-version-check --no-input
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test bench bench-quick lint types tests lowest format constraints wheel clean
+.PHONY: demo test chaos bench bench-quick lint types tests lowest format constraints wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: lint types tests
 
+# Everything that clouds do, for minutes. SEED=7 repeats a run, ROUNDS=20 soaks longer, CHAOS=chaos/test_soak.py is one part.
+chaos: $(STAMP)
+	OSS_CHAOS_SEED=$(SEED) OSS_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest $(or $(CHAOS),chaos) --show-capture=no --tb=short --timeout=600
+
 # WORKS="small save"       only these; `python -m benchmarks --list` names them
 bench: $(PEERS)/installed
+	@mkdir -p build
 	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --json build/benchmarks.json --chart build/benchmarks.png
 
 bench-quick: $(PEERS)/installed
