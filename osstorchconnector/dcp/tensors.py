@@ -30,6 +30,10 @@ STORAGE_DTYPES = {
 }
 
 
+# Tensors of these are more than their bytes: scales, zero points, several elements in a byte.
+QUANTISED_DTYPES = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
+
+
 class PlainTensor(NamedTuple):
     """What a tensor's pickle says: a view of the one storage that stands beside it."""
 

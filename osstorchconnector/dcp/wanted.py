@@ -17,7 +17,7 @@ from .archive import Archive, stated_crc
 from .crc32 import combine_crc32
 from .decoding import check_records, decode_tensor, restored, strided
 from .segments import Slice, slice_of
-from .tensors import contiguous, is_plain, memory, tensor_archive
+from .tensors import QUANTISED_DTYPES, contiguous, is_plain, memory, tensor_archive
 from .vetting import vet_object
 
 # From here on a tensor's bytes land in the target, below that they come with their neighbours' and are copied.
@@ -45,7 +45,9 @@ class Saved(NamedTuple):
 
     def archive(self) -> Archive | None:
         """Return the archive that it should be; None if it can't be the usual one."""
-        if self.dtype is None or self.descriptors or not self.tensor_bytes or self.is_raw:
+        if self.dtype is None or self.dtype in QUANTISED_DTYPES or self.descriptors:
+            return None
+        if self.is_raw or not self.tensor_bytes:
             return None
         archive = tensor_archive(self.dtype, self.shape)
         return archive if archive.size == self.length else None
