@@ -63,8 +63,12 @@ class LoopThread:
             raise
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Start `coroutine` on the loop; cancelling the future cancels it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Start `coroutine` on the loop; cancelling the future cancels it. `OssUsageError` if the loop has ended."""
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            raise OssUsageError("the I/O loop has ended: the interpreter is going down") from None
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Call on the loop's thread, soon; does nothing once the loop has ended or belongs to a parent process."""
@@ -150,6 +154,24 @@ class Engine:
         self._threads = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
+
+
+async def in_thread(call: Callable[..., T], *args: Any) -> T:
+    """Make a blocking call in a thread of its own and await its result.
+
+    asyncio's own executor starts no thread any more once the main thread has ended, when a last save may still run.
+    """
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call(*args))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="osstorchconnector-call", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -20,6 +20,7 @@ from ..logs import AuditLog
 from . import refusals
 from .attempts import Attempt
 from .endpoint import Endpoint, SigningPlan
+from .engine import in_thread
 from .heads import ResponseHead, error_document, parse_http_date, retry_after_seconds
 from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling
 from .signing import V1Signer, V4Signer, encode_key, encode_query
@@ -250,8 +251,7 @@ class Sender:
         )
 
     async def _refresh_credentials(self, rejected: Credentials | None = None) -> Credentials:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self.session.credentials.refresh, rejected)
+        return await in_thread(self.session.credentials.refresh, rejected)
 
 
 def _broken(

@@ -9,7 +9,7 @@ import threading
 import pytest
 from scripts import run_python
 
-from osstorchconnector.client.engine import Engine, LoopThread, engine
+from osstorchconnector.client.engine import Engine, LoopThread, engine, in_thread
 from osstorchconnector.errors import OssUsageError
 
 
@@ -130,3 +130,31 @@ def test_a_program_that_used_both_transports_ends_quietly(oss_bucket):
     )
     arguments = ["-c", program, oss_bucket.endpoint, oss_bucket.cred_path, oss_bucket.uri]
     assert run_python(*arguments) == ("['key']\n", "")
+
+
+def test_a_blocking_call_is_awaited_even_when_the_main_thread_has_ended():
+    program = (
+        "import threading\n"
+        "from osstorchconnector.client.engine import engine, in_thread\n"
+        "def late():\n"
+        "    threading.main_thread().join()\n"
+        "    print(engine.threads(1)[0].run(in_thread(lambda: 42)))\n"
+        "engine.threads(1)\n"
+        "threading.Thread(target=late).start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr) == ("42\n", "")
+
+
+def test_what_a_blocking_call_raises_reaches_who_awaits_it(thread):
+    with pytest.raises(ZeroDivisionError):
+        thread.run(in_thread(lambda: 1 // 0))
+
+
+def test_a_coroutine_for_a_loop_that_has_ended_is_refused_and_closed():
+    thread = LoopThread("test-loop")
+    thread.stop()
+    coroutine = value()
+    with pytest.raises(OssUsageError, match="ended"):
+        thread.submit(coroutine)
+    assert coroutine.cr_frame is None
