@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +28,15 @@ def results() -> Callable[[str, str, str, bool, str], None]:
 def summary() -> Callable[[str], None]:
     """Take in a line for the end."""
     return _summaries.append
+
+
+def pytest_report_header() -> str:
+    return f"OSS_CHAOS_SEED={os.environ['OSS_CHAOS_SEED']}"
+
+
+def pytest_configure() -> None:
+    """Choose the seed before the tests are collected; it is told at the top."""
+    os.environ["OSS_CHAOS_SEED"] = os.environ.get("OSS_CHAOS_SEED") or str(int(time.time()))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

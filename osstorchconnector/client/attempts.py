@@ -189,7 +189,8 @@ class GetAttempt:
             raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
         if self._etag and stat.etag and stat.etag != self._etag:
             raise OssObjectChangedError(
-                f"GetObject {self._name}: the object was replaced while it was read (ETag {self._etag}, now {stat.etag})"
+                f"GetObject {self._name}: the object was replaced while it was read "
+                f"(ETag {self._etag}, now {stat.etag})"
             )
         if self._expected < 0:
             self._expected, self._stat, self._etag = length, stat, stat.etag or self._etag

@@ -19,6 +19,7 @@ from .checksum import combine_crc64
 from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
 from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
 from .listing import PageOrder, follow
+from .refusals import printable
 from .sender import Sender, Session
 from .values import (
     Buffer,
@@ -149,7 +150,8 @@ class Operations:
             stored = attempt.result
             if stored.crc64 not in (None, whole_crc):
                 raise OssIntegrityError(
-                    f"CompleteMultipartUpload {uri}: OSS stored CRC-64 {stored.crc64}, the parts sent make {whole_crc}"
+                    f"CompleteMultipartUpload {printable(str(uri))}: OSS stored CRC-64 {stored.crc64}, "
+                    f"the parts sent make {whole_crc}"
                 )
         except OssError as error:
             if not _may_be_done(error, attempt.sent):

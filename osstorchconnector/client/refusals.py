@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from ..errors import OssError, OssServiceError, service_error
 from .values import Request
 
 _MAX_MESSAGE = 300
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\uffff]")
 
 _ADVICE = {
     "NoSuchBucket": "check the bucket's name, and that the endpoint is the one of its region",
@@ -32,7 +29,9 @@ def subject(request: Request) -> str:
 
 def printable(text: str) -> str:
     """Return `text` with everything escaped that could forge a line or steer a terminal."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def circumstances(attempts: int, request_id: str) -> str:

@@ -44,6 +44,7 @@ class Fault:
     effect: str = ""  # the emulator's name for it, if another
     options: Mapping[str, object] = field(default_factory=dict)
     exceptions: Mapping[str, Ending] = field(default_factory=dict)  # by operation, or by user
+    once: Mapping[str, Ending] = field(default_factory=dict)  # by user: too late to fetch again what was handed out
     is_final: bool = False  # not sent again: once is as bad as always
 
     def ending(self, operation: str, user: str) -> Ending:
@@ -52,6 +53,10 @@ class Fault:
 
 # What the server did and never said: found out for a completed upload, and without effect when done again elsewhere.
 DONE = {"CompleteMultipartUpload": HARMLESS}
+# A save looks whether there is a checkpoint already, and gets an error document, which has no CRC.
+UNREAD = {"DCP save": HARMLESS}
+# What a reader has handed out it can't fetch again: it finds out at the end.
+TOO_LATE = {"reader": OssIntegrityError}
 
 FAULTS = [
     Fault("500", "passing refusal", OssServiceError),
@@ -68,14 +73,23 @@ FAULTS = [
     Fault("truncated body", "broken body", OssConnectionError, BODIES, "truncate", exceptions=DONE),
     Fault("stalled body", "stalled body", OssTimeoutError, BODIES, "stall", exceptions=DONE),
     Fault("slow drip", "slow drip", OssTimeoutError, BODIES, "drip", {"piece_bytes": 1, "seconds": 0.1}, DONE),
-    Fault("flipped byte", "wrong bytes", OssIntegrityError, GETS, "flip", exceptions={"range": UNDETECTABLE}),
+    Fault(
+        "flipped byte",
+        "wrong bytes",
+        OssIntegrityError,
+        GETS,
+        "flip",
+        exceptions={"range": UNDETECTABLE, **UNREAD},
+        once=TOO_LATE,
+    ),
     Fault(
         "wrong CRC header",
         "wrong CRC",
         OssIntegrityError,
         (*GETS, *UPLOADS, "CompleteMultipartUpload"),
         "wrong_crc",
-        exceptions={"range": HARMLESS, **DONE},
+        exceptions={"range": HARMLESS, **UNREAD, **DONE},
+        once=TOO_LATE,
     ),
     Fault("garbage for a head", "no HTTP", OssConnectionError, effect="garbage", exceptions=DONE),
     Fault("endless head", "no HTTP", OssConnectionError, effect="endless_head", exceptions=DONE),
@@ -89,7 +103,14 @@ FAULTS = [
         {"delta": -7},
         {"get": OssIntegrityError, "reader": OssIntegrityError},
     ),
-    Fault("200 for 206", "range ignored", OssProtocolError, GETS, "ignore_range", exceptions={"get": HARMLESS}),
+    Fault(
+        "200 for 206",
+        "range ignored",
+        OssProtocolError,
+        GETS,
+        "ignore_range",
+        exceptions={"get": HARMLESS, "DCP load": HARMLESS},
+    ),
     Fault("page twice", "listing out of order", OssProtocolError, LISTS, "duplicate_page", {"after": 1}),
     Fault("token twice", "listing out of order", OssProtocolError, LISTS, "repeat_token", {"after": 1}),
     Fault("malformed XML", "malformed XML", OssProtocolError, DOCUMENTS, "malformed_xml", exceptions=DONE),
