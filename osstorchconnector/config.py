@@ -18,6 +18,7 @@ from .errors import OssConfigError
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 DEFAULT_CONFIG_PATH = "/etc/oss-connector/config.json"
+CONFIG_VARIABLE = "OSS_CONNECTOR_CONFIG"
 MAX_CONFIG_BYTES = MIB
 
 _logger = logging.getLogger(__name__)
@@ -167,17 +168,27 @@ KEYS: Mapping[str, Key] = {
 _SECTIONS = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
 
 
-def load_config(path: str | os.PathLike[str] | None = None, *, default_path: str = DEFAULT_CONFIG_PATH) -> Config:
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    default_path: str = DEFAULT_CONFIG_PATH,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
     """Return the settings of the JSON file at `path`.
 
-    Without a path: those of `default_path` if it is there, else the defaults. Keys nobody knows are named in
-    one logged warning. Raises `OssConfigError` naming file, key and value for everything else that is wrong.
+    Without a path: those of the file that the environment variable OSS_CONNECTOR_CONFIG names; without that, those of
+    `default_path` if it is there, else the defaults. Keys nobody knows are named in one logged warning. Raises
+    `OssConfigError` naming file, key and value for everything else that is wrong.
     """
+    named_by = "config_path"
     if path is None or path == "":
+        path = (os.environ if environ is None else environ).get(CONFIG_VARIABLE, "")
+        named_by = CONFIG_VARIABLE
+    if path == "":
         if not _is_file(default_path):
             return Config()
         path = default_path
-    return parse_config(_read(path), os.fspath(path))
+    return parse_config(_read(path, named_by), os.fspath(path))
 
 
 def parse_config(text: bytes, where: str) -> Config:
@@ -194,15 +205,15 @@ def parse_config(text: bytes, where: str) -> Config:
     return config
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def _read(path: str | os.PathLike[str], named_by: str) -> bytes:
     try:
         with Path(path).expanduser().open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise OssConfigError(f"can't read the config file {path} (config_path names it): {reason}") from error
+        raise OssConfigError(f"can't read the config file {path} ({named_by} names it): {reason}") from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise OssConfigError(f"config_path names no file: {path!r} ({error})") from None
+        raise OssConfigError(f"{named_by} names no file: {path!r} ({error})") from None
     if len(text) > MAX_CONFIG_BYTES:
         raise OssConfigError(f"the config file {path} is longer than {MAX_CONFIG_BYTES} bytes")
     return text

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -70,11 +71,19 @@ class OssBucket:
 
 
 @pytest.fixture(scope="session")
-def oss_server() -> Iterator[Emulator]:
-    """An emulated OSS server that lasts as long as the test run."""
+def oss_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """An emulated OSS server that lasts as long as the test run.
+
+    From then on, classes without `config_path` use no settings of this machine and write no log files, unless the
+    environment variable OSS_CONNECTOR_CONFIG is set.
+    """
+    from .config import CONFIG_VARIABLE
     from .emulator import serve
 
-    with serve() as server:
+    settings = tmp_path_factory.mktemp("oss") / "config.json"
+    settings.write_text('{"logPath": "", "auditPath": ""}')
+    with pytest.MonkeyPatch.context() as environment, serve() as server:
+        environment.setenv(CONFIG_VARIABLE, os.environ.get(CONFIG_VARIABLE) or str(settings))
         yield server
 
 

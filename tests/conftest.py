@@ -1,7 +1,29 @@
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+
+from osstorchconnector.config import CONFIG_VARIABLE
 
 # How long an example takes says nothing about the code where two cores do everything at once.
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
+
+_FOLDER = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let nothing that tests start read this machine's settings, or log under /var/log (as root it could)."""
+    config.stash[_FOLDER] = folder = tempfile.mkdtemp(prefix="osstorchconnector-tests-")
+    path = Path(folder, "config.json")
+    path.write_text('{"logPath": "", "auditPath": ""}')
+    os.environ[CONFIG_VARIABLE] = str(path)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)

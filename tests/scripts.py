@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from osstorchconnector.config import CONFIG_VARIABLE
+
 ROOT = Path(__file__).parents[1]
 # On a machine with one core, DataLoader says that two workers are many.
 ALLOWED_WARNING = "ignore:This DataLoader will create"
@@ -24,9 +26,10 @@ def run_python(
     or took longer than `seconds`.
 
     The package, and the folders of `path` before it, can be imported. Of OSS's variables it sees only those in
-    `environment`.
+    `environment`, and where the tests' config file is.
     """
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")}
+    ours = {CONFIG_VARIABLE: os.environ[CONFIG_VARIABLE]}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")} | ours
     folders = [*map(str, path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", ALLOWED_WARNING, *map(str, arguments)],

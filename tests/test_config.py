@@ -117,8 +117,28 @@ def test_an_empty_object_gives_the_defaults(write: Any) -> None:
 
 @pytest.mark.parametrize("path", [None, ""])
 def test_without_a_path_the_default_file_counts_if_it_is_there(write: Any, tmp_path: Path, path: str | None) -> None:
-    assert load_config(path, default_path=str(tmp_path / "none" / "config.json")) == Config()
-    assert load_config(path, default_path=str(write({"maxAttempts": 3}))).max_attempts == 3
+    assert load_config(path, default_path=str(tmp_path / "none" / "config.json"), environ={}) == Config()
+    assert load_config(path, default_path=str(write({"maxAttempts": 3})), environ={}).max_attempts == 3
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_without_a_path_the_file_that_the_environment_names_comes_first(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    default = str(write({"maxAttempts": 3}))
+    named = tmp_path / "named.json"
+    named.write_text('{"maxAttempts": 4}')
+    environ = {"OSS_CONNECTOR_CONFIG": str(named)}
+    assert load_config(path, default_path=default, environ=environ).max_attempts == 4
+    assert load_config(default, environ=environ).max_attempts == 3
+    assert load_config(path, default_path=default, environ={"OSS_CONNECTOR_CONFIG": ""}).max_attempts == 3
+    monkeypatch.setenv("OSS_CONNECTOR_CONFIG", str(named))
+    assert load_config(path).max_attempts == 4
+
+
+def test_a_file_that_the_environment_names_and_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OssConfigError, match=r"nowhere\.json .*OSS_CONNECTOR_CONFIG names it.*: No such file"):
+        load_config(environ={"OSS_CONNECTOR_CONFIG": str(tmp_path / "nowhere.json")})
 
 
 def test_the_path_may_be_any_path_like_and_begin_at_home(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from osstorchconnector.config import Config
 from osstorchconnector.credentials.sources import FileCredentials
 from osstorchconnector.testing import OssBucket
 
@@ -74,6 +77,30 @@ def test_ours(oss_bucket):
 """,
     )
     assert "1 passed" in result.stdout, result.stderr
+
+
+SETTINGS_TEST = """
+from osstorchconnector import OssClient
+
+def test_settings(oss_bucket):
+    config = OssClient(**oss_bucket.options).config
+    assert (config.log_path, config.audit_path, config.max_attempts) == {expected}
+"""
+
+
+def test_theirs_are_neither_the_machines_settings_nor_its_log_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OSS_CONNECTOR_CONFIG")
+    result = run_pytest(tmp_path, SETTINGS_TEST.format(expected=("", "", Config().max_attempts)))
+    assert "1 passed" in result.stdout, result.stdout
+
+
+def test_a_config_that_they_name_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.json").write_text('{"maxAttempts": 3, "logPath": "", "auditPath": ""}')
+    monkeypatch.setenv("OSS_CONNECTOR_CONFIG", str(tmp_path / "mine.json"))
+    result = run_pytest(tmp_path, SETTINGS_TEST.format(expected=("", "", 3)))
+    assert "1 passed" in result.stdout, result.stdout
 
 
 def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
