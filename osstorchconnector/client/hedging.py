@@ -20,6 +20,7 @@ from .values import Download
 LARGEST_HEDGED_BYTES = 256 * 1024
 QUANTILE = 0.98
 MOST_EXTRA = 0.03
+MOST_EXTRA_AT_FIRST = 0.02
 _REMEMBERED = 1000
 _LEAST_KNOWN = 50
 
@@ -38,9 +39,12 @@ class Lateness:
         known = self._sorted
         return known[int(len(known) * QUANTILE)] if len(known) >= _LEAST_KNOWN else None
 
-    def may_hedge(self) -> bool:
-        """Take one second request; False if that made more than three in a hundred reads."""
-        if self._hedged + 1 > MOST_EXTRA * self._asked:
+    def may_hedge(self, *, is_very_late: bool) -> bool:
+        """Take one second request; False if that made more than three in a hundred reads.
+
+        One of the three is kept for what is very late: where many are a little late they would use up all.
+        """
+        if self._hedged + 1 > (MOST_EXTRA if is_very_late else MOST_EXTRA_AT_FIRST) * self._asked:
             return False
         self._hedged += 1
         return True
@@ -74,8 +78,12 @@ class HedgedReads:
         first = _Race(self, make_attempt(), size)
         racers = [first]
         try:
-            if patience is not None and not await first.has_begun(patience) and self._lateness.may_hedge():
-                racers.append(_Race(self, make_attempt(), size))
+            is_very_late = False
+            while patience is not None and not await first.has_begun(patience):
+                if self._lateness.may_hedge(is_very_late=is_very_late):
+                    racers.append(_Race(self, make_attempt(), size))
+                    break
+                is_very_late, patience = True, 2 * patience
             return await _winner(racers)
         finally:
             for racer in racers:

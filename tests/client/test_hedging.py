@@ -29,10 +29,18 @@ def test_at_most_three_in_a_hundred_are_asked_for_twice(times: list[float]) -> N
     lateness, hedged = Lateness(), 0
     for number, seconds in enumerate(times, start=1):
         patience = lateness.patience_seconds()
-        if patience is not None and seconds > patience and lateness.may_hedge():
+        if patience is not None and seconds > patience and lateness.may_hedge(is_very_late=seconds > 5):
             hedged += 1
         lateness.learn(seconds)
         assert hedged <= 0.03 * number
+
+
+def test_a_third_of_the_second_requests_is_kept_for_what_is_very_late() -> None:
+    lateness = Lateness()
+    for _ in range(1000):
+        lateness.patience_seconds()
+    assert sum(lateness.may_hedge(is_very_late=False) for _ in range(100)) == 20
+    assert sum(lateness.may_hedge(is_very_late=True) for _ in range(100)) == 10
 
 
 def test_late_is_what_comes_later_than_98_of_the_last_hundred() -> None:
