@@ -8,20 +8,28 @@ Importing this registers their functional forms. They need no particular torchda
 from __future__ import annotations
 
 from .fetcher import OssObjectFetcher, OssObjectMapFetcher, OssObjectTable
+from .graph import OssPipeDataset
 from .lister import OssObjectLister, OssObjectNames
 from .manifest import OssManifestParser, imagenet_manifest_parser, jsonl_manifest_parser
 from .saver import OssObjectSaver
 from .sharder import OssObjectSharder
+from .shuffler import OssObjectShuffler
+from .state import merge_states
+from .streams import OssNamedStreams
 
 __all__ = [
     "OssManifestParser",
+    "OssNamedStreams",
     "OssObjectFetcher",
     "OssObjectLister",
     "OssObjectMapFetcher",
     "OssObjectNames",
     "OssObjectSaver",
     "OssObjectSharder",
+    "OssObjectShuffler",
     "OssObjectTable",
+    "OssPipeDataset",
     "imagenet_manifest_parser",
     "jsonl_manifest_parser",
+    "merge_states",
 ]

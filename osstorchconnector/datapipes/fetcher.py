@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from torch.utils.data import IterDataPipe, MapDataPipe
@@ -45,7 +45,7 @@ def fetch(
     transform: Callable[[DataObject], Any] = identity,
     in_order: bool = True,
     skip: Skip | None = None,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield what `transform` makes of each object, `prefetchConcurrency` requests in flight ahead of the consumer.
 
     An object that can't be had is an error at its place; with `skip`, it is left out, unless that raises. A large
@@ -126,6 +126,11 @@ class OssObjectFetcher(IterDataPipe[Any]):
         )
         self._transform, self._in_order = checked_transform(transform), in_order
         self._skipping = Skipping(on_error, SharedNumbers(folder=self._client.config.index_dir))
+
+    @property
+    def is_one_to_one(self) -> bool:
+        """Whether it yields one item for each object, in order."""
+        return self._in_order and not self._skipping.is_on
 
     @property
     def skipped_objects(self) -> int:

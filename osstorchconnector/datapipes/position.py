@@ -6,11 +6,11 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from ..datapipes.sharder import Share
 from ..errors import OssUsageError
 from ..objects.index import ObjectIndex
 from ..objects.info import ObjectInfo
 from ..objects.views import View
+from .sharder import Share
 from .state import Anchor, EpochState
 
 

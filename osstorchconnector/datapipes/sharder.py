@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from torch.utils.data import IterDataPipe
+from torch.utils.data.datapipes.iter import ShardingFilter
 from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
 
 from ..errors import OssUsageError
@@ -36,44 +37,44 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
     """
 
     def __init__(self, source: Iterable[ObjectInfo]) -> None:
-        self._source = source
-        self._shares: dict[SHARDING_PRIORITIES, Share] = {}
+        # The loaders talk to this stock pipe, through which nothing flows. It must be one: only of what stands before a
+        # pipe of exactly this class does torchdata know that all processes need the same random seed.
+        self._filter = ShardingFilter(source)  # type: ignore[arg-type]
         self._rank: Share | None = None
+        self._given: Callable[[], Iterator[ObjectInfo]] | None = None
+
+    def begin_at(self, rest: Callable[[], Iterator[ObjectInfo]]) -> None:
+        """Yield what `rest` gives, which has shared out already, instead of a share of the source."""
+        self._given = rest
 
     def shard_ranks(self, rank: Share) -> None:
-        """Take this rank's share once and for all: whoever would share out among ranks after that is told so."""
+        """Take this rank's share once and for all: whoever shares out among ranks as well is told so."""
         self._rank = rank
-
-    def apply_sharding(
-        self,
-        num_of_instances: int,
-        instance_id: int,
-        sharding_group: SHARDING_PRIORITIES = SHARDING_PRIORITIES.DEFAULT,
-    ) -> None:
-        """Take share `instance_id` of `num_of_instances` among the processes of the group."""
-        if not 0 <= instance_id < num_of_instances:
-            raise OssUsageError(f"there is no share {instance_id} of {num_of_instances}: they are counted from 0")
-        if self._rank is not None and sharding_group is not SHARDING_PRIORITIES.MULTIPROCESSING:
-            raise OssUsageError(
-                "the dataset shares out among ranks already (shard_ranks=True), and the loader would do it again: make "
-                "the dataset without shard_ranks, or give the dataset itself to a DataLoader instead of its datapipe"
-            )
-        self._shares = merged_shares(self._shares, sharding_group, Share(instance_id, num_of_instances))
 
     @property
     def share(self) -> Share:
         """This process's share of all."""
-        whole = [self._rank] if self._rank is not None else []
-        return nested([*whole, *(self._shares[group] for group in sorted(self._shares, key=lambda group: group.value))])
+        groups = self._filter.groups
+        shares = [Share(instance, count) for _, (count, instance) in sorted(groups.items())]
+        if self._rank is None:
+            return nested(shares)
+        if set(groups) - {SHARDING_PRIORITIES.MULTIPROCESSING}:
+            raise OssUsageError(
+                "the dataset shares out among ranks already (shard_ranks=True), and the loader does it again: make "
+                "the dataset without shard_ranks, or give the dataset itself to a DataLoader instead of its datapipe"
+            )
+        return nested([self._rank, *shares])
 
     def __len__(self) -> int:
         """Return how many objects this process's share has, if the source knows how many there are."""
         first, step = self.share
-        return len(range(first, len(self._source), step))  # type: ignore[arg-type]
+        return len(range(first, len(self._filter.source_datapipe), step))
 
     def __iter__(self) -> Iterator[ObjectInfo]:
+        if self._given is not None:
+            return self._given()
         first, step = self.share
-        source = self._source
+        source = self._filter.source_datapipe
         view = source.view() if isinstance(source, NumberedObjects) else None
         if view is not None:
             return view.infos(first, step)
@@ -86,13 +87,3 @@ def nested(shares: Iterable[Share]) -> Share:
     for share in shares:
         whole = share.within(whole)
     return whole
-
-
-def merged_shares(
-    shares: dict[SHARDING_PRIORITIES, Share], group: SHARDING_PRIORITIES, share: Share
-) -> dict[SHARDING_PRIORITIES, Share]:
-    """Return the shares by group with one more; torch's default group stands alone, as in its `sharding_filter`."""
-    merged = {**shares, group: share}
-    if SHARDING_PRIORITIES.DEFAULT in merged and len(merged) > 1:
-        raise OssUsageError("sharding by the default group can't be combined with sharding by ranks or workers")
-    return merged

@@ -26,6 +26,11 @@ class OssObjectShuffler(NumberedObjects):
         self._source = source
         self._seed, self._epoch, self._is_on = seed, 0, True
 
+    @property
+    def seed_in_use(self) -> int | None:
+        """The seed that orders the objects; `None` while shuffling is off."""
+        return self._seed if self._is_on else None
+
     def set_epoch(self, epoch: int) -> None:
         """Order the objects as in epoch `epoch` from the next iterator on."""
         self._epoch = epoch

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..datapipes.sharder import Share
 from ..errors import OssUsageError
+from .sharder import Share
 
 _MARK = "osstorchconnector_epoch"
 _VERSION = 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..datapipes.state import merge_states
 from .iterable import OssIterableDataset
 from .map import OssMapDataset
-from .state import merge_states
 
 __all__ = ["OssIterableDataset", "OssMapDataset", "merge_states"]

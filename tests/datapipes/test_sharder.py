@@ -59,24 +59,33 @@ def test_nested_shares_are_as_many_as_their_product(steps: list[int]) -> None:
 
 def test_the_latest_share_of_a_group_counts() -> None:
     pipe = OssObjectSharder(numbered(6))
-    pipe.apply_sharding(3, 0, SHARDING_PRIORITIES.MULTIPROCESSING)
-    pipe.apply_sharding(2, 1, SHARDING_PRIORITIES.MULTIPROCESSING)
+    apply_sharding(pipe, 3, 0, SHARDING_PRIORITIES.MULTIPROCESSING)
+    apply_sharding(pipe, 2, 1, SHARDING_PRIORITIES.MULTIPROCESSING)
     assert keys(pipe) == [1, 3, 5]
 
 
 def test_the_default_group_stands_alone() -> None:
     pipe = OssObjectSharder(numbered(6))
-    pipe.apply_sharding(3, 1)
+    apply_sharding(pipe, 3, 1)
     assert keys(pipe) == [1, 4]
-    with pytest.raises(OssUsageError, match="default group"):
-        pipe.apply_sharding(2, 0, SHARDING_PRIORITIES.DISTRIBUTED)
+    with pytest.raises(RuntimeError, match="DEFAULT"):
+        apply_sharding(pipe, 2, 0, SHARDING_PRIORITIES.DISTRIBUTED)
     assert keys(pipe) == [1, 4]
 
 
-@pytest.mark.parametrize(("count", "instance"), [(2, 2), (2, -1), (0, 0)])
-def test_a_share_that_does_not_exist_is_refused(count: int, instance: int) -> None:
-    with pytest.raises(OssUsageError, match="counted from 0"):
-        OssObjectSharder(numbered(3)).apply_sharding(count, instance)
+def test_a_share_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="smaller"):
+        apply_sharding(numbered(3).shard_oss_objects(), 2, 2)
+
+
+def test_where_the_ranks_share_is_taken_already_only_workers_may_share_out() -> None:
+    pipe = OssObjectSharder(numbered(12))
+    pipe.shard_ranks(Share(1, 2))
+    apply_sharding(pipe, 3, 2, SHARDING_PRIORITIES.MULTIPROCESSING)
+    assert keys(pipe) == [5, 11]
+    apply_sharding(pipe, 2, 0, SHARDING_PRIORITIES.DISTRIBUTED)
+    with pytest.raises(OssUsageError, match="shares out among ranks already"):
+        keys(pipe)
 
 
 def test_sharding_one_pipeline_twice_is_refused_by_torch() -> None:

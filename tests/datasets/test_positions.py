@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osstorchconnector.datapipes.position import Position
 from osstorchconnector.datapipes.sharder import Share
-from osstorchconnector.datasets.position import Position
-from osstorchconnector.datasets.state import EpochState, merge_states
+from osstorchconnector.datapipes.state import EpochState, merge_states
 from osstorchconnector.errors import OssUsageError
 from osstorchconnector.objects.index import FixedIndex
 from osstorchconnector.objects.index_layout import Batch

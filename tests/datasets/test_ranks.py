@@ -129,7 +129,7 @@ def doubly(rank: int, place: Place) -> list[str]:
     errors = []
     for group in (SHARDING_PRIORITIES.DISTRIBUTED, SHARDING_PRIORITIES.DEFAULT):
         try:
-            apply_sharding(dataset_of(place).datapipe(), 2, rank, group)
+            list(apply_sharding(dataset_of(place).datapipe(), 2, rank, group))
         except OssUsageError as error:
             errors.append(str(error))
     uri, access = place

@@ -1,0 +1,94 @@
+"""A graph of pipes as a dataset: shared out among DataLoader workers, and resumable."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import IterDataPipe
+from torch.utils.data.datapipes.iter import Mapper, ShardingFilter
+from torch.utils.data.graph import traverse_dps
+
+from ..errors import OssUsageError
+from .common import NumberedObjects
+from .fetcher import OssObjectFetcher
+from .position import Position
+from .resumable import ResumableDataset
+from .sharder import OssObjectSharder
+from .shuffler import OssObjectShuffler
+from .streams import OssNamedStreams
+
+
+class OssPipeDataset(ResumableDataset):
+    """The items of a graph of pipes (`pipe.to_dataset()`): each worker its share, with a position.
+
+    The graph is one chain from `list_oss_objects`, `parse_oss_manifest` or names through `shard_oss_objects`. As long
+    as each stage behind it yields one item for one (ours, and `map`), `state_dict` tells where the latest iterator
+    stands. Stages that read ahead, put together or leave out have no position: batch in the DataLoader, shuffle by
+    `shuffle_oss_objects`. Each iterator runs a copy of the graph, so several may run at once.
+    """
+
+    def __init__(self, pipe: IterDataPipe[Any]) -> None:
+        stages = list(_chain(pipe))
+        sharder = next((stage for stage in stages if isinstance(stage, OssObjectSharder)), None)
+        source = stages[-1]
+        if sharder is None or not isinstance(source, NumberedObjects) or source.index is None:
+            raise OssUsageError(
+                "to_dataset() takes a chain of pipes that begins with a lister, a manifest parser or names, followed "
+                "by shard_oss_objects()"
+            )
+        shuffler = next((stage for stage in stages if isinstance(stage, OssObjectShuffler)), None)
+        super().__init__(
+            source.index, source.identity, folder="", seed=None if shuffler is None else shuffler.seed_in_use
+        )
+        self._pipe = pipe
+        self._obstacle = _obstacle(stages[: stages.index(sharder)])
+
+    def _items(self, position: Position) -> Iterator[Any]:
+        position.check()
+        graph = copy.deepcopy(self._pipe)
+        for stage in _chain(graph):
+            if isinstance(stage, OssObjectSharder):
+                stage.begin_at(position.rest)
+        for item in graph:
+            position.consumed += 1
+            yield item
+
+    def _no_position(self) -> str:
+        return self._obstacle
+
+
+def to_dataset(pipe: IterDataPipe[Any]) -> OssPipeDataset:
+    """Return the graph that ends with `pipe` as a dataset for DataLoader and StatefulDataLoader."""
+    return OssPipeDataset(pipe)
+
+
+def _chain(pipe: IterDataPipe[Any]) -> Iterator[IterDataPipe[Any]]:
+    """Yield the stages from the last to the first; `OssUsageError` where the graph branches."""
+    graph: Any = traverse_dps(pipe)
+    while graph:
+        if len(graph) > 1:
+            raise OssUsageError("to_dataset() takes one chain of pipes, and this graph branches")
+        ((stage, graph),) = graph.values()
+        if type(stage) is not ShardingFilter:  # it stands in our sharder
+            yield stage
+
+
+def _obstacle(stages: list[IterDataPipe[Any]]) -> str:
+    """Return why there is no position behind these stages; "" if there is one."""
+    for stage in stages:
+        name = type(stage).__name__
+        if isinstance(stage, OssObjectFetcher):
+            if not stage.is_one_to_one:
+                return f"{name} with in_order=False or on_error has no position: leave that out"
+        elif type(stage) is not Mapper and not isinstance(stage, OssNamedStreams):
+            return (
+                f"there is no position behind {name}, which reads ahead or changes the number of items: batch in the "
+                "DataLoader, shuffle by shuffle_oss_objects() before shard_oss_objects(), or use OssIterableDataset"
+            )
+    return ""
+
+
+# Stock pipes have it as well, since a graph may end with one of them. A second load of this module replaces its own.
+IterDataPipe.functions["to_dataset"] = to_dataset

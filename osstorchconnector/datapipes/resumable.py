@@ -1,0 +1,149 @@
+"""What datasets share that can be broken off and gone on with, in any process of a job."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ..errors import OssUsageError
+from ..objects.index import ObjectIndex
+from ..objects.shared_numbers import SharedNumbers
+from ..objects.views import Evening, Taken, ordered
+from .position import Position
+from .sharder import Share
+from .state import EpochState
+
+# Places of the numbers that all processes share; worker n notes in BEGUN + n which loaded state it has begun with.
+EPOCH, SKIPPED, LOADED, BEGUN = range(4)
+
+
+class ResumableDataset(IterableDataset[Any]):
+    """Objects in an order that arithmetic tells, so that a few numbers say where an iterator stands.
+
+    A derived class has the index, says what to make of the objects (`_items`), and why it has no position if so
+    (`_no_position`).
+    """
+
+    def __init__(
+        self,
+        index: ObjectIndex,
+        identity: str,
+        *,
+        folder: str,
+        seed: int | None,
+        rank: Share = Share(),  # noqa: B008
+        evening: Evening = "none",
+    ) -> None:
+        self._index, self._identity = index, identity
+        self._numbers = SharedNumbers(folder=folder)
+        self._seed, self._rank, self._evening = seed, rank, evening
+        self._loaded: tuple[EpochState, int, int] | None = None
+        self._position: Position | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iterators begin, in whatever process."""
+        return self._numbers.get(EPOCH)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin epoch `epoch` with the next iterators, in workers that live on as well."""
+        self._numbers.set(EPOCH, epoch)
+        self._position = None
+        if self._loaded is not None and self._loaded[0].epoch != epoch:
+            self._loaded = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the latest iterator in this process stands: a small dictionary, cheap at every step."""
+        reason = self._no_position()
+        if reason:
+            raise OssUsageError(reason)
+        if self._position is None:
+            loaded = self._pending()
+            self._position = self._at(loaded) if loaded is not None else self._at_start()
+        return self._position.state().to_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Let the next iterator go on where `state_dict` was taken: with the next object, and nothing fetched before.
+
+        A state of one process belongs to the same share in a job of as many ranks and workers; one that
+        `merge_states` made belongs to the job: load it before the loader starts. If the objects are not the same any
+        more, the iterator says so. `OssUsageError` for a state of another dataset.
+        """
+        state = EpochState.from_dict(state_dict)
+        if state.dataset != self._fingerprint():
+            raise OssUsageError("the state is of another dataset: other objects, another shuffle, seed or evening")
+        self._numbers.set(EPOCH, state.epoch)
+        self._loaded = (state, self._numbers.add(LOADED, 1), os.getpid())
+        self._position = None
+
+    def __iter__(self) -> Iterator[Any]:
+        loaded = self._pending()
+        self._position = position = self._at(loaded) if loaded is not None else self._at_start()
+        self._begin()
+        return self._items(position)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_position": None}
+
+    def _items(self, position: Position) -> Iterator[Any]:
+        """Yield what comes after `position`, which counts what is given out."""
+        raise NotImplementedError
+
+    def _no_position(self) -> str:
+        return ""
+
+    def _index_of(self, epoch: int) -> ObjectIndex:
+        return self._index
+
+    def _at_start(self) -> Position:
+        return self._at(EpochState(self._fingerprint(), self.epoch, None))
+
+    def _at(self, state: EpochState) -> Position:
+        """Return the position that a state describes, seen from this process."""
+        share = worker_share().within(self._rank)
+        if state.share is not None and state.share != share:
+            raise OssUsageError(
+                f"the state is of share {state.share.first} of {state.share.step}, and this is share {share.first} of "
+                f"{share.step}: load it with as many ranks and workers, or merge the states of all by merge_states"
+            )
+        index, seed, epoch = self._index_of(state.epoch), self._seed, state.epoch
+        taken = [Taken(layer) for layer in state.taken]
+        orders = [ordered(index, seed=seed, epoch=epoch, taken=taken[:n]) for n in range(len(taken) + 1)]
+        even = ordered(index, seed=seed, epoch=epoch, taken=taken, ranks=self._rank.step, evening=self._evening)
+        depends_on_count = seed is not None or self._evening != "none"
+        return Position(
+            state=state, share=share, index=index, order=even, orders=orders, depends_on_count=depends_on_count
+        )
+
+    def _pending(self) -> EpochState | None:
+        """Return the loaded state that this process has not begun with yet."""
+        if self._loaded is None:
+            return None
+        state, number, pid = self._loaded
+        worker = get_worker_info()
+        if worker is not None and pid != os.getpid() and self._numbers.get(BEGUN + worker.id) == number:
+            return None
+        return state
+
+    def _begin(self) -> None:
+        """Note that what was loaded has been begun with, for workers that come after this one as well."""
+        if self._loaded is None:
+            return
+        worker = get_worker_info()
+        if worker is not None and self._loaded[2] != os.getpid():
+            self._numbers.set(BEGUN + worker.id, self._loaded[1])
+        self._loaded = None
+
+    def _fingerprint(self) -> str:
+        text = f"{self._identity} {self._seed} {self._evening}"
+        return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
+
+
+def worker_share() -> Share:
+    """Return the share of the DataLoader worker that this is; everything in a process that is none."""
+    worker = get_worker_info()
+    return Share() if worker is None else Share(worker.id, worker.num_workers)
