@@ -70,6 +70,7 @@ define make-venv
 	$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1)
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) editables hatchling setuptools wheel
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,dataloader2,safetensors]'
+	$(1)/bin/$(PIP) install --quiet $(INDEXES) --no-deps --upgrade --target $(1)/torchdata-0.11 torchdata==0.11.0
 	touch $(1)/installed
 endef
 

@@ -19,8 +19,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"logs"}),
     frozenset({"client"}),
     frozenset({"objects", "emulator"}),
-    frozenset({"datapipes", "dcp", "checkpoint", "nodes", "testing"}),
-    frozenset({"datasets"}),
+    frozenset({"datapipes", "dcp", "checkpoint", "testing"}),
+    frozenset({"datasets", "nodes"}),
 )
 FIRST_WITH_TORCH = next(floor for floor, names in enumerate(FLOORS) if "datapipes" in names)
 

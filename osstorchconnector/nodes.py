@@ -1,0 +1,164 @@
+"""Objects as torchdata nodes (torchdata 0.10 and newer): a lister and a parallel fetcher, both with state.
+
+    node = OssFetcher(OssLister("oss://bucket/prefix/", client, shuffle=True), client, transform=decode)
+    loader = torchdata.nodes.Loader(torchdata.nodes.Batcher(node, 32))
+
+The state of such a loader is small, and restoring it fetches nothing that was given out before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .client.access import as_client
+from .client.client import OssClient
+from .datapipes.common import NumberedObjects
+from .datapipes.fetcher import as_info, checked_transform, fetch, identity
+from .datapipes.lister import OssObjectLister
+from .datapipes.position import Position
+from .datapipes.resumable import ResumableDataset
+from .datapipes.sharder import Share
+from .errors import OssConfigError
+from .objects.data_object import DataObject
+from .objects.filters import Filter
+from .objects.info import ObjectInfo
+
+if TYPE_CHECKING:
+    BaseNode = Any
+else:
+    try:
+        from torchdata.nodes import BaseNode
+    except ImportError:
+
+        class BaseNode:
+            def __init__(self) -> None:
+                raise OssConfigError("osstorchconnector.nodes needs torchdata 0.10 or newer")
+
+
+class _Infos(ResumableDataset):
+    """What is known of the objects, with a position."""
+
+    def _items(self, position: Position) -> Iterator[ObjectInfo]:
+        position.check()
+        for info in position.rest():
+            position.consumed += 1
+            yield info
+
+
+class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
+    """Yield an `ObjectInfo` for each object below `prefixes`, or of a pipe of named objects or of a manifest.
+
+    They are listed once, whatever the number of epochs. `shuffle`, `seed` and `set_epoch` are those of
+    `OssIterableDataset`. Of `world_size` ranks each yields its share.
+    """
+
+    def __init__(
+        self,
+        prefixes: str | Iterable[str] | NumberedObjects,
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        region: str = "",
+        filter: Filter = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__()
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        if not isinstance(prefixes, NumberedObjects):
+            prefixes = OssObjectLister(prefixes, client, filter=filter)
+        if prefixes.index is None or not 0 <= rank < world_size:
+            raise OssConfigError("OssLister takes prefixes, not a pipe of them, and a rank below world_size")
+        self._infos = _Infos(
+            prefixes.index,
+            prefixes.identity,
+            folder=client.config.index_dir,
+            seed=seed if shuffle else None,
+            rank=Share(rank, world_size),
+        )
+        self._iterator: Iterator[ObjectInfo] = iter(())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Yield the objects in the order of epoch `epoch` after the next reset."""
+        self._infos.set_epoch(epoch)
+
+    def reset(self, initial_state: dict[str, Any] | None = None) -> None:
+        """Begin an epoch, or go on where the state was taken."""
+        super().reset(initial_state)
+        if initial_state is not None:
+            self._infos.load_state_dict(initial_state)
+        self._iterator = iter(self._infos)
+
+    def next(self) -> ObjectInfo:
+        """Return what is known of the next object."""
+        return next(self._iterator)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return how far the epoch has come."""
+        return self._infos.state_dict()
+
+
+class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
+    """Yield a `DataObject`, or what `transform` makes of it, for each `ObjectInfo` or URI of `source`, in its order.
+
+    Many requests are in flight at a time (`prefetchConcurrency`). The state is that of `source` after the last object
+    given out, not after the last one asked for.
+    """
+
+    def __init__(
+        self,
+        source: BaseNode,
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Callable[[DataObject], Any] = identity,
+        region: str = "",
+    ) -> None:
+        super().__init__()
+        self._source, self._transform = source, checked_transform(transform)
+        self._client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        self._states: deque[dict[str, Any]] = deque()
+        self._items: Generator[Any, None, None] | None = None
+        self._state: dict[str, Any] = {}
+
+    def reset(self, initial_state: dict[str, Any] | None = None) -> None:
+        """Begin an epoch, or go on where the state was taken."""
+        super().reset(initial_state)
+        if self._items is not None:
+            self._items.close()
+        self._source.reset(None if initial_state is None else initial_state["source"])
+        self._state = self._source.state_dict()
+        states: deque[dict[str, Any]] = deque()
+        self._states = states
+        self._items = fetch(self._client, _pulled(self._source, states), transform=self._transform)
+
+    def next(self) -> Any:
+        """Return the next object."""
+        assert self._items is not None
+        item = next(self._items)
+        self._state = self._states.popleft()
+        return item
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state of the source after the last object given out."""
+        return {"source": self._state}
+
+
+def _pulled(source: BaseNode, states: deque[dict[str, Any]]) -> Iterator[ObjectInfo]:
+    """Yield what the source gives, and note its state after each."""
+    # No method of the fetcher: requests in flight would keep it alive, and it them.
+    for item in source:
+        states.append(source.state_dict())
+        yield as_info(item)

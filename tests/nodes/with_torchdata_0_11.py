@@ -1,0 +1,116 @@
+"""Run by test_nodes.py with torchdata 0.11 on the path: nodes, and StatefulDataLoader of that version."""
+
+from __future__ import annotations
+
+import gc
+import json
+from operator import attrgetter
+from typing import Any
+
+import pytest
+import torchdata
+from torchdata.nodes import Batcher, Loader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from osstorchconnector.client.client import OssClient
+from osstorchconnector.datapipes.lister import OssObjectNames
+from osstorchconnector.datasets import OssIterableDataset
+from osstorchconnector.errors import OssConfigError, OssUsageError
+from osstorchconnector.nodes import OssFetcher, OssLister
+from osstorchconnector.testing import OssBucket
+
+COUNT = 30
+KEYS = [f"a/{number:02}" for number in range(COUNT)]
+NAME = attrgetter("name")
+
+
+@pytest.fixture
+def bucket(oss_bucket: OssBucket) -> OssBucket:
+    for key in KEYS:
+        oss_bucket.put(key, key.encode())
+    return oss_bucket
+
+
+def fetcher(bucket: OssBucket, **options: Any) -> OssFetcher:
+    client = OssClient(**bucket.options)
+    return OssFetcher(OssLister(bucket.uri + "a/", client, **options), client, transform=NAME)
+
+
+def requests(bucket: OssBucket, operation: str) -> int:
+    return bucket.server.counters().requests.get(operation, 0)
+
+
+def test_this_is_the_version_that_is_meant() -> None:
+    assert torchdata.__version__.startswith("0.11")
+
+
+def test_objects_come_in_listing_order_and_are_listed_once(bucket: OssBucket) -> None:
+    loader = Loader(fetcher(bucket))
+    assert [list(loader), list(loader)] == [KEYS, KEYS]
+    assert requests(bucket, "ListObjectsV2") == 1
+
+
+def test_epochs_are_shuffled_and_ranks_have_their_shares(bucket: OssBucket) -> None:
+    client = OssClient(**bucket.options)
+    orders = []
+    for epoch in range(2):
+        shares = []
+        for rank in range(2):
+            lister = OssLister(bucket.uri + "a/", client, shuffle=True, seed=1, rank=rank, world_size=2)
+            lister.set_epoch(epoch)
+            shares.append(list(Loader(OssFetcher(lister, client, transform=NAME))))
+        assert sorted(shares[0] + shares[1]) == KEYS
+        orders.append(shares)
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("stop", [0, 3, 9])
+def test_a_loader_goes_on_where_it_was_and_fetches_nothing_again(bucket: OssBucket, shuffle: bool, stop: int) -> None:
+    whole = list(Loader(Batcher(fetcher(bucket, shuffle=shuffle), 3)))
+    first = Loader(Batcher(fetcher(bucket, shuffle=shuffle), 3))
+    items = iter(first)
+    head = [next(items) for _ in range(stop)]
+    state = json.loads(json.dumps(first.state_dict()))
+    del items, first
+    gc.collect()
+    bucket.server.reset_counters()
+    second = Loader(Batcher(fetcher(bucket, shuffle=shuffle), 3))
+    second.load_state_dict(state)
+    assert head + list(second) == whole
+    assert requests(bucket, "GetObject") == COUNT - 3 * stop
+
+
+def test_named_objects_are_a_source_too(bucket: OssBucket) -> None:
+    client = OssClient(**bucket.options)
+    lister = OssLister(OssObjectNames([bucket.uri + key for key in KEYS[:4]]), client)
+    assert list(Loader(OssFetcher(lister, client, transform=NAME))) == KEYS[:4]
+    assert requests(bucket, "ListObjectsV2") == 0
+
+
+def test_mistakes_are_errors(bucket: OssBucket) -> None:
+    with pytest.raises(OssConfigError, match="rank"):
+        OssLister(bucket.uri, rank=2, world_size=2, **bucket.options)
+    first, second = fetcher(bucket), fetcher(bucket, shuffle=True)
+    first.reset()
+    with pytest.raises(OssUsageError, match="another dataset"):
+        second.reset(first.state_dict())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stateful_dataloader_of_this_version_goes_on_where_it_was(bucket: OssBucket, workers: int) -> None:
+    def loader() -> Any:
+        dataset = OssIterableDataset.from_prefix(bucket.uri, **bucket.options, transform=NAME, shuffle=True)
+        return StatefulDataLoader(dataset, batch_size=4, num_workers=workers, snapshot_every_n_steps=1)
+
+    whole = list(loader())
+    first = loader()
+    items = iter(first)
+    head = [next(items) for _ in range(3)]
+    state = first.state_dict()
+    del items, first
+    bucket.server.reset_counters()
+    second = loader()
+    second.load_state_dict(state)
+    assert head + list(second) == whole
+    assert requests(bucket, "GetObject") == COUNT - 12
