@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from .checkpoint import OssCheckpoint
     from .client.client import OssClient
     from .datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
+    from .datapipes.state import merge_states
     from .datasets.iterable import OssIterableDataset
     from .datasets.map import OssMapDataset
+    from .datasets.sampler import ResumableSampler
     from .dcp import OssCheckpointManager, OssDCPFileSystem, OssStorageReader, OssStorageWriter
     from .errors import (
         OssConfigError,
@@ -68,9 +70,11 @@ __all__ = [
     "OssUriError",
     "OssUsageError",
     "OssWriter",
+    "ResumableSampler",
     "__version__",
     "imagenet_manifest_parser",
     "jsonl_manifest_parser",
+    "merge_states",
 ]
 
 # Where the names are that are not errors.
@@ -87,8 +91,10 @@ _HOMES = {
     "OssStorageReader": ".dcp",
     "OssStorageWriter": ".dcp",
     "OssWriter": ".objects.writer",
+    "ResumableSampler": ".datasets.sampler",
     "imagenet_manifest_parser": ".datapipes.manifest",
     "jsonl_manifest_parser": ".datapipes.manifest",
+    "merge_states": ".datapipes.state",
 }
 
 

@@ -5,5 +5,6 @@ from __future__ import annotations
 from ..datapipes.state import merge_states
 from .iterable import OssIterableDataset
 from .map import OssMapDataset
+from .sampler import ResumableSampler
 
-__all__ = ["OssIterableDataset", "OssMapDataset", "merge_states"]
+__all__ = ["OssIterableDataset", "OssMapDataset", "ResumableSampler", "merge_states"]

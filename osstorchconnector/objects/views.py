@@ -116,11 +116,15 @@ class Evened(_Order):
         return self._below.at(position % count for position in _up_to(positions, self.count()))
 
     def count(self) -> int:
-        count = self._below.count()
-        surplus = count % self._ranks
-        if not surplus or self._evening == "none":
-            return count
-        return count - surplus if self._evening == "drop" else count + self._ranks - surplus
+        return evened(self._below.count(), self._ranks, self._evening)
+
+
+def evened(count: int, ranks: int, evening: Evening) -> int:
+    """Return how many numbers all ranks together have when `count` are evened out."""
+    surplus = count % ranks
+    if not surplus or evening == "none":
+        return count
+    return count - surplus if evening == "drop" else count + ranks - surplus
 
 
 def ordered(

@@ -1,0 +1,93 @@
+"""A sampler for map datasets: shuffled and shared out by arithmetic, and resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sized
+from dataclasses import replace
+from typing import Any
+
+from torch.utils.data import Sampler
+
+from ..datapipes.fetcher import identity
+from ..datapipes.sharder import Share
+from ..datapipes.state import EpochState
+from ..errors import OssConfigError, OssUsageError
+from ..objects.shuffle import Permutation
+from ..objects.views import Evening, Taken, evened
+from .ranks import rank_share
+
+
+class ResumableSampler(Sampler[int]):
+    """Numbers of a map dataset's objects, for `DataLoader(dataset, sampler=...)` and StatefulDataLoader.
+
+    `data` is the dataset, or how many objects there are. Shuffled (`set_epoch` names another order) and, with
+    `shard_ranks=True`, shared out among the ranks of torch.distributed, as `OssIterableDataset` does it; no list of
+    numbers is held. `state_dict()` tells where the latest iterator stands, and `merge_states` makes one state of those
+    of all ranks for another number of them.
+    """
+
+    def __init__(
+        self,
+        data: Sized | int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        shard_ranks: bool = False,
+        even: Evening = "none",
+    ) -> None:
+        if even not in ("none", "drop", "repeat"):
+            raise OssConfigError(f"even: {even!r} is none of none, drop, repeat")
+        self._count = data if isinstance(data, int) else len(data)
+        self._seed, self._evening = seed if shuffle else None, even
+        self._share = rank_share() if shard_ranks else Share()
+        self._identity = f"numbers {self._count} {self._seed} {even}"
+        self._begun, self._consumed, self._is_loaded = EpochState(self._identity, 0, self._share), 0, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin epoch `epoch` with the next iterator, if it is not the one of a state that was loaded."""
+        if epoch != self._begun.epoch:
+            self._begin(EpochState(self._identity, epoch, self._share))
+            self._is_loaded = False
+
+    def __len__(self) -> int:
+        """Return how many numbers a whole epoch has for this rank."""
+        first, step = self._share
+        return len(range(first, evened(self._count, step, self._evening), step))
+
+    def __iter__(self) -> Iterator[int]:
+        # A loader may ask for the iterator long before it begins: only then does the state count.
+        if not self._is_loaded:
+            self._begin(EpochState(self._identity, self._begun.epoch, self._share))
+        self._is_loaded = False
+        layers = [Taken(layer) for layer in self._begun.taken]
+        counts = [self._count]
+        for layer in layers:
+            counts.append(layer.rest(counts[-1]))
+        order = identity if self._seed is None else Permutation(self._count, self._seed, self._begun.epoch)
+        first, step = self._share
+        for place in range(first + self._consumed * step, evened(counts[-1], step, self._evening), step):
+            place %= counts[-1]
+            for layer in reversed(layers):
+                place = layer(place)
+            self._consumed += 1
+            yield order(place)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the latest iterator stands."""
+        return replace(self._begun, consumed=self._consumed).to_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Let the next iterator go on where `state_dict` was taken; `OssUsageError` for a state of another sampler."""
+        state = EpochState.from_dict(state_dict)
+        if state.dataset != self._identity:
+            raise OssUsageError("the state is of another sampler: other numbers, another shuffle, seed or evening")
+        if state.share is not None and state.share != self._share:
+            raise OssUsageError(
+                f"the state is of rank {state.share.first} of {state.share.step}, and this is rank {self._share.first} "
+                f"of {self._share.step}: merge the states of all ranks by merge_states"
+            )
+        self._begin(replace(state, share=self._share))
+        self._is_loaded = True
+
+    def _begin(self, state: EpochState) -> None:
+        self._begun, self._consumed = state, state.consumed
