@@ -10,22 +10,23 @@ from types import TracebackType
 from typing import Any
 
 from ..uri import OssUri
+from .named import NamedFile
 from .reader import InvalidSeekError, OssReader
 
 
-class DataObject(io.BufferedIOBase):
+class DataObject(NamedFile):
     """An object's bytes as a file open for reading; `key` is `/bucket/key`, `uri` is `oss://bucket/key`.
 
     `body` is the whole object, or a reader for one that is too large to be held. It pickles with its bytes, so it
     can cross processes; closed, it keeps name, size and label, and reading it raises `ValueError`.
     """
 
-    __slots__ = ("_file", "_uri", "etag", "label", "size")
+    __slots__ = ("_file", "etag", "label", "size")
 
     mode = "rb"
 
     def __init__(self, uri: OssUri, body: bytes | OssReader, *, label: Any = "", etag: str = "") -> None:
-        self._uri = uri
+        super().__init__(uri)
         self.label = label
         self.etag = etag
         self._file: io.BytesIO | OssReader
@@ -38,25 +39,6 @@ class DataObject(io.BufferedIOBase):
 
     def __repr__(self) -> str:
         return f"<DataObject {str(self._uri)!r}, {self.size} bytes{', closed' if self.closed else ''}>"
-
-    @property
-    def uri(self) -> str:
-        """The object as `oss://bucket/key`."""
-        return str(self._uri)
-
-    @property
-    def key(self) -> str:
-        """The object as `/bucket/key`."""
-        return self._uri.path
-
-    @property
-    def bucket(self) -> str:
-        return self._uri.bucket
-
-    @property
-    def name(self) -> str:
-        """The object's key in its bucket."""
-        return self._uri.key
 
     def copy(self) -> DataObject:
         """Return another one over the same bytes, at its beginning; each is closed on its own."""

@@ -15,6 +15,7 @@ from ..client.values import Download
 from ..config import TransferConfig
 from ..uri import OssUri
 from .blocks import NO_BLOCK, Block
+from .named import NamedFile
 from .ranges import DIRECT_BYTES, FIRST_BYTES
 from .source import ObjectSource
 
@@ -23,7 +24,7 @@ class InvalidSeekError(OSError, ValueError):
     """A seek to before the beginning: an `OSError` as files raise it, a `ValueError` as `BytesIO` does."""
 
 
-class OssReader(io.BufferedIOBase):
+class OssReader(NamedFile):
     """Reads an object as one reads a local file opened with "rb": seek, read, readinto, lines, peek.
 
     Nothing is sent until something is read (or the size is needed). All bytes come from one and the same object: if
@@ -37,32 +38,14 @@ class OssReader(io.BufferedIOBase):
     def __init__(
         self, client: OssClient, uri: OssUri, *, transfer: TransferConfig, first: Download | None = None
     ) -> None:
-        self._client, self._uri, self._transfer = client, uri, transfer
+        super().__init__(uri)
+        self._client, self._transfer = client, transfer
         self._source = ObjectSource(client, uri, transfer, first)
         self._pos = 0
         self._block: Block = NO_BLOCK  # the one read last; small reads are served from it
 
     def __repr__(self) -> str:
         return f"<OssReader {str(self._uri)!r}{' closed' if self.closed else ''}>"
-
-    @property
-    def uri(self) -> str:
-        """The object as `oss://bucket/key`."""
-        return str(self._uri)
-
-    @property
-    def key(self) -> str:
-        """The object as `/bucket/key`."""
-        return self._uri.path
-
-    @property
-    def bucket(self) -> str:
-        return self._uri.bucket
-
-    @property
-    def name(self) -> str:
-        """The object's key in its bucket."""
-        return self._uri.key
 
     @property
     def size(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from types import TracebackType
@@ -13,6 +12,7 @@ from ..client.memory import fresh_memory
 from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..uri import OssUri
+from .named import NamedFile
 from .parts import first_part_bytes, next_part_bytes
 from .upload import MultipartUpload
 
@@ -21,7 +21,7 @@ ABORT_SECONDS = 10.0
 _logger = logging.getLogger(__name__)
 
 
-class OssWriter(io.BufferedIOBase):
+class OssWriter(NamedFile):
     """Writes an object as one writes a local file opened with "wb", front to back.
 
     The object appears, or replaces the old one, when the writer is closed, all of it at once. Nothing is stored if
@@ -37,8 +37,9 @@ class OssWriter(io.BufferedIOBase):
     mode = "wb"
 
     def __init__(self, client: OssClient, uri: OssUri, *, transfer: TransferConfig) -> None:
+        super().__init__(uri)
         config = client.config
-        self._client, self._uri, self._transfer = client, uri, transfer
+        self._client, self._transfer = client, transfer
         self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, config.upload_memory_bytes)
         self._memory: memoryview | None = None
         self._filled_bytes = 0
@@ -50,25 +51,6 @@ class OssWriter(io.BufferedIOBase):
 
     def __repr__(self) -> str:
         return f"<OssWriter {str(self._uri)!r}{' closed' if self.closed else ''}>"
-
-    @property
-    def uri(self) -> str:
-        """The object as `oss://bucket/key`."""
-        return str(self._uri)
-
-    @property
-    def key(self) -> str:
-        """The object as `/bucket/key`."""
-        return self._uri.path
-
-    @property
-    def bucket(self) -> str:
-        return self._uri.bucket
-
-    @property
-    def name(self) -> str:
-        """The object's key in its bucket."""
-        return self._uri.key
 
     @property
     def closed(self) -> bool:

@@ -1,0 +1,35 @@
+"""What every file object here has: the name of its object, in the forms that users ask for."""
+
+from __future__ import annotations
+
+import io
+
+from ..uri import OssUri
+
+
+class NamedFile(io.BufferedIOBase):
+    """A binary file that is an object in OSS."""
+
+    __slots__ = ("_uri",)
+
+    def __init__(self, uri: OssUri) -> None:
+        self._uri = uri
+
+    @property
+    def uri(self) -> str:
+        """The object as `oss://bucket/key`."""
+        return str(self._uri)
+
+    @property
+    def key(self) -> str:
+        """The object as `/bucket/key`."""
+        return self._uri.path
+
+    @property
+    def bucket(self) -> str:
+        return self._uri.bucket
+
+    @property
+    def name(self) -> str:
+        """The object's key in its bucket."""
+        return self._uri.key
