@@ -43,18 +43,21 @@ class Fault:
     operations: tuple[str, ...] = ALL
     effect: str = ""  # the emulator's name for it, if another
     options: Mapping[str, object] = field(default_factory=dict)
-    exceptions: Mapping[str, Ending] = field(default_factory=dict)  # by operation, or by user
+    exceptions: Mapping[str, Ending] = field(default_factory=dict)  # by operation, by user, or both
     once: Mapping[str, Ending] = field(default_factory=dict)  # by user: too late to fetch again what was handed out
     is_final: bool = False  # not sent again: once is as bad as always
 
     def ending(self, operation: str, user: str) -> Ending:
-        return self.exceptions.get(user, self.exceptions.get(operation, self.always))
+        for who in (f"{operation} of {user}", user, operation):
+            if who in self.exceptions:
+                return self.exceptions[who]
+        return self.always
 
 
 # What the server did and never said: found out for a completed upload, and without effect when done again elsewhere.
 DONE = {"CompleteMultipartUpload": HARMLESS}
 # A save looks whether there is a checkpoint already, and gets an error document, which has no CRC.
-UNREAD = {"DCP save": HARMLESS}
+UNREAD = {"GetObject of DCP save": HARMLESS}
 # What a reader has handed out it can't fetch again: it finds out at the end.
 TOO_LATE = {"reader": OssIntegrityError}
 

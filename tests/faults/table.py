@@ -5,7 +5,7 @@ from __future__ import annotations
 from faults.faults import ALL, FAULTS, HARMLESS, UNDETECTABLE, Ending, Fault
 
 _WORDS = {HARMLESS: "ends right", UNDETECTABLE: "can't be told: OSS gives no checksum of a part"}
-_WHERE = {"CompleteMultipartUpload": "complete: recognised as done", "DCP save": ""}
+_WHERE = {"CompleteMultipartUpload": "complete: recognised as done"}
 
 
 def table() -> str:
