@@ -104,7 +104,7 @@ class _Lane(Generic[T, R]):
     async def _serve(self) -> None:
         loop, board, work = asyncio.get_running_loop(), self._board, self._work
         items = board.items
-        while True:
+        while self._width:  # a cancellation can get lost: wait_for swallows it, before Python 3.12
             try:
                 number, item = items.popleft()
             except IndexError:

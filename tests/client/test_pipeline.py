@@ -206,3 +206,29 @@ def test_dropping_the_iterator_cancels_what_is_in_flight():
     del results, consumer
     gc.collect()
     assert gate.cancelled.acquire(timeout=10)
+
+
+def test_work_that_swallows_its_cancellation_is_the_last_of_its_worker():
+    begun = threading.Semaphore(0)
+    workers: set[asyncio.Task[object]] = set()
+
+    async def work(item):
+        workers.add(asyncio.current_task())
+        try:
+            if item:
+                begun.release()
+                await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+        return item
+
+    async def end():
+        return await asyncio.wait(workers, timeout=10)
+
+    results = run(work, range(100), concurrency=4, workers=1)
+    assert next(results) == 0
+    for _ in range(4):
+        assert begun.acquire(timeout=10)
+    results.close()
+    _, pending = engine.threads(1)[0].run(end())
+    assert not pending
