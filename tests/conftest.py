@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from scripts import NO_LOGS
 
 from osstorchconnector.config import CONFIG_VARIABLE
 
@@ -21,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let nothing that tests start read this machine's settings, or log under /var/log (as root it could)."""
     config.stash[_FOLDER] = folder = tempfile.mkdtemp(prefix="osstorchconnector-tests-")
     path = Path(folder, "config.json")
-    path.write_text('{"logPath": "", "auditPath": ""}')
+    path.write_text(json.dumps(NO_LOGS))
     os.environ[CONFIG_VARIABLE] = str(path)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from osstorchconnector.config import CONFIG_VARIABLE
 
 ROOT = Path(__file__).parents[1]
+# For tests that write a config file of their own: otherwise it logs where this machine does.
+NO_LOGS = {"logPath": "", "auditPath": ""}
 # On a machine with one core, DataLoader says that two workers are many.
 ALLOWED_WARNING = "ignore:This DataLoader will create"
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts import NO_LOGS
 
 from osstorchconnector.client.attempts import GetAttempt
 from osstorchconnector.client.client import OssClient
@@ -111,7 +112,7 @@ def test_an_error_of_one_is_not_raised_while_the_other_may_end_well() -> None:
 def test_a_client_may_be_told_to_ask_twice(oss_bucket: OssBucket, tmp_path: Path) -> None:
     oss_bucket.put("key", b"body")
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({"hedgeReads": True, "readTimeout": 2}))
+    config.write_text(json.dumps(NO_LOGS | {"hedgeReads": True, "readTimeout": 2}))
     client = OssClient(**oss_bucket.options, config_path=str(config))
     for _ in range(200):
         client.get(oss_bucket.uri + "key", ByteSpan(0, 4))

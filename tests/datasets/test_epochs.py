@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import NO_LOGS
 from torch.utils.data import DataLoader
 
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser
@@ -99,7 +101,7 @@ def test_the_order_of_arrival_has_each_object_once(bucket: OssBucket) -> None:
 def test_an_epoch_may_begin_with_a_new_listing(bucket: OssBucket, tmp_path: Path, workers: int) -> None:
     config, tables = tmp_path / "config.json", tmp_path / "tables"
     tables.mkdir()
-    config.write_text(f'{{"indexDir": "{tables}"}}')
+    config.write_text(json.dumps(NO_LOGS | {"indexDir": str(tables)}))
     dataset = dataset_of(bucket, relist="epoch", config_path=str(config))
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
     assert sorted(loader) == KEYS

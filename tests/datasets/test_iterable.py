@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import NO_LOGS
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
@@ -262,7 +263,7 @@ def test_an_object_replaced_after_the_listing_is_read_as_it_is_now(bucket: OssBu
 
 def test_requests_in_flight_are_as_many_as_configured(oss_bucket: OssBucket, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({"datasetConfig": {"prefetchConcurrency": 3, "prefetchWorker": 2}}))
+    config.write_text(json.dumps(NO_LOGS | {"datasetConfig": {"prefetchConcurrency": 3, "prefetchWorker": 2}}))
     oss_bucket.server.fill(oss_bucket.name, "a/{:03}", 60, b"data")
     oss_bucket.server.fail("GetObject", "latency", seconds=0.01)
     assert len(keys(from_prefix(oss_bucket, "a/", config_path=str(config)))) == 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts import NO_LOGS
 from torch.utils.data import DataLoader
 
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser
@@ -200,7 +202,7 @@ def test_a_killed_worker_is_an_error_and_not_a_shorter_epoch(bucket: OssBucket) 
 def test_workers_leave_no_file_behind_when_the_dataset_goes(bucket: OssBucket, tmp_path: Path) -> None:
     config, tables = tmp_path / "config.json", tmp_path / "tables"
     tables.mkdir()
-    config.write_text(f'{{"indexDir": "{tables}"}}')
+    config.write_text(json.dumps(NO_LOGS | {"indexDir": str(tables)}))
     dataset = OssIterableDataset.from_prefix(
         bucket.uri, **bucket.options, config_path=str(config), transform=methodcaller("read")
     )

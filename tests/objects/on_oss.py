@@ -6,6 +6,8 @@ import json
 import random
 from pathlib import Path
 
+from scripts import NO_LOGS
+
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.objects.ranges import MIB
 from osstorchconnector.objects.reader import OssReader
@@ -14,7 +16,7 @@ from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
 
 DATA = random.Random(9).randbytes(20 * MIB + 333)
-SETTINGS = {"retryBaseDelay": 0.001, "retryMaxDelay": 0.01, "maxAttempts": 12, "readTimeout": 5}
+SETTINGS = NO_LOGS | {"retryBaseDelay": 0.001, "retryMaxDelay": 0.01, "maxAttempts": 12, "readTimeout": 5}
 
 
 def config_file(folder: Path, **settings: object) -> str:
