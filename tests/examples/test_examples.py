@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,46 @@ def test_a_distributed_checkpoint_becomes_one_object() -> None:
 def test_several_ranks_go_on_where_they_ended() -> None:
     printed = run_example("dcp_fsdp.py", seconds=170)
     assert printed == "from step 0 to 3, kept: [2, 3]\nfrom step 3 to 5, kept: [4, 5]\n"
+
+
+def test_datapipes() -> None:
+    lines = run_example("datapipes.py").splitlines()
+    assert sorted(re.findall(r"\d+\.png", "".join(lines))) == names(range(12))
+    assert lines[-1] == "consumed: 1"
+
+
+def test_dataloader2() -> None:
+    first, second = (re.findall(r"\d+\.png", line) for line in run_example("dataloader2.py").splitlines())
+    assert sorted(first) == sorted(second) == names(range(12))
+    assert first != second
+
+
+def test_class_labels() -> None:
+    lines = run_example("class_labels.py").splitlines()
+    labels = [int(label) for line in lines for label in re.findall(r"\d", line.partition("[")[2])]
+    assert len(lines) == 8  # each worker makes batches of its own 15
+    assert sorted(labels) == sorted([0, 1, 2] * 20)
+
+
+def test_tar_shards() -> None:
+    lines = run_example("tar_shards.py").splitlines()
+    assert sorted(lines) == sorted(f"{number}.txt sample {number}" for number in range(12))
+    assert lines[:3] != ["0.txt sample 0", "1.txt sample 1", "2.txt sample 2"]
+
+
+def test_nodes() -> None:
+    printed = run_example("nodes.py", PYTHONPATH=str(Path(sys.prefix, "torchdata-0.11")))
+    assert [line.partition(":")[0] for line in printed.splitlines()] == ["before", "after", "after"]
+    assert sorted(re.findall(r"\d+\.png", printed)) == names(range(12))
+
+
+@pytest.mark.timeout(180)
+def test_two_ranks() -> None:
+    printed = run_example("two_ranks.py", seconds=170)
+    assert printed.splitlines() == [
+        "2 ranks: 14 pictures seen, 1 time each at most",
+        "3 ranks: 30 pictures seen, 1 time each at most",
+    ]
 
 
 @pytest.mark.timeout(180)
