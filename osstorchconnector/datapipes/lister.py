@@ -22,12 +22,15 @@ from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .common import NumberedObjects, functional, read_through
+from .fast_listing import parallel_pages
 
 BATCH_ROWS = 1000
 
 
 class PrefixListing:
     """The objects below some prefixes, one prefix after the other, each in OSS's order, page by page.
+
+    With `enableFastList` in the config the pages of a prefix are fetched in parallel, in the same order at the end.
 
     Markers of folders (the key ends in `/`, the object is empty) are left out and counted, unless they are to be kept.
     """
@@ -50,6 +53,12 @@ class PrefixListing:
 
     def _pages(self, prefix: OssUri, start_after: str, wait: Wait) -> Generator[ListPage, None, None]:
         """Yield the pages of a listing; the next one is on its way while one is used."""
+        config = self._client.config
+        if config.fast_list:
+            ask = functools.partial(self._request_after, prefix, config.list_worker)
+            concurrency = config.list_concurrency
+            yield from parallel_pages(ask, prefix.key, start_after=start_after, concurrency=concurrency, wait=wait)
+            return
         order = PageOrder(start_after)
         request = self._request(prefix, order, start_after=start_after)
         try:
@@ -65,6 +74,12 @@ class PrefixListing:
             Operations.list_page, uri=prefix, start_after=start_after, token=token, order=order
         )
         return self._client.submit(list_page)
+
+    def _request_after(self, prefix: OssUri, workers: int, start_after: str) -> Future[ListPage]:
+        list_page = functools.partial(
+            Operations.list_page, uri=prefix, start_after=start_after, order=PageOrder(start_after)
+        )
+        return self._client.submit(list_page, workers=workers)
 
     def _batch(self, bucket: str, page: ListPage, cursor: bytes) -> Batch:
         kept = page.objects if self._keep_folder_markers else [one for one in page.objects if not is_folder_marker(one)]
