@@ -8,7 +8,7 @@ from typing import Any
 from .figures import Standing, is_server_bound, ratio, spread, standing
 from .values import MIB, OURS, Outcome, Result
 
-HEADINGS = ("work / who", "median", "least to most", "CPU each", "peak MiB", "ours is", "goal")
+HEADINGS = ("work / who", "median", "least to most", "CPU each", "server's", "peak MiB", "ours is", "goal")
 _MARKS = {"aim": "++", "reach": "+", "short": "-", "unknown": "?"}
 
 
@@ -113,6 +113,7 @@ def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[s
         number(shown.median * scale),
         f"{number(shown.least * scale)} to {number(shown.most * scale)}",
         cpu_text(spread(outcome.samples, "cpu").median * unit_each),
+        cpu_text(spread(outcome.samples, "server").median * unit_each),
         number(spread(outcome.samples, "peak").median / MIB),
         "" if times is None else f"{number(times)}x",
         "; ".join(goal_text(each) for each in goals),
@@ -120,6 +121,7 @@ def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[s
 
 
 def cpu_text(seconds: float) -> str:
+    """Return a duration in microseconds, or in seconds from a millisecond on."""
     return f"{number(seconds * 1e6)} us" if seconds < 1e-3 else f"{number(seconds)} s"
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from osstorchconnector.emulator import Emulator
 
 from .crew import Crew
+from .gauge import cpu_seconds_of
 from .schedule import turns
 from .site import open_site
 from .values import Contender, Outcome, Result, Sample, Work
@@ -63,9 +64,11 @@ def _measure(
             continue
         say(f"{work.name}: round {number + 1} of {rounds}, {name}")
         server.reset_counters()
+        server_seconds = cpu_seconds_of(server.pid)
         outcome = crew.measure(contender, limit_seconds=work.limit_seconds)
+        server_seconds = cpu_seconds_of(server.pid) - server_seconds
         sent = server.counters(with_log=False).sent.get("GetObject", 0)
-        samples[name] += [with_sent(sample, sent) for sample in outcome.samples]
+        samples[name] += [replace(with_sent(each, sent), server_seconds=server_seconds) for each in outcome.samples]
         if outcome.missing:
             missing[name] = outcome.missing
     return [Outcome(name=name, samples=taken, missing=missing.get(name, "")) for name, taken in samples.items()]

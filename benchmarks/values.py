@@ -15,15 +15,15 @@ MIB = 1 << 20
 Keys = Mapping[str, str]
 Access = dict[str, Any]
 Where = Literal["main", "peers"]
-Figure = Literal["rate", "seconds_each", "cpu", "peak"]
+Figure = Literal["rate", "seconds_each", "cpu", "server", "peak"]
 
 
 @dataclass(frozen=True)
 class Sample:
     """One measurement: `amount` of the work's unit in so many seconds. `peak_bytes` is above what was there at start.
 
-    `cpu_seconds` are user and system time of the client process and of its children; the server's are not in it.
-    `extra` holds what only this work measures.
+    `cpu_seconds` are user and system time of the client process and of its children, `server_seconds` the server's
+    (the setting up and warming up of the client included). `extra` holds what only this work measures.
     """
 
     amount: float
@@ -31,6 +31,7 @@ class Sample:
     cpu_seconds: float
     peak_bytes: int
     extra: Mapping[str, float] = field(default_factory=dict)
+    server_seconds: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -44,6 +45,11 @@ class Sample:
     def cpu(self) -> float:
         """CPU seconds for one of the unit."""
         return self.cpu_seconds / self.amount
+
+    @property
+    def server(self) -> float:
+        """CPU seconds of the server for one of the unit."""
+        return self.server_seconds / self.amount
 
     @property
     def peak(self) -> float:

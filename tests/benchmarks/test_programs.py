@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from benchmarks.gauge import Done, Program, measure
+from benchmarks.gauge import Done, Program, cpu_seconds, cpu_seconds_of, measure
 from benchmarks.programs import large, limits, listing, objects
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
 
@@ -99,6 +100,10 @@ def test_a_program_with_a_clock_of_its_own_is_believed() -> None:
         yield Done(10, seconds=5.0)
 
     assert measure(program()).rate == 2
+
+
+def test_cpu_time_of_another_process_is_that_of_this_one() -> None:
+    assert cpu_seconds_of(os.getpid()) == pytest.approx(cpu_seconds(), rel=0.5, abs=0.5)
 
 
 def test_memory_and_cpu_between_the_yields_are_measured() -> None:
