@@ -113,7 +113,7 @@ def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[s
         number(shown.median * scale),
         f"{number(shown.least * scale)} to {number(shown.most * scale)}",
         cpu_text(spread(outcome.samples, "cpu").median * unit_each),
-        cpu_text(spread(outcome.samples, "server").median * unit_each),
+        cpu_text(spread(outcome.samples, "server").median * unit_each) if outcome.samples[0].server_seconds else "",
         number(spread(outcome.samples, "peak").median / MIB),
         "" if times is None else f"{number(times)}x",
         "; ".join(goal_text(each) for each in goals),
