@@ -141,11 +141,6 @@ class SharedIndex:
         self._begin_table()
 
     @property
-    def source(self) -> Source:
-        """Where the rows come from."""
-        return self._source
-
-    @property
     def path(self) -> Path:
         """The table's file, as processes name it to each other."""
         return self._path
