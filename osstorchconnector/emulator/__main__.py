@@ -66,11 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--root", default="oss-emulator", help="folder of the objects (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
-    parser.add_argument("--port", type=int, default=9000, help="0 for any free port (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=9000, help="0 for any free port (default: %(default)s)")
     parser.add_argument("--region", default=DEFAULT_REGION, help="region of the signatures (default: %(default)s)")
     parser.add_argument("--bucket", action="append", default=[], help="bucket to create; may be repeated")
     parser.add_argument("--domain", action="append", default=[], help="name that a bucket stands in front of")
-    parser.add_argument("--cname", action="append", default=[], metavar="HOST=BUCKET", help="host that is a bucket")
+    parser.add_argument(
+        "--cname", action="append", default=[], type=_cname, metavar="HOST=BUCKET", help="host that is a bucket"
+    )
     parser.add_argument("--certfile", default="", help="serve https with this certificate")
     parser.add_argument("--keyfile", default="", help="the certificate's key, if it is not in the same file")
     parser.add_argument("--discard-bodies", action="store_true", help="check uploads and keep no bytes of them")
@@ -78,6 +80,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--control", action="store_true", help="allow control requests, print their token")
     parser.add_argument("--settings-from-stdin", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
+    return int(text)
+
+
+def _cname(text: str) -> tuple[str, str]:
+    host, _, bucket = text.partition("=")
+    if not host or not bucket:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST=BUCKET")
+    return host, bucket
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -93,7 +108,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         identities=(credentials,),
         policy=Policy(region=options.region, discard_bodies=options.discard_bodies, fast_etag=options.fast_etag),
         domains=tuple(options.domain),
-        cnames=dict(item.split("=", 1) for item in options.cname),
+        cnames=dict(options.cname),
         buckets=tuple(options.bucket),
         control_token=secrets.token_hex(16) if options.control else "",
         certfile=options.certfile,

@@ -33,7 +33,10 @@ def make_effect(name: str, options: Options) -> Effect:
     unknown = set(options) - allowed
     if unknown:
         raise ValueError(f"fault {name!r} has no option {sorted(unknown)}; it has {sorted(allowed)}")
-    effect = build(options)
+    try:
+        effect = build(options)
+    except KeyError as error:
+        raise ValueError(f"fault {name!r} needs the option {error}") from None
     return Effect(**{**effect.__dict__, "name": name})
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from .effect import Effect
 from .effects import make_effect
 from .exchange import Call
+from .routing import OPERATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,9 @@ class FaultBook:
         self._rules: list[ActiveRule] = []
 
     def add(self, rule: Rule) -> None:
-        """Switch a rule on; `ValueError` if it names no fault there is."""
+        """Switch a rule on; `ValueError` if it names no operation or fault there is: it would never strike."""
+        if rule.operation and rule.operation not in OPERATIONS:
+            raise ValueError(f"no operation {rule.operation!r}; there are {', '.join(sorted(OPERATIONS))}")
         self._rules.append(ActiveRule(rule, self._clock, number=len(self._rules)))
 
     def clear(self) -> None:

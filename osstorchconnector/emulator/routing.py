@@ -36,6 +36,19 @@ _MARKED_OBJECT_OPERATIONS = {
 _PLAIN_OBJECT_OPERATIONS = {"GET": "GetObject", "HEAD": "HeadObject", "PUT": "PutObject", "DELETE": "DeleteObject"}
 _COPIES = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
 
+# The names that `name_operation` gives.
+OPERATIONS = frozenset(
+    [
+        "ListBuckets",
+        "ListObjectsV2",
+        *_COPIES.values(),
+        *_PLAIN_BUCKET_OPERATIONS.values(),
+        *_PLAIN_OBJECT_OPERATIONS.values(),
+        *(name for marked in _MARKED_BUCKET_OPERATIONS.values() for name in marked.values()),
+        *(name for marked in _MARKED_OBJECT_OPERATIONS.values() for name in marked.values()),
+    ]
+)
+
 # Sub-resources of real OSS that stand for operations this server does not have.
 _FOREIGN_MARKS = frozenset(
     """

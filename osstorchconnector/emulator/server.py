@@ -58,13 +58,13 @@ class Server:
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self.settings, self.loop = settings, loop
+        self._tls = _tls_context(settings)
         self.service = Service.open(settings.root, *settings.identities, policy=settings.policy)
         self.frontend = Frontend(self.service, Hosts(settings.domains, settings.cnames))
         self._control = Control(self.frontend, settings.control_token, end_stalls=self._end_stalls)
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(RECEIVE_BYTES))
         self._listener: socket.socket | None = None
-        self._tls = _tls_context(settings)
 
     def start(self) -> int:
         """Listen, and return the port."""
@@ -199,5 +199,9 @@ def _tls_context(settings: Settings) -> ssl.SSLContext | None:
     if not settings.certfile:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings.certfile, settings.keyfile or None)
+    try:
+        context.load_cert_chain(settings.certfile, settings.keyfile or None)
+    except OSError as error:
+        files = " and ".join(filter(None, (settings.certfile, settings.keyfile)))
+        raise OSError(f"no certificate and key in {files}: {error}") from error
     return context

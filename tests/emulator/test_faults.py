@@ -113,3 +113,19 @@ def test_a_rule_without_a_fault_that_exists_is_refused_at_once() -> None:
         FaultBook().add(Rule(fault="nonsense"))
     with pytest.raises(ValueError, match="no fault 'nonsense'"):
         FaultBook().add(Rule(script=["500", "nonsense"]))
+
+
+@pytest.mark.parametrize("operation", ["GetObjects", "getobject", "GET", " GetObject"])
+def test_an_operation_that_there_is_not_is_refused(operation: str) -> None:
+    with pytest.raises(ValueError, match=f"no operation '{operation}'; there are .*GetObject, "):
+        FaultBook().add(Rule(operation=operation))
+
+
+@pytest.mark.parametrize("operation", ["", "GetObject", "ListObjectsV2", "CopyObject", "UploadPartCopy", "ListBuckets"])
+def test_an_operation_that_there_is_is_taken(operation: str) -> None:
+    FaultBook().add(Rule(fault="500", operation=operation))
+
+
+def test_an_option_that_a_fault_needs_is_named() -> None:
+    with pytest.raises(ValueError, match="fault 'redirect' needs the option 'location'"):
+        FaultBook().add(Rule(fault="redirect"))

@@ -74,5 +74,22 @@ def test_what_keeps_it_from_serving_is_said(tmp_path: Path, capsys: pytest.Captu
     assert "in use by another emulator" in capsys.readouterr().err
     assert main(["--root", str(tmp_path), "--port", "0", "--bucket", "Bad_Name"]) == 1
     assert "The specified bucket is not valid" in capsys.readouterr().err
+    assert main(["--root", str(tmp_path), "--certfile", "/nowhere.pem", "--keyfile", "/key.pem"]) == 1
+    assert "no certificate and key in /nowhere.pem and /key.pem: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--no-such-option"], "--no-such-option"),
+        (["--port", "65536"], "'65536' is no port"),
+        (["--port", "-1"], "'-1' is no port"),
+        (["--port", "http"], "'http' is no port"),
+        (["--cname", "cdn.test"], "'cdn.test' is not HOST=BUCKET"),
+        (["--cname", "=photos"], "'=photos' is not HOST=BUCKET"),
+    ],
+)
+def test_a_wrong_option_is_said(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--no-such-option"])
+        main(arguments)
+    assert problem in capsys.readouterr().err
