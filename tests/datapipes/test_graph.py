@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import importlib
-import io
 import itertools
 import pickle
-import tarfile
 from operator import attrgetter, methodcaller
 from typing import Any
 
@@ -65,41 +63,6 @@ def test_stock_stages_chain_behind_ours(bucket: OssBucket, client: OssClient) ->
     assert list(first.zip(second)) == [(key, key) for key in KEYS]
     left, right = (listed(bucket, client).fetch_oss_objects(client).map(NAME) for _ in range(2))
     assert list(left.mux(right)) == [key for key in KEYS for _ in range(2)]
-
-
-def test_torchdatas_stages_chain_behind_ours(bucket: OssBucket, client: OssClient) -> None:
-    import torchdata.datapipes.iter  # noqa: F401
-
-    pipe = listed(bucket, client).shard_oss_objects().fetch_oss_objects(client).map(NAME)
-    assert list(pipe.cycle(2)) == KEYS * 2
-    ahead = pipe.prefetch(4)
-    assert list(ahead) == KEYS
-    ahead.shutdown()
-
-
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_archives_in_oss_are_opened_by_torchdatas_readers(bucket: OssBucket, client: OssClient, kind: str) -> None:
-    import zipfile
-
-    import torchdata.datapipes.iter  # noqa: F401
-
-    for number in range(2):
-        file = io.BytesIO()
-        if kind == "tar":
-            with tarfile.open(fileobj=file, mode="w") as tar:
-                for name in ("x", "y"):
-                    entry = tarfile.TarInfo(f"{number}/{name}")
-                    entry.size = 5
-                    tar.addfile(entry, io.BytesIO(f"{number}{name}123".encode()))
-        else:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name in ("x", "y"):
-                    archive.writestr(f"{number}/{name}", f"{number}{name}123")
-        bucket.put(f"archives/{number}", file.getvalue())
-    streams = OssObjectLister(bucket.uri + "archives/", client).fetch_oss_objects(client).as_named_streams()
-    members = streams.load_from_tar() if kind == "tar" else streams.load_from_zip()
-    found = [(path.rpartition("archives/")[2], stream.read()) for path, stream in members]
-    assert found == [(f"{n}/{n}/{name}", f"{n}{name}123".encode()) for n in range(2) for name in ("x", "y")]
 
 
 def test_the_whole_chain_is_one_graph_and_has_a_length_when_it_is_known(bucket: OssBucket, client: OssClient) -> None:
@@ -191,11 +154,9 @@ def test_a_graph_as_a_dataset_may_be_iterated_several_times_at_once(bucket: OssB
     assert [left == right for left, right in zip(dataset, dataset, strict=True)] == [True] * COUNT
 
 
-@pytest.mark.parametrize("stage", ["shuffle", "batch", "filter", "cycle"])
+@pytest.mark.parametrize("stage", ["shuffle", "batch", "filter"])
 def test_stages_that_have_no_position_are_named(bucket: OssBucket, client: OssClient, stage: str) -> None:
-    import torchdata.datapipes.iter  # noqa: F401
-
-    argument = {"shuffle": (), "batch": (2,), "filter": (str.islower,), "cycle": (1,)}[stage]
+    argument = {"shuffle": (), "batch": (2,), "filter": (str.islower,)}[stage]
     dataset = getattr(shuffled(bucket, client), stage)(*argument).to_dataset()
     assert len(list(dataset)) == (COUNT // 2 if stage == "batch" else COUNT)
     with pytest.raises(OssUsageError, match="no position behind"):

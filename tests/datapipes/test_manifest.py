@@ -119,6 +119,26 @@ def test_an_entry_that_names_no_object_is_an_error_with_its_number(
         list(infos)
 
 
+@pytest.mark.parametrize("key", ["k" * 2000, "\\udc80", "/absolute"])
+def test_a_key_that_our_parsers_read_and_oss_does_not_allow_is_named_by_its_line(
+    client: OssClient, path: Path, key: str
+) -> None:
+    path.write_text(f'{{"key": "good"}}\n\n\n{{"key": "{key}"}}\n')
+    with pytest.raises(OssManifestError, match=f"{path}, line 4: the key in "):
+        list(OssManifestParser(path, jsonl_manifest_parser, "oss://bucket/", client))
+    path.write_text("good\n\n/absolute\tlabel\n")
+    with pytest.raises(OssManifestError, match=f"{path}, line 3: the key in '/absolute' starts with '/'"):
+        list(OssManifestParser(path, imagenet_manifest_parser, "oss://bucket/", client))
+
+
+@pytest.mark.parametrize("manifests", [None, 7, b"path", b"", [None], [b"path"], ["good", 7]])
+def test_what_is_no_path_of_a_manifest_is_refused_at_once(client: OssClient, manifests: Any) -> None:
+    with pytest.raises(OssConfigError, match="manifest_file_path: .* is no path"):
+        OssManifestParser(manifests, imagenet_manifest_parser, BASE, client)
+    with pytest.raises(OssConfigError, match="manifest_file_path: .* is no path"):
+        list(OssManifestParser(IterableWrapper([manifests]), imagenet_manifest_parser, BASE, client))
+
+
 @pytest.mark.parametrize("returned", [None, 7, "key", b"key"])
 def test_a_parser_that_returns_nonsense_is_an_error(client: OssClient, path: Path, returned: Any) -> None:
     with pytest.raises(OssManifestError, match=f"manifest {path}: the parser failed .*{type(returned).__name__}"):
