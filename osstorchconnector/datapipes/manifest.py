@@ -37,12 +37,7 @@ def imagenet_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, str]]:
     The text is UTF-8. White space at a line's end is not part of it: for keys that need it, see
     `jsonl_manifest_parser`. A line that names no object is an `OssManifestError` with file and line number.
     """
-    for number, line in _lines(reader):
-        key, *more = line.lstrip(" ").rstrip().split("\t")
-        if key:
-            yield key, more[0] if more else ""
-        elif more:
-            raise _line_error(reader, number, line, "there is no key before the tab")
+    return (entry for _, entry in _imagenet_entries(reader))
 
 
 def jsonl_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, Any]]:
@@ -51,16 +46,7 @@ def jsonl_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, Any]]:
     Every key that OSS allows can be written so. Empty lines are passed over; a line that is not such an object is an
     `OssManifestError` with file and line number.
     """
-    for number, line in _lines(reader):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:  # the second for brackets within brackets by the thousand
-            raise _line_error(reader, number, line, f"not JSON: {error}") from error
-        if not isinstance(entry, dict) or not isinstance(entry.get("key"), str) or not entry["key"]:
-            raise _line_error(reader, number, line, 'not of the form {"key": "...", "label": ...}')
-        yield entry["key"], entry.get("label", "")
+    return (entry for _, entry in _jsonl_entries(reader))
 
 
 class ManifestListing:
@@ -92,24 +78,29 @@ class ManifestListing:
     def _rows(self, manifest: str) -> Generator[tuple[str, Any], None, None]:
         """Yield `bucket/key` and label of each entry."""
         with _opened(self._client, manifest) as reader, contextlib.closing(self._parsed(manifest, reader)) as entries:
-            for number, entry in enumerate(entries, 1):
+            for kind, number, entry in entries:
                 try:
                     key, label = _key_and_label(entry)
                     name = self._name(key)
                 except ValueError as error:
-                    raise OssManifestError(f"manifest {manifest}, entry {number}: {error}") from None
+                    raise OssManifestError(f"manifest {manifest}, {kind} {number}: {error}") from None
                 yield name, label
 
-    def _parsed(self, manifest: str, reader: io.IOBase) -> Generator[Any, None, None]:
-        """Yield what the parser makes of the manifest; what it raises names the manifest and the entry before."""
+    def _parsed(self, manifest: str, reader: io.IOBase) -> Generator[tuple[str, int, Any], None, None]:
+        """Yield what the parser makes of the manifest, and where; what it raises names manifest and entry before."""
         number = 0
         try:
+            for parser, entries_with_lines in _WITH_LINES:
+                if parser is self._parser:
+                    for line, entry in entries_with_lines(reader):
+                        yield "line", line, entry
+                    return
             entries = self._parser(reader)
             if isinstance(entries, str | bytes) or not isinstance(entries, Iterable):
                 raise TypeError(f"it returned a {type(entries).__name__}, not an iterable of (key, label)")
             for entry in entries:
                 number += 1
-                yield entry
+                yield "entry", number, entry
         except OssError:
             raise
         except Exception as error:
@@ -153,22 +144,62 @@ class OssManifestParser(NumberedObjects):
         self._parser, self._base, self._keep = manifest_parser, oss_base_uri, as_keep(filter)
         self._source: Iterable[str | os.PathLike[str]] = ()
         if isinstance(manifests, IterDataPipe):
-            self._listing([])  # refuses a wrong parser or base now, not at the first manifest
+            self._listing(())  # refuses a wrong parser or base now, not at the first manifest
             self._source = manifests
             super().__init__(None)
         else:
-            paths = [manifests] if isinstance(manifests, str | os.PathLike) else list(manifests)
-            identity = f"in {[os.fspath(path) for path in paths]} {oss_base_uri} {described(self._keep)}"
+            paths = _paths(manifests)
+            identity = f"in {[*paths]} {oss_base_uri} {described(self._keep)}"
             super().__init__(SharedIndex(self._listing(paths), folder=self._client.config.index_dir), identity)
 
     def through(self) -> Iterator[ObjectInfo]:
         for manifest in self._source:
-            yield from read_through(self._listing([manifest]))
+            yield from read_through(self._listing(_paths(manifest)))
 
-    def _listing(self, manifests: Iterable[str | os.PathLike[str]]) -> Source:
-        paths = tuple(os.fspath(manifest) for manifest in manifests)
+    def _listing(self, paths: tuple[str, ...]) -> Source:
         listing = ManifestListing(self._client, paths, self._parser, self._base)
         return listing if self._keep is None else Filtered(listing, self._keep)
+
+
+def _imagenet_entries(reader: io.IOBase) -> Iterator[tuple[int, tuple[str, str]]]:
+    for number, line in _lines(reader):
+        key, *more = line.lstrip(" ").rstrip().split("\t")
+        if key:
+            yield number, (key, more[0] if more else "")
+        elif more:
+            raise _line_error(reader, number, line, "there is no key before the tab")
+
+
+def _jsonl_entries(reader: io.IOBase) -> Iterator[tuple[int, tuple[str, Any]]]:
+    for number, line in _lines(reader):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:  # the second for brackets within brackets by the thousand
+            raise _line_error(reader, number, line, f"not JSON: {error}") from error
+        if not isinstance(entry, dict) or not isinstance(entry.get("key"), str) or not entry["key"]:
+            raise _line_error(reader, number, line, 'not of the form {"key": "...", "label": ...}')
+        yield number, (entry["key"], entry.get("label", ""))
+
+
+# Our parsers tell the line of each entry, others do not.
+_WITH_LINES: tuple[tuple[ManifestParser, Callable[[io.IOBase], Iterator[tuple[int, Any]]]], ...] = (
+    (imagenet_manifest_parser, _imagenet_entries),
+    (jsonl_manifest_parser, _jsonl_entries),
+)
+
+
+def _paths(manifests: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+    several = [manifests] if isinstance(manifests, str | bytes | os.PathLike) else manifests
+    try:
+        paths: tuple[object, ...] = tuple(os.fspath(path) for path in several)
+    except TypeError:
+        paths = (None,)
+    found = tuple(path for path in paths if isinstance(path, str))
+    if len(found) < len(paths):
+        raise OssConfigError(f"manifest_file_path: {_shown(manifests)} is no path or oss://bucket/key")
+    return found
 
 
 def _key_and_label(entry: Any) -> tuple[str, Any]:
