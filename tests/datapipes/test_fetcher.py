@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import importlib
 import pickle
 from operator import attrgetter, methodcaller
 from typing import Any
 
 import pytest
-from torch.utils.data import DataLoader, IterDataPipe, MapDataPipe
+from scripts import run_python
+from torch.utils.data import DataLoader, IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper, ShardingFilter
 from torch.utils.data.datapipes.map import SequenceWrapper
 from torch.utils.data.graph import traverse_dps
 
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.datapipes import common, fetcher, lister, manifest, saver, sharder
+from osstorchconnector.datapipes import common
 from osstorchconnector.datapipes.fetcher import OssObjectFetcher, OssObjectMapFetcher, OssObjectTable, checked_position
 from osstorchconnector.datapipes.lister import OssObjectLister, OssObjectNames
 from osstorchconnector.errors import OssNotFoundError, OssTransformError, OssUriError, OssUsageError
@@ -134,29 +134,29 @@ def test_positions_count_from_both_ends(position: int, found: int) -> None:
     assert checked_position(position, 5) == found
 
 
-FUNCTIONAL: list[tuple[Any, type[Any], str]] = [
-    (lister, IterDataPipe, "list_oss_objects"),
-    (manifest, IterDataPipe, "parse_oss_manifest"),
-    (sharder, IterDataPipe, "shard_oss_objects"),
-    (fetcher, IterDataPipe, "fetch_oss_objects"),
-    (fetcher, MapDataPipe, "fetch_oss_objects"),
-    (saver, IterDataPipe, "save_oss_objects"),
-]
+RELOADING = """
+import importlib
+from osstorchconnector.datapipes import fetcher, graph, lister, manifest, saver, sharder, shuffler, streams
+from torch.utils.data import IterDataPipe, MapDataPipe
+
+for module in (lister, manifest, sharder, shuffler, fetcher, saver, streams, graph):
+    importlib.reload(module)
+forms = {
+    "list_oss_objects": lister.OssObjectLister,
+    "parse_oss_manifest": manifest.OssManifestParser,
+    "shard_oss_objects": sharder.OssObjectSharder,
+    "fetch_oss_objects": fetcher.OssObjectFetcher,
+    "save_oss_objects": saver.OssObjectSaver,
+}
+for name, pipe in forms.items():
+    assert IterDataPipe.functions[name].args[0] is pipe, name
+assert MapDataPipe.functions["fetch_oss_objects"].args[0] is fetcher.OssObjectMapFetcher
+"""
 
 
-@pytest.mark.parametrize(("module", "kind", "name"), FUNCTIONAL)
-def test_a_module_may_be_loaded_again(module: Any, kind: type[Any], name: str) -> None:
-    before = dict(vars(module))
-    try:
-        importlib.reload(module)
-        assert kind.functions[name].args[0].__module__ == module.__name__
-    finally:
-        vars(module).update(before)
-        for registered in (value for value in before.values() if isinstance(value, type)):
-            if registered.__module__ == module.__name__ and issubclass(registered, kind):
-                forms = [form for form in (name,) if kind.functions[form].args[0].__name__ == registered.__name__]
-                for form in forms:
-                    common.functional(form)(registered)
+def test_loading_the_pipes_again_replaces_their_functional_forms() -> None:
+    """In a process of its own: a class loaded again is another class, which other tests' pickles would not find."""
+    run_python("-c", RELOADING)
 
 
 def test_a_name_that_is_taken_by_another_pipe_is_refused() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import itertools
 import pickle
 from operator import attrgetter, methodcaller
@@ -112,18 +111,6 @@ def test_a_dataloader_runs_the_graph(bucket: OssBucket, client: OssClient, worke
     first, second = list(loader), list(loader)
     assert sorted(first) == sorted(second) == KEYS
     assert first != second
-
-
-def test_loading_the_pipes_again_replaces_their_functional_forms(bucket: OssBucket, client: OssClient) -> None:
-    import osstorchconnector.datapipes.graph as graph
-    import osstorchconnector.datapipes.shuffler as shuffler
-    import osstorchconnector.datapipes.streams as streams
-
-    for module in (shuffler, streams, graph):
-        importlib.reload(module)
-    pipe = listed(bucket, client).shuffle_oss_objects().shard_oss_objects().fetch_oss_objects(client)
-    assert len(list(pipe.as_named_streams())) == COUNT
-    assert len(list(pipe.to_dataset())) == COUNT
 
 
 @pytest.mark.parametrize("workers", [0, 2])
