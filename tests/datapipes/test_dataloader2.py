@@ -105,12 +105,6 @@ def test_the_state_at_the_start_of_an_epoch_round_trips(place: Place) -> None:
     assert epochs(restored, 1) == [whole]
 
 
-def test_what_was_being_read_when_the_loader_was_shut_down_hangs_nothing(place: Place) -> None:
-    loader = DataLoader2(graph(place), reading_service=MultiProcessingReadingService(num_workers=2))
-    assert next(iter(loader)) in KEYS
-    loader.shutdown()
-
-
 def on_rank(rank: int, place: Place, workers: int) -> list[list[str]]:
     service: Any = DistributedReadingService()
     if workers:
