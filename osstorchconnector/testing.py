@@ -15,7 +15,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,7 +49,7 @@ class OssBucket:
         return self.server.region
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The keyword arguments with which our classes find the bucket: endpoint, credential file and region."""
         return {"endpoint": self.endpoint, "cred_path": self.cred_path, "region": self.region}
 
