@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..uri import OssUri
 
+if TYPE_CHECKING:
 
-class NamedFile(io.BufferedIOBase):
+    class _BinaryFile(io.BufferedIOBase, BinaryIO):
+        """What `open(..., "rb")` gives is an `IO[bytes]` to type checkers, and torch and PIL ask for one."""
+
+else:
+    _BinaryFile = io.BufferedIOBase
+
+
+class NamedFile(_BinaryFile):
     """A binary file that is an object in OSS."""
 
     __slots__ = ("_uri",)
