@@ -17,11 +17,12 @@ from osstorchconnector.datasets import OssIterableDataset
 from osstorchconnector.testing import OssBucket
 
 HEAD = """
-import gc, os, sys
+import gc, os, signal, sys
 from torch.utils.data import DataLoader
 from osstorchconnector import OssIterableDataset
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without
     dataset = OssIterableDataset.from_prefix({uri!r}, **{options!r}, shuffle=True)
     dataset.set_epoch(1)
     loader = DataLoader(dataset, batch_size=None, num_workers=int(sys.argv[1]))
