@@ -10,6 +10,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .checkpoint import OssCheckpoint
     from .client.client import OssClient
+    from .client.values import ByteSpan
     from .datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
     from .datapipes.state import merge_states
     from .datasets.iterable import OssIterableDataset
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from .objects.info import ObjectInfo
     from .objects.reader import OssReader
     from .objects.writer import OssWriter
+    from .uri import OssUri
 
 __all__ = [
+    "ByteSpan",
     "DataObject",
     "ObjectInfo",
     "OssCheckpoint",
@@ -67,6 +70,7 @@ __all__ = [
     "OssThrottledError",
     "OssTimeoutError",
     "OssTransformError",
+    "OssUri",
     "OssUriError",
     "OssUsageError",
     "OssWriter",
@@ -79,6 +83,7 @@ __all__ = [
 
 # Where the names are that are not errors.
 _HOMES = {
+    "ByteSpan": ".client.values",
     "DataObject": ".objects.data_object",
     "ObjectInfo": ".objects.info",
     "OssCheckpoint": ".checkpoint",
@@ -90,6 +95,7 @@ _HOMES = {
     "OssReader": ".objects.reader",
     "OssStorageReader": ".dcp",
     "OssStorageWriter": ".dcp",
+    "OssUri": ".uri",
     "OssWriter": ".objects.writer",
     "ResumableSampler": ".datasets.sampler",
     "imagenet_manifest_parser": ".datapipes.manifest",

@@ -35,19 +35,31 @@ def test_the_table_of_settings_names_every_key_with_its_default() -> None:
     assert len(rows) == len(expected)
 
 
+def printed_by(heading: str, server: Any, folder: Path) -> str:
+    """Run the program under `heading`, with the server's endpoint and credentials; return what it prints."""
+    script = program(heading)
+    for old, new in {
+        "https://oss-cn-beijing.aliyuncs.com": server.endpoint,
+        "/root/.alibabacloud/credentials": server.credentials_file(folder),
+    }.items():
+        assert script.count(old) == 1
+        script = script.replace(old, new)
+    (folder / "program.py").write_text(script, encoding="utf-8")
+    printed, complaints = run_python("program.py", folder=folder)
+    assert complaints == ""
+    return printed
+
+
 def test_the_first_program_runs(tmp_path: Path) -> None:
     with emulator.serve(buckets=["my-bucket"]) as server:
         server.put("my-bucket", "pictures/cat", b"meow")
-        script = program("A first program")
-        for old, new in {
-            "https://oss-cn-beijing.aliyuncs.com": server.endpoint,
-            "/root/.alibabacloud/credentials": server.credentials_file(tmp_path),
-        }.items():
-            assert script.count(old) == 1
-            script = script.replace(old, new)
-        (tmp_path / "program.py").write_text(script, encoding="utf-8")
-        assert run_python("program.py", folder=tmp_path) == ("/my-bucket/pictures/cat 4 4\n", "")
+        assert printed_by("A first program", server, tmp_path) == "/my-bucket/pictures/cat 4 4\n"
         assert server.keys("my-bucket") == ["checkpoints/first", "pictures/cat"]
+
+
+def test_the_program_of_the_client_runs(tmp_path: Path) -> None:
+    with emulator.serve(buckets=["my-bucket"]) as server:
+        assert printed_by("The client", server, tmp_path) == "b'234' 10\n['notes']\n[10, 10]\n"
 
 
 def test_the_test_that_it_shows_passes_under_the_plugin(tmp_path: Path) -> None:
