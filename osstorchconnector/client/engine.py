@@ -170,7 +170,10 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="osstorchconnector-call", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="osstorchconnector-call", daemon=True).start()
+    except RuntimeError:  # Python 3.12.0 and 3.12.1 start no thread at all by then: the loop waits instead
+        run()
     return await asyncio.wrap_future(outcome)
 
 
