@@ -7,13 +7,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from scripts import NO_LOGS
 
 from osstorchconnector.config import CONFIG_VARIABLE
 
 # How long an example takes says nothing about the code where two cores do everything at once.
-settings.register_profile("steady", deadline=None)
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
 _FOLDER = pytest.StashKey[str]()
