@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,8 @@ _FOLDER = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let nothing that tests start read this machine's settings, or log under /var/log (as root it could)."""
+    # Shells start what runs in the background with Ctrl-C turned off, which tests of it could not bear.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_FOLDER] = folder = tempfile.mkdtemp(prefix="osstorchconnector-tests-")
     path = Path(folder, "config.json")
     path.write_text(json.dumps(NO_LOGS))
