@@ -193,8 +193,14 @@ class Connection:
         if not self._has_body_left() and not self._is_closed:
             self._buffer[: len(rest)] = rest
             self._filled = len(rest)
-            self._steps = iter(work.answer())
-            self._pump()
+            self._answer_if_whole()
+
+    def _answer_if_whole(self) -> None:
+        """Begin the answer to a request whose body is there, unless a fault holds it up."""
+        if self._work is None or self._steps is not None or self.is_paused or self._has_body_left():
+            return
+        self._steps = iter(self._work.answer())
+        self._pump()
 
     def _mind(self, wanted: Pause | Hangup | Early | None) -> None:
         """Do what a fault wants while a body arrives."""
@@ -202,7 +208,7 @@ class Connection:
             return
         if isinstance(wanted, Early):
             self._keep_alive, self._body_left, self._decoder = False, 0, None
-        elif isinstance(wanted, Hangup) or self._has_body_left():
+        else:
             self._obey(wanted)
             if self.is_paused:
                 self._watch_reads(False)
@@ -227,6 +233,8 @@ class Connection:
         try:
             if self._steps is not None:
                 self._pump()
+            else:
+                self._answer_if_whole()
             self._serve()
         except OSError:
             self.close()

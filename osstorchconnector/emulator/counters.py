@@ -111,9 +111,11 @@ class Recorder:
     def disconnected(self) -> None:
         self._open_connections -= 1
 
-    def begun(self, operation: str) -> float:
-        """Count a request whose head is there; returns when that was."""
+    def begun(self, operation: str, fault: str = "") -> float:
+        """Count a request whose head is there, and the fault that strikes it; returns when that was."""
         self._requests[operation] += 1
+        if fault:
+            self._faults[fault] += 1
         for name in (operation, ""):
             now = self._under_way[name] + 1
             self._under_way[name] = now
@@ -132,8 +134,6 @@ class Recorder:
             self._sent[operation] += sent
         if status >= 400:
             self._errors[operation] += 1
-        if fault:
-            self._faults[fault] += 1
         self._log.append((call, status, code, fault, received, sent, since))
 
     def snapshot(self, *, with_log: bool = True) -> Counters:

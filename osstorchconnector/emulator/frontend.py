@@ -87,7 +87,7 @@ class OssWork:
         self._past: list[Effect] = []
         self._call = self._understand()
         self._effects: Sequence[Effect] = frontend.faults.draw(self._call)
-        self._since = frontend.recorder.begun(self._call.operation)
+        self._since = frontend.recorder.begun(self._call.operation, names_of(self._effects))
         self._admit()
         for effect in self._effects:
             effect.rewrite(self._call)

@@ -205,6 +205,27 @@ def test_an_upload_that_was_held_up_goes_on(oss: Emulator, fault: str) -> None:
     assert oss.get("photos", "k") == DATA
 
 
+def test_an_upload_that_came_in_one_packet_with_its_head_is_held_up_too(oss: Emulator) -> None:
+    oss.fail("PutObject", "stall_upload", times=1)
+    with connected(oss) as peer:
+        peer.send(put(oss, "k", 3) + b"abc")
+        wait_until(lambda: oss.counters().faults["stall_upload"] == 1)
+        with connected(oss) as other:
+            other.send(request(oss, "GET", "k"))
+            assert other.answer()[0].status == 404
+        assert oss.counters().concurrency["PutObject"] == 1
+    wait_until(lambda: oss.counters().concurrency["PutObject"] == 0)
+    assert oss.keys("photos") == []
+
+
+def test_what_was_held_up_goes_on_with_the_request_behind_it(oss: Emulator) -> None:
+    oss.fail("PutObject", "stall_upload", seconds=0.02)
+    with connected(oss) as peer:
+        peer.send(put(oss, "k", 3) + b"abc" + request(oss, "GET", "k"))
+        assert peer.answer()[0].status == 200
+        assert peer.answer()[1] == b"abc"
+
+
 def test_a_late_answer_is_the_right_one(oss: Emulator) -> None:
     oss.put("photos", "k", DATA)
     oss.fail("GetObject", "latency", seconds=0.02)

@@ -9,10 +9,8 @@ from osstorchconnector.emulator.exchange import Call
 from osstorchconnector.emulator.faults import Rule
 
 
-def end(
-    recorder: Recorder, call: Call, *, status: int = 200, received: int = 0, sent: int = 0, fault: str = ""
-) -> None:
-    recorder.ended(call, 0.0, status=status, code="", fault=fault, received=received, sent=sent)
+def end(recorder: Recorder, call: Call, *, status: int = 200, received: int = 0, sent: int = 0) -> None:
+    recorder.ended(call, 0.0, status=status, code="", fault="", received=received, sent=sent)
 
 
 GET = Call("GetObject", "GET", "photos", "k")
@@ -22,8 +20,8 @@ PUT = Call("PutObject", "PUT", "photos", "k")
 def test_requests_bytes_errors_and_faults_are_counted_by_operation() -> None:
     recorder = Recorder()
     for call, status, received, sent, fault in [(GET, 200, 0, 10, ""), (GET, 503, 0, 5, "503"), (PUT, 200, 7, 0, "")]:
-        recorder.begun(call.operation)
-        end(recorder, call, status=status, received=received, sent=sent, fault=fault)
+        recorder.begun(call.operation, fault)
+        end(recorder, call, status=status, received=received, sent=sent)
     counted = recorder.snapshot()
     assert counted.requests == {"GetObject": 2, "PutObject": 1}
     assert counted.errors == {"GetObject": 1}
@@ -47,6 +45,14 @@ def test_concurrency_is_what_is_under_way_at_once() -> None:
         end(recorder, call)
     again = recorder.snapshot()
     assert (again.concurrency["GetObject"], again.max_concurrency["GetObject"], again.requests) == (1, 2, {})
+
+
+def test_a_fault_counts_from_when_it_strikes_not_from_when_it_is_over() -> None:
+    recorder = Recorder()
+    recorder.begun("PutObject", "stall_upload")
+    assert recorder.snapshot().faults == {"stall_upload": 1}
+    end(recorder, PUT)
+    assert recorder.snapshot().faults == {"stall_upload": 1}
 
 
 def test_connections_are_counted() -> None:
