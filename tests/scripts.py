@@ -13,8 +13,10 @@ from osstorchconnector.config import CONFIG_VARIABLE
 ROOT = Path(__file__).parents[1]
 # For tests that write a config file of their own: otherwise it logs where this machine does.
 NO_LOGS = {"logPath": "", "auditPath": ""}
-# On a machine with one core, DataLoader says that two workers are many.
-ALLOWED_WARNING = "ignore:This DataLoader will create"
+ALLOWED_WARNINGS = (
+    "ignore:This DataLoader will create",  # more workers than the machine has cores
+    "ignore:This process",  # forks where threads run, from Python 3.12 on
+)
 
 
 def run_python(
@@ -30,11 +32,13 @@ def run_python(
     The package, and the folders of `path` before it, can be imported. Of OSS's variables it sees only those in
     `environment`, and where the tests' config file is.
     """
-    ours = {CONFIG_VARIABLE: os.environ[CONFIG_VARIABLE]}
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")} | ours
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith("OSS_") or name == CONFIG_VARIABLE
+    }
+    allowed = [part for warning in ALLOWED_WARNINGS for part in ("-W", warning)]
     folders = [*map(str, path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", ALLOWED_WARNING, *map(str, arguments)],
+        [sys.executable, "-W", "error", *allowed, *map(str, arguments)],
         check=False,
         cwd=folder,
         env={**clean, "PYTHONPATH": os.pathsep.join(folders), **(environment or {})},
@@ -47,6 +51,6 @@ def run_python(
 
 
 def run_pytest(folder: Path) -> str:
-    """Run pytest, with the plugin that the package brings, on the tests in `folder`; return what it prints."""
+    """Run pytest, with our plugin and no other, on the tests in `folder`; return what it prints."""
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "osstorchconnector.testing"]
-    return run_python(*arguments, folder=folder)[0]
+    return run_python(*arguments, folder=folder, environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})[0]

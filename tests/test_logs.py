@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts import run_python
 
 from osstorchconnector.config import Config
 from osstorchconnector.logs import AuditLog, audit_log, configure_logging
@@ -211,16 +210,7 @@ if __name__ == "__main__":
 def test_workers_do_not_repeat_the_warning_of_their_parent(tmp_path: Path, unwritable: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(WARN_IN_WORKER)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = subprocess.run(
-        [sys.executable, str(program), unwritable],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run_python(program, unwritable) == ("", "")
 
 
 AS_ON_WINDOWS = """
@@ -236,7 +226,7 @@ source = osstorchconnector.credentials.credentials_source(cred_provider=lambda: 
 
 
 def test_settings_can_be_imported_where_nothing_forks() -> None:
-    subprocess.run([sys.executable, "-c", AS_ON_WINDOWS], timeout=50, check=True)
+    run_python("-c", AS_ON_WINDOWS)
 
 
 # --- the audit log ---------------------------------------------------------------------------------------------------
@@ -392,7 +382,7 @@ log.record({"name": "parent", "number": 1})
 
 
 def test_every_process_writes_its_own_lines_once_and_all_of_them_at_its_end(path: Path) -> None:
-    subprocess.run([sys.executable, "-c", SEVERAL_PROCESSES, str(path)], timeout=50, check=True)
+    run_python("-c", SEVERAL_PROCESSES, path)
     found = sorted((entry["name"], entry["number"]) for entry in lines(path))
     of_workers = [(name, number) for name in ("a", "b") for number in range(700)]
     assert found == [*of_workers, ("child", 0), ("parent", 0), ("parent", 1)]

@@ -5,32 +5,13 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from scripts import run_python
 
 import osstorchconnector
 
 HEAVY = ["torch", "torchdata", "oss2", "aiohttp", "uvloop", "anycrc", "asyncio", "numpy"]
-
-
-def run_python(program: str) -> str:
-    """Run `program` in an interpreter of its own, with nothing of the parent's settings but the path."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "HOME", "COVERAGE"))}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(osstorchconnector.__file__).parents[1]), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        check=False,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def typed_names() -> set[str]:
@@ -72,7 +53,7 @@ def test_importing_the_package_loads_nothing_heavy_and_starts_no_thread() -> Non
         "import json, sys, threading, osstorchconnector\n"
         "print(json.dumps([sorted(sys.modules), threading.active_count()]))"
     )
-    loaded, threads = json.loads(run_python(program))
+    loaded, threads = json.loads(run_python("-c", program)[0])
     assert [name for name in loaded if name.partition(".")[0] in HEAVY] == []
     assert [name for name in loaded if name.startswith("osstorchconnector")] == [
         "osstorchconnector",
@@ -93,4 +74,4 @@ def test_every_module_imports_where_fork_fcntl_and_uvloop_are_missing() -> None:
         "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
         "print('imported')"
     )
-    assert run_python(program) == "imported\n"
+    assert run_python("-c", program) == ("imported\n", "")

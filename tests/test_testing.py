@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from scripts import run_pytest
 
 from osstorchconnector.config import Config
 from osstorchconnector.credentials.sources import FileCredentials
@@ -17,16 +15,13 @@ from osstorchconnector.testing import OssBucket
 PROJECT = Path(__file__).parents[1]
 
 
-def run_pytest(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    """Run `tests` in `folder` with our plugin and no other."""
+def run(folder: Path, tests: str) -> str:
     (folder / "test_theirs.py").write_text(tests)
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "osstorchconnector.testing", "."]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return run_pytest(folder)
 
 
 def test_each_test_gets_a_bucket_of_its_own_on_one_server(tmp_path: Path) -> None:
-    result = run_pytest(
+    printed = run(
         tmp_path,
         """
 seen = set()
@@ -54,11 +49,11 @@ def test_two(oss_bucket, oss_server):
     assert len(seen) == 3
 """,
     )
-    assert "2 passed" in result.stdout, result.stderr
+    assert "2 passed" in printed
 
 
 def test_our_classes_and_oss2_find_the_bucket(tmp_path: Path) -> None:
-    result = run_pytest(
+    printed = run(
         tmp_path,
         """
 import oss2
@@ -77,7 +72,7 @@ def test_ours(oss_bucket):
     bucket.session.session.close()
 """,
     )
-    assert "1 passed" in result.stdout, result.stderr
+    assert "1 passed" in printed
 
 
 SETTINGS_TEST = """
@@ -93,15 +88,15 @@ def test_theirs_are_neither_the_machines_settings_nor_its_log_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OSS_CONNECTOR_CONFIG")
-    result = run_pytest(tmp_path, SETTINGS_TEST.format(expected=("", "", Config().max_attempts)))
-    assert "1 passed" in result.stdout, result.stdout
+    printed = run(tmp_path, SETTINGS_TEST.format(expected=("", "", Config().max_attempts)))
+    assert "1 passed" in printed
 
 
 def test_a_config_that_they_name_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.json").write_text('{"maxAttempts": 3, "logPath": "", "auditPath": ""}')
     monkeypatch.setenv("OSS_CONNECTOR_CONFIG", str(tmp_path / "mine.json"))
-    result = run_pytest(tmp_path, SETTINGS_TEST.format(expected=("", "", 3)))
-    assert "1 passed" in result.stdout, result.stdout
+    printed = run(tmp_path, SETTINGS_TEST.format(expected=("", "", 3)))
+    assert "1 passed" in printed
 
 
 def test_type_checkers_let_the_options_stand_for_any_keyword() -> None:
@@ -110,7 +105,7 @@ def test_type_checkers_let_the_options_stand_for_any_keyword() -> None:
 
 
 def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
-    result = run_pytest(
+    printed = run(
         tmp_path,
         """
 import sys
@@ -121,7 +116,7 @@ def test_nothing_was_loaded():
     assert not {"torch", "asyncio", "uvloop", "oss2", "aiohttp"} & set(sys.modules)
 """,
     )
-    assert "1 passed" in result.stdout, result.stderr
+    assert "1 passed" in printed
 
 
 def test_the_options_are_what_our_classes_take(oss_bucket: OssBucket) -> None:

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 import oss2.credentials
 import pytest
+from scripts import run_python
 
 from osstorchconnector.credentials import Credentials, credentials_source
 from osstorchconnector.credentials.providers import UnavailableCredentials
@@ -357,16 +357,14 @@ def test_what_arrives_after_its_sender_ended_says_so_when_it_is_used(handovers: 
         arrived.fetch()
 
 
-RECEIVE = "import pickle, sys, hashlib; source = pickle.load(sys.stdin.buffer); "
+RECEIVE = "import pickle, sys, hashlib; source = pickle.loads(bytes.fromhex(sys.argv[1])); "
 FINGERPRINT = "print(hashlib.sha256(source.fetch().access_key_secret.encode()).hexdigest())"
 
 
 def test_a_static_provider_reaches_a_process_that_shares_nothing_with_this_one(handovers: Path) -> None:
     text = pickle.dumps(credentials_source(cred_provider=STATIC))
-    run = subprocess.run(
-        [sys.executable, "-c", RECEIVE + FINGERPRINT], input=text, capture_output=True, timeout=50, check=True
-    )
-    assert run.stdout.decode().strip() == hashlib.sha256(b"CANARY-SECRET").hexdigest()
+    printed, _ = run_python("-c", RECEIVE + FINGERPRINT, text.hex())
+    assert printed.strip() == hashlib.sha256(b"CANARY-SECRET").hexdigest()
     assert len(list(handovers.iterdir())) == 1
 
 
@@ -375,8 +373,7 @@ import os, pickle, sys
 from oss2.credentials import StaticCredentialsProvider
 from osstorchconnector.credentials import credentials_source
 source = credentials_source(cred_provider=StaticCredentialsProvider("LTAI", "CANARY-SECRET"))
-sys.stdout.buffer.write(pickle.dumps(source))
-sys.stdout.flush()
+print(pickle.dumps(source).hex(), flush=True)
 """
 
 
@@ -391,14 +388,14 @@ assert pickle.loads(pickle.dumps(source)).fetch().access_key_id == "LTAI"
 
 
 def test_a_sender_that_ends_takes_its_file_away(handovers: Path) -> None:
-    run = subprocess.run([sys.executable, "-c", SEND], capture_output=True, timeout=50, check=True)
+    sent, _ = run_python("-c", SEND)
     assert list(handovers.iterdir()) == []
     with pytest.raises(OssCredentialsError, match="did not reach this process"):
-        pickle.loads(run.stdout).fetch()
+        pickle.loads(bytes.fromhex(sent)).fetch()
 
 
 def test_a_forked_child_that_ends_leaves_its_parents_file(handovers: Path) -> None:
-    subprocess.run([sys.executable, "-c", SEND + FORK], capture_output=True, timeout=50, check=True)
+    run_python("-c", SEND + FORK)
     assert list(handovers.iterdir()) == []
 
 
@@ -422,5 +419,4 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_forked_child_does_not_wait_for_the_lock_of_a_thread_it_does_not_have() -> None:
-    run = subprocess.run([sys.executable, "-c", RAM_ROLE_AFTER_FORK], timeout=50, check=False)
-    assert run.returncode == 0
+    run_python("-c", RAM_ROLE_AFTER_FORK)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from scripts import ROOT, run_python
 
 from osstorchconnector.errors import OssConfigError
 from osstorchconnector.nodes import OssLister
@@ -21,17 +20,10 @@ def test_nodes_and_stateful_dataloader_of_torchdata_0_11() -> None:
     assert TORCHDATA.is_dir(), (
         f"install torchdata 0.11 there: pip install --no-deps --target {TORCHDATA} torchdata==0.11.0"
     )
-    environment = {**os.environ, "PYTHONPATH": str(TORCHDATA)}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PROGRAM)],
-        cwd=PROGRAM.parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    printed, _ = run_python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", PROGRAM, folder=ROOT, path=[TORCHDATA], seconds=170
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
+    assert " passed" in printed
 
 
 def test_an_older_torchdata_has_no_nodes() -> None:
