@@ -38,6 +38,7 @@ SETTINGS = {
     "retryBudget": 100_000,
     "auditPath": "",
 }
+PATIENT = {"maxAttempts": 20, "readTimeout": 20, "connectTimeout": 20, "operationTimeout": 50}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Site:
 
 def furnish(bucket: OssBucket, folder: Path) -> Site:
     site = Site(bucket, folder / "config.json")
-    site.configure()
+    site.configure(**PATIENT)
     for key, data in {"data": DATA, "old": b"old", "large": LARGE, **SAMPLES}.items():
         bucket.put(key, data)
     bucket.server.fill(bucket.name, "crowd/{:04}", len(CROWD), b"")
@@ -73,6 +74,7 @@ def furnish(bucket: OssBucket, folder: Path) -> Site:
     torch.save(STATE, model)
     bucket.put("model", model.getvalue())
     save_dcp(site, "ckpt")
+    site.configure()
     return site
 
 
