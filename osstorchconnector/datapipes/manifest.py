@@ -27,6 +27,7 @@ from .common import NumberedObjects, functional, read_through
 ManifestParser = Callable[[io.IOBase], Iterable[Any]]
 
 BATCH_ROWS = 1000
+MAX_LINE_BYTES = 4 << 20
 _READ_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 80
 
@@ -35,7 +36,8 @@ def imagenet_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, str]]:
     """Yield (key, label) for each line `key<TAB>label` or `key`; further columns and empty lines are passed over.
 
     The text is UTF-8. White space at a line's end is not part of it: for keys that need it, see
-    `jsonl_manifest_parser`. A line that names no object is an `OssManifestError` with file and line number.
+    `jsonl_manifest_parser`. A line that names no object, or is longer than 4 MiB, is an `OssManifestError` with file
+    and line number.
     """
     return (entry for _, entry in _imagenet_entries(reader))
 
@@ -43,8 +45,8 @@ def imagenet_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, str]]:
 def jsonl_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, Any]]:
     """Yield (key, label) for each line `{"key": ..., "label": ...}`; the label may be any JSON value, or be missing.
 
-    Every key that OSS allows can be written so. Empty lines are passed over; a line that is not such an object is an
-    `OssManifestError` with file and line number.
+    Every key that OSS allows can be written so. Empty lines are passed over; a line that is not such an object, or is
+    longer than 4 MiB, is an `OssManifestError` with file and line number.
     """
     return (entry for _, entry in _jsonl_entries(reader))
 
@@ -242,16 +244,26 @@ def _opened(client: OssClient, manifest: str) -> Iterator[io.IOBase]:
 
 
 def _lines(reader: io.IOBase) -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line, without its end; read in large pieces, whatever kind of file it is."""
+    """Yield number and text of each line, without its end; read in large pieces, whatever kind of file it is.
+
+    A line longer than `MAX_LINE_BYTES` is refused: a file without line ends must not take all memory.
+    """
     number, rest = 0, b""
     read: Callable[[int], bytes] = reader.read
     while piece := read(_READ_BYTES):
         *lines, rest = (rest + piece).split(b"\n")
+        _check_length(reader, number + 1, lines[0] if lines else rest)
         for line in lines:
             number += 1
             yield number, _decoded(reader, number, line)
     if rest:
         yield number + 1, _decoded(reader, number + 1, rest)
+
+
+def _check_length(reader: io.IOBase, number: int, line: bytes) -> None:
+    if len(line) > MAX_LINE_BYTES:
+        begin = line[:_SHOWN_CHARACTERS].decode("utf-8", "replace")
+        raise _line_error(reader, number, begin, f"longer than {MAX_LINE_BYTES >> 20} MiB")
 
 
 def _decoded(reader: io.IOBase, number: int, line: bytes) -> str:

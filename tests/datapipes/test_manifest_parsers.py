@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
+from osstorchconnector.datapipes.manifest import MAX_LINE_BYTES, imagenet_manifest_parser, jsonl_manifest_parser
 from osstorchconnector.errors import OssManifestError
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -99,3 +100,34 @@ def test_a_long_wrong_line_is_shortened_in_the_text() -> None:
 def test_a_line_nested_too_deeply_is_an_error_that_names_it() -> None:
     with pytest.raises(OssManifestError, match="not JSON"):
         list(jsonl_manifest_parser(io.BytesIO(b"[" * 100_000)))
+
+
+class Endless(io.RawIOBase):
+    """A file that never ends, and counts how much of it was taken."""
+
+    name = "endless"
+
+    def __init__(self, begin: bytes = b"") -> None:
+        self._begin, self.taken = begin, 0
+
+    def read(self, size: int = -1) -> bytes:
+        begin, self._begin = self._begin, b""
+        self.taken += size
+        return begin + b"x" * (size - len(begin))
+
+
+@pytest.mark.parametrize("parser", [imagenet_manifest_parser, jsonl_manifest_parser])
+def test_a_line_without_end_is_an_error_and_takes_little_memory(parser: Any) -> None:
+    file = Endless()
+    with pytest.raises(OssManifestError, match=r"^endless, line 1: longer than 4 MiB: 'x{79}\.\.\.$"):
+        list(parser(file))
+    assert file.taken <= MAX_LINE_BYTES + (2 << 20)
+    with pytest.raises(OssManifestError, match="endless, line 3: longer"):
+        list(imagenet_manifest_parser(Endless(b"a\nb\n")))
+
+
+def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    label = "x" * (MAX_LINE_BYTES - 2)
+    assert list(imagenet_manifest_parser(io.BytesIO(f"k\t{label}\nk\n".encode()))) == [("k", label), ("k", "")]
+    with pytest.raises(OssManifestError, match="line 2: longer than 4 MiB"):
+        list(imagenet_manifest_parser(io.BytesIO(f"k\nk\tx{label}\n".encode())))
