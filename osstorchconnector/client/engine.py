@@ -109,11 +109,13 @@ class LoopThread:
         if self._unattended:
             await asyncio.wait(self._unattended, timeout=_STOP_SECONDS / 4)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
         closing = [asyncio.ensure_future(attached.aclose()) for attached in self.attached.values()]
-        if tasks or closing:
-            await asyncio.wait([*tasks, *closing], timeout=_STOP_SECONDS / 2)
+        deadline = self._loop.time() + _STOP_SECONDS / 2
+        while (tasks or closing) and self._loop.time() < deadline:
+            for task in tasks:  # each time anew: wait_for can lose a cancellation, before Python 3.12
+                task.cancel()
+            _, pending = await asyncio.wait([*tasks, *closing], timeout=_STOP_SECONDS / 20)
+            tasks, closing = tasks & pending, [task for task in closing if task in pending]
 
 
 class Engine:

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -116,8 +115,7 @@ def test_a_process_that_still_has_work_in_flight_ends_quietly():
         "for thread in engine.threads(3):\n"
         "    thread.submit(asyncio.sleep(3600))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run_python("-c", program) == ("", "")
 
 
 def test_a_program_that_used_both_transports_ends_quietly(oss_bucket):
@@ -142,8 +140,7 @@ def test_a_blocking_call_is_awaited_even_when_the_main_thread_has_ended():
         "engine.threads(1)\n"
         "threading.Thread(target=late).start()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.stdout, done.stderr) == ("42\n", "")
+    assert run_python("-c", program) == ("42\n", "")
 
 
 def test_what_a_blocking_call_raises_reaches_who_awaits_it(thread):
@@ -158,3 +155,19 @@ def test_a_coroutine_for_a_loop_that_has_ended_is_refused_and_closed():
     with pytest.raises(OssUsageError, match="ended"):
         thread.submit(coroutine)
     assert coroutine.cr_frame is None
+
+
+def test_work_that_loses_a_cancellation_is_cancelled_again_at_the_end():
+    thread, ended = LoopThread("test-loop"), threading.Event()
+
+    async def deaf() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    thread.submit(deaf())
+    thread.stop()
+    assert ended.is_set()
