@@ -15,7 +15,7 @@ from .crc32 import crc32
 
 DATA_ALIGNMENT_BYTES = 64
 _MAX_32 = 0xFFFFFFFF
-_LOCAL, _DESCRIPTOR, _CENTRAL, _END64, _LOCATOR64, _END = (
+LOCAL_SIGNATURE, _DESCRIPTOR, _CENTRAL, _END64, _LOCATOR64, _END = (
     b"PK\x03\x04",
     b"PK\x07\x08",
     b"PK\x01\x02",
@@ -107,7 +107,7 @@ def _local_header(name: bytes, start: int, size: int) -> bytes:
     extra = _zip64(*values, *((start,) if start >= _MAX_32 else ()))
     padding = -(start + 30 + len(name) + len(extra) + 4) % DATA_ALIGNMENT_BYTES
     extra += b"FB" + struct.pack("<H", padding) + b"Z" * padding
-    return struct.pack("<4s5H3I2H", _LOCAL, 0, _FLAGS, 0, 0, 0, 0, 0, 0, len(name), len(extra)) + name + extra
+    return struct.pack("<4s5H3I2H", LOCAL_SIGNATURE, 0, _FLAGS, 0, 0, 0, 0, 0, 0, len(name), len(extra)) + name + extra
 
 
 def _descriptor(crc: int, size: int, start: int) -> bytes:
@@ -198,6 +198,6 @@ def _full_values(extra: memoryview, packed: int, size: int, start: int) -> tuple
 
 def _data_start(view: memoryview, header: int) -> int:
     signature, name_bytes, extra_bytes = struct.unpack_from("<4s22xHH", view, header)
-    if signature != _LOCAL:
+    if signature != LOCAL_SIGNATURE:
         raise NotAnArchiveError("a record is not where the archive's directory says")
     return int(header + 30 + name_bytes + extra_bytes)

@@ -10,10 +10,11 @@ import torch
 from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
 
 from ..errors import OssIntegrityError
-from .archive import NotAnArchiveError, Record, read_directory
+from .archive import LOCAL_SIGNATURE, NotAnArchiveError, Record, read_directory
 from .crc32 import crc32
+from .dry_run import check_calls
 from .tensors import PlainTensor
-from .vetting import read_tensor_pickle
+from .vetting import object_pickle, read_tensor_pickle
 
 
 def restored(data: memoryview, descriptors: Sequence[str], registry: ExtensionRegistry) -> memoryview:
@@ -31,8 +32,12 @@ def check_records(data: memoryview, where: str) -> dict[str, Record]:
     """Return the records of an item that is an archive, each held against its CRC-32; none if it is no archive."""
     try:
         records = read_directory(data)
-    except NotAnArchiveError:
+    except NotAnArchiveError as error:
+        if data[:4] == LOCAL_SIGNATURE:  # torch would unpack what is compressed: a thousand times its size, perhaps
+            raise OssIntegrityError(f"{where}: {error}") from None
         return {}
+    if sum(record.size for record in records.values()) > len(data):
+        raise OssIntegrityError(f"{where}: the item's records overlap")
     for name, record in records.items():
         found = crc32(data[record.start : record.start + record.size])
         if found != record.crc and record.crc:  # 0: written with torch.serialization.set_crc32_options(False)
@@ -49,8 +54,13 @@ def decode_tensor(data: memoryview, where: str) -> torch.Tensor:
     if plain is not None and "data/0" in records:
         storage = records["data/0"]
         octets = data[storage.start : storage.start + storage.size]
-        return strided(octets, plain.dtype, plain.shape, plain.stride, plain.offset)
+        try:
+            return strided(octets, plain.dtype, plain.shape, plain.stride, plain.offset)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise OssIntegrityError(f"{where}: the item's bytes do not make its tensor: {error}") from error
     try:
+        if records:
+            check_calls(object_pickle(data))
         tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise OssIntegrityError(f"{where}: no tensor can be read from the item: {error}") from error
@@ -70,8 +80,11 @@ def _plain_tensor(data: memoryview, records: dict[str, Record]) -> PlainTensor |
 def strided(
     octets: memoryview, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int], offset: int = 0
 ) -> torch.Tensor:
-    """Return a tensor over these bytes, copied only if its elements could not begin where they do."""
-    if not len(octets) or 0 in shape:
+    """Return a tensor over these bytes, copied only if its elements could not begin where they do.
+
+    Raises one of Python's errors if the bytes do not suffice.
+    """
+    if 0 in shape:
         return torch.empty(tuple(shape), dtype=dtype)
     flat = torch.frombuffer(octets, dtype=torch.uint8)
     if flat.data_ptr() % dtype.itemsize:

@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import metadata as dcp_metadata
 from torch.distributed.checkpoint.metadata import Metadata
 
 from ..errors import OssIntegrityError
+from .dry_run import Budget
 from .opcodes import check_opcodes
 
 _METADATA_CLASSES = (
@@ -65,6 +66,8 @@ class _MetadataUnpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, where: str) -> None:
         super().__init__(file)
         self._where = where
+        budget = Budget(len(file.getbuffer()))
+        self._containers = {kind: budget.bounded(kind) for kind in (torch.Size, collections.OrderedDict)}
 
     def find_class(self, module: str, name: str) -> Any:
         found = _known(module, name)
@@ -73,7 +76,7 @@ class _MetadataUnpickler(pickle.Unpickler):
                 f"{self._where} names {module}.{name}, which DCP's metadata has no use for: nothing of it was loaded. "
                 "If the checkpoint is to be trusted, read the file with torch's FileSystemReader"
             )
-        return found
+        return self._containers.get(found, found)
 
     def persistent_load(self, pid: Any) -> Any:
         raise UnsafePickleError(f"{self._where} refers to something outside itself ({pid!r}): nothing of it was loaded")

@@ -20,6 +20,9 @@ from typing import Any
 
 import torch
 
+from ..errors import OssIntegrityError
+from .archive import NotAnArchiveError, read_directory
+from .dry_run import check_calls
 from .metadata import UnsafePickleError
 from .opcodes import check_opcodes
 from .tensors import STORAGE_DTYPES, PlainTensor
@@ -38,9 +41,11 @@ def vet_object(data: io.BytesIO, where: str, *, safe_types: Iterable[Any] = ()) 
     """Raise `UnsafePickleError` unless the object that `torch.save` wrote is made of harmless things only.
 
     Harmless are tensors and what `torch.load(weights_only=True)` knows, Python's containers and values, numpy's
-    arrays, scalars and generators, dates, paths, and `safe_types`.
+    arrays, scalars and generators, dates, paths, and `safe_types`; and nothing that takes more memory than its bytes
+    suggest. `OssIntegrityError` if it can't be read at all.
     """
     try:
+        check_calls(object_pickle(data.getbuffer()))
         with _vetting, torch.serialization.safe_globals([*_harmless(), *safe_types]):
             torch.load(data, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -48,8 +53,18 @@ def vet_object(data: io.BytesIO, where: str, *, safe_types: Iterable[Any] = ()) 
             f"{where}: the object is not made of harmless things only, so it was not loaded: {_reason(error)}. "
             "If it is yours, give its classes to the reader as safe_types=[...], or weights_only=False to load anything"
         ) from error
+    except Exception as error:
+        raise OssIntegrityError(f"{where}: no object can be read from the item: {error!r}") from error
     finally:
         data.seek(0)
+
+
+def object_pickle(archive: memoryview) -> bytes:
+    """Return the pickle in an archive of `torch.save`; `NotAnArchiveError` if there is none."""
+    record = read_directory(archive).get("data.pkl")
+    if record is None:
+        raise NotAnArchiveError("an archive without a pickle")
+    return bytes(archive[record.start : record.start + record.size])
 
 
 def _reason(error: pickle.UnpicklingError) -> str:
