@@ -20,6 +20,7 @@ from ..objects.reader import OssReader
 from ..objects.shared_numbers import SharedNumbers
 from ..uri import OssUri, parse_object_uri
 from .common import NumberedObjects, functional
+from .orphans import end_with_job
 from .skipping import OnError, Skipping
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ def fetch(
     An object that can't be had is an error at its place; with `skip`, it is left out, unless that raises. A large
     object's rest is fetched when it is read.
     """
+    end_with_job()
     config = client.config.dataset
     downloads = client.map(
         _first_bytes if skip is None else _first_bytes_or_error,

@@ -1,0 +1,49 @@
+"""A job is killed while its workers have more to hand over than their pipes hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from scripts import ROOT
+
+from osstorchconnector.testing import OssBucket
+
+PROGRAM = """
+import json, os, sys, warnings
+warnings.simplefilter("ignore")
+import torch.utils.data._utils.worker as worker
+from torch.utils.data import DataLoader
+from osstorchconnector import OssIterableDataset, OssMapDataset
+
+worker.MP_STATUS_CHECK_INTERVAL = 0.2  # how often a worker looks whether its job lives
+kind, context, uri, options = json.loads(sys.argv[1])
+if __name__ == "__main__":
+    dataset = {"iterable": OssIterableDataset, "map": OssMapDataset}[kind].from_prefix(uri, **options)
+    loader = DataLoader(dataset, batch_size=4, num_workers=2, collate_fn=list, multiprocessing_context=context)
+    items = iter(loader)
+    next(items)
+    print("reads", flush=True)
+    os.read(0, 1)
+"""
+
+
+@pytest.mark.parametrize(("kind", "context"), [("iterable", "fork"), ("map", "fork"), ("iterable", "spawn")])
+def test_workers_end_when_their_job_is_killed(oss_bucket: OssBucket, kind: str, context: str) -> None:
+    oss_bucket.server.fill(oss_bucket.name, "{:03}", 100, bytes(100_000))
+    plan = json.dumps([kind, context, oss_bucket.uri, oss_bucket.options])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, plan],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"reads\n"
+        os.kill(job.pid, signal.SIGKILL)
+        assert job.stdout.read() == b""  # ends when the last process that has it open has ended
