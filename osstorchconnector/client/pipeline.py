@@ -29,6 +29,10 @@ RING_SECONDS = 0.001
 
 _MISSING: Any = object()
 
+# Lanes with workers. Without this nobody but the pipeline itself would hold workers that sleep: if it became garbage in
+# a cycle, they would be garbage as well, and asyncio complains of each.
+_manned: set[Any] = set()
+
 
 class _Failure:
     """An exception on its way to the consumer."""
@@ -85,6 +89,8 @@ class _Lane(Generic[T, R]):
     def feed(self) -> None:
         """Let as many workers run as there are items."""
         wanted = len(self._board.items)
+        if self._width:
+            _manned.add(self)
         while wanted > 0 and self._sleepers:
             sleeper = self._sleepers.pop()
             if not sleeper.done():
@@ -97,6 +103,7 @@ class _Lane(Generic[T, R]):
     def stop(self) -> None:
         """End the workers; what they have in flight is abandoned."""
         self._width = 0
+        _manned.discard(self)
         for task in self._tasks:
             task.cancel()
         self._tasks = set()

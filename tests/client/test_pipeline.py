@@ -232,3 +232,16 @@ def test_work_that_swallows_its_cancellation_is_the_last_of_its_worker():
     results.close()
     _, pending = engine.threads(1)[0].run(end())
     assert not pending
+
+
+def test_workers_that_sleep_when_their_pipeline_becomes_garbage_end_quietly(caplog):
+    results = run(double, range(3), concurrency=3, workers=1)
+    assert [next(results) for _ in range(3)] == [0, 2, 4]
+    (thread,) = engine.threads(1)
+    thread.run(asyncio.sleep(0))
+    cycle = [results]
+    cycle.append(cycle)
+    del results, cycle
+    gc.collect()
+    thread.run(asyncio.sleep(0))
+    assert caplog.text == ""
