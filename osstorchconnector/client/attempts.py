@@ -31,6 +31,9 @@ class Attempt(Landing, Protocol):
     @property
     def refusal(self) -> bytearray:
         """The body of the last answer, if that was an error."""
+    settles: bool
+    """True if a good answer is first to be shown to `settle`."""
+
 
     @property
     def is_resumed(self) -> bool:
@@ -45,6 +48,9 @@ class Attempt(Landing, Protocol):
     def keep(self, received_bytes: int) -> None:
         """The last answer broke off when this much of its body was in place."""
 
+    async def settle(self) -> None:
+        """Do what can be done before the answer is taken."""
+
     def discard(self) -> None:
         """What has come so far is wrong: begin again."""
 
@@ -57,6 +63,10 @@ class _CopyingLanding:
 
     def place(self, head: ResponseHead) -> memoryview:
         raise NotImplementedError
+    settles = False
+
+    async def settle(self) -> None:
+        """Nothing can be done early."""
 
     def take(self, head: ResponseHead, body: memoryview) -> None:
         self.place(head)[:] = body
@@ -131,6 +141,8 @@ class GetAttempt:
 
     @property
     def is_resumed(self) -> bool:
+    settles = False
+
         return self._received > 0
 
     def request(self) -> Request:
@@ -170,6 +182,9 @@ class GetAttempt:
         self._received = size
         crc = crc64(self._body if self._view is None else self._view[:size])
         if self._start == 0 and size == stat.size and stat.crc64 not in (None, crc):
+    async def settle(self) -> None:
+        """Nothing can be done early."""
+
             raise OssIntegrityError(
                 f"GetObject {self._name}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
             )

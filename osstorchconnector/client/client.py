@@ -29,6 +29,7 @@ from .endpoint import parse_endpoint, plan_signing
 from .engine import LoopThread, engine
 from .listing import PageOrder
 from .operations import Operations
+from .paging import Ahead, PageStream
 from .pipeline import Pipeline
 from .sender import Session
 from .values import (
@@ -137,20 +138,32 @@ class OssClient:
         for page in self.list_pages(uri, delimiter=delimiter, start_after=start_after):
             yield from page.objects
 
-    def list_pages(self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "") -> Iterator[ListPage]:
-        """As `list`, page by page, with the common prefixes that a `delimiter` makes."""
+    def list_pages(
+        self,
+        uri: OssUri | str,
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        wait: Callable[[Future[ListPage]], ListPage] = Future.result,
+    ) -> Iterator[ListPage]:
+        """As `list`, page by page, with the common prefixes that a `delimiter` makes; `wait` waits for each."""
+        thread = engine.threads(1)[0]
         prefix, order = _any(uri), PageOrder(start_after)
-        future = self._list_page_soon(prefix, delimiter=delimiter, start_after=start_after, order=order)
+
+        def ask(token: str, ahead: Ahead) -> Coroutine[Any, Any, ListPage]:
+            after = "" if token else start_after
+            return self._operations(thread).list_page(
+                prefix, delimiter=delimiter, start_after=after, token=token, order=order, ahead=ahead
+            )
+
+        stream = PageStream(ask)
+        page: ListPage | None = None
         try:
-            while True:
-                page = future.result()
-                if not page.next_token:
-                    yield page
-                    return
-                future = self._list_page_soon(prefix, delimiter=delimiter, token=page.next_token, order=order)
+            while page is None or page.next_token:
+                page = wait(thread.submit(stream.next()))
                 yield page
         finally:
-            future.cancel()
+            thread.call(stream.close)
 
     def list_page(
         self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "", token: str = "", max_keys: int = 1000
@@ -243,9 +256,6 @@ class OssClient:
     def _run(self, call: Callable[[Operations], Coroutine[Any, Any, R]]) -> R:
         thread = engine.threads(1)[0]
         return thread.run(call(self._operations(thread)))
-
-    def _list_page_soon(self, prefix: OssUri, **options: Any) -> Future[ListPage]:
-        return self.submit(lambda operations: operations.list_page(prefix, **options))
 
     def _operations(self, thread: LoopThread) -> Operations:
         operations = thread.attached.get(self._number)

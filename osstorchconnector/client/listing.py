@@ -26,7 +26,7 @@ class PageOrder:
 
     def accept(self, page: ListPage) -> ListPage:
         """Return `page` if it goes on where the last one ended; else raise `OssProtocolError` and remember nothing."""
-        keys = [listed.key for listed in page.objects]
+        keys = page.keys
         for names, last, what in ((keys, self._last_key, "key"), (page.prefixes, self._last_prefix, "common prefix")):
             _check_rising(names, last, what)
         token = page.next_token

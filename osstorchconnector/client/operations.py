@@ -19,6 +19,7 @@ from .checksum import combine_crc64
 from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
 from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
 from .listing import PageOrder, follow
+from .paging import Ahead, PageAttempt
 from .refusals import printable
 from .sender import Sender, Session
 from .values import (
@@ -96,17 +97,19 @@ class Operations:
         """Return one page of the objects whose keys begin with `uri.key`, in UTF-8 byte order.
 
         Who follows a listing gives the same `order` for each page: one that does not follow the last is asked for
-        again, and an `OssProtocolError` if it stays so.
+        again, and an `OssProtocolError` if it stays so. `ahead` is told early where the listing goes on.
         """
         request = requests.list_objects(
             uri.bucket, uri.key, delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
         )
-        accept = (order or PageOrder(start_after)).accept
-        return await self._document(request, lambda head, body: accept(xml.parse_list_page(body)))
+        attempt = PageAttempt(request, order or PageOrder(start_after), ahead)
+        await self._sender.perform(attempt, on_data_path=request.operation not in self._sender.unsized)
+        return attempt.result
 
     async def delete(self, uri: OssUri) -> None:
         """Delete an object; one that does not exist counts as deleted."""
         await self._document(requests.delete_object(uri.bucket, uri.key), _nothing)
+        ahead: Ahead | None = None,
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> None:
         """Delete any number of objects, a thousand in a request; those that do not exist count as deleted."""

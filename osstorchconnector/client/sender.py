@@ -72,6 +72,7 @@ class Sender:
         self._policy = session.policy
         self._gate: Gate = shared.gate(str(session.endpoint))
         self._budget: RetryBudget = shared.budget
+        self.unsized: set[str] = set()  # operations whose answers came without a length, which only aiohttp reads
         self._transports: dict[str, Transport] = {}
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
@@ -100,8 +101,11 @@ class Sender:
             wire = self._wire(request, credentials)
             try:
                 head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts)
+                if attempt.settles and head.status < 300:
+                    await attempt.settle()
                 verdict = self._judge(request, attempt, head, attempts)
             except UnsizedBody:
+                self.unsized.add(request.operation)
                 on_data_path = False
                 continue
             except (ExchangeFailed, OssProtocolError) as broken:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import repeat
+from typing import NamedTuple, overload
 
 Pairs = tuple[tuple[str, str], ...]
 Buffer = bytes | bytearray | memoryview
@@ -77,12 +79,58 @@ class ListedObject(NamedTuple):
     last_modified: str
 
 
+class ListedObjects(Sequence[ListedObject]):
+    """The entries of a page, kept in columns: there is an object for each only when it is asked for."""
+
+    __slots__ = ("etags", "keys", "modified", "sizes")
+
+    def __init__(self, keys: list[str], sizes: list[int], etags: list[str], modified: list[str]) -> None:
+        self.keys, self.sizes, self.etags, self.modified = keys, sizes, etags, modified
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, index: int) -> ListedObject: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ListedObject]: ...
+    def __getitem__(self, index: int | slice) -> ListedObject | list[ListedObject]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        return ListedObject(self.keys[index], self.sizes[index], self.etags[index], self.modified[index])
+
+    def __iter__(self) -> Iterator[ListedObject]:
+        # What `ListedObject._make` does, without a Python call for each.
+        rows = zip(self.keys, self.sizes, self.etags, self.modified, strict=True)
+        return map(tuple.__new__, repeat(ListedObject), rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list | ListedObjects) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 class ListPage(NamedTuple):
     """One answer of a listing, in UTF-8 byte order; `next_token` is empty on the last page."""
 
-    objects: list[ListedObject]
+    objects: Sequence[ListedObject]
     prefixes: list[str]
     next_token: str
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the objects."""
+        return self.objects.keys if isinstance(self.objects, ListedObjects) else [listed.key for listed in self.objects]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of the objects."""
+        if isinstance(self.objects, ListedObjects):
+            return self.objects.sizes
+        return [listed.size for listed in self.objects]
 
 
 class StoredObject(NamedTuple):

@@ -15,17 +15,19 @@ from urllib.parse import unquote_to_bytes
 from ..errors import OssProtocolError
 from .heads import ResponseHead, bare_etag, error_document, parse_crc64
 from .tree import MAX_DOCUMENT_BYTES, Element, parse_document
-from .values import Buffer, ListedObject, ListPage, PendingUpload, UploadedPart
+from .values import Buffer, ListedObject, ListedObjects, ListPage, PendingUpload, UploadedPart
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_PLAIN = r"[ -%'-;=?-~]"  # printable ASCII that needs no escape in XML
 _GAP = r"[ \t\r\n]*"
-_ENTRY = re.compile(
-    rf"<Contents>{_GAP}<Key>({_PLAIN}+)</Key>{_GAP}<LastModified>({_PLAIN}*)</LastModified>{_GAP}"
-    rf"<ETag>(?:\"|&quot;)([!#-%'-;=?-~]*)(?:\"|&quot;)</ETag>{_GAP}(?:<Type>{_PLAIN}*</Type>{_GAP})?"
-    rf"<Size>([0-9]{{1,18}})</Size>{_GAP}(?:<StorageClass>{_PLAIN}*</StorageClass>{_GAP})?"
-    rf"(?:<Owner>{_GAP}<ID>{_PLAIN}*</ID>{_GAP}<DisplayName>{_PLAIN}*</DisplayName>{_GAP}</Owner>{_GAP})?</Contents>"
+# An entry of a listing, `~` standing for a gap. What is captured is held to `_is_plain` afterwards, all at once.
+_ENTRY = (
+    "<Contents>~<Key>([^<]+)</Key>~<LastModified>([^<]*)</LastModified>~"
+    '<ETag>(?:"|&quot;)([^"<& ]*)(?:"|&quot;)</ETag>~(?:<Type>[A-Za-z]*</Type>~)?'
+    "<Size>([0-9]{1,18})</Size>~(?:<StorageClass>[A-Za-z]*</StorageClass>~)?"
+    "(?:<Owner>~<ID>[!-%'-;=?-~]*</ID>~<DisplayName>[ -%'-;=?-~]*</DisplayName>~</Owner>~)?</Contents>"
 )
+_TIGHT_ENTRY, _SPACED_ENTRY = (re.compile(re.sub("~(?!])", gap, _ENTRY)) for gap in ("", _GAP.replace("\\", r"\\")))
+_TOKEN = re.compile(rb"<NextContinuationToken>([0-9A-Za-z+/=_.%-]+)</NextContinuationToken>").findall
 _BLANK = re.compile(_GAP).fullmatch
 _NUMBER = re.compile(r"[0-9]{1,18}").fullmatch
 _ETAG = re.compile(r"[!#-~]*").fullmatch
@@ -65,7 +67,7 @@ def parse_list_page(body: Buffer) -> ListPage:
     return ListPage(objects, prefixes, token)
 
 
-def _read_entries(body: Buffer) -> tuple[Element, list[ListedObject]]:
+def _read_entries(body: Buffer) -> tuple[Element, Sequence[ListedObject]]:
     """Return the document, and the objects in it."""
     root = parse_document(body, "ListBucketResult")
     decode = _decoder(root)
@@ -75,7 +77,7 @@ def _read_entries(body: Buffer) -> tuple[Element, list[ListedObject]]:
     ]
 
 
-def _read_plain_entries(body: Buffer) -> tuple[Element, list[ListedObject]] | None:
+def _read_plain_entries(body: Buffer) -> tuple[Element, Sequence[ListedObject]] | None:
     """Return the same six times as fast where all entries stand together, in OSS's own order; else `None`.
 
     One pattern reads all entries. What is left of the document, with an empty element in their place, is parsed: if
@@ -84,17 +86,40 @@ def _read_plain_entries(body: Buffer) -> tuple[Element, list[ListedObject]] | No
     if len(body) > MAX_DOCUMENT_BYTES:
         return None
     try:
-        before, *fields = _ENTRY.split(str(body, "utf-8"))
+        text = str(body, "utf-8")
     except UnicodeDecodeError:
         return None
-    if not fields or not _BLANK("".join(fields[4:-1:5])):
+    before, *fields = (_TIGHT_ENTRY if "</Key><LastModified>" in text else _SPACED_ENTRY).split(text)
+    keys, dates, etags, sizes = (fields[number::5] for number in range(4))
+    if not fields or not _is_plain("".join((*keys, *dates, *etags))) or not _BLANK("".join(fields[4:-1:5])):
         return None
     root = parse_document(f"{before}<Contents/>{fields[-1]}", "ListBucketResult")
     entries = list(root.find_all("Contents"))
     if len(entries) != 1 or entries[0].children or entries[0].text:
         return None
-    keys = _decoder(root).all(fields[0::5])
-    return root, list(map(ListedObject, keys, map(int, fields[3::5]), fields[2::5], fields[1::5]))
+    return root, ListedObjects(_decoder(root).all(keys), list(map(int, sizes)), etags, dates)
+
+
+def _is_plain(text: str) -> bool:
+    """Say whether this is printable ASCII that needs no escape in XML."""
+    return text.isascii() and text.isprintable() and "&" not in text and ">" not in text
+
+
+def peek_token(body: Buffer) -> str:
+    """Return where a listing goes on after this page, as far as a glance at what surrounds its entries tells.
+
+    Empty where it does not: whether a page is what it should be, and is the last one, only `parse_list_page` says.
+    """
+    document = bytes(body)
+    first, last = document.find(b"<Contents>"), document.rfind(b"</Contents>")
+    around = document if first < 0 else document[:first] + document[last:]
+    found = _TOKEN(around)
+    if len(found) != 1 or b"<IsTruncated>true</IsTruncated>" not in around:
+        return ""
+    token = found[0].decode()
+    return (
+        unquote_to_bytes(token).decode("ascii", "replace") if b"<EncodingType>url</EncodingType>" in around else token
+    )
 
 
 class UploadsPage(NamedTuple):

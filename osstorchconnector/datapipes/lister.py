@@ -14,7 +14,7 @@ from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.listing import PageOrder
 from ..client.operations import Operations
-from ..client.values import ListedObject, ListPage
+from ..client.values import ListPage
 from ..errors import OssConfigError
 from ..objects.filters import Filter, Filtered, as_keep, described, filtered
 from ..objects.index import FixedIndex, SharedIndex, Source, Wait
@@ -47,7 +47,7 @@ class PrefixListing:
                     if not page.next_token:
                         cursor = _pack_cursor(number + 1, "")
                     elif page.objects:
-                        cursor = _pack_cursor(number, page.objects[-1].key)
+                        cursor = _pack_cursor(number, page.keys[-1])
                     yield self._batch(prefix.bucket, page, cursor)
             start_after = ""
 
@@ -59,21 +59,7 @@ class PrefixListing:
             concurrency = config.list_concurrency
             yield from parallel_pages(ask, prefix.key, start_after=start_after, concurrency=concurrency, wait=wait)
             return
-        order = PageOrder(start_after)
-        request = self._request(prefix, order, start_after=start_after)
-        try:
-            while token := (page := wait(request)).next_token:
-                request = self._request(prefix, order, token=token)
-                yield page
-            yield page
-        finally:
-            request.cancel()
-
-    def _request(self, prefix: OssUri, order: PageOrder, start_after: str = "", token: str = "") -> Future[ListPage]:
-        list_page = functools.partial(
-            Operations.list_page, uri=prefix, start_after=start_after, token=token, order=order
-        )
-        return self._client.submit(list_page)
+        yield from self._client.list_pages(prefix, start_after=start_after, wait=wait)
 
     def _request_after(self, prefix: OssUri, workers: int, start_after: str) -> Future[ListPage]:
         list_page = functools.partial(
@@ -82,14 +68,16 @@ class PrefixListing:
         return self._client.submit(list_page, workers=workers)
 
     def _batch(self, bucket: str, page: ListPage, cursor: bytes) -> Batch:
-        kept = page.objects if self._keep_folder_markers else [one for one in page.objects if not is_folder_marker(one)]
-        skipped = len(page.objects) - len(kept)
-        return Batch(f"{bucket}/", [one.key for one in kept], [one.size for one in kept], None, cursor, skipped)
+        keys, sizes = page.keys, page.sizes
+        if not self._keep_folder_markers and 0 in sizes:
+            kept = [row for row in zip(keys, sizes, strict=True) if not is_folder_marker(*row)]
+            keys, sizes = [key for key, _ in kept], [size for _, size in kept]
+        return Batch(f"{bucket}/", keys, sizes, None, cursor, len(page.objects) - len(keys))
 
 
-def is_folder_marker(listed: ListedObject) -> bool:
-    """Say whether the object only stands for a folder, as consoles create them."""
-    return not listed.size and listed.key.endswith("/")
+def is_folder_marker(key: str, size: int) -> bool:
+    """Say whether an object only stands for a folder, as consoles create them."""
+    return not size and key.endswith("/")
 
 
 def object_batches(uris: Iterable[str]) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ question mark for it.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
@@ -19,6 +20,8 @@ _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile("[&<>\"'\x00-\x08\x0b-\x1f]")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+# What stays as it is in XML and in percent encoding.
+PLAIN = f"{string.ascii_letters}{string.digits}-_.~/".encode()
 _PLAIN = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
 MAX_DEPTH = 8
 

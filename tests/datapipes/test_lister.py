@@ -8,7 +8,6 @@ from torch.utils.data.datapipes.iter import IterableWrapper
 from torch.utils.data.graph import traverse_dps
 
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.operations import Operations
 from osstorchconnector.datapipes.lister import OssObjectLister, OssObjectNames, PrefixListing
 from osstorchconnector.errors import OssConfigError, OssUriError
 from osstorchconnector.testing import OssBucket
@@ -90,21 +89,6 @@ def test_a_listing_goes_on_after_any_page(oss_bucket: OssBucket) -> None:
     for number, batch in enumerate(batches):
         rest = [key for later in batches[number + 1 :] for key in later.tails]
         assert [key for later in listing.batches(batch.cursor) for key in later.tails] == rest
-
-
-def test_the_next_page_is_on_its_way_while_one_is_used(oss_bucket: OssBucket) -> None:
-    oss_bucket.server.fill(oss_bucket.name, "{:04}", 1500, b"")
-    requests = []
-
-    class Watched(OssClient):
-        def submit(self, work, *, workers=1):  # type: ignore[no-untyped-def]
-            requests.append(work)
-            return super().submit(work, workers=workers)
-
-    batches = PrefixListing(Watched(**oss_bucket.options), (parse_uri(oss_bucket.uri),)).batches(b"")
-    assert len(next(batches).tails) == 1000
-    assert [request.func for request in requests] == [Operations.list_page] * 2
-    assert len(list(batches)) == 1
 
 
 def test_names_are_taken_as_they_are() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from ..documents import Encode, document, element, escape, fields
+from ..documents import PLAIN, Encode, document, element, escape, fields
 from ..exchange import Call, Reply, xml_reply
 from ..intake import Received
 from ..records import ObjectRecord, UploadRecord
@@ -185,16 +185,21 @@ def _upload_row(entry: UploadRecord | str, encode: Encode) -> str:
 
 def _rows(page: Page, objects: Mapping[str, ObjectRecord], encode: Encode, owner: str) -> list[str]:
     """Return the entries of a page, objects first, as OSS orders its document."""
-    rows = [_object_row(objects[key], encode, owner) for key in page.keys]
+    found = map(objects.__getitem__, page.keys)
+    rows = [
+        f"<Contents><Key>{key}</Key><LastModified>{iso_time(record.modified)}</LastModified>"
+        f'<ETag>"{record.etag}"</ETag><Type>{record.kind}</Type><Size>{record.size}</Size>'
+        f"<StorageClass>{record.storage_class}</StorageClass>{owner}</Contents>"
+        for key, record in zip(_shown(page.keys, encode), found, strict=True)
+    ]
     return rows + [_prefix_row(text, encode) for text in page.prefixes]
 
 
-def _object_row(record: ObjectRecord, encode: Encode, owner: str) -> str:
-    return (
-        f"<Contents><Key>{escape(encode(record.key))}</Key><LastModified>{iso_time(record.modified)}</LastModified>"
-        f'<ETag>"{record.etag}"</ETag><Type>{record.kind}</Type><Size>{record.size}</Size>'
-        f"<StorageClass>{record.storage_class}</StorageClass>{owner}</Contents>"
-    )
+def _shown(keys: list[str], encode: Encode) -> list[str]:
+    """Return keys as they stand in XML; most need no change, which is seen at one glance."""
+    if not "".join(keys).encode().translate(None, PLAIN):
+        return keys
+    return [escape(encode(key)) for key in keys]
 
 
 def _prefix_row(text: str, encode: Encode) -> str:

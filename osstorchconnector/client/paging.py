@@ -1,0 +1,107 @@
+"""A listing page by page: each page is asked for as soon as the one before it has told where it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from ..errors import OssProtocolError
+from . import xml
+from .attempts import DocumentAttempt
+from .heads import ResponseHead
+from .listing import PageOrder
+from .values import ListPage, Request
+
+
+class Ahead(Protocol):
+    """Who asks for the page after this one."""
+
+    def go_on(self, token: str) -> None:
+        """The answer is here, and seems to say that the listing goes on there."""
+
+    def stop(self) -> None:
+        """It does not: what was asked for is not wanted."""
+
+
+class PageAttempt(DocumentAttempt[ListPage]):
+    """A page of a listing, which must go on where the last one ended."""
+
+    def __init__(self, request: Request, order: PageOrder, ahead: Ahead | None) -> None:
+        super().__init__(request, self._read)
+        self.settles = ahead is not None
+        self._order, self._ahead, self._token = order, ahead, ""
+
+    async def settle(self) -> None:
+        """Let the next request go out before this page is read: the server writes one while we read the other."""
+        if self._ahead is not None:
+            self._token = xml.peek_token(self._document)
+            if self._token:
+                self._ahead.go_on(self._token)
+                await asyncio.sleep(0)
+
+    def _read(self, _head: ResponseHead, body: bytearray) -> ListPage:
+        try:
+            page = self._order.accept(xml.parse_list_page(body))
+        except OssProtocolError:
+            self._take_back()
+            raise
+        if page.next_token != self._token:
+            self._take_back()
+        return page
+
+    def _take_back(self) -> None:
+        if self._ahead is not None and self._token:
+            self._ahead.stop()
+
+
+Ask = Callable[[str, Ahead], Coroutine[Any, Any, ListPage]]
+
+
+class PageStream:
+    """The pages of a listing in order, on one event loop; `ask` asks for the page that a token stands for.
+
+    One page at most is on its way, or here, that nobody has asked for.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._pages: deque[asyncio.Task[ListPage]] = deque()
+        self._is_wanted = False
+
+    async def next(self) -> ListPage:
+        """Return the next page, with the one after it asked for; not to be called after the last one."""
+        self._is_wanted = True
+        if not self._pages:
+            self._start("")
+        page = await self._pages[0]
+        self._is_wanted = False
+        self._pages.popleft()
+        if page.next_token and not self._pages:
+            self._start(page.next_token)
+        return page
+
+    def close(self) -> None:
+        """Let go of what nobody wants any more."""
+        while self._pages:
+            self._pages.pop().cancel()
+
+    def go_on(self, token: str) -> None:
+        if self._is_wanted and len(self._pages) == 1:
+            self._start(token)
+
+    def stop(self) -> None:
+        while len(self._pages) > 1:
+            self._pages.pop().cancel()
+
+    def _start(self, token: str) -> None:
+        task = asyncio.ensure_future(self._ask(token, self))
+        task.add_done_callback(_look_at)
+        self._pages.append(task)
+
+
+def _look_at(task: asyncio.Task[ListPage]) -> None:
+    # Nobody may come for it any more, and asyncio complains of errors that nobody has seen.
+    if not task.cancelled():
+        task.exception()
