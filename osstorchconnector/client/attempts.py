@@ -28,12 +28,12 @@ MAX_REFUSAL_BYTES = 1024 * 1024
 class Attempt(Landing, Protocol):
     """What the sender needs to know of an operation: where answers land, and what to do next."""
 
-    @property
-    def refusal(self) -> bytearray:
-        """The body of the last answer, if that was an error."""
     settles: bool
     """True if a good answer is first to be shown to `settle`."""
 
+    @property
+    def refusal(self) -> bytearray:
+        """The body of the last answer, if that was an error."""
 
     @property
     def is_resumed(self) -> bool:
@@ -45,11 +45,11 @@ class Attempt(Landing, Protocol):
     def finish(self, head: ResponseHead) -> None:
         """Take a good answer; raises `OssIntegrityError` or `OssProtocolError` if it is not."""
 
-    def keep(self, received_bytes: int) -> None:
-        """The last answer broke off when this much of its body was in place."""
-
     async def settle(self) -> None:
         """Do what can be done before the answer is taken."""
+
+    def keep(self, received_bytes: int) -> None:
+        """The last answer broke off when this much of its body was in place."""
 
     def discard(self) -> None:
         """What has come so far is wrong: begin again."""
@@ -60,13 +60,13 @@ class _CopyingLanding:
 
     lands_in_place = False
     is_resumed = False
-
-    def place(self, head: ResponseHead) -> memoryview:
-        raise NotImplementedError
     settles = False
 
     async def settle(self) -> None:
         """Nothing can be done early."""
+
+    def place(self, head: ResponseHead) -> memoryview:
+        raise NotImplementedError
 
     def take(self, head: ResponseHead, body: memoryview) -> None:
         self.place(head)[:] = body
@@ -131,6 +131,8 @@ class GetAttempt:
         self.on_head: Callable[[], None] | None = None  # told of the first byte of an object, by hedged reads
         self.result: Download
 
+    settles = False
+
     @property
     def refusal(self) -> bytearray:
         return self._refusal
@@ -141,8 +143,6 @@ class GetAttempt:
 
     @property
     def is_resumed(self) -> bool:
-    settles = False
-
         return self._received > 0
 
     def request(self) -> Request:
@@ -166,6 +166,9 @@ class GetAttempt:
         else:
             self.place(head)[:] = body
 
+    async def settle(self) -> None:
+        """Nothing can be done early."""
+
     def keep(self, received_bytes: int) -> None:
         if self._expected >= 0:
             self._received += received_bytes
@@ -182,9 +185,6 @@ class GetAttempt:
         self._received = size
         crc = crc64(self._body if self._view is None else self._view[:size])
         if self._start == 0 and size == stat.size and stat.crc64 not in (None, crc):
-    async def settle(self) -> None:
-        """Nothing can be done early."""
-
             raise OssIntegrityError(
                 f"GetObject {self._name}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
             )

@@ -93,6 +93,7 @@ class Operations:
         token: str = "",
         max_keys: int = 1000,
         order: PageOrder | None = None,
+        ahead: Ahead | None = None,
     ) -> ListPage:
         """Return one page of the objects whose keys begin with `uri.key`, in UTF-8 byte order.
 
@@ -109,7 +110,6 @@ class Operations:
     async def delete(self, uri: OssUri) -> None:
         """Delete an object; one that does not exist counts as deleted."""
         await self._document(requests.delete_object(uri.bucket, uri.key), _nothing)
-        ahead: Ahead | None = None,
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> None:
         """Delete any number of objects, a thousand in a request; those that do not exist count as deleted."""
