@@ -8,7 +8,20 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+import zipfile
 from collections.abc import Callable
+
+import torch
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 
 from osstorchconnector.client import heads, xml
 from osstorchconnector.client.attempts import GetAttempt
@@ -21,13 +34,14 @@ from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.config import parse_config
 from osstorchconnector.credentials import sources
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
-from osstorchconnector.dcp.metadata import load_metadata
-from osstorchconnector.dcp.vetting import read_tensor_pickle
+from osstorchconnector.dcp.decoding import decode_tensor
+from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
+from osstorchconnector.dcp.vetting import read_tensor_pickle, vet_object
 from osstorchconnector.errors import OssError
 from osstorchconnector.uri import OssUri, parse_uri
 
 URI = OssUri("bucket", "key")
-MOST_MEMORY_FOR_A_SPAN = 1 << 20
+MOST_MEMORY_FOR_A_SPAN = MOST_STRIDED_BYTES = 1 << 20
 
 
 def response_head(data: bytes) -> None:
@@ -123,6 +137,25 @@ def tensor_pickle(data: bytes) -> None:
     read_tensor_pickle(data)
 
 
+def tensor_item(data: bytes) -> None:
+    tensor = decode_tensor(memoryview(bytearray(data)), "here")
+    assert tensor.numel() * tensor.element_size() <= MOST_STRIDED_BYTES or 0 in tensor.stride()
+
+
+def object_item(data: bytes) -> None:
+    vet_object(io.BytesIO(data), "here")
+
+
+def saved(value: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def pickle_of(archive: bytes) -> bytes:
+    return zipfile.ZipFile(io.BytesIO(archive)).read("archive/data.pkl")
+
+
 LIST = b"""<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult><Name>b</Name><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
 <NextContinuationToken>T</NextContinuationToken><Contents><Key>a%20b</Key><LastModified>2025-03-14T15:09:26.000Z
@@ -136,6 +169,26 @@ HEAD = (
 BOMB = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>' + ERROR
 UPLOAD = b"<InitiateMultipartUploadResult><UploadId>ID</UploadId></InitiateMultipartUploadResult>"
 KEYS = b'{"AccessKeyId": "a", "AccessKeySecret": "b", "Expiration": "2030-01-01T00:00:00Z"}'
+
+TABLE = Metadata(
+    {
+        "weight": TensorStorageMetadata(
+            TensorProperties(dtype=torch.bfloat16),
+            torch.Size([4, 2]),
+            [ChunkStorageMetadata(torch.Size([row, 0]), torch.Size([2, 2])) for row in (0, 2)],
+        ),
+        "step": BytesStorageMetadata(),
+    },
+    planner_data={"step": ("step",)},
+    storage_data={
+        MetadataIndex("weight", torch.Size([0, 0]), 0): _StorageInfo("__0_0.distcp", 0, 1000),
+        MetadataIndex("step"): _StorageInfo("__0_1.distcp", 0, 500),
+    },
+    storage_meta=StorageMeta(checkpoint_id="oss://bucket/step-1"),
+)
+TENSOR = saved(torch.ones(3, 2))
+VIEW = saved(torch.ones(3, 2).t()[1:])
+OBJECT = saved({"lr": 0.1, "betas": (0.9, 0.99), "seen": {1, 2}, "name": "x", "rng": b"1", "weight": torch.ones(2)})
 
 # By name: the target, and well-formed input from which to start.
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
@@ -155,8 +208,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
         [KEYS],
     ),
     "authorization": (authorization, [b"OSS4-HMAC-SHA256 Credential=a/b/c/oss/aliyun_v4_request,Signature=0a"]),
-    "DCP metadata": (dcp_metadata, [pickle.dumps({"a": 1}), b"cos\nsystem\n(S'true'\ntR."]),
-    "tensor pickle": (tensor_pickle, [pickle.dumps([1, 2]), b"\x80\x02Nr\xff\xff\xff\x7f."]),
+    "DCP metadata": (dcp_metadata, [dump_metadata(TABLE), pickle.dumps({"a": 1}), b"cos\nsystem\n(S'true'\ntR."]),
+    "tensor pickle": (tensor_pickle, [pickle_of(TENSOR), pickle_of(VIEW), b"\x80\x02Nr\xff\xff\xff\x7f."]),
+    "tensor item": (tensor_item, [TENSOR, VIEW, saved(torch.ones(2).bool()), saved(torch.nn.Parameter(torch.ones(2)))]),
+    "object item": (object_item, [OBJECT, saved(None), saved([torch.ones(2), torch.Size([1])])]),
 }
 
 

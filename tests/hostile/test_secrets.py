@@ -11,12 +11,23 @@ import subprocess
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import oss2
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.utils.data import DataLoader
 
-from osstorchconnector import OssCheckpoint, OssClient, OssIterableDataset, OssMapDataset
+from osstorchconnector import (
+    OssCheckpoint,
+    OssCheckpointManager,
+    OssClient,
+    OssDCPFileSystem,
+    OssError,
+    OssIterableDataset,
+    OssMapDataset,
+)
 from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.datapipes.lister import OssObjectLister
 from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
@@ -82,6 +93,8 @@ def shown(error: BaseException) -> str:
     text, found = "", error
     while found is not None:
         text += "".join(traceback.format_exception(found)) + repr(found) + repr(vars(found))
+        if isinstance(found, OssError):
+            text += repr(pickle.dumps(found))
         found = found.__cause__ or found.__context__  # type: ignore[assignment]
     return text
 
@@ -113,21 +126,44 @@ def test_no_secret_is_written_or_shown_whatever_happens(
     assert_clean(caplog.text, "the log")
 
 
-def test_no_secret_is_in_a_repr_or_a_pickle(place: dict[str, str]) -> None:
+def things_made_with(options: dict[str, Any]) -> list[Any]:
+    """Return one of each kind of thing that holds a client, after it was used."""
+    client = OssClient(**options)
+    iterable = OssIterableDataset.from_prefix("oss://bucket/samples/", **options)
     things = [
-        OssClient(**place),
-        OssIterableDataset.from_prefix("oss://bucket/samples/", **place),
-        OssMapDataset.from_prefix("oss://bucket/samples/", **place),
-        OssObjectLister("oss://bucket/samples/", place["endpoint"], cred_path=place["cred_path"], region="cn-test"),
-        OssStorageWriter("oss://bucket/dcp", **place),
-        OssStorageReader("oss://bucket/dcp", **place),
-        OssCheckpoint(**place),
+        client,
+        iterable,
+        iterable.datapipe(),
+        OssMapDataset.from_prefix("oss://bucket/samples/", **options),
+        OssObjectLister("oss://bucket/samples/", client),
+        OssStorageWriter("oss://bucket/dcp", **options),
+        OssStorageReader("oss://bucket/dcp", **options),
+        OssCheckpoint(**options),
+        OssDCPFileSystem(**options),
+        OssCheckpointManager("oss://bucket/run", **options),
     ]
-    things[0].head("oss://bucket/samples/0")  # has read the credentials now
-    next(iter(things[1]))
-    for thing in things:
+    client.head("oss://bucket/samples/0")  # has read the credentials now
+    return [*things, next(iter(iterable)), iterable.state_dict()]
+
+
+@pytest.mark.parametrize("source", ["a file", "a provider"])
+def test_no_secret_is_in_a_repr_or_a_pickle(place: dict[str, str], server: Emulator, source: str) -> None:
+    options: dict[str, Any] = dict(place)
+    if source == "a provider":
+        del options["cred_path"]
+        options["cred_provider"] = oss2.credentials.StaticCredentialsProvider("LTAI-CANARY", SECRET, TOKEN)
+    for thing in things_made_with(options):
         assert_clean(repr(thing) + str(thing), f"the repr of {type(thing)}")
         assert_clean(pickle.dumps(thing), f"the pickle of {type(thing)}")
+    assert_clean(repr(server) + repr(server.credentials) + repr(options.get("cred_provider")), "the server")
+
+
+def test_no_secret_is_in_what_a_worker_tells_of_its_failure(place: dict[str, str], server: Emulator) -> None:
+    server.fail("GetObject", "403")
+    loader = DataLoader(OssIterableDataset.from_prefix("oss://bucket/samples/", **place), None, num_workers=1)
+    with pytest.raises(PermissionError) as caught:
+        list(loader)
+    assert_clean(shown(caught.value), "a worker's error")
 
 
 def test_no_secret_is_in_the_state_of_dataloader2(place: dict[str, str]) -> None:
