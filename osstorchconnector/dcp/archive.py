@@ -147,7 +147,7 @@ def read_directory(archive: Buffer) -> dict[str, Record]:
     view = memoryview(archive)
     try:
         return dict(_central_entries(view))
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise NotAnArchiveError(f"a damaged archive: {error}") from None
 
 

@@ -60,7 +60,7 @@ def check_opcodes(data: bytes) -> None:
             _check_number(int.from_bytes(data[position - 4 : position], "little"), size)
         elif code == _PUT:
             end = data.find(b"\n", position, position + 20)
-            line = data[position + 1 : end]
+            line = data[position + 1 : end] if end >= 0 else b""
             _check_number(int(line) if line.isdigit() else size + 1, size)
             position = end + 1
         elif position == begin:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from osstorchconnector.dcp.archive import NotAnArchiveError, read_directory
 from osstorchconnector.dcp.decoding import check_records, decode_tensor
 from osstorchconnector.dcp.metadata import UnsafePickleError, load_metadata
 from osstorchconnector.dcp.vetting import vet_object
@@ -114,6 +115,14 @@ class Call:
 
     def __reduce__(self) -> Any:
         return self.what, self.arguments
+
+
+def test_a_directory_beyond_all_numbers_is_an_error() -> None:
+    archive = bytearray(saved(torch.ones(4)).getvalue())
+    at = archive.rindex(b"PK\x06\x06") + 48
+    archive[at : at + 8] = b"\xff" * 8
+    with pytest.raises(NotAnArchiveError):
+        read_directory(archive)
 
 
 class Many:

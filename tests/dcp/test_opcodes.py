@@ -57,6 +57,7 @@ def test_what_torch_pickles_is_let_through() -> None:
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fx.",
         b"\x80\x02X\xff\xff\xff\xffx.",
         b"N" * 100,
+        b"p0P",  # a number without an end
         b"\xff.",
         b"",
     ],
