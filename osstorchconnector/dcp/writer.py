@@ -33,6 +33,7 @@ from .layout import (
     member,
     metadata_name,
     new_token,
+    token_of,
 )
 from .metadata import dump_metadata, load_metadata
 from .place import HasClient, open_place
@@ -246,10 +247,23 @@ class OssStorageWriter(StorageWriter):
             extensions=self._extensions,
             progress=progress,
         )
+        retries = self.client.retries
         save.write(split_into_files(plan.items, self._files_per_rank or len(plan.items)))
+        if self.client.retries != retries:
+            remove_quietly(lambda: self._abort_what_nobody_answers_for(ticket))
         progress.end()
         self._unconfirmed = (self._checkpoint, save.names)
         return save.results
+
+    def _abort_what_nobody_answers_for(self, ticket: SaveTicket) -> None:
+        """Abort uploads of this rank's files that are still open when all files are stored.
+
+        OSS began them, and its answer was lost. Nobody else writes objects with this save's token.
+        """
+        start = len(self._checkpoint.key)
+        for upload in self.client.list_uploads(member(self._checkpoint, ticket.prefix)):
+            if token_of(upload.key[start:]) == ticket.token:
+                self.client.abort_upload(OssUri(self._checkpoint.bucket, upload.key), upload.upload_id)
 
     def _unspent(self, ticket: object) -> SaveTicket:
         """Return the ticket; one that was used before, out of a planner's cache, with a token of our own."""
