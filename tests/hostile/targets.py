@@ -146,6 +146,16 @@ def object_item(data: bytes) -> None:
     vet_object(io.BytesIO(data), "here")
 
 
+def object_pickle(data: bytes) -> None:
+    """A pickle in an archive that is as it should be."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        for name, content in {"data.pkl": data, "byteorder": b"little", "version": b"3\n"}.items():
+            writer.writestr(f"archive/{name}", content)
+    archive.seek(0)
+    vet_object(archive, "here")
+
+
 def saved(value: object) -> bytes:
     file = io.BytesIO()
     torch.save(value, file)
@@ -188,7 +198,8 @@ TABLE = Metadata(
 )
 TENSOR = saved(torch.ones(3, 2))
 VIEW = saved(torch.ones(3, 2).t()[1:])
-OBJECT = saved({"lr": 0.1, "betas": (0.9, 0.99), "seen": {1, 2}, "name": "x", "rng": b"1", "weight": torch.ones(2)})
+PLAIN = {"lr": 0.1, "betas": (0.9, 0.99), "seen": {1, 2}, "rng": b"1", "dtype": torch.float32, "n": range(3)}
+OBJECT = saved({**PLAIN, "weight": torch.ones(2)})
 
 # By name: the target, and well-formed input from which to start.
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
@@ -211,6 +222,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "DCP metadata": (dcp_metadata, [dump_metadata(TABLE), pickle.dumps({"a": 1}), b"cos\nsystem\n(S'true'\ntR."]),
     "tensor pickle": (tensor_pickle, [pickle_of(TENSOR), pickle_of(VIEW), b"\x80\x02Nr\xff\xff\xff\x7f."]),
     "tensor item": (tensor_item, [TENSOR, VIEW, saved(torch.ones(2).bool()), saved(torch.nn.Parameter(torch.ones(2)))]),
+    "object pickle": (object_pickle, [pickle.dumps(PLAIN, protocol) for protocol in (0, 2, 5)]),
     "object item": (object_item, [OBJECT, saved(None), saved([torch.ones(2), torch.Size([1])])]),
 }
 
