@@ -229,11 +229,13 @@ class OssClient:
         in_order: bool = True,
         weight: Callable[[T], int] | None = None,
         max_bytes: int | None = None,
+        size: Callable[[R], int] | None = None,
     ) -> Pipeline[T, R]:
         """Iterate over `work(operations, item)` for all items, `concurrency` of them in flight on `workers` threads.
 
         `items` are taken on the caller's thread, ahead of the results by at most twice `concurrency`, and by
-        `max_bytes` of `weight(item)`. See `Pipeline` for order and errors.
+        `max_bytes` of `weight(item)`. With `size(result)` in bytes, small results are left to one thread. See
+        `Pipeline` for order and errors.
         """
         lanes: list[tuple[LoopThread, Callable[[T], Awaitable[R]]]] = [
             (thread, functools.partial(work, self._operations(thread)))
@@ -247,6 +249,7 @@ class OssClient:
             in_order=in_order,
             weight=weight,
             max_bytes=max_bytes,
+            size=size,
         )
 
     def close(self) -> None:

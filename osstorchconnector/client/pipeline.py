@@ -1,8 +1,8 @@
 """Many requests in flight, results in order: the one parallel pipeline that everything fetches through.
 
 The consumer's thread takes items from the source and puts them on a queue; worker coroutines on one or more loop
-threads take them from there, without asking anybody, and put their results on a table. The consumer is woken only
-when it waits for the result that has just come in, and the workers only when they have run out of items: handing
+threads (`lanes`) take them from there, without asking anybody, and put their results on a table. The consumer is woken
+only when it waits for the result that has just come in, and the workers only when they have run out of items: handing
 each object over by itself would cost more than fetching a small one. So the consumer sleeps for a millisecond more
 while there is work left for the workers, and then finds several results.
 
@@ -12,131 +12,23 @@ What is taken from the source and not yet consumed is bounded in number (`window
 
 from __future__ import annotations
 
-import asyncio
 import os
-import queue
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from ..errors import OssUsageError
 from .engine import LoopThread
+from .lanes import Board, Failure, Lane
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-RING_SECONDS = 0.001
+# Results of this size and more are worth a second thread. To receive a smaller one is mostly Python, which threads can
+# only do in turns: two took a third longer for objects of 110 KB than one, and as long for those of 4 MiB (measured).
+SPREAD_BYTES = 4 << 20
+_REMEMBERED = 16
 
 _MISSING: Any = object()
-
-# Lanes with workers. Without this nobody but the pipeline itself would hold workers that sleep: if it became garbage in
-# a cycle, they would be garbage as well, and asyncio complains of each.
-_manned: set[Any] = set()
-
-
-class _Failure:
-    """An exception on its way to the consumer."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _Board(Generic[T, R]):
-    """What consumer and lanes share; it knows neither, so that dropping the consumer ends the lanes."""
-
-    def __init__(self, in_order: bool) -> None:
-        self.items: deque[tuple[int, T]] = deque()
-        self.results: dict[int, R | _Failure] = {}
-        self.finished: deque[int] = deque()  # numbers of results, in the order of completion
-        self.in_order = in_order
-        self.awaited = -1  # the number the consumer sleeps for; -1 while it is awake
-        self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def put(self, number: int, result: R | _Failure) -> bool:
-        """Store a result; True if the consumer sleeps and this is what it sleeps for."""
-        self.results[number] = result
-        if not self.in_order:
-            self.finished.append(number)
-            return self.awaited >= 0
-        return number == self.awaited
-
-
-class _Lane(Generic[T, R]):
-    """The share of one loop thread: up to `width` worker coroutines. All but `wake` and `end` run on the loop."""
-
-    def __init__(
-        self,
-        thread: LoopThread,
-        board: _Board[T, R],
-        work: Callable[[T], Awaitable[R]],
-        width: int,
-    ) -> None:
-        self.thread = thread
-        self._board = board
-        self._work = work
-        self._width = width
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._sleepers: list[asyncio.Future[None]] = []
-        self._ringing: asyncio.Handle | None = None
-
-    @property
-    def is_hungry(self) -> bool:
-        """True if workers sleep, or more could be started (read from the consumer's thread: a hint)."""
-        return bool(self._sleepers) or len(self._tasks) < self._width
-
-    def feed(self) -> None:
-        """Let as many workers run as there are items."""
-        wanted = len(self._board.items)
-        if self._width:
-            _manned.add(self)
-        while wanted > 0 and self._sleepers:
-            sleeper = self._sleepers.pop()
-            if not sleeper.done():
-                sleeper.set_result(None)
-                wanted -= 1
-        while wanted > 0 and len(self._tasks) < self._width:
-            self._tasks.add(asyncio.get_running_loop().create_task(self._serve()))
-            wanted -= 1
-
-    def stop(self) -> None:
-        """End the workers; what they have in flight is abandoned."""
-        self._width = 0
-        _manned.discard(self)
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = set()
-
-    async def _serve(self) -> None:
-        loop, board, work = asyncio.get_running_loop(), self._board, self._work
-        items = board.items
-        while self._width:  # a cancellation can get lost: wait_for swallows it, before Python 3.12
-            try:
-                number, item = items.popleft()
-            except IndexError:
-                if self._ringing is not None:  # the consumer is what everybody waits for
-                    self._ring()
-                sleeper = loop.create_future()
-                self._sleepers.append(sleeper)
-                await sleeper
-                continue
-            result: R | _Failure
-            try:
-                result = await work(item)
-            except Exception as error:
-                result = _Failure(error)
-            del item
-            if board.put(number, result) and self._ringing is None:
-                # Not at once: to wake a thread takes as long as a small object, and in a moment there are more.
-                self._ringing = loop.call_later(RING_SECONDS, self._ring)
-            del result
-
-    def _ring(self) -> None:
-        if self._ringing is not None:
-            self._ringing.cancel()
-            self._ringing = None
-        self._board.bell.put(None)
 
 
 class Pipeline(Iterator[R], Generic[T, R]):
@@ -144,7 +36,8 @@ class Pipeline(Iterator[R], Generic[T, R]):
 
     In the order of the items unless `in_order` is false. An exception of `work` is raised at its place, and iteration
     may go on after it; an exception of `items` is raised after the results of all items before it. `close()`, which
-    also happens when the iterator is dropped, abandons what is in flight.
+    also happens when the iterator is dropped, abandons what is in flight. With `size`, the bytes of a result, one of
+    the threads does all the work as long as results are small.
     """
 
     def __init__(
@@ -157,14 +50,15 @@ class Pipeline(Iterator[R], Generic[T, R]):
         in_order: bool = True,
         weight: Callable[[T], int] | None = None,
         max_bytes: int | None = None,
+        size: Callable[[R], int] | None = None,
     ) -> None:
-        self._board: _Board[T, R] = _Board(in_order)
-        widths = [len(range(i, concurrency, len(lanes))) for i in range(len(lanes))]
+        self._board: Board[T, R] = Board(in_order)
+        self._widths = [len(range(i, concurrency, len(lanes))) for i in range(len(lanes))]
+        widths = self._widths if size is None else [concurrency] + [0] * (len(lanes) - 1)
         self._lanes = [
-            _Lane(thread, self._board, work, width)
-            for (thread, work), width in zip(lanes, widths, strict=True)
-            if width
+            Lane(thread, self._board, work, width) for (thread, work), width in zip(lanes, widths, strict=True)
         ]
+        self._size, self._mean_bytes, self._is_spread = size, 0.0, size is None
         self._source = iter(items)
         self._source_end: BaseException | None = None
         self._window, self._wake_at = window, max(1, window // 4)
@@ -191,8 +85,10 @@ class Pipeline(Iterator[R], Generic[T, R]):
         self._given += 1
         if self._max_bytes is not None:
             self._bytes_out -= self._weights.pop(number)
-        if isinstance(result, _Failure):
+        if isinstance(result, Failure):
             raise result.error
+        if self._size is not None:
+            self._learn(self._size(result))
         return result
 
     def close(self) -> None:
@@ -212,12 +108,23 @@ class Pipeline(Iterator[R], Generic[T, R]):
         if hasattr(self, "_is_closed"):
             self.close()
 
+    def _learn(self, size_bytes: int) -> None:
+        """Let all lanes share the work, or the first do it, as the sizes of the last results suggest."""
+        self._mean_bytes += (size_bytes - self._mean_bytes) / _REMEMBERED
+        is_spread = self._mean_bytes >= SPREAD_BYTES
+        if is_spread != self._is_spread:
+            self._is_spread = is_spread
+            first = self._lanes[0]
+            for lane, width in zip(self._lanes[1:], self._widths[1:], strict=True):
+                giver, taker = (first, lane) if is_spread else (lane, first)
+                giver.thread.call(giver.give, taker, width)
+
     def _end(self) -> None:
         error = self._source_end
         self.close()
         raise StopIteration if error is None or isinstance(error, StopIteration) else error
 
-    def _next_result(self) -> tuple[int, R | _Failure]:
+    def _next_result(self) -> tuple[int, R | Failure]:
         board = self._board
         while True:
             number = self._given if board.in_order else self._first_finished()

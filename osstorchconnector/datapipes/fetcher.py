@@ -62,6 +62,7 @@ def fetch(
         in_order=in_order,
         weight=_weight,
         max_bytes=PREFETCH_BYTES,
+        size=_received_bytes,
     )
     with contextlib.closing(downloads):
         if skip is not None:
@@ -251,6 +252,11 @@ def _data_object(client: OssClient, info: ObjectInfo, download: Download) -> Dat
 def _first_span(info: ObjectInfo) -> ByteSpan:
     size = info.size
     return ByteSpan(0, FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1)
+
+
+def _received_bytes(fetched: tuple[ObjectInfo, Any]) -> int:
+    download = fetched[1]
+    return len(download.body) if isinstance(download, Download) else 0
 
 
 def _weight(info: ObjectInfo) -> int:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.pipeline import Pipeline
+from osstorchconnector.client.pipeline import SPREAD_BYTES, Pipeline
 
 
 def run(work, items, *, concurrency=4, workers=2, **options):
@@ -245,3 +245,53 @@ def test_workers_that_sleep_when_their_pipeline_becomes_garbage_end_quietly(capl
     gc.collect()
     thread.run(asyncio.sleep(0))
     assert caplog.text == ""
+
+
+class Meeting:
+    """Work that goes on from an item on, `meets_at`, only when two threads have taken part from there."""
+
+    def __init__(self, meets_at: int) -> None:
+        self._meets_at = meets_at
+        self._lock, self._have_met = threading.Lock(), threading.Event()
+        self.threads: dict[int, str] = {}
+        self.in_flight = self.most_in_flight = 0
+
+    async def work(self, item: int) -> int:
+        with self._lock:
+            self.threads[item] = threading.current_thread().name
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(0)
+        if len(self.used_from(self._meets_at)) > 1:
+            self._have_met.set()
+        if item >= self._meets_at:
+            await asyncio.get_running_loop().run_in_executor(None, self._have_met.wait)
+        with self._lock:
+            self.in_flight -= 1
+        return item
+
+    def used_from(self, first: int) -> set[str]:
+        with self._lock:
+            return {name for item, name in self.threads.items() if item >= first}
+
+
+def test_small_results_are_left_to_one_thread():
+    meeting = Meeting(meets_at=1000)
+    with_sizes = run(meeting.work, range(200), size=lambda result: SPREAD_BYTES - 1)
+    assert list(with_sizes) == list(range(200))
+    assert len(meeting.used_from(0)) == 1
+
+
+def test_large_results_are_shared_among_threads_and_never_more_in_flight_for_it():
+    meeting = Meeting(meets_at=60)
+    assert list(run(meeting.work, range(200), size=lambda result: 2 * SPREAD_BYTES)) == list(range(200))
+    assert meeting.most_in_flight <= 4
+
+
+def test_when_results_become_small_again_one_thread_does_the_work():
+    meeting = Meeting(meets_at=60)
+    results = run(meeting.work, range(400), size=lambda result: 2 * SPREAD_BYTES if result < 100 else 0)
+    assert [next(results) for _ in range(300)] == list(range(300))
+    assert list(results) == list(range(300, 400))
+    assert len(meeting.used_from(350)) == 1
+    assert meeting.most_in_flight <= 4
