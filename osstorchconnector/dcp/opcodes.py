@@ -2,6 +2,9 @@
 
 An unpickler keeps a table of what the pickle numbers, as long as the highest number that occurs, before it looks at
 anything else: seven bytes can ask for 34 GB. No honest pickle numbers more objects than it has bytes.
+
+Frames say how much to read at a time. C's unpickler takes their word for it: after one within another it goes on at
+other bytes than whoever reads the opcodes one by one, so they have to be as Python writes them.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ _FIXED_BYTES = {"uint1": 1, "uint2": 2, "int4": 4, "uint4": 4, "uint8": 8, "floa
 _COUNT_BYTES = {
     name: int(name[-1]) for name in ("string1", "string4", "bytes1", "bytes4", "bytes8", "bytearray8", "long1", "long4")
 } | {"unicodestring1": 1, "unicodestring4": 4, "unicodestring8": 8}
-_LONG_BINPUT, _PUT, _STOP = b"r"[0], b"p"[0], b"."[0]
+_LONG_BINPUT, _PUT, _STOP, _FRAME = b"r"[0], b"p"[0], b"."[0], b"\x95"[0]
 
 
 def _plain_opcodes() -> Iterator[bytes]:
     """Yield patterns of those opcodes whose end can be seen without looking at a number."""
     for opcode in pickletools.opcodes:
         code, argument = opcode.code.encode("latin-1"), opcode.arg
-        if code[0] in (_LONG_BINPUT, _PUT, _STOP) or (argument is not None and argument.name in _COUNT_BYTES):
+        if code[0] in (_LONG_BINPUT, _PUT, _STOP, _FRAME) or (argument is not None and argument.name in _COUNT_BYTES):
             continue
         if argument is None:
             yield re.escape(code)
@@ -44,15 +47,23 @@ _COUNTED = {
 def check_opcodes(data: bytes) -> None:
     """Raise `pickle.UnpicklingError` unless `data` is a whole pickle that numbers no more objects than it has bytes."""
     position, size = 0, len(data)
+    stop, is_framed = size, False
     while True:
-        begin = position
-        run = _PLAIN.match(data, position)
+        run = _PLAIN.match(data, position, stop)
         assert run is not None  # it matches nothing, too
-        position = run.end()
-        code = data[position] if position < size else -1
+        begin, position = position, run.end()
+        if is_framed and position == stop:
+            stop, is_framed = size, False
+            continue
+        code = data[position] if position < stop else -1
         if code == _STOP:
             return
-        if code in _COUNTED:
+        if code == _FRAME and not is_framed:
+            position += 9
+            stop, is_framed = position + int.from_bytes(data[position - 8 : position], "little"), True
+            if stop > size:
+                raise pickle.UnpicklingError("a pickle that is cut short")
+        elif code in _COUNTED:
             start = position + 1 + _COUNTED[code]
             position = start + int.from_bytes(data[position + 1 : start], "little")
         elif code == _LONG_BINPUT:
@@ -65,7 +76,7 @@ def check_opcodes(data: bytes) -> None:
             position = end + 1
         elif position == begin:
             raise pickle.UnpicklingError("not a whole pickle")
-        if position > size:
+        if position > stop:
             raise pickle.UnpicklingError("a pickle that is cut short")
 
 

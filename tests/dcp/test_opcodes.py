@@ -42,6 +42,14 @@ def test_long_texts_classes_and_many_objects_are_let_through(protocol: int) -> N
     check_opcodes(pickle.dumps(value, protocol))
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_many_frames_and_texts_between_them_are_let_through(protocol: int) -> None:
+    value = [[str(n) for n in range(30_000)], b"x" * 100_000, bytearray(70_000), [n / 3 for n in range(9000)]]
+    data = pickle.dumps(value, protocol)
+    assert data.count(b"\x95") > 3
+    check_opcodes(data)
+
+
 def test_what_torch_pickles_is_let_through() -> None:
     buffer = io.BytesIO()
     torch.save({"weight": torch.zeros(3)}, buffer, _use_new_zipfile_serialization=False)
@@ -58,6 +66,10 @@ def test_what_torch_pickles_is_let_through() -> None:
         b"\x80\x02X\xff\xff\xff\xffx.",
         b"N" * 100,
         b"p0P",  # a number without an end
+        b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x95\x01\0\0\0\0\0\0\0NN.",  # a frame in a frame
+        b"\x80\x04\x95\x02\0\0\0\0\0\0\0\x8c\x03abc.",  # a frame that ends within a text
+        b"\x80\x04\x95\x03\0\0\0\0\0\0\0KKKKN.",
+        b"\x80\x04\x95\xff\0\0\0\0\0\0\0N.",
         b"\xff.",
         b"",
     ],
