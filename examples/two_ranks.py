@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ warnings.filterwarnings("ignore", message="'set_vital' is deprecated")
 
 
 def train(uri: str, options: dict[str, str], folder: Path, steps: int) -> None:
-    """Train for some steps, saving the loader's state with each, then die as if killed."""
+    """Train for some steps, saving the loader's state with each, then be killed; with no steps, to the end."""
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     dist.init_process_group("gloo")
@@ -41,10 +42,12 @@ def train(uri: str, options: dict[str, str], folder: Path, steps: int) -> None:
         with (folder / f"seen-{os.getppid()}-{rank}").open("a") as seen:
             seen.write(name + "\n")
         if steps:
-            (folder / f"state-{rank}").write_bytes(pickle.dumps(loader.state_dict()))
+            beside = folder / f"unfinished-{rank}"
+            beside.write_bytes(pickle.dumps(loader.state_dict()))
+            beside.replace(folder / f"state-{rank}")
         if step == steps:
             dist.barrier()
-            os._exit(1)
+            os.kill(os.getpid(), signal.SIGKILL)
     dist.destroy_process_group()
 
 

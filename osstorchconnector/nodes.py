@@ -20,10 +20,12 @@ from .datapipes.lister import OssObjectLister
 from .datapipes.position import Position
 from .datapipes.resumable import ResumableDataset
 from .datapipes.sharder import Share
-from .errors import OssConfigError
+from .datapipes.skipping import OnError, Skipping
+from .errors import OssConfigError, OssError
 from .objects.data_object import DataObject
 from .objects.filters import Filter
 from .objects.info import ObjectInfo
+from .objects.shared_numbers import SharedNumbers
 
 if TYPE_CHECKING:
     BaseNode = Any
@@ -110,7 +112,7 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
     """Yield a `DataObject`, or what `transform` makes of it, for each `ObjectInfo` or URI of `source`, in its order.
 
     Many requests are in flight at a time (`prefetchConcurrency`). The state is that of `source` after the last object
-    given out, not after the last one asked for.
+    given out, not after the last one asked for. `on_error` is that of `OssIterableDataset`.
     """
 
     def __init__(
@@ -123,15 +125,22 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
         config_path: str = "",
         transform: Callable[[DataObject], Any] = identity,
         region: str = "",
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__()
         self._source, self._transform = source, checked_transform(transform)
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
+        self._skipping = Skipping(on_error, SharedNumbers(folder=self._client.config.index_dir))
         self._states: deque[dict[str, Any]] = deque()
         self._items: Generator[Any, None, None] | None = None
         self._state: dict[str, Any] = {}
+
+    @property
+    def skipped_objects(self) -> int:
+        """How many objects have been left out because they can't be read."""
+        return self._skipping.count()
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
         """Begin an epoch, or go on where the state was taken."""
@@ -140,9 +149,19 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
             self._items.close()
         self._source.reset(None if initial_state is None else initial_state["source"])
         self._state = self._source.state_dict()
-        states: deque[dict[str, Any]] = deque()
-        self._states = states
-        self._items = fetch(self._client, _pulled(self._source, states), transform=self._transform)
+        self._states = states = deque[dict[str, Any]]()
+        skipping = self._skipping
+
+        def skip(info: ObjectInfo, error: OssError) -> None:
+            skipping(info, error)
+            states.popleft()
+
+        self._items = fetch(
+            self._client,
+            _pulled(self._source, states),
+            transform=self._transform,
+            skip=skip if skipping.is_on else None,
+        )
 
     def next(self) -> Any:
         """Return the next object."""

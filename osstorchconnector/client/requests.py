@@ -21,10 +21,14 @@ _URL_ENCODED = ("encoding-type", "url")  # a key may hold characters that XML ca
 
 
 def get_object(bucket: str, key: str, span: ByteSpan | None = None, if_match: str = "") -> Request:
-    """Ask for an object or a part of it; a part may reach past the end (OSS's own rule would send all of it)."""
+    """Ask for an object or a part of it; a part may reach past the end."""
     headers: Pairs = ()
     if span is not None:
-        headers = (("range", span.header()), ("x-oss-range-behavior", "standard"))
+        headers = (("range", span.header()),)
+        # OSS's own rule is to send all of the object if the part reaches past its end. From the first byte on that is
+        # just what is wanted, also of an empty object, which with "standard" is a refusal (416) and a HEAD more.
+        if span.start:
+            headers += (("x-oss-range-behavior", "standard"),)
     if if_match:
         headers += (("if-match", quoted_etag(if_match)),)
     return Request("GetObject", "GET", bucket, key, headers=headers)

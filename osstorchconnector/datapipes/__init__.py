@@ -7,7 +7,7 @@ Importing this registers their functional forms. They need no particular torchda
 
 from __future__ import annotations
 
-from .fetcher import OssObjectFetcher, OssObjectMapFetcher, OssObjectTable
+from .fetcher import OssObjectFetcher
 from .graph import OssPipeDataset
 from .lister import OssObjectLister, OssObjectNames
 from .manifest import OssManifestParser, imagenet_manifest_parser, jsonl_manifest_parser
@@ -16,6 +16,7 @@ from .sharder import OssObjectSharder
 from .shuffler import OssObjectShuffler
 from .state import merge_states
 from .streams import OssNamedStreams
+from .table import OssObjectMapFetcher, OssObjectTable
 
 __all__ = [
     "OssManifestParser",

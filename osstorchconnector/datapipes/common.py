@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from torch.utils.data import IterDataPipe, MapDataPipe, functional_datapipe
 
-from ..objects.index import FixedIndex, ObjectIndex, Source
+from ..errors import OssUsageError
+from ..objects.fixed_index import FixedIndex
+from ..objects.index import ObjectIndex
+from ..objects.index_filling import Source
 from ..objects.info import ObjectInfo
 from ..objects.views import View
+from .ranks import agree_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Pipe = TypeVar("Pipe", bound=type)
 
@@ -51,6 +58,17 @@ class NumberedObjects(IterDataPipe[ObjectInfo]):
     def view(self) -> View | None:
         """Return the objects by number, in the order in which this pipe yields them."""
         return self.index
+
+    def share_listing(self) -> Self:
+        """Let all ranks of torch.distributed read rank 0's listing of these objects; return this pipe.
+
+        It is a collective call: every rank makes it, at the same point of the program. Without it each rank lists for
+        itself, and ranks that list at different moments may not agree.
+        """
+        if self.index is None:
+            raise OssUsageError("objects that come through a pipe are listed by each process that reads them")
+        agree_on(self.index, "share_listing")
+        return self
 
     def through(self) -> Iterator[ObjectInfo]:
         """Yield the objects that follow from another pipe's items."""

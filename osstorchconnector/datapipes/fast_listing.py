@@ -14,7 +14,7 @@ from concurrent.futures import Future, InvalidStateError
 from os.path import commonprefix
 
 from ..client.values import ListPage
-from ..objects.index import Wait
+from ..objects.index_filling import Wait
 
 Ask = Callable[[str], "Future[ListPage]"]
 

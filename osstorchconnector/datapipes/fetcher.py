@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import operator
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
-from torch.utils.data import IterDataPipe, MapDataPipe
+from torch.utils.data import IterDataPipe
 
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import ByteSpan, Download
-from ..errors import OssConfigError, OssError, OssTransformError, OssUriError, OssUsageError
+from ..errors import OssConfigError, OssError, OssTransformError, OssUriError
 from ..objects.data_object import DataObject
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
 from ..objects.shared_numbers import SharedNumbers
 from ..uri import OssUri, parse_object_uri
-from .common import NumberedObjects, functional
+from .common import functional
 from .orphans import end_with_job
 from .skipping import OnError, Skipping
 
@@ -70,17 +69,17 @@ def fetch(
                 try:
                     if isinstance(download, OssError):
                         raise download
-                    item = transformed(_data_object(client, info, download), transform)
+                    item = transformed(data_object(client, info, download), transform)
                 except OssError as error:
                     skip(info, error)
                 else:
                     yield item
         elif transform is identity:
             for info, download in downloads:
-                yield _data_object(client, info, download)
+                yield data_object(client, info, download)
         else:
             for info, download in downloads:
-                yield transformed(_data_object(client, info, download), transform)
+                yield transformed(data_object(client, info, download), transform)
 
 
 def checked_transform(transform: Callable[[DataObject], T]) -> Callable[[DataObject], T]:
@@ -154,71 +153,6 @@ class OssObjectFetcher(IterDataPipe[Any]):
         )
 
 
-class OssObjectTable(MapDataPipe[ObjectInfo]):
-    """Objects by number: the `ObjectInfo`s of a lister, a manifest parser or a list of names.
-
-    `len` waits until the listing is done. Negative numbers count from the end; there are no slices.
-    """
-
-    def __init__(self, source: NumberedObjects) -> None:
-        if source.index is None:
-            raise OssUsageError("objects that come through a pipe have no numbers: give the prefixes or names directly")
-        self._index = source.index
-
-    def __len__(self) -> int:
-        return self._index.count()
-
-    def __getitem__(self, position: int) -> ObjectInfo:
-        return self._index.info(checked_position(position, len(self)))
-
-
-@functional("fetch_oss_objects")
-class OssObjectMapFetcher(MapDataPipe[Any]):
-    """Fetch objects by number; several at a time in parallel (functional form: `fetch_oss_objects`)."""
-
-    def __init__(
-        self,
-        source: MapDataPipe[ObjectInfo],
-        endpoint: str | OssClient,
-        *,
-        cred_path: str = "",
-        cred_provider: object | None = None,
-        config_path: str = "",
-        transform: Callable[[DataObject], Any] = identity,
-        region: str = "",
-    ) -> None:
-        self._source = source
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
-        self._transform = checked_transform(transform)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, position: int) -> Any:
-        info = as_info(self._source[position])
-        data = _data_object(self._client, info, self._client.get(info.uri, _first_span(info)))
-        return data if self._transform is identity else transformed(data, self._transform)
-
-    def __getitems__(self, positions: Sequence[int]) -> list[Any]:
-        """Return the objects of a batch, in its order, fetched in parallel."""
-        infos = [as_info(self._source[position]) for position in positions]
-        return list(fetch(self._client, infos, transform=self._transform))
-
-
-def checked_position(position: Any, count: int) -> int:
-    """Return the number of an object, counted from 0; `IndexError` if there is none, `TypeError` for a slice."""
-    if isinstance(position, slice):
-        raise TypeError(
-            "there are no slices: use torch.utils.data.Subset(dataset, range(...)), which fetches nothing by itself"
-        )
-    number = operator.index(position)
-    if not -count <= number < count:
-        raise IndexError(f"there is no object {number}: the dataset has {count}")
-    return number % count
-
-
 def as_info(item: ObjectInfo | OssUri | str) -> ObjectInfo:
     """Return what is known of an object that may be given by its URI alone."""
     if type(item) is ObjectInfo:
@@ -238,10 +172,10 @@ async def _first_bytes_or_error(operations: Operations, info: ObjectInfo) -> tup
 
 
 async def _first_bytes(operations: Operations, info: ObjectInfo) -> tuple[ObjectInfo, Download]:
-    return info, await operations.get(info.uri, _first_span(info))
+    return info, await operations.get(info.uri, first_span(info))
 
 
-def _data_object(client: OssClient, info: ObjectInfo, download: Download) -> DataObject:
+def data_object(client: OssClient, info: ObjectInfo, download: Download) -> DataObject:
     stat = download.stat
     body: bytes | OssReader = download.body
     if download.span.stop < stat.size:
@@ -249,7 +183,7 @@ def _data_object(client: OssClient, info: ObjectInfo, download: Download) -> Dat
     return DataObject(info.uri, body, label=info.label, etag=stat.etag)
 
 
-def _first_span(info: ObjectInfo) -> ByteSpan:
+def first_span(info: ObjectInfo) -> ByteSpan:
     size = info.size
     return ByteSpan(0, FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1)
 

@@ -40,7 +40,13 @@ class OssPipeDataset(ResumableDataset):
             )
         shuffler = next((stage for stage in stages if isinstance(stage, OssObjectShuffler)), None)
         super().__init__(
-            source.index, source.identity, folder="", seed=None if shuffler is None else shuffler.seed_in_use
+            source.index,
+            source.identity,
+            folder=source.index.folder,
+            seed=None if shuffler is None else shuffler.seed_in_use,
+            epoch=0 if shuffler is None else shuffler.epoch,
+            rank=sharder.rank,
+            evening=sharder.evening,
         )
         self._pipe = pipe
         self._obstacle = _obstacle(stages[: stages.index(sharder)])

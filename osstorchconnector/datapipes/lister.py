@@ -17,7 +17,9 @@ from ..client.operations import Operations
 from ..client.values import ListPage
 from ..errors import OssConfigError
 from ..objects.filters import Filter, Filtered, as_keep, described, filtered
-from ..objects.index import FixedIndex, SharedIndex, Source, Wait
+from ..objects.fixed_index import FixedIndex
+from ..objects.index import SharedIndex
+from ..objects.index_filling import Source, Wait
 from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri, parse_uri
@@ -52,7 +54,7 @@ class PrefixListing:
             start_after = ""
 
     def _pages(self, prefix: OssUri, start_after: str, wait: Wait) -> Generator[ListPage, None, None]:
-        """Yield the pages of a listing; the next one is on its way while one is used."""
+        """Yield the pages of a listing, more than one on its way."""
         config = self._client.config
         if config.fast_list:
             ask = functools.partial(self._request_after, prefix, config.list_worker)
@@ -131,13 +133,16 @@ class OssObjectLister(NumberedObjects):
 
 
 class OssObjectNames(NumberedObjects):
-    """Yield an `ObjectInfo` for each named object, in the order given; nothing is listed."""
+    """Yield an `ObjectInfo` for each named object, in the order given; nothing is listed.
 
-    def __init__(self, object_uris: str | Iterable[str], *, filter: Filter = None) -> None:
+    `folder` is where processes that are spawned find many names, as the config key `indexDir` says for listings.
+    """
+
+    def __init__(self, object_uris: str | Iterable[str], *, filter: Filter = None, folder: str = "") -> None:
         if not isinstance(object_uris, Iterable):
             raise OssConfigError(f"object_uris: a URI or several, not a {type(object_uris).__name__}")
         batches, keep = object_batches([object_uris] if isinstance(object_uris, str) else object_uris), as_keep(filter)
-        index = FixedIndex(batches if keep is None else (filtered(batch, keep) for batch in batches))
+        index = FixedIndex(batches if keep is None else (filtered(batch, keep) for batch in batches), folder=folder)
         super().__init__(index, f"named {index.digest()}")
 
 

@@ -17,7 +17,8 @@ from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
 from ..objects.filters import Filter, Filtered, as_keep, described
-from ..objects.index import SharedIndex, Source, Wait
+from ..objects.index import SharedIndex
+from ..objects.index_filling import Source, Wait
 from ..objects.index_layout import UNKNOWN_SIZE, Batch
 from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader

@@ -9,28 +9,27 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from ..datapipes.sharder import Share
 from ..errors import OssError, OssUsageError
-from ..objects.index import FixedIndex, ObjectIndex, SharedIndex
+from ..objects.fixed_index import FixedIndex
+from ..objects.index import ObjectIndex, SharedIndex
 
 _CHUNK_BYTES = 16 << 20
 
 
-def rank_share() -> Share:
-    """Return this rank's share of the whole job's objects."""
-    dist = _distributed()
-    if dist is None:
-        raise OssUsageError("shard_ranks=True shares out among ranks: call torch.distributed.init_process_group before")
-    return Share(dist.get_rank(), dist.get_world_size())
+def this_rank(purpose: str) -> tuple[int, int]:
+    """Return which rank this is, and of how many."""
+    dist = _distributed(purpose)
+    return dist.get_rank(), dist.get_world_size()
 
 
-def agree_on(index: ObjectIndex) -> None:
+def agree_on(index: ObjectIndex, purpose: str) -> None:
     """Let every rank read rank 0's table: the same file on one machine, a copy elsewhere.
 
-    Ranks on rank 0's machine read its table while it grows. For others rank 0 lists to the end here.
+    Ranks on rank 0's machine read its table while it grows. For others rank 0 lists to the end here. `purpose` is what
+    the user has asked for.
     """
-    dist = _distributed()
-    if dist is None or dist.get_world_size() == 1:
+    dist = _distributed(purpose)
+    if dist.get_world_size() == 1:
         return
     if isinstance(index, FixedIndex):
         _check_same(dist, index.digest())
@@ -82,8 +81,9 @@ def _from_all(dist: Any, value: Any) -> list[Any]:
     return values
 
 
-def _distributed() -> Any:
-    """Return torch.distributed if it is there and initialised."""
+def _distributed(purpose: str) -> Any:
     import torch.distributed as dist
 
-    return dist if dist.is_available() and dist.is_initialized() else None
+    if not (dist.is_available() and dist.is_initialized()):
+        raise OssUsageError(f"{purpose} is for ranks: call torch.distributed.init_process_group before")
+    return dist

@@ -35,11 +35,12 @@ class ResumableDataset(IterableDataset[Any]):
         *,
         folder: str,
         seed: int | None,
+        epoch: int = 0,
         rank: Share = Share(),  # noqa: B008
         evening: Evening = "none",
     ) -> None:
         self._index, self._identity = index, identity
-        self._numbers = SharedNumbers(folder=folder)
+        self._numbers = SharedNumbers(folder=folder, initial={EPOCH: epoch})
         self._seed, self._rank, self._evening = seed, rank, evening
         self._loaded: tuple[EpochState, int, int] | None = None
         self._position: Position | None = None

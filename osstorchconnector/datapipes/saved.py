@@ -12,7 +12,8 @@ from typing import IO, Any
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError
 from ..objects.filters import Filter, Filtered, as_keep, described
-from ..objects.index import ObjectIndex, SharedIndex, Source, Wait
+from ..objects.index import ObjectIndex, SharedIndex
+from ..objects.index_filling import Source, Wait
 from ..objects.index_layout import MAGIC, Batch, block_bytes, read_block
 from ..objects.reader import OssReader
 from ..objects.writer import OssWriter

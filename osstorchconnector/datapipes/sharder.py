@@ -12,6 +12,7 @@ from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
 
 from ..errors import OssUsageError
 from ..objects.info import ObjectInfo
+from ..objects.views import Evened, Evening, evened
 from .common import NumberedObjects, functional
 
 T = TypeVar("T")
@@ -41,15 +42,26 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
         # pipe of exactly this class does torchdata know that all processes need the same random seed.
         self._filter = ShardingFilter(source)  # type: ignore[arg-type]
         self._rank: Share | None = None
+        self._evening: Evening = "none"
         self._given: Callable[[], Iterator[ObjectInfo]] | None = None
 
     def begin_at(self, rest: Callable[[], Iterator[ObjectInfo]]) -> None:
         """Yield what `rest` gives, which has shared out already, instead of a share of the source."""
         self._given = rest
 
-    def shard_ranks(self, rank: Share) -> None:
+    def shard_ranks(self, rank: Share, evening: Evening = "none") -> None:
         """Take this rank's share once and for all: whoever shares out among ranks as well is told so."""
-        self._rank = rank
+        self._rank, self._evening = rank, evening
+
+    @property
+    def rank(self) -> Share:
+        """The share that was taken by `shard_ranks`; everything if none was."""
+        return Share() if self._rank is None else self._rank
+
+    @property
+    def evening(self) -> Evening:
+        """How the ranks are evened out."""
+        return self._evening
 
     @property
     def share(self) -> Share:
@@ -68,7 +80,7 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
     def __len__(self) -> int:
         """Return how many objects this process's share has, if the source knows how many there are."""
         first, step = self.share
-        return len(range(first, len(self._filter.source_datapipe), step))
+        return len(range(first, evened(len(self._filter.source_datapipe), self.rank.step, self._evening), step))
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         if self._given is not None:
@@ -77,7 +89,7 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
         source = self._filter.source_datapipe
         view = source.view() if isinstance(source, NumberedObjects) else None
         if view is not None:
-            return view.infos(first, step)
+            return Evened(view, self.rank.step, self._evening).infos(first, step)
         return islice(source, first, None, step)
 
 

@@ -31,6 +31,11 @@ class OssObjectShuffler(NumberedObjects):
         """The seed that orders the objects; `None` while shuffling is off."""
         return self._seed if self._is_on else None
 
+    @property
+    def epoch(self) -> int:
+        """The epoch in whose order the objects come."""
+        return self._epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Order the objects as in epoch `epoch` from the next iterator on."""
         self._epoch = epoch

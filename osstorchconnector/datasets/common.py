@@ -80,7 +80,8 @@ class ObjectDataset:
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        return cls(OssObjectNames(object_uris, filter=filter), client, transform, **options)
+        names = OssObjectNames(object_uris, filter=filter, folder=client.config.index_dir)
+        return cls(names, client, transform, **options)
 
     @classmethod
     def from_manifest_file(

@@ -12,6 +12,7 @@ from ..client.client import OssClient
 from ..datapipes.common import NumberedObjects
 from ..datapipes.fetcher import OssObjectFetcher, fetch, identity
 from ..datapipes.position import Position
+from ..datapipes.ranks import agree_on, this_rank
 from ..datapipes.resumable import SKIPPED, ResumableDataset
 from ..datapipes.sharder import OssObjectSharder, Share
 from ..datapipes.shuffler import OssObjectShuffler
@@ -20,7 +21,8 @@ from ..errors import OssConfigError
 from ..objects.index import ObjectIndex, SharedIndex
 from ..objects.views import Evening
 from .common import ObjectDataset, Transform
-from .ranks import agree_on, rank_share
+
+_SHARD_RANKS = "shard_ranks=True"
 
 
 class OssIterableDataset(ObjectDataset, ResumableDataset):
@@ -68,13 +70,13 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             objects.identity,
             folder=client.config.index_dir,
             seed=seed if shuffle else None,
-            rank=rank_share() if shard_ranks else Share(),
+            rank=Share(*this_rank(_SHARD_RANKS)) if shard_ranks else Share(),
             evening=even,
         )
         self._skipping = Skipping(on_error, self._numbers, SKIPPED)
-        self._relist, self._in_order, self._shard_ranks = relist, in_order, shard_ranks
+        self._relist, self._in_order, self._shard_ranks, self._on_error = relist, in_order, shard_ranks, on_error
         if shard_ranks:
-            agree_on(self._index)
+            agree_on(self._index, _SHARD_RANKS)
 
     @property
     def skipped_objects(self) -> int:
@@ -86,7 +88,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         before = self.epoch
         is_relisted = epoch != before and self._relist == "epoch" and isinstance(self._index, SharedIndex)
         if is_relisted and self._shard_ranks:
-            agree_on(self._index_of(epoch))
+            agree_on(self._index_of(epoch), _SHARD_RANKS)
         super().set_epoch(epoch)
         if is_relisted and isinstance(self._index, SharedIndex):
             self._index.discard(before)
@@ -94,17 +96,20 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
     def datapipe(self) -> IterDataPipe[Any]:
         """Return the dataset as a graph of datapipes, to which further stages may be chained.
 
-        The graph leaves sharing out to whoever runs it, as datapipes do. Each call returns one of its own; all read
-        the listing of this dataset.
+        It is of the epoch that is set now. The graph leaves sharing out to whoever runs it, as datapipes do, but for
+        ranks with `shard_ranks`. Each call returns one of its own; all read the listing of this dataset.
         """
-        objects = self._objects
+        index = self._index_of(self.epoch)
+        objects = self._objects if index is self._index else NumberedObjects(index, self._objects.identity)
         if self._seed is not None:
             objects = OssObjectShuffler(objects, seed=self._seed)
             objects.set_epoch(self.epoch)
         sharder = OssObjectSharder(objects)
         if self._shard_ranks:
-            sharder.shard_ranks(self._rank)
-        return OssObjectFetcher(sharder, self._client, transform=self._transform, in_order=self._in_order)
+            sharder.shard_ranks(self._rank, self._evening)
+        return OssObjectFetcher(
+            sharder, self._client, transform=self._transform, in_order=self._in_order, on_error=self._on_error
+        )
 
     def _items(self, position: Position) -> Iterator[Any]:
         position.check()

@@ -9,7 +9,9 @@ from torch.utils.data import Dataset, MapDataPipe
 
 from ..client.client import OssClient
 from ..datapipes.common import NumberedObjects
-from ..datapipes.fetcher import OssObjectMapFetcher, OssObjectTable, fetch, identity
+from ..datapipes.fetcher import identity
+from ..datapipes.skipping import OnError
+from ..datapipes.table import OssObjectMapFetcher, OssObjectTable
 from .common import ObjectDataset, Transform
 
 
@@ -18,12 +20,33 @@ class OssMapDataset(ObjectDataset, Dataset[Any]):
 
     `len` and the first access wait until the listing is done: once for all workers and epochs. Batches are fetched in
     parallel, and so are all objects when the dataset is iterated over. An object that can't be read is an error
-    (`OssNotFoundError` if it is missing).
+    (`OssNotFoundError` if it is missing). An option of the `from_` methods:
+
+    - `on_error="skip"`: what can't be read even after retries is left out of its batch, logged, and counted in
+      `skipped_objects`. A function is called with the `ObjectInfo` and the error before that, and may raise. A batch of
+      which nothing would be left is an error, and so is a single object asked for by its number.
+    - `share_listing=True`: all ranks of torch.distributed read rank 0's listing, so that a number is the same object on
+      each. All ranks must make the dataset at the same point.
     """
 
-    def __init__(self, objects: NumberedObjects, client: OssClient, transform: Transform = identity) -> None:
+    def __init__(
+        self,
+        objects: NumberedObjects,
+        client: OssClient,
+        transform: Transform = identity,
+        *,
+        on_error: OnError = "raise",
+        share_listing: bool = False,
+    ) -> None:
         super().__init__(objects, client, transform)
-        self._pipe = OssObjectMapFetcher(OssObjectTable(objects), client, transform=transform)
+        self._pipe = OssObjectMapFetcher(OssObjectTable(objects), client, transform=transform, on_error=on_error)
+        if share_listing:
+            objects.share_listing()
+
+    @property
+    def skipped_objects(self) -> int:
+        """How many objects all processes have left out because they can't be read."""
+        return self._pipe.skipped_objects
 
     def __len__(self) -> int:
         return len(self._pipe)
@@ -36,8 +59,8 @@ class OssMapDataset(ObjectDataset, Dataset[Any]):
         return self._pipe.__getitems__(positions)
 
     def __iter__(self) -> Iterator[Any]:
-        return fetch(self._client, self._index.infos(), transform=self._transform)
+        return iter(self._pipe)
 
     def datapipe(self) -> MapDataPipe[Any]:
         """Return the dataset as a graph of datapipes, to which further stages may be chained."""
-        return OssObjectMapFetcher(OssObjectTable(self._objects), self._client, transform=self._transform)
+        return self._pipe

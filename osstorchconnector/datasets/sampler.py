@@ -9,12 +9,12 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from ..datapipes.fetcher import identity
+from ..datapipes.ranks import this_rank
 from ..datapipes.sharder import Share
 from ..datapipes.state import EpochState
 from ..errors import OssConfigError, OssUsageError
 from ..objects.shuffle import Permutation
 from ..objects.views import Evening, Taken, evened
-from .ranks import rank_share
 
 
 class ResumableSampler(Sampler[int]):
@@ -39,7 +39,7 @@ class ResumableSampler(Sampler[int]):
             raise OssConfigError(f"even: {even!r} is none of none, drop, repeat")
         self._count = data if isinstance(data, int) else len(data)
         self._seed, self._evening = seed if shuffle else None, even
-        self._share = rank_share() if shard_ranks else Share()
+        self._share = Share(*this_rank("shard_ranks=True")) if shard_ranks else Share()
         self._identity = f"numbers {self._count} {self._seed} {even}"
         self._begun, self._consumed, self._is_loaded = EpochState(self._identity, 0, self._share), 0, False
 

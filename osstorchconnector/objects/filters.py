@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import OssConfigError, OssError, OssTransformError, OssUsageError
 from ..uri import OssUri
-from .index import Source, Wait
+from .index_filling import Source, Wait
 from .index_layout import Batch
 from .info import ObjectInfo
 

@@ -273,7 +273,7 @@ def open_own(path: Path) -> int:
     return file
 
 
-def write_own(path: Path, data: bytes) -> None:
+def write_own(path: Path, data: bytes | memoryview) -> None:
     """Write a shared file, whole or not at all."""
     beside = path.with_name(f"{path.name}-{secrets.token_hex(4)}")
     file = open_own(beside)

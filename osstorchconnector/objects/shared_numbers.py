@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..errors import OssConfigError
@@ -19,15 +21,15 @@ _NUMBER = struct.Struct("=q")
 
 
 class SharedNumbers:
-    """Numbers by place, all 0 at first; copies by fork or pickle have the same ones while the maker lives.
+    """Numbers by place, at first those in `initial` and 0; copies have the same ones while the maker lives.
 
     A copy that is unpickled after that, or on another machine, begins with the numbers as they were when it was
     pickled, and has them for itself.
     """
 
-    def __init__(self, *, folder: str = "") -> None:
+    def __init__(self, *, folder: str = "", initial: Mapping[int, int] = MappingProxyType({})) -> None:
         self._folder = folder
-        self._begin({})
+        self._begin(dict(initial))
 
     def get(self, place: int) -> int:
         """Return the number at `place`."""
@@ -57,7 +59,7 @@ class SharedNumbers:
         self._folder = state["folder"]
         owner = Owner(*state["owner"])
         if is_alive(owner):
-            self._share(owner, Path(state["path"]), {})
+            self._share(owner, Path(state["path"]), state["numbers"])
         else:
             self._begin(state["numbers"])
 
@@ -99,4 +101,4 @@ def _stored(file: int) -> dict[int, int]:
     os.lseek(file, 0, os.SEEK_SET)
     data = os.read(file, os.fstat(file).st_size)
     whole = len(data) - len(data) % _NUMBER.size
-    return {place: number for place, (number,) in enumerate(_NUMBER.iter_unpack(data[:whole])) if number}
+    return {place: number for place, (number,) in enumerate(_NUMBER.iter_unpack(data[:whole]))}

@@ -107,11 +107,15 @@ class Evened(_Order):
         self._below, self._ranks, self._evening = below, ranks, evening
 
     def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        if self._evening == "none":
+            return self._below.infos(first, step)
         if self._evening == "drop":
             return itertools.islice(self._below.infos(first, step), len(range(first, self.count(), step)))
         return super().infos(first, step)
 
     def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        if self._evening == "none":
+            return self._below.at(positions)
         count = self._below.count()
         return self._below.at(position % count for position in _up_to(positions, self.count()))
 
@@ -143,7 +147,7 @@ def ordered(
     view: View = index if seed is None else Shuffled(index, seed, epoch)
     for layer in taken:
         view = Remaining(view, layer)
-    return Evened(view, ranks, evening) if evening != "none" and ranks > 1 else view
+    return Evened(view, ranks, evening)
 
 
 def _up_to(positions: Iterable[int], count: int) -> Iterator[int]:

@@ -8,14 +8,13 @@ import pytest
 from scripts import run_python
 from torch.utils.data import DataLoader, IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper, ShardingFilter
-from torch.utils.data.datapipes.map import SequenceWrapper
 from torch.utils.data.graph import traverse_dps
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import common
-from osstorchconnector.datapipes.fetcher import OssObjectFetcher, OssObjectMapFetcher, OssObjectTable, checked_position
+from osstorchconnector.datapipes.fetcher import OssObjectFetcher
 from osstorchconnector.datapipes.lister import OssObjectLister, OssObjectNames
-from osstorchconnector.errors import OssNotFoundError, OssTransformError, OssUriError, OssUsageError
+from osstorchconnector.errors import OssNotFoundError, OssTransformError, OssUriError
 from osstorchconnector.objects.info import ObjectInfo
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
@@ -110,47 +109,27 @@ def test_errors_keep_their_type_through_torchs_hooks(bucket: OssBucket, client: 
     assert isinstance(caught.value.__cause__, AttributeError)
 
 
-def test_the_table_and_the_fetcher_have_map_forms(bucket: OssBucket, client: OssClient) -> None:
-    table = OssObjectTable(OssObjectLister(bucket.uri, client))
-    assert (len(table), table[0].size, table[-1].uri.key) == (20, 4, KEYS[19])
-    pipe = table.fetch_oss_objects(client, transform=NAME)
-    assert isinstance(pipe, OssObjectMapFetcher)
-    assert [len(pipe), pipe[3], *pipe.__getitems__([5, 4])] == [20, KEYS[3], KEYS[5], KEYS[4]]
-    assert [item.name for item in pickle.loads(pickle.dumps(table)).fetch_oss_objects(client)] == KEYS
-
-
-def test_the_map_fetcher_takes_any_map_of_objects(bucket: OssBucket, client: OssClient) -> None:
-    pipe = SequenceWrapper([bucket.uri + key for key in KEYS]).shuffle().fetch_oss_objects(client, transform=NAME)
-    assert sorted(pipe) == KEYS
-
-
-def test_objects_through_a_pipe_have_no_numbers(client: OssClient) -> None:
-    with pytest.raises(OssUsageError, match="have no numbers"):
-        OssObjectTable(OssObjectLister(IterableWrapper(["oss://bucket/"]), client))
-
-
-@pytest.mark.parametrize(("position", "found"), [(0, 0), (4, 4), (-1, 4), (-5, 0), (True, 1)])
-def test_positions_count_from_both_ends(position: int, found: int) -> None:
-    assert checked_position(position, 5) == found
-
-
 RELOADING = """
 import importlib
-from osstorchconnector.datapipes import fetcher, graph, lister, manifest, saver, sharder, shuffler, streams
+from osstorchconnector.datapipes import fetcher, graph, lister, manifest, saver, sharder, shuffler, streams, table
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-for module in (lister, manifest, sharder, shuffler, fetcher, saver, streams, graph):
+for module in (lister, manifest, sharder, shuffler, fetcher, table, saver, streams, graph):
     importlib.reload(module)
 forms = {
     "list_oss_objects": lister.OssObjectLister,
     "parse_oss_manifest": manifest.OssManifestParser,
+    "shuffle_oss_objects": shuffler.OssObjectShuffler,
     "shard_oss_objects": sharder.OssObjectSharder,
     "fetch_oss_objects": fetcher.OssObjectFetcher,
     "save_oss_objects": saver.OssObjectSaver,
+    "as_named_streams": streams.OssNamedStreams,
 }
 for name, pipe in forms.items():
     assert IterDataPipe.functions[name].args[0] is pipe, name
-assert MapDataPipe.functions["fetch_oss_objects"].args[0] is fetcher.OssObjectMapFetcher
+assert MapDataPipe.functions["fetch_oss_objects"].args[0] is table.OssObjectMapFetcher
+assert IterDataPipe.functions["index_oss_objects"] is table.OssObjectTable
+assert IterDataPipe.functions["to_dataset"] is graph.to_dataset
 """
 
 

@@ -110,6 +110,28 @@ def test_what_can_not_be_read_may_be_left_out_logged_and_counted(
         assert [f"{bucket.uri}{key}" in caplog.text for key in KEYS[3:5]] == [True] * 2
 
 
+def test_the_graph_of_pipes_leaves_out_as_its_dataset_does(bucket: OssBucket) -> None:
+    dataset = dataset_of(bucket, on_error="skip")
+    assert len(list(dataset)) == 12
+    bucket.delete(KEYS[3])
+    pipe: Any = dataset.datapipe()
+    assert list(pipe) == KEYS[:3] + KEYS[4:]
+    assert pipe.skipped_objects == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_map_dataset_leaves_out_of_its_batches_what_can_not_be_read(bucket: OssBucket, workers: int) -> None:
+    dataset = OssMapDataset.from_prefix(bucket.uri + "a/", **bucket.options, transform=NAME, on_error="skip")
+    assert len(dataset) == 12
+    bucket.delete(KEYS[3])
+    loader = DataLoader(dataset, batch_size=4, num_workers=workers)
+    assert list(loader) == [KEYS[:3], KEYS[4:8], KEYS[8:]]
+    assert list(dataset) == KEYS[:3] + KEYS[4:]
+    assert dataset.skipped_objects == 2
+    with pytest.raises(OssNotFoundError, match=KEYS[3]):
+        dataset[3]
+
+
 def test_what_was_left_out_counts_as_consumed(bucket: OssBucket) -> None:
     dataset = dataset_of(bucket, on_error="skip")
     assert len(list(dataset)) == 12

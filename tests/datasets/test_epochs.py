@@ -116,6 +116,20 @@ def test_an_epoch_may_begin_with_a_new_listing(bucket: OssBucket, tmp_path: Path
     assert list(tables.iterdir()) == []
 
 
+def test_the_graph_of_pipes_is_of_the_epoch_that_is_set(bucket: OssBucket) -> None:
+    dataset = dataset_of(bucket, relist="epoch", shuffle=True)
+    assert sorted(dataset) == KEYS
+    bucket.put("a/30", b"new")
+    assert sorted(dataset.datapipe()) == KEYS
+    dataset.set_epoch(1)
+    whole = list(dataset)
+    assert sorted(whole) == [*KEYS, "a/30"]
+    pipe: Any = dataset.datapipe()
+    assert list(pipe) == list(pipe.to_dataset()) == whole
+    assert pipe.to_dataset().epoch == 1
+    assert listings(bucket) == 2
+
+
 def test_without_that_the_listing_stays(bucket: OssBucket) -> None:
     dataset = dataset_of(bucket)
     assert list(dataset) == KEYS

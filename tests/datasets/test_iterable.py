@@ -253,6 +253,23 @@ def test_a_small_object_of_unknown_size_takes_one_request(bucket: OssBucket) -> 
     assert sum(bucket.server.counters().requests.values()) == 1
 
 
+@pytest.mark.parametrize("source", ["prefix", "names"])
+def test_an_empty_object_takes_one_request(oss_bucket: OssBucket, source: str) -> None:
+    oss_bucket.put("empty", b"")
+    if source == "names":
+        dataset = OssIterableDataset.from_objects(oss_bucket.uri + "empty", **oss_bucket.options)
+    else:
+        dataset = OssIterableDataset.from_prefix(oss_bucket.uri, **oss_bucket.options)
+    assert [(item.size, item.read()) for item in dataset] == [(0, b"")]
+    requests = oss_bucket.server.counters().requests
+    assert {name: requests[name] for name in requests if name != "ListObjectsV2"} == {"GetObject": 1}
+    oss_bucket.put("empty", b"not any more")
+    assert [item.read() for item in dataset] == [b"not any more"]
+    oss_bucket.delete("empty")
+    with pytest.raises(OssNotFoundError):
+        list(dataset)
+
+
 @pytest.mark.parametrize("size", [0, 10, 100_000])
 def test_an_object_replaced_after_the_listing_is_read_as_it_is_now(bucket: OssBucket, size: int) -> None:
     dataset = from_prefix(bucket, KEYS[0])

@@ -15,7 +15,7 @@ from osstorchconnector.datapipes.position import Position
 from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datapipes.state import EpochState, merge_states
 from osstorchconnector.errors import OssUsageError
-from osstorchconnector.objects.index import FixedIndex
+from osstorchconnector.objects.fixed_index import FixedIndex
 from osstorchconnector.objects.index_layout import Batch
 from osstorchconnector.objects.views import Evening, Taken, ordered
 

@@ -209,4 +209,6 @@ def test_an_epoch_goes_on_after_its_process_was_killed(bucket: OssBucket, tmp_pa
     whole = list(stateful(dataset_of(bucket, shuffle=True), 2, batch_size=None))
     loader = stateful(dataset_of(bucket, shuffle=True), 2, batch_size=None)
     loader.load_state_dict(pickle.loads(path.read_bytes()))
+    bucket.server.reset_counters()
     assert list(loader) == whole[11:]
+    assert fetched(bucket) == set(whole[11:])

@@ -88,6 +88,26 @@ def test_named_objects_are_a_source_too(bucket: OssBucket) -> None:
     assert requests(bucket, "ListObjectsV2") == 0
 
 
+def test_what_can_not_be_read_may_be_left_out(bucket: OssBucket) -> None:
+    def loader() -> tuple[Any, OssFetcher]:
+        client = OssClient(**bucket.options)
+        lister = OssLister(OssObjectNames([bucket.uri + key for key in KEYS[:8]]), client)
+        node = OssFetcher(lister, client, transform=NAME, on_error="skip")
+        return Loader(node), node
+
+    bucket.delete(KEYS[2])
+    bucket.delete(KEYS[5])
+    first, node = loader()
+    items = iter(first)
+    head = [next(items) for _ in range(3)]
+    state = first.state_dict()
+    assert head + list(items) == [*KEYS[:2], *KEYS[3:5], *KEYS[6:8]]
+    assert node.skipped_objects == 2
+    second, _ = loader()
+    second.load_state_dict(state)
+    assert list(second) == [KEYS[4], *KEYS[6:8]]
+
+
 def test_mistakes_are_errors(bucket: OssBucket) -> None:
     with pytest.raises(OssConfigError, match="rank"):
         OssLister(bucket.uri, rank=2, world_size=2, **bucket.options)

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from osstorchconnector.errors import OssError, OssNotFoundError
-from osstorchconnector.objects.index import FixedIndex, SharedIndex, Wait
+from osstorchconnector.objects.index import SharedIndex
+from osstorchconnector.objects.index_filling import Wait
 from osstorchconnector.objects.index_layout import Batch
 from osstorchconnector.objects.info import ObjectInfo
 
@@ -132,26 +131,6 @@ def test_rows_come_in_order_and_the_source_is_asked_once(shared: Shared, journal
     assert index.count() == 95
     assert index.info(94) == ObjectInfo(index.info(94).uri, 7)
     assert source.asked() == list(range(0, 95, 10))
-
-
-@given(st.integers(0, 60), st.integers(1, 9))
-def test_shares_are_disjoint_and_together_all(count: int, step: int) -> None:
-    keys = list(map(str, range(count)))
-    batches = (Batch("b/", keys[start : start + 7], [1] * len(keys[start : start + 7])) for start in range(0, count, 7))
-    index = FixedIndex(batches)
-    shares = [numbers(index.infos(first, step)) for first in range(step)]
-    assert sorted(itertools.chain(*shares)) == list(range(count))
-    assert all(share == list(range(first, count, step)) for first, share in enumerate(shares))
-
-
-def test_a_fixed_index_knows_everything_at_once() -> None:
-    index = FixedIndex([Batch("b/", ["0", "1"], [1, 2])])
-    for same in (index, pickle.loads(pickle.dumps(index))):
-        assert (same.count(), numbers(same.infos()), same.info(1).size, same.skipped()) == (2, [0, 1], 2, 0)
-
-
-def test_an_empty_fixed_index_pickles() -> None:
-    assert pickle.loads(pickle.dumps(FixedIndex([]))).count() == 0
 
 
 def test_an_empty_source_makes_an_empty_index(shared: Shared, journal: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.objects.index import FixedIndex
+from osstorchconnector.objects.fixed_index import FixedIndex
 from osstorchconnector.objects.index_layout import Batch
 from osstorchconnector.objects.info import ObjectInfo
 from osstorchconnector.objects.views import Evening, Taken, View, ordered

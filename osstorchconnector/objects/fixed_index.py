@@ -1,0 +1,95 @@
+"""Objects by number that are all known from the start, in the memory of the process that was given them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+from multiprocessing.context import get_spawning_popen
+from pathlib import Path
+from typing import Any
+
+from ..errors import OssError
+from .claims import Claim, claim
+from .index_file import choose_folder, new_path, open_own, this_process, write_own
+from .index_layout import Batch, Table, pack_block
+from .info import ObjectInfo
+
+# From this size on, processes that are spawned map a file instead of getting a copy each.
+FILED_FROM_BYTES = 1 << 20
+
+
+class FixedIndex:
+    """An index whose rows are all known when it is made. It is pickled with them.
+
+    Worker processes that are forked have the same memory, and those that are spawned map one file of many rows, which
+    goes away with this process; `folder` is where it is put, if not in shared memory or among the temporary files.
+    """
+
+    def __init__(self, batches: Iterable[Batch], *, folder: str = "") -> None:
+        self.folder = folder
+        self._hold(b"".join(map(pack_block, batches)))
+
+    @property
+    def is_complete(self) -> bool:
+        return True
+
+    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        position = first
+        while rows := self._table.infos_from(position, step):
+            yield from rows
+            position += len(rows) * step
+
+    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        return map(self._table.info, takewhile(self._table.rows.__gt__, positions))
+
+    def info(self, position: int) -> ObjectInfo:
+        return self._table.info(position)
+
+    def count(self) -> int:
+        return self._table.rows
+
+    def skipped(self) -> int:
+        return 0
+
+    def blocks(self) -> memoryview:
+        return memoryview(self._blocks)
+
+    def digest(self) -> str:
+        """Return what tells these rows from others."""
+        return hashlib.blake2b(self._blocks, digest_size=16).hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        if len(self._blocks) >= FILED_FROM_BYTES and get_spawning_popen() is not None:
+            with contextlib.suppress(OssError):  # without a folder for it, each process gets a copy
+                return {"folder": self.folder, "path": str(self._filed())}
+        return {"folder": self.folder, "blocks": bytes(self._blocks)}  # the same bytes, unless they lie in a file
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.folder = state["folder"]
+        self._hold(_mapped(Path(state["path"])) if "path" in state else state["blocks"])
+
+    def _hold(self, blocks: bytes | memoryview) -> None:
+        self._blocks, self._table = blocks, Table()
+        self._table.extend(memoryview(blocks), 0, len(blocks))
+        self._file: tuple[Path, Claim | None] | None = None
+
+    def _filed(self) -> Path:
+        """Return a file with the rows, written when first asked for; it is held as long as this index is."""
+        if self._file is None or not self._file[0].exists():
+            owner = this_process()
+            path = new_path(choose_folder(self.folder), owner)
+            self._file = path, claim(owner, path)
+            write_own(path, self._blocks)
+        return self._file[0]
+
+
+def _mapped(path: Path) -> memoryview:
+    file = open_own(path)
+    try:
+        return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(file)
