@@ -27,7 +27,7 @@ test: lint types tests
 
 # Everything that clouds do, for minutes. SEED=7 repeats a run, ROUNDS=20 soaks longer, CHAOS=chaos/test_soak.py is one part.
 chaos: $(STAMP)
-	OSS_CHAOS_SEED=$(SEED) OSS_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest $(or $(CHAOS),chaos) --show-capture=no --tb=short --timeout=600
+	OSS_CHAOS_SEED=$(SEED) OSS_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest $(or $(CHAOS),chaos) --show-capture=no --tb=short --timeout=600 -o faulthandler_timeout=0
 
 # WORKS="small save"       only these; `python -m benchmarks --list` names them
 bench: $(PEERS)/installed

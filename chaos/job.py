@@ -1,4 +1,8 @@
-"""The training job that the soak kills: its plan comes on stdin."""
+"""The training job that the soak kills; its plan comes on stdin, and what it does it tells on stdout, as JSON lines.
+
+It goes on from the newest checkpoint in OSS. Each sample's key stands in the log of its epoch; of that, as many lines
+count as the checkpoint says.
+"""
 
 from __future__ import annotations
 
@@ -12,53 +16,86 @@ from typing import Any
 
 warnings.simplefilter("ignore")
 
-import torch.utils.data  # noqa: E402
 from torchdata.stateful_dataloader import StatefulDataLoader  # noqa: E402
 
+from chaos.checkpoints import Checkpoints  # noqa: E402
+from chaos.held import children, held_by_all  # noqa: E402
 from osstorchconnector import OssCheckpoint, OssIterableDataset  # noqa: E402
 
-BATCH = 50
+SAVES_PER_DCP_SAVE = 5
 
 
-def train(plan: dict[str, Any]) -> None:
-    """One epoch: each sample's key goes to the log when the state behind it is safe."""
-    dataset = OssIterableDataset.from_prefix(plan["uri"], **plan["options"], shuffle=True, seed=plan["epoch"])
-    loader = StatefulDataLoader(
-        dataset,
-        batch_size=BATCH,
-        num_workers=4,
-        collate_fn=list,
-        multiprocessing_context="fork",
-        snapshot_every_n_steps=1,
-    )
-    log, state = Path(plan["log"]), Path(plan["state"])
-    done = 0
-    if state.exists():
-        saved = torch.load(state, weights_only=False)
-        loader.load_state_dict(saved["loader"])
-        done = saved["done"]
-        lines = log.read_text().split()[:done]  # what was written after the state is done again
+class Job:
+    """Trains for some epochs, and dies where the plan says."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self._plan, self._scale, self._death = plan, plan["scale"], plan["death"]
+        self._checkpoints = Checkpoints(plan["uri"], plan["options"])
+        self._dataset = OssIterableDataset.from_prefix(
+            plan["uri"] + "samples/", **plan["options"], shuffle=True, seed=plan["seed"]
+        )
+
+    def run(self) -> None:
+        start = self._checkpoints.newest()
+        tell(event="begins", epoch=start["epoch"], done=start["done"])
+        done, loader_state = start["done"], start["loader"]
+        for epoch in range(start["epoch"], self._plan["epochs"]):
+            self._train(epoch, done, loader_state)
+            done, loader_state = 0, None
+            tell(event="saved", uri=self._checkpoints.save(epoch + 1, 0, None))
+
+    def _train(self, epoch: int, done: int, loader_state: Any) -> None:
+        self._dataset.set_epoch(epoch)
+        loader = StatefulDataLoader(
+            self._dataset,
+            batch_size=self._scale["batch"],
+            num_workers=self._scale["workers"],
+            collate_fn=list,
+            multiprocessing_context="fork",
+            snapshot_every_n_steps=1,
+        )
+        if loader_state is not None:
+            loader.load_state_dict(loader_state)
+        with self._log(epoch, done).open("a") as log:
+            for batch in loader:
+                assert all(len(item.read()) == self._plan["sample_bytes"] for item in batch)
+                log.writelines(f"{item.key}\n" for item in batch)
+                log.flush()
+                done += len(batch)
+                if done % self._scale["save_every"] == 0:
+                    self._save(epoch, done, loader.state_dict())
+                if self._death and (epoch, done) >= tuple(self._death["at"]):
+                    self._die(epoch, done)
+
+    def _log(self, epoch: int, done: int) -> Path:
+        """Return the log of an epoch with as many lines as count; what was written after the state is done again."""
+        log = Path(self._plan["folder"], f"epoch{epoch}.log")
+        lines = log.read_text().split()[:done] if log.exists() else []
+        assert len(lines) == done, f"{log}: {len(lines)} of {done} samples"
         log.write_text("".join(f"{line}\n" for line in lines))
-    with log.open("a") as file:
-        for batch in loader:
-            assert all(len(item.read()) == 500 for item in batch)
-            file.writelines(f"{item.key}\n" for item in batch)
-            file.flush()
-            done += len(batch)
-            if done // 1000 != (done - len(batch)) // 1000:
-                draft = state.with_suffix(".draft")
-                torch.save({"loader": loader.state_dict(), "done": done}, draft)
-                draft.replace(state)
-            if plan["die_at"] and done >= plan["die_at"]:
-                die(plan["victim"])
-                plan["die_at"] = 0
+        return log
+
+    def _save(self, epoch: int, done: int, loader: object) -> None:
+        tell(event="saved", uri=self._checkpoints.save(epoch, done, loader))
+        if done % (self._scale["save_every"] * SAVES_PER_DCP_SAVE) == 0:
+            tell(event="saved", uri=self._checkpoints.save_dcp(epoch, done))
+        tell(event="holds", held=held_by_all(*children()))
+
+    def _die(self, epoch: int, done: int) -> None:
+        victim, self._death = self._death["victim"], None
+        tell(event="dies", victim=victim, epoch=epoch, done=done)
+        if victim == "worker":
+            os.kill(children()[-1], signal.SIGKILL)
+        elif victim == "job":
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:  # who started this job kills it, somewhere in this save
+            tell(event="saved", uri=self._checkpoints.save_dcp(epoch, done))
+            signal.pause()
 
 
-def die(victim: str) -> None:
-    if victim == "job":
-        os.kill(os.getpid(), signal.SIGKILL)
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+def tell(**facts: object) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
 
 
 def end_in_the_middle(plan: dict[str, Any]) -> None:
@@ -76,4 +113,4 @@ def end_in_the_middle(plan: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     given = json.load(sys.stdin)
-    end_in_the_middle(given) if "end" in given else train(given)
+    end_in_the_middle(given) if "end" in given else Job(given).run()

@@ -5,204 +5,121 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-import torch.distributed.checkpoint as dcp
 from faults.killing import kill_when
 
-from osstorchconnector import OssCheckpoint, OssNotFoundError
-from osstorchconnector.client.traffic import shared
-from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
+from chaos.checkpoints import Checkpoints, is_same, weights
+from chaos.held import Held, held_by
+from chaos.soak import VICTIMS, Scale, Soak, check_checkpoints, check_each_object_once
+from chaos.weather import SHARE_OF_FAULTS, bad_weather, configured
+from osstorchconnector.dcp import OssDCPFileSystem
 from osstorchconnector.testing import OssBucket
 
 pytestmark = [
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
 SEED = int(os.environ["OSS_CHAOS_SEED"])
 ROUNDS = int(os.environ.get("OSS_CHAOS_ROUNDS") or 3)
-OBJECTS = 20_000
-SHARE_OF_FAULTS = 0.05
-WEATHER = "500 slow_down reset close reset_body truncate flip wrong_crc garbage lying_length".split()
-JOB = Path(__file__).with_name("job.py")
+Summary = Callable[[str], None]
 
 
-def bad_weather(bucket: OssBucket, seed: int, operations: list[str]) -> None:
-    """Let a twentieth of all requests fail, in every way; the operations' bodies are those that can be checked."""
-    share = SHARE_OF_FAULTS / len(WEATHER)
-    for operation in operations:
-        for number, fault in enumerate(WEATHER):
-            if fault in ("flip", "wrong_crc") and operation != "GetObject":
-                continue
-            bucket.server.fail(operation, fault, bucket=bucket.name, probability=share, seed=seed + number)
+def test_a_job_loses_and_doubles_nothing_whatever_fails_and_is_killed(
+    oss_bucket: OssBucket, tmp_path: Path, summary: Summary
+) -> None:
+    options = configured(oss_bucket, tmp_path)
+    connections = foreign_connections(oss_bucket)
+    bad_weather(oss_bucket, SEED, whole_objects="samples/")
+    soak = Soak(oss_bucket, tmp_path, options, seed=SEED, epochs=ROUNDS)
+    try:
+        soak.run()
+        check_each_object_once(tmp_path, epochs=ROUNDS, objects=Scale().objects)
+        loaded = check_checkpoints(oss_bucket, options)
+    finally:
+        tell(soak, summary)
+    assert all(len(this.killed) == len(VICTIMS) for this in soak.rounds)
+    assert {uri for this in soak.rounds for uri in this.saved} <= set(loaded), f"seed {SEED}: a checkpoint has gone"
+    summary(f"{len(loaded)} checkpoints exist and load bit-identical; {existing(soak, loaded)}")
+    summary(f"job and workers held, early and late: {holds_no_more(soak)}")
+    nothing_is_left(oss_bucket, tmp_path, options, connections)
 
 
-def configured(bucket: OssBucket, folder: Path) -> dict[str, str]:
-    config = folder / "config.json"
-    settings = {"retryBaseDelay": 0.01, "retryMaxDelay": 0.5, "auditPath": "", "partSize": 200 * 1024}
-    config.write_text(json.dumps(settings))
-    return {**bucket.options, "config_path": str(config)}
+def existing(soak: Soak, loaded: list[str]) -> str:
+    names = [f"/dcp/{death.epoch}-{death.done:06}" for death in soak.doomed]
+    count = sum(uri.endswith(tuple(names)) for uri in loaded)
+    return (
+        f"{len(names)} DCP saves were killed after {[death.requests for death in soak.doomed]} requests, {count} exist"
+    )
 
 
-def test_every_epoch_sees_every_object_once_whatever_is_killed(
-    oss_bucket: OssBucket, tmp_path: Path, summary: Callable[[str], None]
+def holds_no_more(soak: Soak) -> str:
+    """Compare what each process of the job held early and late in its life; return the largest difference."""
+    most = Held(0, 0, 0, 0)
+    for moments in soak.held:
+        whole = [held for held in moments if len(held) == len(moments[0])]
+        for first, last in zip(whole[0], whole[-1], strict=True) if whole else ():
+            grown = Held(*(after - before for before, after in zip(first, last, strict=True)))
+            most = Held(*map(max, most, grown))
+    assert most.files <= 2, f"seed {SEED}: {most}"
+    assert most.sockets <= 20, f"seed {SEED}: {most}"  # as many as requests under way, now more, now less
+    assert most.threads <= 2, f"seed {SEED}: {most}"
+    assert most.mebibytes <= 32, f"seed {SEED}: {most}"
+    return f"at most {most} more, in {len(soak.held)} processes"
+
+
+def nothing_is_left(bucket: OssBucket, folder: Path, options: dict[str, str], connections: int) -> None:
+    """No connection, no file of a table of keys, and, after a clean-up, nothing of the saves that were killed."""
+    assert list((folder / "tables").iterdir()) == []
+    assert list((folder / "tmp").glob("oss*")) == []
+    deadline = time.monotonic() + 20  # workers whose job was killed look every few seconds whether it lives
+    while foreign_connections(bucket) > connections and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert foreign_connections(bucket) <= connections
+    bucket.server.clear_faults()
+    OssDCPFileSystem(**options).clean(bucket.uri + "dcp/", older_than=-60)
+    assert bucket.server.uploads(bucket.name) == []
+    whole = {key.rpartition("/")[0] for key in bucket.keys() if key.endswith("/.metadata")}  # noqa: SIM118
+    assert {key.rpartition("/")[0] for key in bucket.keys() if key.startswith("dcp/")} <= whole  # noqa: SIM118
+
+
+def foreign_connections(bucket: OssBucket) -> int:
+    """Return how many connections others than this process have to the server."""
+    return bucket.server.counters(with_log=False).open_connections - held_by().sockets
+
+
+def tell(soak: Soak, summary: Summary) -> None:
+    share, seconds = f"{SHARE_OF_FAULTS:.0%} of requests fail", sum(this.seconds for this in soak.rounds)
+    summary(f"soak, seed {SEED}: {ROUNDS} epochs of {Scale().objects} objects, {share}, {seconds:.0f} s")
+    summary("epoch  seconds  requests  struck  checkpoints saved  killed")
+    for epoch, this in enumerate(soak.rounds):
+        numbers = f"{this.seconds:7.0f}  {this.requests:8}  {this.faults:6}  {len(this.saved):17}"
+        summary(f"{epoch:5}  {numbers}  {', '.join(this.killed)}")
+
+
+def test_every_dcp_save_that_is_killed_exists_whole_or_not_at_all(
+    oss_bucket: OssBucket, tmp_path: Path, summary: Summary
 ) -> None:
     dice = random.Random(SEED)
-    oss_bucket.server.fill(oss_bucket.name, "samples/{:05}", OBJECTS, b"x" * 500)
-    options = configured(oss_bucket, tmp_path)
-    bad_weather(oss_bucket, SEED, ["GetObject", "ListObjectsV2"])
-    kills = 0
-    for epoch in range(ROUNDS):
-        log, state = tmp_path / f"epoch{epoch}.log", tmp_path / f"epoch{epoch}.state"
-        deaths = sorted(dice.uniform(0.2, 0.8) for _ in range(2))
-        while True:
-            plan = {"options": options, "uri": oss_bucket.uri + "samples/", "log": str(log), "state": str(state)}
-            plan |= {"epoch": epoch, "die_at": int(deaths[0] * OBJECTS) if deaths else 0}
-            plan |= {"victim": dice.choice(["worker", "job"])}
-            done = subprocess.run(
-                [sys.executable, str(JOB)], input=json.dumps(plan), text=True, check=False, timeout=600
-            )
-            if not deaths:
-                assert done.returncode == 0
-                break
-            assert done.returncode != 0, "it was to die"
-            kills += 1
-            deaths.pop(0)
-        seen = log.read_text().split()
-        assert len(seen) == OBJECTS, f"seed {SEED}: {len(seen)} samples, {len(set(seen))} of them different"
-        assert len(set(seen)) == OBJECTS, f"seed {SEED}: samples came twice"
-    faults = oss_bucket.server.counters(with_log=False).faults.total()
-    summary(f"soak, seed {SEED}: {ROUNDS} epochs of {OBJECTS}, each object once; {kills} kills, {faults} faults struck")
-
-
-def test_every_checkpoint_that_claims_to_exist_loads_bit_identical(
-    oss_bucket: OssBucket, tmp_path: Path, summary: Callable[[str], None]
-) -> None:
-    dice = random.Random(SEED)
-    options = configured(oss_bucket, tmp_path)
-    bad_weather(oss_bucket, SEED, ["PutObject", "UploadPart", "CompleteMultipartUpload", "GetObject", "HeadObject"])
+    checkpoints = Checkpoints(oss_bucket.uri, configured(oss_bucket, tmp_path))
+    bad_weather(oss_bucket, SEED)
     existing = 0
     for number in range(ROUNDS * 5):
-        uri, model = f"{oss_bucket.uri}step-{number}", f"{oss_bucket.uri}model-{number}"
-        state = {f"layer{n}": torch.randn(50_000, generator=torch.Generator().manual_seed(number)) for n in range(6)}
         moment = dice.randrange(24)
         seen = oss_bucket.server.counters(with_log=False).requests.total()
 
         def save() -> None:
-            dcp.save(dict(state), storage_writer=OssStorageWriter(uri, **options), no_dist=True)  # noqa: B023
+            checkpoints.save_dcp(0, number)  # noqa: B023
 
         kill_when(save, lambda: oss_bucket.server.counters(with_log=False).requests.total() >= seen + moment)  # noqa: B023
-        found = {name: torch.zeros(50_000) for name in state}
-        if f"step-{number}/.metadata" in oss_bucket.keys():  # noqa: SIM118
+        if f"dcp/0-{number:06}/.metadata" in oss_bucket.keys():  # noqa: SIM118
             existing += 1
-            dcp.load(found, storage_reader=OssStorageReader(uri, **options), no_dist=True)
-            assert all(torch.equal(found[name], state[name]) for name in state), f"seed {SEED}"
-        with OssCheckpoint(**options).writer(model) as writer:
-            torch.save(state, writer)
-        with OssCheckpoint(**options).reader(model) as reader:
-            again = torch.load(reader, weights_only=True)
-        assert all(torch.equal(again[name], state[name]) for name in state), f"seed {SEED}"
-    summary(f"checkpoints, seed {SEED}: {ROUNDS * 5} DCP saves killed at random, {existing} exist and load the same")
-
-
-def test_100_readers_in_threads_and_forks_in_the_middle(oss_bucket: OssBucket, tmp_path: Path) -> None:
-    data = random.Random(SEED).randbytes(1 << 20)
-    oss_bucket.put("large", data)
-    options = configured(oss_bucket, tmp_path)
-    checkpoint = OssCheckpoint(**options)
-    wrong: list[int] = []
-    begun = threading.Barrier(101)
-
-    def read(number: int) -> None:
-        with checkpoint.reader(oss_bucket.uri + "large") as reader:
-            first = reader.read(1000)
-            begun.wait(60)
-            if first + reader.read() != data:
-                wrong.append(number)
-
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(100)]
-    for thread in threads:
-        thread.start()
-    begun.wait(60)
-    children = []
-    for _ in range(4):  # while the threads download
-        pid = os.fork()
-        if not pid:
-            with checkpoint.reader(oss_bucket.uri + "large") as reader:
-                os._exit(0 if reader.read() == data else 1)
-        children.append(pid)
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
-
-
-@pytest.mark.parametrize("end", ["exit", "SIGTERM", "SIGINT"])
-def test_an_interpreter_ends_in_the_middle_of_everything(oss_bucket: OssBucket, tmp_path: Path, end: str) -> None:
-    oss_bucket.server.fill(oss_bucket.name, "samples/{:05}", 5000, b"x" * 500)
-    plan = {"options": configured(oss_bucket, tmp_path), "uri": oss_bucket.uri, "end": end}
-    done = subprocess.run(
-        [sys.executable, str(JOB)], input=json.dumps(plan), text=True, check=False, timeout=60, capture_output=True
-    )
-    assert done.returncode == {"exit": 3, "SIGTERM": -signal.SIGTERM, "SIGINT": -signal.SIGINT}[end]
-    assert "half" not in oss_bucket.keys()  # noqa: SIM118
-    if end == "exit":
-        assert oss_bucket.server.uploads(oss_bucket.name) == []
-        assert "Error" not in done.stderr
-
-
-def test_memory_threads_sockets_and_files_are_where_they_began(
-    oss_bucket: OssBucket, tmp_path: Path, summary: Callable[[str], None]
-) -> None:
-    import gc
-    import resource
-
-    from osstorchconnector import OssIterableDataset
-
-    oss_bucket.server.fill(oss_bucket.name, "samples/{:05}", 500, b"x" * 5000)
-    options = configured(oss_bucket, tmp_path)
-    bad_weather(oss_bucket, SEED, ["GetObject"])
-
-    def work() -> None:
-        assert sum(1 for _ in OssIterableDataset.from_prefix(oss_bucket.uri + "samples/", **options)) == 500
-        with pytest.raises(OssNotFoundError):
-            OssCheckpoint(**options).reader(oss_bucket.uri + "missing").read()
-        gc.collect()
-
-    def held() -> tuple[int, int, int]:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return (
-            sum(1 for _ in Path("/proc/self/fd").iterdir()),
-            threading.active_count(),
-            pages * resource.getpagesize() >> 20,
-        )
-
-    for _ in range(5):
-        work()
-    before = held()
-    for _ in range(20):
-        work()
-        shared.forget()
-    deadline = time.monotonic() + 10
-    while held()[0] > before[0] + 4 and time.monotonic() < deadline:
-        time.sleep(0.1)  # connections of dropped clients are closed on their loops
-    after = held()
-    summary(
-        f"before and after 20 epochs: {before[0]}/{after[0]} files, {before[1]}/{after[1]} threads, "
-        f"{before[2]}/{after[2]} MiB"
-    )
-    assert after[0] <= before[0] + 4
-    assert after[1] <= before[1]
-    assert after[2] <= before[2] + 20
+            found = checkpoints.load_dcp(f"{oss_bucket.uri}dcp/0-{number:06}")
+            assert is_same(found, weights(0, number)), f"seed {SEED}"
+    summary(f"{ROUNDS * 5} more DCP saves killed at random, {existing} exist and load bit-identical")

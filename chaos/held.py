@@ -1,0 +1,49 @@
+"""What a process holds: files, sockets, threads, memory; as the kernel tells it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Held(NamedTuple):
+    files: int
+    sockets: int
+    threads: int
+    mebibytes: int
+
+    def __str__(self) -> str:
+        return f"{self.files} files, {self.sockets} sockets, {self.threads} threads, {self.mebibytes} MiB"
+
+
+def held_by_all(*pids: int) -> list[Held]:
+    """Return what each process holds now, this one first; those that have ended are left out."""
+    found = [held_by()]
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(held_by(pid))
+    return found
+
+
+def held_by(pid: int | str = "self") -> Held:
+    """Return what a process holds now; memory is what it does not share with its parent or others."""
+    folder = Path(f"/proc/{pid}")
+    targets = [target for path in (folder / "fd").iterdir() if (target := _target(path))]
+    sockets = sum(target.startswith("socket:") for target in targets)
+    own_kib = sum(
+        int(line.split()[1]) for line in (folder / "smaps_rollup").read_text().splitlines() if "Private_" in line
+    )
+    return Held(len(targets) - sockets, sockets, len(list((folder / "task").iterdir())), own_kib >> 10)
+
+
+def children() -> list[int]:
+    """Return the processes that this thread has started."""
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def _target(path: Path) -> str:
+    with contextlib.suppress(OSError):  # closed since it was listed
+        return str(path.readlink())
+    return ""

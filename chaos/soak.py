@@ -1,0 +1,225 @@
+"""Runs the training job again and again until it has done all its epochs, and kills it where dice say."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaos.checkpoints import Checkpoints, is_same, weights
+from chaos.held import Held
+from osstorchconnector.testing import OssBucket
+
+SAMPLE = b"x" * 500
+VICTIMS = ("worker", "job", "save")
+WRITES = ("InitiateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject")
+MOST_WRITES_OF_A_SAVE = 24
+PATIENCE_SECONDS = 600.0
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a job is: samples in all and in a batch, workers, after how many its state is saved."""
+
+    objects: int = 20_000
+    batch: int = 50
+    workers: int = 4
+    save_every: int = 1000
+
+
+@dataclass(frozen=True)
+class Death:
+    """Who is to be killed, and when: after so many samples, and, in the middle of a save, after so many requests."""
+
+    epoch: int
+    done: int
+    victim: str
+    requests: int
+
+
+def deaths(dice: random.Random, epochs: int, objects: int, victims: Sequence[str] = VICTIMS) -> list[Death]:
+    """Return the deaths of a run: in each epoch a worker, the job between two batches, and the job in a DCP save."""
+    found = []
+    for epoch in range(epochs):
+        moments = sorted(dice.sample(range(objects // 10, objects * 9 // 10), len(victims)))
+        for done, victim in zip(moments, dice.sample(victims, len(victims)), strict=True):
+            found.append(Death(epoch, done, victim, dice.randrange(MOST_WRITES_OF_A_SAVE)))
+    return found
+
+
+@dataclass
+class Round:
+    """What happened in an epoch."""
+
+    seconds: float = 0.0
+    killed: list[str] = field(default_factory=list)
+    saved: list[str] = field(default_factory=list)
+    requests: int = 0
+    faults: int = 0
+
+
+class Soak:
+    """One run of all epochs. `held` has what each of the job's processes held, first and last, by number of run."""
+
+    def __init__(
+        self,
+        bucket: OssBucket,
+        folder: Path,
+        options: dict[str, Any],
+        *,
+        seed: int,
+        epochs: int,
+        scale: Scale = Scale(),
+    ) -> None:
+        self._bucket, self._folder, self._options = bucket, folder, options
+        self._seed, self._epochs, self._scale = seed, epochs, scale
+        self.rounds = [Round() for _ in range(epochs)]
+        self.held: list[list[list[Held]]] = []
+        self.doomed: list[Death] = []
+
+    def run(self, victims: Sequence[str] = VICTIMS) -> None:
+        """Fill the bucket, and run the job until it is done."""
+        (self._folder / "tmp").mkdir()
+        self._bucket.server.fill(self._bucket.name, "samples/{:05}", self._scale.objects, SAMPLE)
+        waiting = deaths(random.Random(self._seed), self._epochs, self._scale.objects, victims)
+        while waiting:
+            self._run_job(waiting.pop(0))
+        self._run_job(None)
+
+    def _run_job(self, death: Death | None) -> None:
+        plan = {
+            "uri": self._bucket.uri,
+            "options": self._options,
+            "folder": str(self._folder),
+            "seed": self._seed,
+            "epochs": self._epochs,
+            "sample_bytes": len(SAMPLE),
+            "scale": asdict(self._scale),
+            "death": death and {"at": [death.epoch, death.done], "victim": death.victim},
+        }
+        with (self._folder / "stderr").open("w+") as stderr:
+            job = subprocess.Popen(
+                [sys.executable, "-m", "chaos.job"],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TMPDIR": str(self._folder / "tmp")},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+            patience = threading.Timer(PATIENCE_SECONDS, job.kill)
+            patience.start()
+            try:
+                with job:
+                    self._follow(job, plan, death)
+            finally:
+                patience.cancel()
+                job.kill()
+            stderr.seek(0)
+            self._check_end(job.returncode, death, stderr.read())
+
+    def _follow(self, job: subprocess.Popen[str], plan: dict[str, Any], death: Death | None) -> None:
+        assert job.stdin is not None
+        json.dump(plan, job.stdin)
+        job.stdin.close()
+        self.held.append([])
+        epoch = 0
+        begun, counted = time.monotonic(), self._counted()
+        for facts in self._facts(job):
+            epoch = max(epoch, min(facts.get("epoch", epoch), self._epochs - 1))
+            this = self.rounds[epoch]
+            if facts["event"] == "saved":
+                this.saved.append(facts["uri"])
+                epoch = min(int(facts["uri"].rpartition("/")[2].partition("-")[0]), self._epochs - 1)
+            elif facts["event"] == "holds":
+                self.held[-1].append([Held(*held) for held in facts["held"]])
+            elif facts["event"] == "dies":
+                assert death is not None
+                this.killed.append(f"{death.victim} at {facts['done']}")
+                if death.victim == "save":
+                    self.doomed.append(Death(epoch, facts["done"], death.victim, death.requests))
+                    self._kill_in_save(job, death.requests)
+            now, then = self._counted(), time.monotonic()
+            this.requests += now["requests"] - counted["requests"]
+            this.faults += now["faults"] - counted["faults"]
+            this.seconds += then - begun
+            begun, counted = then, now
+
+    def _facts(self, job: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+        assert job.stdout is not None
+        for line in job.stdout:
+            yield json.loads(line)
+
+    def _kill_in_save(self, job: subprocess.Popen[str], requests: int) -> None:
+        """Kill the job once it has sent so many requests that write, or has saved."""
+        start = self._writes()
+        patience = time.monotonic() + 60
+        while self._writes() < start + requests and time.monotonic() < patience and not _has_saved(job):
+            time.sleep(0.001)
+        os.kill(job.pid, signal.SIGKILL)
+
+    def _writes(self) -> int:
+        requests = self._bucket.server.counters(with_log=False).requests
+        return sum(requests[operation] for operation in WRITES)
+
+    def _counted(self) -> Counter[str]:
+        counters = self._bucket.server.counters(with_log=False)
+        return Counter(requests=counters.requests.total(), faults=counters.faults.total())
+
+    def _check_end(self, code: int, death: Death | None, stderr: str) -> None:
+        told = f"seed {self._seed}: the job ended with {code}, {death} was planned:\n{stderr[-4000:]}"
+        if death is None:
+            assert code == 0, told
+        elif death.victim == "worker":
+            assert code == 1, told
+            assert "DataLoader worker" in stderr, told
+            assert "killed by signal: Killed" in stderr or "exited unexpectedly" in stderr, told
+        else:
+            assert code == -signal.SIGKILL, told
+
+
+def check_each_object_once(folder: Path, *, epochs: int, objects: int) -> None:
+    """Raise unless each epoch's log has each object once, and in an order of its own."""
+    expected = [f"samples/{number:05}" for number in range(objects)]
+    orders = set()
+    for epoch in range(epochs):
+        seen = [line.split("/", 2)[2] for line in (folder / f"epoch{epoch}.log").read_text().split()]
+        assert sorted(seen) == expected, f"epoch {epoch}: {len(seen)} samples, {len(set(seen))} different"
+        orders.add(tuple(seen))
+    assert len(orders) == epochs, "it was to be shuffled anew in each epoch"
+
+
+def check_checkpoints(bucket: OssBucket, options: dict[str, Any]) -> list[str]:
+    """Load every checkpoint that is there, compare it bit by bit with what was saved, and return where they are."""
+    checkpoints = Checkpoints(bucket.uri, options)
+    found = []
+    for key in bucket.keys():  # noqa: SIM118
+        uri = bucket.uri + key.removesuffix("/.metadata")
+        epoch, _, done = uri.rpartition("/")[2].partition("-")
+        if key.startswith("train/"):
+            model = checkpoints.load(uri)["model"]
+        elif key.endswith("/.metadata"):
+            model = checkpoints.load_dcp(uri)
+        else:
+            continue
+        assert is_same(model, weights(int(epoch), int(done))), f"{uri} holds something else"
+        found.append(uri)
+    return found
+
+
+def _has_saved(job: subprocess.Popen[str]) -> bool:
+    """Say whether a job that waits to be killed has told that it has saved."""
+    assert job.stdout is not None
+    return bool(select.select([job.stdout], [], [], 0)[0])
