@@ -71,3 +71,8 @@ def test_the_files_that_it_links_to_exist() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_every_example_is_linked_to() -> None:
+    runnable = {path.name for path in (ROOT / "examples").glob("*.py")} - {"playground.py"}
+    assert runnable == set(re.findall(r"\]\(examples/(\w+\.py)\)", README))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import threading
 
 import pytest
@@ -89,6 +90,10 @@ def test_a_whole_object_comes_with_what_oss_says_of_it(connect):
     assert (download.stat.size, download.stat.etag, download.stat.crc64) == (200, "E1", crc64(BODY))
     assert server.heads[0].startswith(b"GET /bucket/dir/key HTTP/1.1\r\n")
     assert user_agent().encode() in server.heads[0]
+
+
+def test_the_user_agent_names_library_torch_and_python():
+    assert re.fullmatch(r"osstorchconnector/2[\w.]+ torch/\d+\.\d+\.\d+ python/3\.\d+\.\d+ \w+", user_agent())
 
 
 def test_a_span_lands_in_the_callers_memory(connect):
