@@ -165,22 +165,6 @@ def parse_parts(body: Buffer) -> PartsPage:
     return PartsPage(parts, _number(root, "NextPartNumberMarker") if _flag(root, "IsTruncated") else 0)
 
 
-class BucketsPage(NamedTuple):
-    """One answer of ListBuckets; `next_marker` is empty on the last page."""
-
-    names: list[str]
-    next_marker: str
-
-
-def parse_buckets(body: Buffer) -> BucketsPage:
-    """Return a page of ListBuckets."""
-    root = parse_document(body, "ListAllMyBucketsResult")
-    listed = root.find("Buckets")
-    names = [entry.need("Name") for entry in listed.find_all("Bucket")] if listed else []
-    truncated = root.get("IsTruncated") == "true"
-    return BucketsPage(names, root.need("NextMarker") if truncated else "")
-
-
 # --- answers to writes
 
 

@@ -21,7 +21,6 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "ListBucketResult": xml.parse_list_page,
     "ListMultipartUploadsResult": xml.parse_uploads,
     "ListPartsResult": xml.parse_parts,
-    "ListAllMyBucketsResult": xml.parse_buckets,
     "InitiateMultipartUploadResult": xml.parse_upload_id,
     "CompleteMultipartUploadResult": xml.parse_complete,
     "CopyObjectResult": xml.parse_copy,
@@ -52,11 +51,6 @@ SAMPLES = {
   <Part><PartNumber>5</PartNumber><LastModified>2025-03-14T15:09:26.000Z</LastModified><ETag>&quot;CD&quot;</ETag>
     <HashCrc64ecma>7</HashCrc64ecma><Size>1</Size></Part>
 </ListPartsResult>""",
-    "ListAllMyBucketsResult": b"""<?xml version="1.0" encoding="UTF-8"?>
-<ListAllMyBucketsResult>
-  <Owner><ID>1</ID><DisplayName>1</DisplayName></Owner>
-  <Buckets><Bucket><Name>one</Name></Bucket><Bucket><Name>two</Name></Bucket></Buckets>
-</ListAllMyBucketsResult>""",
     "InitiateMultipartUploadResult": b"""<?xml version="1.0" encoding="UTF-8"?>
 <InitiateMultipartUploadResult xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com">
   <Bucket>b</Bucket><Key>k</Key><UploadId>0004B9894A22E5B1888A1E29F8236E2D</UploadId>
@@ -93,14 +87,6 @@ def test_parts() -> None:
     assert page.parts == [UploadedPart(1, "AB", 102400, 2**64 - 1), UploadedPart(5, "CD", 1, 7)]
     assert page.next_marker == 5
     assert xml.parse_parts(SAMPLES["ListPartsResult"].replace(b">true<", b">false<")).next_marker == 0
-
-
-def test_buckets() -> None:
-    sample = SAMPLES["ListAllMyBucketsResult"]
-    assert xml.parse_buckets(sample) == (["one", "two"], "")
-    more = b"<IsTruncated>true</IsTruncated><NextMarker>two</NextMarker></ListAllMyBucketsResult>"
-    assert xml.parse_buckets(sample.replace(b"</ListAllMyBucketsResult>", more)).next_marker == "two"
-    assert xml.parse_buckets(b"<ListAllMyBucketsResult/>") == ([], "")
 
 
 def test_answers_to_writes() -> None:
@@ -255,8 +241,6 @@ def test_a_document_without_end_is_refused_before_it_is_read(kind: str) -> None:
         ("ListPartsResult", b">7<", b">18446744073709551616<"),
         ("ListPartsResult", b"<HashCrc64ecma>7</HashCrc64ecma>", b""),
         ("ListPartsResult", b"<NextPartNumberMarker>5<", b"<NextPartNumberMarker><"),
-        ("ListAllMyBucketsResult", b"<Name>one</Name>", b""),
-        ("ListAllMyBucketsResult", b"</Owner>", b"</Owner><IsTruncated>true</IsTruncated>"),
         ("InitiateMultipartUploadResult", b"0004B9894A22E5B1888A1E29F8236E2D", b""),
         ("CompleteMultipartUploadResult", b'"AB-2"', b'"AB&#13;&#10;Injected: yes"'),
         ("CopyObjectResult", b'"AB"', '"é"'.encode()),
