@@ -44,14 +44,19 @@ class SavedListing:
         with _opened(self._place, self._client) as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise OssError(f"{self._place} is not a saved index, or one of another version or kind of machine")
+            whole = file.seek(0, os.SEEK_END)
             file.seek(offset)
             while head := file.read(_HEAD_BYTES):
                 size = block_bytes(head)
-                body = file.read(size - len(head)) if size else b""
-                if not size or len(head) + len(body) != size:
+                if not size or size > whole - offset:
                     raise OssError(f"the saved index {self._place} is damaged at byte {offset}")
+                body = file.read(size - len(head))
+                try:
+                    batch = read_block(memoryview(head + body), b"%d" % (offset + size))
+                except OssError as error:
+                    raise OssError(f"the saved index {self._place}, byte {offset}: {error}") from error
                 offset += size
-                yield read_block(memoryview(head + body), b"%d" % offset)
+                yield batch
 
 
 class OssSavedObjects(NumberedObjects):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import json
 import pickle
+import re
 import struct
 import zlib
 from array import array
@@ -22,7 +23,7 @@ from os.path import commonprefix
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import OssError
-from ..uri import OssUri
+from ..uri import OssUri, parse_object_uri
 from .info import ObjectInfo
 
 N = TypeVar("N", bound=tuple[Any, ...])
@@ -241,9 +242,28 @@ def block_bytes(head: bytes) -> int:
 
 
 def read_block(memory: memoryview, cursor: bytes) -> Batch:
-    """Return the rows of a block that somebody else may have written; `OssError` if reading it could run anything."""
-    block = Block(memory, 0)
-    return block.batch(cursor)
+    """Return the rows of a block that somebody else may have written.
+
+    `OssError` if it is damaged, names what is no object, or if reading it could run anything.
+    """
+    try:
+        batch = Block(memory, 0).batch(cursor)
+        if len(batch.sizes) != len(batch.tails):
+            raise ValueError("as many sizes as names are needed")
+        _check_names(batch.base, batch.tails)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, struct.error) as error:
+        if isinstance(error, OssError):
+            raise
+        raise OssError(f"a block of rows is damaged: {type(error).__name__}: {error}") from error
+    return batch
+
+
+def _check_names(base: str, tails: Sequence[str]) -> None:
+    """Raise unless each name is that of an object; where all begin with bucket and key, the longest stands for all."""
+    if tails and re.search("/[^/\\\\]", base):
+        tails = [max(tails, key=lambda tail: len(tail.encode()))]
+    for tail in tails:
+        parse_object_uri(f"/{base}{tail}")
 
 
 class Table:

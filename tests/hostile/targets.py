@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from torch.distributed.checkpoint.metadata import (
 
 from osstorchconnector.client import heads, xml
 from osstorchconnector.client.attempts import GetAttempt
+from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.endpoint import parse_endpoint
 from osstorchconnector.client.listing import PageOrder
 from osstorchconnector.client.refusals import printable
@@ -34,11 +36,13 @@ from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.config import parse_config
 from osstorchconnector.credentials import sources
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
+from osstorchconnector.datapipes.saved import SavedListing
 from osstorchconnector.dcp.decoding import decode_tensor
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
 from osstorchconnector.dcp.vetting import read_tensor_pickle, vet_object
 from osstorchconnector.errors import OssError
-from osstorchconnector.uri import OssUri, parse_uri
+from osstorchconnector.objects.index_layout import MAGIC, Batch, pack_block
+from osstorchconnector.uri import OssUri, parse_object_uri, parse_uri
 
 URI = OssUri("bucket", "key")
 MOST_MEMORY_FOR_A_SPAN = MOST_STRIDED_BYTES = 1 << 20
@@ -100,6 +104,17 @@ def json_manifest(data: bytes) -> None:
     list(jsonl_manifest_parser(io.BytesIO(data)))
 
 
+def saved_index(data: bytes) -> None:
+    """A file that says it is an index: what it names are objects, and as many as it says."""
+    with tempfile.NamedTemporaryFile(prefix="index-") as file:
+        file.write(MAGIC + data)
+        file.flush()
+        for batch in SavedListing(OFFLINE, file.name).batches(b""):
+            assert len(batch.tails) == len(batch.sizes)
+            for tail in batch.tails:
+                parse_object_uri(f"/{batch.base}{tail}")
+
+
 def uri(data: bytes) -> None:
     found = parse_uri(data.decode("utf-8", "surrogateescape"))
     if found.key:
@@ -112,7 +127,7 @@ def uri(data: bytes) -> None:
 def endpoint(data: bytes) -> None:
     found = parse_endpoint(data.decode("utf-8", "surrogateescape"))
     assert found.is_exposed in (True, False)
-    heads.encode_head("GET", "/", [("Host", found.host_header("bucket"))])
+    heads.encode_head("GET", "/", [("Host", found.route("bucket").host_header)])
 
 
 def config(data: bytes) -> None:
@@ -201,6 +216,9 @@ VIEW = saved(torch.ones(3, 2).t()[1:])
 PLAIN = {"lr": 0.1, "betas": (0.9, 0.99), "seen": {1, 2}, "rng": b"1", "dtype": torch.float32, "n": range(3)}
 OBJECT = saved({**PLAIN, "weight": torch.ones(2)})
 
+ROWS = Batch("bucket/", ["a", "b/ü"], [5, -1], ["cat", [1, {"x": None}]], b"")
+OFFLINE = OssClient("http://127.0.0.1:9")
+
 # By name: the target, and well-formed input from which to start.
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "response head": (response_head, [HEAD]),
@@ -211,6 +229,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "error document": (error_document, [ERROR, BOMB, b"<html>502</html>"]),
     "manifest": (manifest, [b"a/b.jpg\tcat\nc\n", b"\xff\t\n"]),
     "json manifest": (json_manifest, [b'{"key": "a", "label": 3}\n', b"[" * 5000]),
+    "saved index": (saved_index, [pack_block(ROWS), pack_block(ROWS._replace(labels=None)) * 2]),
     "uri": (uri, [b"oss://bucket/a/../b\r\n\x1b[31m", b"/bucket/key"]),
     "endpoint": (endpoint, [b"https://oss-cn-hangzhou.aliyuncs.com:443", b"http://[::1]:80"]),
     "config": (config, [b'{"logLevel": 1, "datasetConfig": {"prefetchWorker": 2}}', b"[" * 5000]),
