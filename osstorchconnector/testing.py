@@ -42,10 +42,12 @@ class OssBucket:
 
     @property
     def endpoint(self) -> str:
+        """The server's address, `http://127.0.0.1:port`."""
         return self.server.endpoint
 
     @property
     def region(self) -> str:
+        """The region that requests are signed for."""
         return self.server.region
 
     @property
@@ -63,6 +65,7 @@ class OssBucket:
         return self.server.get(self.name, key)
 
     def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
         self.server.delete(self.name, key)
 
     def keys(self) -> list[str]:

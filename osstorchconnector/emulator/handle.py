@@ -125,6 +125,7 @@ class Emulator:
 
     @property
     def port(self) -> int:
+        """Where it listens; the same after `restart`."""
         port: int = self._settings["port"]
         return port
 
@@ -136,6 +137,7 @@ class Emulator:
 
     @property
     def pid(self) -> int:
+        """The process id of the server; `EmulatorError` if it does not run."""
         if self._process is None:
             raise EmulatorError("the emulator is not running")
         return self._process.pid
@@ -182,6 +184,7 @@ class Emulator:
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
+        """End the server and start it at the same port with the same objects; faults and counters begin anew."""
         self.stop()
         self.start()
 
@@ -283,6 +286,7 @@ class Emulator:
         self._ask("POST", "faults", body=json.dumps({"script": entries, "operation": operation, "key": key}).encode())
 
     def clear_faults(self) -> None:
+        """Let everything work again."""
         self._ask("DELETE", "faults")
 
     # --- counters
@@ -293,6 +297,7 @@ class Emulator:
         return Counters.load(json.loads(self._ask("GET", "counters", query)))
 
     def reset_counters(self) -> None:
+        """Count from zero, with an empty log."""
         self._ask("DELETE", "counters")
 
     # --- objects
@@ -306,6 +311,7 @@ class Emulator:
         self._ask("DELETE", "bucket", {"bucket": bucket})
 
     def put(self, bucket: str, key: str, data: bytes | bytearray | memoryview) -> None:
+        """Store an object, past signatures, faults and counters."""
         self._ask("PUT", "object", {"bucket": bucket, "key": key}, data)
 
     def get(self, bucket: str, key: str) -> bytes:
@@ -318,6 +324,7 @@ class Emulator:
             raise KeyError(f"oss://{bucket}/{key}") from error
 
     def delete(self, bucket: str, key: str) -> None:
+        """Remove an object, if it is there."""
         self._ask("DELETE", "object", {"bucket": bucket, "key": key})
 
     def keys(self, bucket: str) -> list[str]:

@@ -36,6 +36,7 @@ class NamedFile(_BinaryFile):
 
     @property
     def bucket(self) -> str:
+        """The name of the object's bucket."""
         return self._uri.bucket
 
     @property
