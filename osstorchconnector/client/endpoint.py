@@ -27,6 +27,19 @@ class Origin(NamedTuple):
     port: int
 
 
+class Route(NamedTuple):
+    """How requests about one bucket go: whom to connect to, what `Host` says, what every path begins with."""
+
+    origin: Origin
+    host_header: str
+    path: str
+
+    def target(self, encoded_key: str, encoded_query: str) -> str:
+        """Return the request target: the path and the query."""
+        path = self.path + encoded_key
+        return f"{path}?{encoded_query}" if encoded_query else path
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A parsed endpoint; `style` says where a request names its bucket."""
@@ -51,19 +64,11 @@ class Endpoint:
             return False
         return not (self.is_local and ipaddress.ip_address(self.host).is_loopback)
 
-    def origin(self, bucket: str) -> Origin:
-        return Origin(self.scheme, self._bucket_host(bucket), self.port)
-
-    def host_header(self, bucket: str) -> str:
-        return self._authority(self._bucket_host(bucket))
-
-    def target(self, bucket: str, encoded_key: str, encoded_query: str) -> str:
-        """Return the request target: path with the bucket where the style wants it, and the query."""
-        path = f"/{bucket}/{encoded_key}" if self.style == "path" and bucket else f"/{encoded_key}"
-        return f"{path}?{encoded_query}" if encoded_query else path
-
-    def _bucket_host(self, bucket: str) -> str:
-        return f"{bucket}.{self.host}" if self.style == "virtual" and bucket else self.host
+    def route(self, bucket: str) -> Route:
+        """Return how requests about a bucket go; without one, those about the service."""
+        host = f"{bucket}.{self.host}" if self.style == "virtual" and bucket else self.host
+        path = f"/{bucket}/" if self.style == "path" and bucket else "/"
+        return Route(Origin(self.scheme, host, self.port), self._authority(host), path)
 
     def _authority(self, host: str) -> str:
         name = f"[{host}]" if ":" in host else host

@@ -19,7 +19,7 @@ from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtoco
 from ..logs import AuditLog
 from . import refusals
 from .attempts import Attempt
-from .endpoint import Endpoint, SigningPlan
+from .endpoint import Endpoint, Route, SigningPlan
 from .engine import in_thread
 from .heads import ResponseHead, error_document, parse_http_date, retry_after_seconds
 from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling
@@ -74,6 +74,7 @@ class Sender:
         self._budget: RetryBudget = shared.budget
         self.unsized: set[str] = set()  # operations whose answers came without a length, which only aiohttp reads
         self._transports: dict[str, Transport] = {}
+        self._routes: dict[str, Route] = {}
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
         self._has_proxy: bool | None = None
@@ -160,32 +161,37 @@ class Sender:
         if session.audit is None:
             return await transport.exchange(wire, landing, deadline)
         begun = session.clock()
-        outcome: dict[str, object] = {}
         try:
             head = await transport.exchange(wire, landing, deadline)
-            outcome = {"status": head.status, "request_id": head.get("x-oss-request-id"), "bytes": head.content_length}
-            return head
         except Exception as error:
-            outcome = {"error": type(error).__name__}
+            self._record(request, attempt, begun, error=type(error).__name__)
             raise
-        finally:
-            seconds = round(session.clock() - begun, 6)
-            what = {"operation": request.operation, "bucket": request.bucket, "key": request.key, "attempt": attempt}
-            session.audit.record({"time": begun, **what, "seconds": seconds, **outcome})
+        request_id, length = head.get("x-oss-request-id"), head.content_length
+        self._record(request, attempt, begun, status=head.status, request_id=request_id, bytes=length)
+        return head
+
+    def _record(self, request: Request, attempt: int, begun: float, **outcome: object) -> None:
+        assert self.session.audit is not None
+        entry = {"time": begun, "operation": request.operation, "bucket": request.bucket, "key": request.key}
+        entry["attempt"], entry["seconds"] = attempt, round(self.session.clock() - begun, 6)
+        entry.update(outcome)
+        self.session.audit.record(entry)
 
     def _wire(self, request: Request, credentials: Credentials) -> WireRequest:
-        session, endpoint = self.session, self.session.endpoint
+        session = self.session
         if credentials is not self._signed_with or self._signer is None:
             version, region = session.signing
             self._signer = V4Signer(credentials, region) if version == "v4" else V1Signer(credentials)
             self._signed_with = credentials
         signature = self._signer.sign(request, int(session.clock() + session.clock_offset_seconds))
-        host = endpoint.host_header(request.bucket)
-        headers = [("Host", host), ("User-Agent", session.user_agent), *request.headers, *signature]
+        route = self._routes.get(request.bucket)
+        if route is None:
+            route = self._routes[request.bucket] = session.endpoint.route(request.bucket)
+        headers = [("Host", route.host_header), ("User-Agent", session.user_agent), *request.headers, *signature]
         if request.body or request.method in ("PUT", "POST"):
             headers.append(("Content-Length", str(sum(memoryview(part).nbytes for part in request.body))))
-        target = endpoint.target(request.bucket, encode_key(request.key), encode_query(request.query))
-        return WireRequest(endpoint.origin(request.bucket), request.method, target, headers, request.body)
+        target = route.target(encode_key(request.key), encode_query(request.query) if request.query else "")
+        return WireRequest(route.origin, request.method, target, headers, request.body)
 
     def _transport(self, wire: WireRequest, on_data_path: bool) -> Transport:
         if self._has_proxy is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from typing import NamedTuple, overload
 
@@ -26,8 +25,7 @@ class ByteSpan(NamedTuple):
         return f"bytes={self.start}-{self.stop - 1}"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One OSS request, before it is signed and put on a wire.
 
     `key` and `query` are decoded; `query` may be in any order, a value may be empty. `headers` are those the

@@ -25,15 +25,16 @@ from osstorchconnector.errors import OssConfigError
 )
 def test_bucket_and_key_go_where_the_style_wants_them(text, addressing, origin, host, target):
     endpoint = parse_endpoint(text, addressing)
-    assert endpoint.origin("b") == Origin(*origin)
-    assert endpoint.host_header("b") == host
-    assert endpoint.target("b", "k", "") == target
-    assert endpoint.target("b", "k", "x=1") == f"{target}?x=1"
+    route = endpoint.route("b")
+    assert route.origin == Origin(*origin)
+    assert route.host_header == host
+    assert route.target("k", "") == target
+    assert route.target("k", "x=1") == f"{target}?x=1"
 
 
 def test_requests_to_the_service_name_no_bucket():
     endpoint = parse_endpoint("http://oss.test")
-    assert (endpoint.origin("").host, endpoint.target("", "", "")) == ("oss.test", "/")
+    assert (endpoint.route("").origin.host, endpoint.route("").target("", "")) == ("oss.test", "/")
 
 
 @pytest.mark.parametrize(
