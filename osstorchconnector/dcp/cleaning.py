@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..client.client import OssClient
 from ..client.values import PendingUpload
-from ..errors import OssNotFoundError
+from ..errors import OssNotFoundError, OssProtocolError
 from ..uri import OssUri, parse_uri
 from .layout import is_rank_metadata, metadata_name, token_of
 from .metadata import load_metadata
@@ -74,7 +74,10 @@ def _saves_below(client: OssClient, prefix: OssUri) -> dict[str, _Save]:
 
 def _note(save: _Save, token: str, when: str) -> None:
     begun = int(token.partition("-")[0], 16) / 1000
-    seen = datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp()
+    try:
+        seen = datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
+        raise OssProtocolError(f"OSS says when a file was stored in a way that is no time: {when!r}") from None
     save.seen_at = max(save.seen_at, begun, seen)
 
 

@@ -24,7 +24,7 @@ from ..uri import OssUri, checked_key, parse_uri
 METADATA = ".metadata"
 TORCH_SUFFIX, SAFETENSORS_SUFFIX = ".distcp", ".safetensors"
 
-_DATA = re.compile(r"(?:.*/)?__\d+_\d+(?:\.(?P<token>[0-9a-f]+-[0-9a-f]{8}))?\.(?:distcp|safetensors)")
+_DATA = re.compile(r"(?:.*/)?__\d+_\d+(?:\.(?P<token>[0-9a-f]{11,16}-[0-9a-f]{8}))?\.(?:distcp|safetensors)")
 _RANK_METADATA = re.compile(r"__\d+\.metadata")
 
 PrefixStrategy = Callable[[int], str]

@@ -12,7 +12,7 @@ from osstorchconnector.client.client import OssClient
 from osstorchconnector.dcp import HashedPrefixes, OssDCPFileSystem
 from osstorchconnector.dcp.cleaning import clean
 from osstorchconnector.dcp.layout import new_token
-from osstorchconnector.errors import OssIntegrityError
+from osstorchconnector.errors import OssIntegrityError, OssProtocolError
 from osstorchconnector.testing import OssBucket
 
 HOUR = 3600.0
@@ -81,3 +81,20 @@ def test_unfinished_uploads_are_aborted(oss_bucket: OssBucket) -> None:
 def test_the_age_may_be_a_timedelta(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
     leftover(oss_bucket, "run/")
     assert fs.clean(oss_bucket.uri, older_than=datetime.timedelta(hours=1)) == []
+
+
+def test_a_name_with_a_time_beyond_all_numbers_is_not_ours(oss_bucket: OssBucket) -> None:
+    key = f"run/__0_0.{'f' * 400}-01234567.distcp"
+    oss_bucket.put(key, b"data")
+    assert cleaned(oss_bucket) == []
+    assert names(oss_bucket) == [key]
+
+
+def test_a_time_that_is_none_is_an_error_of_ours(oss_bucket: OssBucket) -> None:
+    page = (
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>__0_0.0123456789a-01234567.distcp</Key>"
+        '<LastModified>yesterday</LastModified><ETag>"A"</ETag><Size>4</Size></Contents></ListBucketResult>'
+    )
+    oss_bucket.server.fail("ListObjectsV2", "answer", data=page.encode())
+    with pytest.raises(OssProtocolError, match="'yesterday'"):
+        cleaned(oss_bucket)
