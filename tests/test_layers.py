@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"client"}),
     frozenset({"objects", "emulator"}),
     frozenset({"datapipes", "dcp", "checkpoint", "testing"}),
-    frozenset({"datasets", "nodes"}),
+    frozenset({"dataloader2", "datasets", "nodes"}),
 )
 FIRST_WITH_TORCH = next(floor for floor, names in enumerate(FLOORS) if "datapipes" in names)
 
@@ -69,6 +69,16 @@ def floor(name: str) -> int:
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_has_its_floor(name: str) -> None:
     assert any(name.partition(".")[0] in rooms for rooms in FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_fits_on_the_map_and_into_a_head(name: str) -> None:
+    """The docstring of each folder names every module in it, and none is too long to read."""
+    folder, _, module = name.rpartition(".")
+    if folder:
+        docstring = ast.get_docstring(ast.parse(MODULES[folder].read_text(encoding="utf-8")))
+        assert f"`{module}`" in (docstring or "")
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -3,6 +3,13 @@
 Importing this registers their functional forms. They need no particular torchdata. A graph by hand:
 
     objects = OssObjectLister("oss://bucket/prefix/", client).shard_oss_objects().fetch_oss_objects(client)
+
+- which objects: `lister` (with `fast_listing`), `manifest`, `saved`
+- in which order, and whose: `shuffler`, `sharder`, `ranks`
+- their bytes: `fetcher`, `table` for maps, `streams` for archive readers, `skipping` for those that can't be read; and
+  back: `saver`
+- as a dataset that goes on where it was: `graph`, `resumable`, `position`, `state`
+- `common` is what all share, `orphans` ends workers whose job was killed
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Objects as torch datasets, assembled from the datapipes."""
+"""Objects as torch datasets, assembled from the datapipes: `iterable`, `map` with its `sampler`, and `common`."""
 
 from __future__ import annotations
 

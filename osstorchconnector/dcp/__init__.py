@@ -1,4 +1,13 @@
-"""Distributed checkpoints on OSS, in torch's own format: for `torch.distributed.checkpoint`."""
+"""Distributed checkpoints on OSS, in torch's own format: for `torch.distributed.checkpoint`.
+
+- faces: `writer`, `reader`, `filesystem`, `manager`, `stager`
+- where: `place`, `folder`, `layout`, and `cleaning` up after saves that died
+- saving: `saving` writes a rank's `files`, made of `items` and `tensors`; `in_flight` and `collecting` guard a save
+- loading: `loading` plans what is `wanted` by `segments`, `fetching` brings it, `decoding` makes tensors of it
+- formats: `metadata`, `archive` (with `crc32`), `safetensors`
+- pickles are not trusted: `opcodes`, `dry_run`, `vetting`
+- `progress` for whoever watches
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,13 @@ From Python, `serve()` starts one in a process of its own:
         dataset = OssIterableDataset.from_prefix("oss://photos/", oss.endpoint, cred_path=..., region=oss.region)
 
 From a shell, `python -m osstorchconnector.emulator --root DIR --port N` serves a folder until it is interrupted.
+
+- from outside: `handle` starts and steers it, `__main__` is the command line, `control` what the handle asks for
+- from the wire inwards: `server`, `sockets`, `connection`, `wire`; `frontend`, `intake` and `chunked` for bodies;
+  `routing`, `dispatch`, `auth`
+- what OSS does: `operations` on a `service`, with `exchange`, `conditions`, `documents`, `refusals`
+- what lasts: `storage` of `blobs` (read through `windows`) and a `journal` of `records`
+- what goes wrong on demand, and what is counted: `faults`, `effect`, `effects`, `counters`
 """
 
 from __future__ import annotations

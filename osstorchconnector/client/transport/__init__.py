@@ -1,1 +1,1 @@
-"""How requests reach a server: two transports behind the seam of `base.py`."""
+"""How requests reach a server: two transports, `direct` and `aio`, behind the seam of `base`."""
