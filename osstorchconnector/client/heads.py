@@ -121,7 +121,7 @@ def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] |
     line = _REQUEST_LINE(text)
     if line is None:
         raise OssProtocolError(f"not an HTTP/1.1 request: it begins {text[:40]!r}")
-    headers = header_fields(text, line.end())
+    headers = _request_shapes.fields(line[1], text, line.end())
     length, chunked = _framing(headers, line[3])
     if length is None and not chunked:
         length = 0
@@ -251,44 +251,44 @@ def header_fields(text: str, start: int) -> dict[str, str]:
 
 
 class HeadShapes:
-    """Reads header lines by patterns made for the heads that one server keeps sending.
+    """Reads header lines by patterns made for the heads that one peer keeps sending.
 
-    Answers of the same status have the same names in the same order, so that one match, which compares the names and
-    cuts out the values, does for all lines: half the time of a head. A shape is learnt when it comes twice in a row;
-    to compile it costs as much as reading a hundred heads, so a process learns few. What does not match, or is not
-    plain, is read line by line: the result is the same.
+    Answers of the same status, and requests by the same method, have the same names in the same order, so that one
+    match, which compares the names and cuts out the values, does for all lines: half the time of a head. A shape is
+    learnt when it comes twice in a row; to compile it costs as much as reading a hundred heads, so a process learns
+    few. What does not match, or is not plain, is read line by line: the result is the same.
     """
 
     MAX_LEARNT = 24
     MAX_NAMES = 64
 
     def __init__(self) -> None:
-        self._patterns: dict[int, tuple[re.Pattern[str], tuple[str, ...]]] = {}
-        self._seen: dict[int, tuple[str, ...]] = {}
+        self._patterns: dict[int | str, tuple[re.Pattern[str], tuple[str, ...]]] = {}
+        self._seen: dict[int | str, tuple[str, ...]] = {}
         self.learnt = 0
 
-    def fields(self, status: int, text: str, start: int) -> dict[str, str]:
-        """Return the same as `header_fields`."""
-        known = self._patterns.get(status)
+    def fields(self, kind: int | str, text: str, start: int) -> dict[str, str]:
+        """Return the same as `header_fields`; `kind` is the status, or the method."""
+        known = self._patterns.get(kind)
         if known and (match := known[0].fullmatch(text, start)):
             return dict(zip(known[1], match.groups(), strict=True))
         headers = header_fields(text, start)
         if self.learnt < self.MAX_LEARNT:
-            self._look_at(status, text, start, tuple(headers))
+            self._look_at(kind, text, start, tuple(headers))
         return headers
 
-    def _look_at(self, status: int, text: str, start: int, names: tuple[str, ...]) -> None:
-        if self._seen.get(status) != names:
-            self._seen[status] = names
+    def _look_at(self, kind: int | str, text: str, start: int, names: tuple[str, ...]) -> None:
+        if self._seen.get(kind) != names:
+            self._seen[kind] = names
             return
         spelled = [name for name, _ in _FIELD.findall(text, start)]
         if len(spelled) == len(names) <= self.MAX_NAMES:
             lines = "".join(rf"{re.escape(name)}: ([!-~][ -~]*)(?<! )\r\n" for name in spelled)
-            self._patterns[status] = re.compile(lines), names
+            self._patterns[kind] = re.compile(lines), names
             self.learnt += 1
 
 
-_shapes = HeadShapes()
+_shapes, _request_shapes = HeadShapes(), HeadShapes()
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

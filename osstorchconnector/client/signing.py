@@ -30,7 +30,7 @@ MAX_PRESIGN_SECONDS = 604_800
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9\-_.~]*").fullmatch
-_ALWAYS_SIGNED = frozenset({"content-type", "content-md5"})
+ALWAYS_SIGNED = frozenset({"content-type", "content-md5"})
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -94,11 +94,11 @@ def canonical_request_v4(
     `key` and `query` are decoded, names in `headers` lower-case. `additional` names headers that are signed beyond
     `x-oss-*`, `content-type` and `content-md5`, in any case and order.
     """
-    tail = _canonical_tail(headers, additional_names(additional))
+    tail = canonical_tail(headers, additional_names(additional))
     return f"{method}\n{canonical_uri_v4(bucket, key)}\n{encode_query(query)}\n{tail}"
 
 
-def _canonical_tail(headers: Mapping[str, str], additional: Collection[str]) -> str:
+def canonical_tail(headers: Mapping[str, str], additional: Collection[str]) -> str:
     """Return the canonical request from its header block on; `additional` as `additional_names` gives it."""
     signed = sorted((name, value.strip(" \t")) for name, value in headers.items() if is_signed_v4(name, additional))
     block = "".join([f"{name}:{value}\n" for name, value in signed])
@@ -117,7 +117,7 @@ def additional_names(names: Iterable[str]) -> list[str]:
 
 def is_signed_v4(name: str, additional: Collection[str] = ()) -> bool:
     """Say whether a header (lower-case name) is part of a version 4 signature."""
-    return name[:6] == "x-oss-" or name in _ALWAYS_SIGNED or name in additional
+    return name[:6] == "x-oss-" or name in ALWAYS_SIGNED or name in additional
 
 
 def string_to_sign_v4(canonical: str, *, timestamp: str, scope: str) -> str:
@@ -143,7 +143,7 @@ def signature_v4(key: bytes, text: str) -> str:
     return hmac.digest(key, text.encode(), "sha256").hex()
 
 
-class _Moment:
+class Moment:
     """All that version 4 signatures of the same second have in common."""
 
     __slots__ = ("credential", "date", "epoch_seconds", "inner", "outer", "tails")
@@ -197,20 +197,20 @@ class V4Signer:
         headers.append(("authorization", f"{moment.credential}, Signature={signature}{self._listed}"))
         return headers
 
-    def _begin(self, epoch_seconds: int) -> _Moment:
+    def _begin(self, epoch_seconds: int) -> Moment:
         date = oss_date(epoch_seconds)
         day = date[:8]
         scope = scope_v4(day, self._region, self._product)
         key = derive_key_v4(self._credentials.access_key_secret, day, self._region, self._product)
         credential = f"{ALGORITHM_V4} Credential={self._credentials.access_key_id}/{scope}"
-        return _Moment(epoch_seconds, date, credential, scope, key)
+        return Moment(epoch_seconds, date, credential, scope, key)
 
-    def _remember_tail(self, moment: _Moment, signed: Pairs) -> str:
+    def _remember_tail(self, moment: Moment, signed: Pairs) -> str:
         headers = {name.lower(): value for name, value in signed}
         headers["x-oss-content-sha256"], headers["x-oss-date"] = UNSIGNED_PAYLOAD, moment.date
         if self._credentials.security_token:
             headers["x-oss-security-token"] = self._credentials.security_token
-        tail = _canonical_tail(headers, self._additional)
+        tail = canonical_tail(headers, self._additional)
         if len(moment.tails) < self.MAX_TAILS:
             moment.tails[signed] = tail
         return tail

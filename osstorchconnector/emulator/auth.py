@@ -24,8 +24,22 @@ MAX_SKEW_SECONDS = 15 * 60
 PUBLIC_READS = frozenset({"GetObject", "HeadObject", "GetObjectMeta", "ListObjects", "ListObjectsV2"})
 
 _V4_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z").fullmatch
+_SIGNED = signing.ALWAYS_SIGNED
 _SIGNATURE = re.compile(r"Signature=([0-9a-f]{64})")
 _derive_key = lru_cache(maxsize=256)(signing.derive_key_v4)
+
+
+@lru_cache(maxsize=256)
+def _moment(secret: str, timestamp: str, region: str, product: str) -> signing.Moment:
+    """Return what all signatures of one identity and second have in common."""
+    day = timestamp[:8]
+    scope = signing.scope_v4(day, region, product)
+    return signing.Moment(0, timestamp, "", scope, _derive_key(secret, day, region, product))
+
+
+@lru_cache(maxsize=1024)
+def _tail(signed: tuple[tuple[str, str], ...], additional: tuple[str, ...]) -> str:
+    return signing.canonical_tail(dict(signed), signing.additional_names(additional))
 
 
 class Rules(NamedTuple):
@@ -157,7 +171,8 @@ def _check_query_v1(call: Call, keyring: Keyring, rules: Rules, now: float) -> C
 def _compare_v1(call: Call, identity: Credentials, provided: str, date: str, query: list[tuple[str, str]]) -> None:
     text = signing.string_to_sign_v1(call.method, call.bucket, call.key, query, call.headers, date)
     expected = signing.signature_v1(identity.access_key_secret, text)
-    _compare(provided, expected, identity, StringToSign=text)
+    if not _is_same(provided, expected):
+        raise _mismatch(provided, identity, StringToSign=text)
 
 
 def _compare_v4(
@@ -175,18 +190,30 @@ def _compare_v4(
         )
     if claim.day != timestamp[:8]:
         raise invalid_argument("Credential", claim.day, "The date of the credential is not that of the request.")
-    canonical = signing.canonical_request_v4(call.method, call.bucket, call.key, query, call.headers, claim.additional)
-    text = signing.string_to_sign_v4(canonical, timestamp=timestamp, scope=claim.scope)
-    key = _derive_key(identity.access_key_secret, claim.day, claim.region, claim.product)
-    _compare(provided, signing.signature_v4(key, text), identity, StringToSign=text, CanonicalRequest=canonical)
+    additional = claim.additional
+    signed = tuple(
+        [
+            pair
+            for pair in call.headers.items()
+            if pair[0][:6] == "x-oss-" or pair[0] in _SIGNED or pair[0] in additional
+        ]
+    )
+    uri = signing.canonical_uri_v4(call.bucket, call.key)
+    canonical = f"{call.method}\n{uri}\n{signing.encode_query(query) if query else ''}\n{_tail(signed, additional)}"
+    moment = _moment(identity.access_key_secret, timestamp, claim.region, claim.product)
+    if not _is_same(provided, moment.signature(canonical)):
+        text = signing.string_to_sign_v4(canonical, timestamp=timestamp, scope=claim.scope)
+        raise _mismatch(provided, identity, StringToSign=text, CanonicalRequest=canonical)
 
 
-def _compare(provided: str, expected: str, identity: Credentials, **texts: str) -> None:
-    if hmac.compare_digest(provided.encode(), expected.encode()):
-        return
+def _is_same(provided: str, expected: str) -> bool:
+    return hmac.compare_digest(provided.encode(), expected.encode())
+
+
+def _mismatch(provided: str, identity: Credentials, **texts: str) -> Refused:
     token = identity.security_token
     shown = {name: text.replace(token, "***") if token else text for name, text in texts.items()}
-    raise Refused(
+    return Refused(
         "SignatureDoesNotMatch",
         extras={"OSSAccessKeyId": identity.access_key_id, "SignatureProvided": provided, **shown},
     )

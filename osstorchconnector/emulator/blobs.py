@@ -7,13 +7,13 @@ object behind, only a file that the next start sweeps away.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .windows import Windows
+
 MAX_OPEN_FILES = 512
-_OPEN_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _OPEN_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -92,12 +92,11 @@ class BlobWriter:
 
 
 class BlobFolder:
-    """A folder of blobs, with the files that are read often kept open."""
+    """A folder of blobs, with windows on those that are read often."""
 
     def __init__(self, folder: Path, *, max_open_files: int = MAX_OPEN_FILES) -> None:
         self._folder = folder
-        self._max_open_files = max_open_files
-        self._open: OrderedDict[str, int] = OrderedDict()
+        self._windows = Windows(self.path, max_windows=max_open_files)
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
@@ -119,23 +118,20 @@ class BlobFolder:
         writer.write(memoryview(data))
         return writer.finish()
 
-    def descriptor(self, blob: Blob) -> int:
-        """Return an open file of `blob`, good until the next call of this method."""
-        open_files = self._open
-        descriptor = open_files.get(blob.name)
-        if descriptor is not None:
-            open_files.move_to_end(blob.name)
-            return descriptor
-        if len(open_files) >= self._max_open_files:
-            os.close(open_files.popitem(last=False)[1])
-        descriptor = os.open(self.path(blob.name), _OPEN_TO_READ)
-        open_files[blob.name] = descriptor
-        return descriptor
+    def view(self, piece: Slice) -> memoryview:
+        """Return the beginning of a piece, all of it if it is not large."""
+        return self._windows.view(piece.blob.name, piece.start, piece.stop)
 
     def read(self, content: Iterable[Slice]) -> bytes:
         """Return the bytes of `content`; meant for small ones."""
-        parts = [_read_exactly(self.descriptor(piece.blob), piece) for piece in content]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(self._views(content))
+
+    def _views(self, content: Iterable[Slice]) -> Iterator[memoryview]:
+        for piece in content:
+            while piece.size:
+                view = self.view(piece)
+                yield view
+                piece = piece._replace(start=piece.start + len(view))
 
     def retain(self, content: Content) -> None:
         for piece in content:
@@ -147,7 +143,7 @@ class BlobFolder:
             blob = piece.blob
             blob.references -= 1
             if not blob.references:
-                self._forget(blob.name)
+                self._windows.forget(blob.name)
                 self.path(blob.name).unlink(missing_ok=True)
 
     def sweep(self, wanted: set[str]) -> None:
@@ -157,17 +153,4 @@ class BlobFolder:
                 path.unlink()
 
     def close(self) -> None:
-        for name in list(self._open):
-            self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        descriptor = self._open.pop(name, None)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _read_exactly(descriptor: int, piece: Slice) -> bytes:
-    data = os.pread(descriptor, piece.size, piece.start)
-    if len(data) != piece.size:
-        raise OSError(f"blob {piece.blob.name} is shorter than its record says")
-    return data
+        self._windows.close()

@@ -253,11 +253,10 @@ class Connection:
                 return
             if self._ahead is None and not isinstance(step, Slice):
                 self._ahead = self._next_step()
-            # A head goes into one packet with the beginning of its file.
-            count = self._send(step, is_more_coming=isinstance(self._ahead, Slice))
+            count = self._send(step)
             self._sent += count
             budget -= count
-            step = _rest_of(step, count)
+            step = self._rest_of(step, count)
             if step is not None or budget <= 0:
                 self._step = step
                 self._watch_writes(True)
@@ -271,10 +270,23 @@ class Connection:
             step = next(self._steps, None)
         return step
 
-    def _send(self, step: bytes | memoryview | Slice, *, is_more_coming: bool) -> int:
+    def _send(self, step: bytes | memoryview | Slice) -> int:
+        """Send what the socket takes of a step, a head together with the beginning of its file."""
         if isinstance(step, Slice):
-            return self._channel.send_file(step, self._blobs) or 0
-        return self._channel.send(step, is_more_coming=is_more_coming) or 0
+            return self._channel.send(self._blobs.view(step)) or 0
+        if isinstance(self._ahead, Slice):
+            return self._channel.send_both(step, self._blobs.view(self._ahead)) or 0
+        return self._channel.send(step) or 0
+
+    def _rest_of(self, step: bytes | memoryview | Slice, sent: int) -> memoryview | Slice | None:
+        """Return what is left of a step, or of the one after it, when `sent` bytes of both went out."""
+        if not isinstance(step, Slice) and sent > len(step):
+            assert isinstance(self._ahead, Slice)
+            step, sent, self._ahead = self._ahead, sent - len(step), None
+        if isinstance(step, Slice):
+            start = step.start + sent
+            return Slice(step.blob, start, step.stop) if start < step.stop else None
+        return memoryview(step)[sent:] if sent < len(step) else None
 
     def _finish_answer(self) -> None:
         self._steps = self._step = None
@@ -327,11 +339,3 @@ class Connection:
                 self._loop.add_writer(self._channel.fileno(), self._on_writable)
             else:
                 self._loop.remove_writer(self._channel.fileno())
-
-
-def _rest_of(step: bytes | memoryview | Slice, sent: int) -> memoryview | Slice | None:
-    """Return what is left of a step of which `sent` bytes went out."""
-    if isinstance(step, Slice):
-        start = step.start + sent
-        return Slice(step.blob, start, step.stop) if start < step.stop else None
-    return memoryview(step)[sent:] if sent < len(step) else None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .auth import PUBLIC_READS, Rules, authenticate, is_signed
 from .exchange import Call, Reply
-from .intake import BlobIntake, DocumentIntake, Intake, Received
+from .intake import NOTHING, BlobIntake, DocumentIntake, Intake, Received
 from .operations import buckets, copying, listing, multipart, objects
 from .refusals import Refused
 from .routing import check_names
@@ -45,6 +45,13 @@ def admit(service: Service, call: Call) -> None:
 
 def open_intake(service: Service, call: Call) -> Intake:
     """Return where the body of an admitted call goes."""
+    if (
+        not call.content_length
+        and not call.chunked
+        and call.operation not in _TAKES_OBJECT
+        and "content-md5" not in call.headers
+    ):
+        return NOTHING
     content_md5 = call.headers.get("content-md5")
     if call.operation not in _TAKES_OBJECT:
         return DocumentIntake(content_md5)

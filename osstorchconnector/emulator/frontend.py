@@ -16,7 +16,7 @@ from .dispatch import admit, open_intake, perform
 from .effect import Effect
 from .exchange import Call, Reply
 from .faults import FaultBook, names_of
-from .intake import Drain, Intake
+from .intake import NOTHING, Intake
 from .refusals import Refused
 from .routing import Hosts, Place, decode_query, name_operation
 from .service import Service
@@ -79,7 +79,7 @@ class OssWork:
         self._frontend, self._head = frontend, head
         self._began = time.perf_counter()
         self._refused: Refused | None = None
-        self._intake: Intake = Drain()
+        self._intake: Intake = NOTHING
         self._is_taken = False
         self._received = self._head_size = self._status = 0
         self._request_id = frontend.next_request_id()
@@ -156,7 +156,7 @@ class OssWork:
             self._since,
             status=self._status if sent else 0,
             code=self._refused.code if self._refused is not None else "",
-            fault=names_of(self._effects),
+            fault=names_of(self._effects) if self._effects else "",
             received=self._received,
             sent=max(sent - self._head_size, 0),
         )

@@ -71,10 +71,14 @@ class Drain:
         """Forget it."""
 
     def finish(self) -> Received:
-        return Received()
+        return _NOTHING_RECEIVED
 
     def abandon(self) -> None:
         """There is nothing to give back."""
+
+
+_NOTHING_RECEIVED = Received()
+NOTHING = Drain()
 
 
 class DocumentIntake:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -58,6 +59,9 @@ _FOREIGN_MARKS = frozenset(
     x-oss-async-process x-oss-rename
     """.split()
 )
+
+
+_NO_MARKS: frozenset[str] = frozenset()
 
 
 class Place(NamedTuple):
@@ -151,8 +155,8 @@ def _decode_parameter(text: str) -> str:
 
 def name_operation(method: str, place: Place, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> str:
     """Return OSS's name of the operation, or "" for what this server does not have."""
-    marks = {name for name, _ in query}
-    if marks & _FOREIGN_MARKS:
+    marks = {name for name, _ in query} if query else _NO_MARKS
+    if query and marks & _FOREIGN_MARKS:
         return ""
     if not place.bucket:
         return "ListBuckets" if method == "GET" else ""
@@ -163,15 +167,20 @@ def name_operation(method: str, place: Place, query: Sequence[tuple[str, str]], 
     return _COPIES.get(operation, operation) if "x-oss-copy-source" in headers else operation
 
 
-def _marked(operations: Mapping[str, Mapping[str, str]], method: str, marks: set[str]) -> str:
-    for mark, operation in operations.get(method, {}).items():
+def _marked(operations: Mapping[str, Mapping[str, str]], method: str, marks: Collection[str]) -> str:
+    for mark, operation in operations.get(method, {}).items() if marks else ():
         if mark in marks:
             return operation
     return ""
 
 
+@lru_cache(maxsize=256)
+def _is_bucket_name(name: str) -> bool:
+    return _BUCKET_NAME.fullmatch(name) is not None
+
+
 def check_bucket_name(name: str) -> None:
-    if not _BUCKET_NAME.fullmatch(name):
+    if not _is_bucket_name(name):
         raise Refused("InvalidBucketName", extras={"BucketName": name})
 
 

@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import struct
 import sys
 
-from .blobs import BlobFolder, Slice
-
-_SEND_STEP_BYTES = 4 * 1024 * 1024
-_READ_STEP_BYTES = 256 * 1024
+_RECORD_BYTES = 16 * 1024  # what TLS sends as one
+_HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 _ON_LINUX = sys.platform == "linux"
 _ESTABLISHED = 1
-_MORE = getattr(socket, "MSG_MORE", 0)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -52,25 +48,20 @@ class Channel:
         except BlockingIOError:
             return None
 
-    def send(self, data: bytes | memoryview, *, is_more_coming: bool = False) -> int | None:
+    def send(self, data: bytes | memoryview) -> int | None:
         try:
-            return self._socket.send(data, _MORE if is_more_coming else 0)
+            return self._socket.send(data)
         except BlockingIOError:
             return None
 
-    def send_file(self, piece: Slice, blobs: BlobFolder) -> int | None:
-        """Send the beginning of a file's piece; return how much of it went."""
-        if not _ON_LINUX:  # pragma: no cover - other systems' sendfile has other rules
-            return self._send_read(piece, blobs)
+    def send_both(self, data: bytes | memoryview, piece: memoryview) -> int | None:
+        """Send two things as one; return how much of them went."""
+        if not _HAS_SENDMSG:  # pragma: no cover - Windows sends them one by one
+            return self.send(data)
         try:
-            sent = os.sendfile(
-                self._socket.fileno(), blobs.descriptor(piece.blob), piece.start, min(piece.size, _SEND_STEP_BYTES)
-            )
+            return self._socket.sendmsg((data, piece))
         except BlockingIOError:
             return None
-        if not sent:
-            raise ConnectionAbortedError(f"blob {piece.blob.name} ends before its record does")
-        return sent
 
     def close(self, *, with_reset: bool = False) -> None:
         """Close for every process that may hold a copy of the socket, with a reset (RST) if asked."""
@@ -83,10 +74,6 @@ class Channel:
         except OSError:
             pass  # The peer was first.
         sock.close()
-
-    def _send_read(self, piece: Slice, blobs: BlobFolder) -> int | None:
-        stop = min(piece.stop, piece.start + _READ_STEP_BYTES)
-        return self.send(blobs.read([piece._replace(stop=stop)]))
 
 
 class SecureChannel(Channel):
@@ -108,11 +95,11 @@ class SecureChannel(Channel):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
 
-    def send(self, data: bytes | memoryview, *, is_more_coming: bool = False) -> int | None:
+    def send(self, data: bytes | memoryview) -> int | None:
         try:
             return self._tls.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
 
-    def send_file(self, piece: Slice, blobs: BlobFolder) -> int | None:
-        return self._send_read(piece, blobs)
+    def send_both(self, data: bytes | memoryview, piece: memoryview) -> int | None:
+        return self.send(b"".join((data, piece[:_RECORD_BYTES])))

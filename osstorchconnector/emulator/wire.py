@@ -16,7 +16,7 @@ from .documents import error_document
 from .exchange import XML_TYPE, Reply
 from .refusals import Refused
 
-INLINE_BYTES = 64 * 1024
+INLINE_BYTES = 16 * 1024
 FOREVER = math.inf
 
 

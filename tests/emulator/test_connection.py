@@ -14,6 +14,7 @@ import pytest
 from emulator.raw import connected, put, request
 
 from osstorchconnector.emulator import Emulator
+from osstorchconnector.emulator.windows import MAX_MAPPED_BYTES
 
 MIB = 1024 * 1024
 DATA = os.urandom(300_000)
@@ -308,7 +309,7 @@ def peak_memory_bytes(pid: int) -> int:
 
 
 def test_a_large_object_passes_through_without_being_held(oss: Emulator) -> None:
-    size, block = 128 * MIB, bytes(4 * MIB)
+    size, block = 256 * MIB, bytes(4 * MIB)
     Path(f"/proc/{oss.pid}/clear_refs").write_text("5")
     before = peak_memory_bytes(oss.pid)
     with connected(oss) as peer:
@@ -319,4 +320,5 @@ def test_a_large_object_passes_through_without_being_held(oss: Emulator) -> None
         peer.send(request(oss, "GET", "k"))
         assert peer.head().content_length == size
         peer.skip(size)
-    assert peak_memory_bytes(oss.pid) - before < 16 * MIB
+    # What is mapped of the file counts here, though it is the page cache's.
+    assert peak_memory_bytes(oss.pid) - before < MAX_MAPPED_BYTES + 16 * MIB
