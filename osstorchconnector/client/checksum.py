@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import anycrc
 
 from .values import Buffer
+
+
+class Sum(Protocol):
+    """Something that is shown every byte once, in order, while it is still in the processor's cache."""
+
+    def add(self, data: memoryview) -> None:
+        """Take the bytes that follow those before; they are there during the call only."""
+
+    def clear(self) -> None:
+        """Forget everything: the bytes were wrong and come again."""
+
 
 _CRC64 = anycrc.Model("CRC64-XZ")
 

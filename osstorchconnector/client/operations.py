@@ -11,11 +11,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ..errors import OssError, OssIntegrityError, OssNotFoundError, OssServiceError
+from ..errors import OssConflictError, OssError, OssIntegrityError, OssNotFoundError, OssServiceError
 from ..uri import OssUri
 from . import requests, xml
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
-from .checksum import combine_crc64
+from .checksum import Sum, combine_crc64
 from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
 from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
 from .listing import PageOrder, follow
@@ -49,15 +49,22 @@ class Operations:
         await self._sender.aclose()
 
     async def get(
-        self, uri: OssUri, span: ByteSpan | None = None, *, into: memoryview | None = None, if_match: str = ""
+        self,
+        uri: OssUri,
+        span: ByteSpan | None = None,
+        *,
+        into: memoryview | None = None,
+        if_match: str = "",
+        also: Sum | None = None,
     ) -> Download:
         """Fetch the bytes in `span`, or the whole object, in one request.
 
         The span may reach past the end: what exists is delivered, `Download.span` tells which bytes. With `into`
         (of `span.size` bytes) they land there and `Download.body` is empty. A body that breaks off is resumed where
         it broke; with `if_match`, and when resuming, an object replaced meanwhile is an `OssObjectChangedError`.
+        `also` is shown the bytes of a span that lands in `into`, as they come.
         """
-        attempt = GetAttempt(uri, span, into, if_match)
+        attempt = GetAttempt(uri, span, into, if_match, also=also)
         size = span.size if span is not None else 0
         try:
             if self._hedge is not None and span is not None and into is None and size <= LARGEST_HEDGED_BYTES:
@@ -77,11 +84,26 @@ class Operations:
         return await self._document(requests.head_object(uri.bucket, uri.key), lambda head, _: object_stat(head))
 
     async def put(
-        self, uri: OssUri, body: Buffer | Sequence[Buffer], *, forbid_overwrite: bool = False
+        self,
+        uri: OssUri,
+        body: Buffer | Sequence[Buffer],
+        *,
+        forbid_overwrite: bool = False,
+        crc64: int | None = None,
     ) -> StoredObject:
-        """Store an object in one request; the old one, if any, stays until the new one is whole."""
+        """Store an object in one request; the old one, if any, stays until the new one is whole.
+
+        `crc64` is that of the body, if it is known already. An object that must not be there, and is after an answer
+        was lost, is looked at: if it has the body's size and CRC-64 it is the one that was sent.
+        """
         request = requests.put_object(uri.bucket, uri.key, _parts(body), forbid_overwrite=forbid_overwrite)
-        upload = await self._upload(request, uri)
+        upload = UploadAttempt(request, uri, crc64)
+        try:
+            await self._perform_upload(upload)
+        except OssConflictError as error:
+            if not forbid_overwrite or upload.sent == 1:
+                raise
+            return await self._object_as_expected(uri, upload.size, upload.crc, error)
         return StoredObject(bare_etag(upload.result.get("etag")), _crc64(upload.result))
 
     async def list_page(
@@ -132,10 +154,12 @@ class Operations:
         return await self._document(requests.create_upload(uri.bucket, uri.key), _body(xml.parse_upload_id))
 
     async def upload_part(
-        self, uri: OssUri, upload_id: str, number: int, body: Buffer | Sequence[Buffer]
+        self, uri: OssUri, upload_id: str, number: int, body: Buffer | Sequence[Buffer], *, crc64: int | None = None
     ) -> UploadedPart:
-        """Send one part (1 to 10,000; 100 KB to 5 GB but for the last)."""
-        upload = await self._upload(requests.upload_part(uri.bucket, uri.key, upload_id, number, _parts(body)), uri)
+        """Send one part (1 to 10,000; 100 KB to 5 GB but for the last); `crc64` is its own, if it is known already."""
+        request = requests.upload_part(uri.bucket, uri.key, upload_id, number, _parts(body))
+        upload = UploadAttempt(request, uri, crc64)
+        await self._perform_upload(upload)
         return UploadedPart(number, bare_etag(upload.result.get("etag")), upload.size, upload.crc)
 
     async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
@@ -213,10 +237,8 @@ class Operations:
         await self._sender.perform(attempt, on_data_path=False)
         return attempt.result
 
-    async def _upload(self, request: Request, uri: OssUri) -> UploadAttempt:
-        attempt = UploadAttempt(request, uri)
-        await self._sender.perform(attempt, on_data_path=True, moved_bytes=attempt.size)
-        return attempt
+    async def _perform_upload(self, upload: UploadAttempt) -> None:
+        await self._sender.perform(upload, on_data_path=True, moved_bytes=upload.size)
 
 
 def _parts(body: Buffer | Sequence[Buffer]) -> tuple[Buffer, ...]:

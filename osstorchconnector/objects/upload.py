@@ -82,9 +82,12 @@ class MultipartUpload:
         body = tuple(view for view in views if view is not None and len(view))
         self._begin_part(body, memory, len(constant) if constant is not None else 0)
 
-    def send_constant(self, views: Sequence[Buffer]) -> None:
-        """As `send`, for a part made of several pieces of bytes, none of which anybody changes."""
-        self._begin_part(tuple(views), None, sum(memoryview(view).nbytes for view in views))
+    def send_constant(self, views: Sequence[Buffer], crc64: int | None = None) -> None:
+        """As `send`, for a part made of several pieces of bytes, none of which anybody changes.
+
+        `crc64` is that of the part, if it is known already.
+        """
+        self._begin_part(tuple(views), None, sum(memoryview(view).nbytes for view in views), crc64)
 
     def complete(self) -> StoredObject:
         """Wait for all parts and publish the object."""
@@ -118,12 +121,14 @@ class MultipartUpload:
 
     # parts
 
-    def _begin_part(self, body: tuple[Buffer, ...], memory: memoryview | None, constant_bytes: int) -> None:
+    def _begin_part(
+        self, body: tuple[Buffer, ...], memory: memoryview | None, constant_bytes: int, crc64: int | None = None
+    ) -> None:
         self._collect()
         while self._sent and not self._has_room_for(constant_bytes):
             self._wait_for_one()
         number = len(self._parts) + len(self._sent) + 1
-        future = self._flight.start(functools.partial(_send_part, self._uri, self._upload_id(), number, body))
+        future = self._flight.start(functools.partial(_send_part, self._uri, self._upload_id(), number, body, crc64))
         self._held_bytes += constant_bytes
         self._sent[future] = _Sent(memory, constant_bytes)
         future.add_done_callback(self._ended.put)
@@ -188,9 +193,9 @@ async def _create(uri: OssUri, created: Future[str], operations: Operations) -> 
 
 
 async def _send_part(
-    uri: OssUri, upload_id: str, number: int, body: tuple[Buffer, ...], operations: Operations
+    uri: OssUri, upload_id: str, number: int, body: tuple[Buffer, ...], crc64: int | None, operations: Operations
 ) -> UploadedPart:
-    return await operations.upload_part(uri, upload_id, number, body)
+    return await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
 
 
 async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:

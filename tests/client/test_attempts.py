@@ -65,6 +65,65 @@ def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks,
     assert attempt.result.stat.size == len(data)
 
 
+@given(
+    data=st.binary(min_size=1, max_size=300),
+    steps=st.lists(st.tuples(st.sampled_from(["arrive", "break", "refuse", "wrong"]), st.integers(0, 300))),
+)
+def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, steps):
+    """Bytes that arrive are summed at once, so what breaks off, is refused or proves wrong must not confuse the sum."""
+
+    class Joined:
+        def __init__(self):
+            self.seen = b""
+
+        def add(self, piece):
+            self.seen += bytes(piece)
+
+        def clear(self):
+            self.seen = b""
+
+    joined, target = Joined(), bytearray(len(data))
+    attempt = GetAttempt(URI, ByteSpan(0, len(data)), memoryview(target), "", also=joined)
+    for step, count in steps:
+        if step == "refuse":
+            attempt.request()
+            attempt.place(head(503, count))
+            attempt.arrived(count // 2)
+            attempt.keep(count // 2)
+            continue
+        answer, body = serve(attempt, data)
+        view = attempt.place(answer)
+        received = min(count, len(body))
+        if step == "wrong":
+            view[:received] = bytes(255 - octet for octet in body[:received])
+            attempt.arrived(received)
+            attempt.discard()
+            continue
+        view[:received] = body[:received]
+        attempt.arrived(received)
+        if step == "break" and received < len(body):
+            attempt.keep(received)
+    answer, body = serve(attempt, data)
+    attempt.place(answer)[:] = body
+    attempt.finish(answer)
+    assert (bytes(target), joined.seen, attempt.result.crc64) == (data, data, crc64(data))
+
+
+def test_a_refusal_that_breaks_off_is_not_taken_for_bytes_of_the_object():
+    target = bytearray(5)
+    attempt = GetAttempt(URI, ByteSpan(0, 5), memoryview(target), "")
+    answer, body = serve(attempt, b"right, and more")
+    attempt.place(answer)[:2] = body[:2]
+    attempt.keep(2)
+    attempt.request()
+    attempt.place(head(503, 100))
+    attempt.keep(3)
+    answer, body = serve(attempt, b"right, and more")
+    attempt.place(answer)[:] = body
+    attempt.finish(answer)
+    assert bytes(target) == b"right"
+
+
 def test_bytes_that_proved_wrong_are_all_asked_for_again():
     attempt = GetAttempt(URI, None, None, "")
     answer, _ = serve(attempt, b"right")

@@ -35,6 +35,9 @@ class Landing:
         self.body = bytearray(head.content_length)
         return memoryview(self.body)
 
+    def arrived(self, received_bytes):
+        assert 0 < received_bytes <= len(self.body)
+
     def take(self, head, body):
         assert len(body) == head.content_length
         self.body = bytearray(body)

@@ -17,7 +17,8 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from osstorchconnector.client.checksum import combine_crc64, crc64
+from osstorchconnector.client.checksum import combine_crc64
+from osstorchconnector.client.checksum import crc64 as crc64_of
 from osstorchconnector.client.values import ByteSpan, Download, ObjectStat, StoredObject, UploadedPart
 from osstorchconnector.config import Config, TransferConfig
 from osstorchconnector.errors import OssNotFoundError, OssObjectChangedError, OssServiceError, OssUsageError
@@ -76,7 +77,7 @@ class FakeClient:
     def store(self, uri: OssUri, data: bytes, *, crc: int | None = -1) -> None:
         """Put an object there; `crc` is what the server says its CRC-64 is: None for nothing, -1 for the truth."""
         etag = hashlib.md5(data, usedforsecurity=False).hexdigest().upper()
-        self.objects[uri] = Stored(data, etag, crc64(data) if crc == -1 else crc)
+        self.objects[uri] = Stored(data, etag, crc64_of(data) if crc == -1 else crc)
 
     def spans(self) -> list[tuple[int, int]]:
         """What each GET asked for, in the order of the requests."""
@@ -144,11 +145,12 @@ class FakeOperations:
             if into is not None:
                 into[: len(body)] = body
             return Download(
-                ObjectStat(size, stored.etag, stored.crc64), found, b"" if into is not None else body, crc64(body)
+                ObjectStat(size, stored.etag, stored.crc64), found, b"" if into is not None else body, crc64_of(body)
             )
 
-    async def put(self, uri: OssUri, body: Any) -> StoredObject:
+    async def put(self, uri: OssUri, body: Any, *, crc64: int | None = None) -> StoredObject:
         data = joined(body)
+        assert crc64 in (None, crc64_of(data))
         async with self._call(Call("put", uri, size=len(data))):
             return self._publish(uri, data)
 
@@ -158,11 +160,14 @@ class FakeOperations:
             self._client.uploads[upload_id] = {}
             return upload_id
 
-    async def upload_part(self, uri: OssUri, upload_id: str, number: int, body: Any) -> UploadedPart:
+    async def upload_part(
+        self, uri: OssUri, upload_id: str, number: int, body: Any, *, crc64: int | None = None
+    ) -> UploadedPart:
         async with self._call(Call("part", uri, number=number, size=len(joined(body)))):
             data = joined(body)
+            assert crc64 in (None, crc64_of(data))
             self._upload(upload_id)[number] = data
-            return UploadedPart(number, f"etag-{number}", len(data), crc64(data))
+            return UploadedPart(number, f"etag-{number}", len(data), crc64_of(data))
 
     async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
         async with self._call(Call("complete", uri, number=len(parts))):

@@ -91,9 +91,9 @@ def test_long_constant_bytes_are_sent_from_where_they_are(client: FakeClient) ->
     operations = client._operations
     send = operations.upload_part
 
-    async def spied(uri: Any, upload_id: str, number: int, body: Any) -> Any:
+    async def spied(uri: Any, upload_id: str, number: int, body: Any, **options: Any) -> Any:
         bodies.append((number, [view.obj is DATA for view in body]))
-        return await send(uri, upload_id, number, body)
+        return await send(uri, upload_id, number, body, **options)
 
     operations.upload_part = spied
     with writer_of(client) as writer:

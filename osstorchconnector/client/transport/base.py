@@ -32,13 +32,16 @@ class WireRequest:
 
 
 class Landing(Protocol):
-    """Where an answer's body goes. One of the two is called, once for each answer."""
+    """Where an answer's body goes. `place` or `take` is called, once for each answer."""
 
     lands_in_place: bool
     """True if the body should come straight into the memory that `place` gives, even the beginning of it."""
 
     def place(self, head: ResponseHead) -> memoryview:
         """Return the memory to fill."""
+
+    def arrived(self, received_bytes: int) -> None:
+        """So many bytes of the body are in the memory that `place` gave; a transport may say so any number of times."""
 
     def take(self, head: ResponseHead, body: memoryview) -> None:
         """Copy the body: it came whole with the head, and `body` is valid during the call only."""

@@ -83,6 +83,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._body is not None:
             self._received += nbytes
+            assert self._landing is not None
+            self._landing.arrived(self._received)
             if self._received == len(self._body):
                 self._finish()
             return
