@@ -16,7 +16,7 @@ from ..objects.coverage import Coverage
 from ..objects.flight import Flight
 from ..objects.ranges import leftovers
 from ..uri import OssUri
-from .crc32 import crc32
+from .crc32 import SpanSums
 
 DRAIN_SECONDS = 60.0
 
@@ -62,7 +62,7 @@ class FetchedFile:
 class Fetch:
     """One range: where it lands, which is asked when it begins, and what to do when it has.
 
-    `sums` are the parts of it whose CRC-32 is wanted; they are in `crcs` then.
+    `sums` are the parts of it whose CRC-32 is wanted, in the order of their starts; they are in `crcs` then.
     """
 
     __slots__ = ("_place", "crcs", "done", "file", "needs_memory", "span", "sums")
@@ -86,9 +86,9 @@ class Fetch:
         view = self._place()
 
         async def work(operations: Operations) -> Download:
-            download = await operations.get(self.file.uri, self.span, into=view, if_match=self.file.etag)
-            start = self.span.start  # summed here, while the bytes are still warm
-            self.crcs = [crc32(view[part.start - start : part.stop - start]) for part in self.sums]
+            sums = SpanSums(self.sums, self.span.start) if self.sums else None
+            download = await operations.get(self.file.uri, self.span, into=view, if_match=self.file.etag, also=sums)
+            self.crcs = sums.crcs if sums is not None else []
             return download
 
         return work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from concurrent.futures import Future
 
+from ..client.checksum import crc64
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import Buffer, StoredObject
@@ -12,8 +13,11 @@ from ..objects.flight import Flight
 from ..objects.parts import first_part_bytes, next_part_bytes
 from ..objects.upload import MultipartUpload
 from ..uri import OssUri
+from .crc32 import crc32
 
 CRUMB_BYTES = 8 * 1024
+# Both sums are made of a block while it is in the processor's cache: the second then takes a quarter of the time.
+SUMMED_BYTES = 256 * 1024
 ABORT_SECONDS = 10.0
 
 
@@ -37,7 +41,7 @@ class FileUpload:
         )
         self._flight = Flight(client, transfer.prefetch_worker)
         self._pieces: list[Buffer] = []
-        self._pieces_bytes = 0
+        self._pieces_bytes = self._crc64 = 0
         self._is_in_parts = False
         self._put: Future[StoredObject] | None = None
 
@@ -48,17 +52,19 @@ class FileUpload:
             return self.position if self._put.done() else 0
         return self._upload.stored_bytes
 
-    def add(self, piece: Buffer) -> None:
-        """Append bytes; waits while too much is under way. Raises the error of a part."""
+    def add(self, piece: Buffer) -> int:
+        """Append bytes and return their CRC-32; waits while too much is under way. Raises the error of a part."""
         self.position += len(piece)
         last = self._pieces[-1] if self._pieces else None
         if isinstance(last, bytearray) and len(piece) <= CRUMB_BYTES:
+            crc = self._sum(piece, 0)
             last += piece  # heads, tails and tiny tensors are not worth a piece each
             self._pieces_bytes += len(piece)
         else:
-            self._add_piece(piece)
+            crc = self._add_piece(piece)
         if self._pieces_bytes >= self._part_bytes:
             self._send_part()
+        return crc
 
     def flush(self) -> None:
         """Send what was not sent yet; nothing can be added after."""
@@ -67,7 +73,7 @@ class FileUpload:
                 self._send_part()
         else:
             body, self._pieces = self._pieces, []
-            self._put = self._flight.start(functools.partial(_put, self.uri, body))
+            self._put = self._flight.start(functools.partial(_put, self.uri, body, self._crc64))
 
     def finish(self) -> None:
         """After `flush`: wait until all is stored, and publish the file."""
@@ -84,22 +90,35 @@ class FileUpload:
         self._upload.wait_until_gone(ABORT_SECONDS)
         self._pieces.clear()
 
-    def _add_piece(self, piece: Buffer) -> None:
-        view = memoryview(piece)
+    def _add_piece(self, piece: Buffer) -> int:
+        view, crc = memoryview(piece), 0
         while len(view) > (room := self._part_bytes - self._pieces_bytes):
+            crc = self._sum(view[:room], crc)
             self._pieces.append(view[:room])
             self._pieces_bytes += room
             view = view[room:]
             self._send_part()
+        crc = self._sum(view, crc)
         self._pieces.append(bytearray(view) if len(view) <= CRUMB_BYTES else view)
         self._pieces_bytes += len(view)
+        return crc
+
+    def _sum(self, piece: Buffer, crc: int) -> int:
+        """Go on with the part's CRC-64 and, from `crc`, the piece's CRC-32."""
+        if len(piece) <= SUMMED_BYTES:
+            self._crc64 = crc64(piece, self._crc64)
+            return crc32(piece, crc)
+        view = memoryview(piece)
+        for start in range(0, len(view), SUMMED_BYTES):
+            crc = self._sum(view[start : start + SUMMED_BYTES], crc)
+        return crc
 
     def _send_part(self) -> None:
         self._is_in_parts = True
-        pieces, self._pieces, self._pieces_bytes = self._pieces, [], 0
-        self._upload.send_constant(pieces)
+        self._upload.send_constant(self._pieces, self._crc64)
+        self._pieces, self._pieces_bytes, self._crc64 = [], 0, 0
         self._part_bytes = next_part_bytes(self._first_part_bytes, self.position)
 
 
-async def _put(uri: OssUri, body: list[Buffer], operations: Operations) -> StoredObject:
-    return await operations.put(uri, body)
+async def _put(uri: OssUri, body: list[Buffer], crc: int, operations: Operations) -> StoredObject:
+    return await operations.put(uri, body, crc64=crc)

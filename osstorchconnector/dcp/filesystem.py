@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 
 from torch.distributed.checkpoint.filesystem import FileSystemBase
 
+from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssNotFoundError, OssUriError
 from ..objects.reader import OssReader
@@ -41,12 +42,9 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         cred_provider: object | None = None,
         region: str = "",
     ) -> None:
-        if isinstance(endpoint, OssClient):
-            self.client = endpoint
-        else:
-            self.client = OssClient(
-                endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-            )
+        self.client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
 
     def writer(self, path: str, **options: Any) -> OssStorageWriter:
         """Return an `OssStorageWriter` for `path`; `options` are its."""

@@ -1,9 +1,9 @@
-"""What stands in a data file for one item of a plan: pieces of memory, made lazily and without copying."""
+"""What stands in a data file for one item of a plan: pieces of memory, handed over without copying."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any, cast
 
 import torch
@@ -14,6 +14,9 @@ from ..client.values import Buffer
 from ..errors import OssUsageError
 from .crc32 import crc32
 from .tensors import is_plain, memory, tensor_archive
+
+# Takes the next piece of an item, whose bytes nobody changes, and returns its CRC-32.
+Add = Callable[[Buffer], int]
 
 
 def item_bytes(item: WriteItem) -> int:
@@ -58,16 +61,15 @@ def resolve_object(planner: SavePlanner, item: WriteItem) -> Buffer:
     return data.getbuffer()
 
 
-def pieces_of_tensor(tensor: torch.Tensor) -> Iterator[Buffer]:
-    """Yield what `torch.save` would write of the tensor."""
+def write_tensor(tensor: torch.Tensor, add: Add) -> None:
+    """Hand over what `torch.save` would write of the tensor, without copying it."""
     if not is_plain(tensor):
-        yield saved(tensor)
+        add(saved(tensor))
         return
     archive = tensor_archive(tensor.dtype, tuple(tensor.shape))
-    data = memory(tensor)
-    yield archive.head
-    yield data
-    yield archive.tail(crc32(data))
+    add(archive.head)
+    crc = add(memory(tensor))
+    add(archive.tail(crc))
 
 
 def saved(tensor: torch.Tensor) -> Buffer:
@@ -90,16 +92,25 @@ class _Uncloseable(io.BytesIO):
         """Stay open: the bytes are still to be taken."""
 
 
-def transformed(pieces: Iterator[Buffer], extensions: Sequence[StreamTransformExtension]) -> tuple[Buffer, list[str]]:
-    """Return what `extensions` make of the pieces, and their descriptors in the order in which to undo them."""
+def transformed(write: Callable[[Add], object], extensions: Sequence[StreamTransformExtension]) -> Buffer:
+    """Return what `extensions` make of what is written."""
     out = _Uncloseable()
     stream = cast(IO[bytes], out)
     for extension in extensions:
         stream = extension.transform_to(stream)
-    for piece in pieces:
+
+    def add(piece: Buffer) -> int:
         _write_all(stream, piece)
+        return crc32(piece)
+
+    write(add)
     stream.close()
-    return out.getbuffer(), [extension.get_descriptor() for extension in reversed(extensions)]
+    return out.getbuffer()
+
+
+def descriptors_of(extensions: Sequence[StreamTransformExtension]) -> list[str]:
+    """Return the descriptors of extensions, in the order in which to undo them."""
+    return [extension.get_descriptor() for extension in reversed(extensions)]
 
 
 def _write_all(stream: Any, piece: Buffer) -> None:

@@ -81,7 +81,7 @@ class RankLoad:
         def done(fetch: Fetch) -> None:
             nonlocal missing
             missing -= 1
-            _note_sums(items, fetch)
+            _note_sums(owners[fetch.span.start], fetch)
             if not missing:
                 for item in items:
                     memory.hand_out(item)
@@ -89,14 +89,20 @@ class RankLoad:
                 if not any(item.outstanding for item in items):
                     memory.give_back()
 
+        fetches = []
+        owners: dict[int, list[Wanted]] = {}  # of the sums of the range that starts there
         for item in items:
             item.outstanding += 1
-        return [Fetch(file, piece, partial(memory.part, piece), done, _sums(items, piece)) for piece in pieces]
+        for piece in pieces:
+            sums = _sums(items, piece)
+            owners[piece.start] = [item for item, _ in sums]
+            fetches.append(Fetch(file, piece, partial(memory.part, piece), done, [span for _, span in sums]))
+        return fetches
 
     # what has come
 
     def _take(self, file: FetchedFile, item: Wanted, fetch: Fetch) -> None:
-        _note_sums([item], fetch)
+        _note_sums([item] * len(fetch.sums), fetch)
         self._arrived(file, item)
 
     def _arrived(self, file: FetchedFile, item: Wanted) -> None:
@@ -142,26 +148,23 @@ class _Memory:
                 item.pieces[span.start] = self.part(span)
 
 
-def _sums(items: list[Wanted], piece: ByteSpan) -> list[ByteSpan]:
-    """Return the parts of the range that belong to data whose CRC-32 is wanted."""
+def _sums(items: list[Wanted], piece: ByteSpan) -> list[tuple[Wanted, ByteSpan]]:
+    """Return the parts of the range that belong to data whose CRC-32 is wanted, and whose they are, in order."""
     found = []
     for item in items:
         summed = item.summed if item.direct is None else None
         if summed is not None and summed.start < piece.stop and piece.start < summed.stop:
-            found.append(ByteSpan(max(summed.start, piece.start), min(summed.stop, piece.stop)))
-    return found
+            found.append((item, ByteSpan(max(summed.start, piece.start), min(summed.stop, piece.stop))))
+    return sorted(found, key=_start_of_sum)
 
 
-def _note_sums(items: list[Wanted], fetch: Fetch) -> None:
-    by_start = {item.summed.start: item for item in items if item.summed is not None}
-    last: Wanted | None = items[0] if len(items) == 1 else None
-    for span, crc in zip(fetch.sums, fetch.crcs, strict=True):
-        owner = by_start.get(span.start, last) or _owner(items, span)
+def _start_of_sum(found: tuple[Wanted, ByteSpan]) -> int:
+    return found[1].start
+
+
+def _note_sums(owners: list[Wanted], fetch: Fetch) -> None:
+    for owner, span, crc in zip(owners, fetch.sums, fetch.crcs, strict=True):
         owner.crcs.append((span.start, span.size, crc))
-
-
-def _owner(items: list[Wanted], span: ByteSpan) -> Wanted:
-    return next(item for item in items if item.summed and item.summed.start <= span.start < item.summed.stop)
 
 
 def _same(view: memoryview) -> memoryview:

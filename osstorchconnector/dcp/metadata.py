@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import metadata as dcp_metadata
 from torch.distributed.checkpoint.metadata import Metadata
 
 from ..errors import OssIntegrityError
+from .collecting import collection_put_off
 from .dry_run import Budget
 from .opcodes import check_opcodes
 
@@ -42,7 +43,8 @@ class UnsafePickleError(OssIntegrityError, pickle.UnpicklingError):
 
 def dump_metadata(metadata: Metadata) -> bytes:
     """Return what `.metadata` holds, as torch's own writer writes it."""
-    return pickle.dumps(metadata)
+    with collection_put_off():
+        return pickle.dumps(metadata)
 
 
 def load_metadata(data: bytes, where: str) -> Metadata:
@@ -52,7 +54,8 @@ def load_metadata(data: bytes, where: str) -> Metadata:
     """
     try:
         check_opcodes(data)
-        metadata = _MetadataUnpickler(io.BytesIO(data), where).load()
+        with collection_put_off():
+            metadata = _MetadataUnpickler(io.BytesIO(data), where).load()
     except UnsafePickleError:
         raise
     except Exception as error:

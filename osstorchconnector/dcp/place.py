@@ -1,11 +1,14 @@
-"""Where checkpoints are: a client, however it was named, and what all that have one share."""
+"""Where checkpoints are: a client, however it was named, and a folder of a bucket."""
 
 from __future__ import annotations
 
 import os
 
+from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssConfigError
+from .folder import CheckpointFolder
+from .layout import is_checkpoint_id
 
 
 class HasClient:
@@ -14,7 +17,31 @@ class HasClient:
     client: OssClient
 
 
-def open_place(
+class HasFolder(HasClient):
+    """What reads or writes one checkpoint at a time: what torch asks of both about checkpoint ids."""
+
+    _folder: CheckpointFolder
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.checkpoint_id!r})"
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The checkpoint that is read or written, as it was given."""
+        return self._folder.id
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        """True for `oss://bucket/key` and `/bucket/key`."""
+        return is_checkpoint_id(checkpoint_id)
+
+    def _move(self, checkpoint_id: str | os.PathLike[str] | None) -> None:
+        """Go over to another checkpoint, if one is named."""
+        if checkpoint_id:
+            self._folder = CheckpointFolder(self.client, checkpoint_id)
+
+
+def open_folder(
     fs: HasClient | OssClient | str | os.PathLike[str] | None,
     path: str | os.PathLike[str] | None,
     *,
@@ -23,23 +50,16 @@ def open_place(
     cred_provider: object | None,
     config_path: str,
     region: str,
-) -> tuple[OssClient, str]:
-    """Return client and checkpoint id of `(fs, path)`, as the C++ connector has it, or `(path, endpoint=...)`."""
+) -> CheckpointFolder:
+    """Return the folder of `(fs, path)`, as the C++ connector has it, or of `(path, endpoint=...)`."""
     if isinstance(fs, (str, os.PathLike)):
         if path is not None:
             raise OssConfigError(f"two paths, {os.fspath(fs)!r} and {os.fspath(path)!r}: give one")
         fs, path = None, fs
     if path is None:
         raise OssConfigError("no checkpoint named: give oss://bucket/key")
-    if isinstance(fs, HasClient):
-        fs = fs.client
-    if isinstance(fs, OssClient) or isinstance(endpoint, OssClient):
-        client = fs if isinstance(fs, OssClient) else endpoint
-        assert isinstance(client, OssClient)
-        return client, os.fspath(path)
-    if not endpoint:
+    source = fs.client if isinstance(fs, HasClient) else fs or endpoint
+    if not source:
         raise OssConfigError("no endpoint named: give endpoint=... or an OssDCPFileSystem")
-    client = OssClient(
-        endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-    )
-    return client, os.fspath(path)
+    client = as_client(source, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region)
+    return CheckpointFolder(client, path)

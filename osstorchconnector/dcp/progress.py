@@ -26,10 +26,13 @@ class Progress:
     def seconds(self) -> float:
         return time.perf_counter() - self.begun
 
+    @property
+    def is_watched(self) -> bool:
+        return self._bar is not None or self._callback is not None
+
     def reach(self, done_bytes: int) -> None:
         """So many bytes are done."""
-        if self._bar is None and self._callback is None:
-            self.done_bytes = done_bytes
+        if not self.is_watched:
             return
         now = time.perf_counter()
         if now - self._told_at >= 0.1:

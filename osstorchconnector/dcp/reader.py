@@ -16,12 +16,11 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from ..client.client import OssClient
-from ..errors import OssConfigError, OssIntegrityError, OssNotFoundError
+from ..errors import OssConfigError, OssIntegrityError
 from ..uri import OssUri
-from .layout import checkpoint_uri, is_checkpoint_id, is_data, member, metadata_name
+from .collecting import collection_put_off
 from .loading import RankLoad
-from .metadata import load_metadata
-from .place import HasClient, open_place
+from .place import HasClient, HasFolder, open_folder
 from .progress import Progress, ProgressCallback, summary
 from .wanted import Saved, Settings, Wanted
 
@@ -30,7 +29,7 @@ _logger = logging.getLogger(__name__)
 DEFAULT_MEMORY_BYTES = 96 << 20
 
 
-class OssStorageReader(StorageReader):
+class OssStorageReader(HasFolder, StorageReader):
     """Read distributed checkpoints below `oss://bucket/prefix`, whether this library or torch's own writers wrote them.
 
         dcp.load(state, storage_reader=OssStorageReader("oss://bucket/ckpt/step-100", endpoint=..., region=...))
@@ -65,7 +64,7 @@ class OssStorageReader(StorageReader):
         progress: ProgressCallback | bool | None = None,
     ) -> None:
         super().__init__()
-        self.client, self._id = open_place(
+        self._folder = open_folder(
             fs,
             path,
             endpoint=endpoint,
@@ -74,7 +73,7 @@ class OssStorageReader(StorageReader):
             config_path=config_path,
             region=region,
         )
-        self._checkpoint = checkpoint_uri(self._id)
+        self.client = self._folder.client
         self._weights_only, self._safe_types = weights_only, tuple(safe_types)
         self._memory_bytes = memory_bytes
         self._registry = extension_registry or ExtensionRegistry()
@@ -82,37 +81,17 @@ class OssStorageReader(StorageReader):
         self._load_id = str(uuid.uuid4())
         self._metadata: Metadata | None = None
 
-    def __repr__(self) -> str:
-        return f"OssStorageReader({self._id!r})"
-
-    @property
-    def checkpoint_id(self) -> str:
-        """The checkpoint that is read, as it was given."""
-        return self._id
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        return is_checkpoint_id(checkpoint_id)
-
     # the order of calls
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Prepare for another load, of another checkpoint if one is given."""
         self._metadata = None
-        if checkpoint_id:
-            self._checkpoint, self._id = checkpoint_uri(checkpoint_id), os.fspath(checkpoint_id)
+        self._move(checkpoint_id)
         self._load_id = str(uuid.uuid4())
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return the checkpoint's metadata, or that of the rank given as `rank=`."""
-        uri = member(self._checkpoint, metadata_name(kwargs.get("rank")))
-        try:
-            data = self.client.get(uri).body
-        except OssNotFoundError as error:
-            raise OssNotFoundError(
-                f"{self._missing()} ({error})", status=error.status, code=error.code, request_id=error.request_id
-            ) from error
-        metadata = load_metadata(data, str(uri))
+        metadata = self._folder.read_metadata(kwargs.get("rank"))
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self._load_id
@@ -129,36 +108,26 @@ class OssStorageReader(StorageReader):
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         settings = Settings(planner, self._registry, self._weights_only, self._safe_types)
-        load = RankLoad(self.client, self._wanted(plan, settings), memory_bytes=self._memory_bytes)
-        retries = self.client.retries
-        progress = Progress(self._progress, f"load {self._id}", load.total_bytes)
-        try:
-            load.run(progress.reach)
-        except BaseException:
-            progress.close()
-            raise
-        progress.end()
-        _logger.info(
-            "loaded %s: %s",
-            self._id,
-            summary(load.total_bytes, progress.seconds, self.client.retries - retries),
-        )
+        with collection_put_off():
+            self._load(self._wanted(plan, settings))
         future: Future[None] = Future()
         future.set_result(None)
         return future
 
     # the steps
 
-    def _missing(self) -> str:
-        """Say what is there instead of a checkpoint."""
-        start = len(self._checkpoint.key)
-        count = sum(is_data(found.key[start:]) for found in self.client.list_page(self._checkpoint).objects)
-        if count:
-            return (
-                f"{self._id} is not a whole checkpoint: there are data files ({count} seen) but no metadata. The save "
-                "that wrote them has not finished, or never will: load an earlier checkpoint"
-            )
-        return f"there is no checkpoint at {self._id}"
+    def _load(self, wanted: Iterable[tuple[OssUri, Wanted]]) -> None:
+        load = RankLoad(self.client, wanted, memory_bytes=self._memory_bytes)
+        retries = self.client.retries
+        progress = Progress(self._progress, f"load {self._folder.id}", load.total_bytes)
+        try:
+            load.run(progress.reach)
+        except BaseException:
+            progress.close()
+            raise
+        progress.end()
+        summed_up = summary(load.total_bytes, progress.seconds, self.client.retries - retries)
+        _logger.info("loaded %s: %s", self._folder.id, summed_up)
 
     def _wanted(self, plan: LoadPlan, settings: Settings) -> Iterator[tuple[OssUri, Wanted]]:
         chunks = _Chunks(self._metadata)
@@ -167,7 +136,7 @@ class OssStorageReader(StorageReader):
             info = chunks.storage(request)
             uri = files.get(info.relative_path)
             if uri is None:
-                uri = files[info.relative_path] = member(self._checkpoint, info.relative_path)
+                uri = files[info.relative_path] = self._folder.member(info.relative_path)
             yield uri, Wanted(request, chunks.saved(request, info, uri), settings)
 
 
@@ -192,12 +161,14 @@ class _Chunks:
         descriptors = tuple(getattr(info, "transform_descriptors", None) or ())
         dtype: torch.dtype | None = None
         shape: tuple[int, ...] = ()
+        tensor_bytes = 0
         if request.type != LoadItemType.BYTE_IO:
             tensor = self._tensors[fqn]
             if not isinstance(tensor, TensorStorageMetadata):
                 raise OssIntegrityError(f"{uri}: the metadata has {fqn} as an object, a tensor is asked for")
             dtype, shape = tensor.properties.dtype, self._shape(request, tensor)
-        return Saved(f"{fqn} in {uri}", info.offset, info.length, descriptors, dtype, shape)
+            tensor_bytes = torch.Size(shape).numel() * dtype.itemsize
+        return Saved(fqn, uri, info.offset, info.length, descriptors, dtype, shape, tensor_bytes)
 
     def _shape(self, request: ReadItem, tensor: TensorStorageMetadata) -> tuple[int, ...]:
         index = request.storage_index

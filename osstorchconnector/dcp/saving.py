@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 
 import torch
 from torch.distributed.checkpoint._extension import StreamTransformExtension
@@ -11,18 +11,15 @@ from torch.distributed.checkpoint.filesystem import SerializationFormat, _Storag
 from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteItemType
 from torch.distributed.checkpoint.storage import WriteResult
 
-from ..client.client import OssClient
 from ..client.values import Buffer
 from ..errors import OssConfigError, OssError
-from ..uri import OssUri
 from . import safetensors
 from .files import FileUpload
-from .items import item_bytes, pieces_of_tensor, resolve_object, resolve_tensor, transformed
-from .layout import SAFETENSORS_SUFFIX, TORCH_SUFFIX, SaveTicket, member
+from .folder import CheckpointFolder, quietly
+from .items import Add, descriptors_of, item_bytes, resolve_object, resolve_tensor, transformed, write_tensor
+from .layout import SAFETENSORS_SUFFIX, TORCH_SUFFIX, SaveTicket
 from .progress import Progress
 from .tensors import memory
-
-_logger = logging.getLogger(__name__)
 
 
 class RankSave:
@@ -30,8 +27,7 @@ class RankSave:
 
     def __init__(
         self,
-        client: OssClient,
-        checkpoint: OssUri,
+        folder: CheckpointFolder,
         ticket: SaveTicket,
         planner: SavePlanner,
         *,
@@ -41,7 +37,7 @@ class RankSave:
     ) -> None:
         if extensions and serialization == SerializationFormat.SAFETENSORS:
             raise OssConfigError("safetensors files hold tensors as they are: leave the extensions out")
-        self._client, self._checkpoint, self._ticket, self._planner = client, checkpoint, ticket, planner
+        self._folder, self._ticket, self._planner = folder, ticket, planner
         self._is_safetensors = serialization == SerializationFormat.SAFETENSORS
         self._extensions, self._progress = extensions, progress
         self._uploads: list[FileUpload] = []
@@ -55,7 +51,7 @@ class RankSave:
 
     def write(self, groups: Sequence[Sequence[WriteItem]]) -> None:
         """Store each group of items as a file. Raises, and leaves nothing, if that fails or is interrupted."""
-        memory_bytes = self._client.config.upload_memory_bytes // max(len(groups), 1)
+        memory_bytes = self._folder.client.config.upload_memory_bytes // max(len(groups), 1)
         try:
             for number, items in enumerate(groups):
                 upload = self._begin(number, memory_bytes)
@@ -70,23 +66,26 @@ class RankSave:
     def _begin(self, number: int, memory_bytes: int) -> FileUpload:
         suffix = SAFETENSORS_SUFFIX if self._is_safetensors else TORCH_SUFFIX
         self.names.append(self._ticket.file_name(number, suffix))
-        upload = FileUpload(self._client, member(self._checkpoint, self.names[-1]), memory_bytes=memory_bytes)
+        upload = FileUpload(self._folder.client, self._folder.member(self.names[-1]), memory_bytes=memory_bytes)
         self._uploads.append(upload)
         return upload
 
     def _write_torch(self, upload: FileUpload, items: Sequence[WriteItem]) -> None:
+        descriptors = descriptors_of(self._extensions) if self._extensions else None
         for item in items:
-            start, descriptors = upload.position, None
-            if item.type == WriteItemType.BYTE_IO:
-                pieces = iter([resolve_object(self._planner, item)])
-            else:
-                pieces = pieces_of_tensor(resolve_tensor(self._planner, item))
+            start = upload.position
+            write = functools.partial(self._write_item, item)
             if self._extensions:
-                piece, descriptors = transformed(pieces, self._extensions)
-                pieces = iter([piece])
-            for piece in pieces:
-                upload.add(piece)
+                upload.add(transformed(write, self._extensions))
+            else:
+                write(upload.add)
             self._note(item, start, upload.position - start, descriptors)
+
+    def _write_item(self, item: WriteItem, add: Add) -> None:
+        if item.type == WriteItemType.BYTE_IO:
+            add(resolve_object(self._planner, item))
+        else:
+            write_tensor(resolve_tensor(self._planner, item), add)
 
     def _write_safetensors(self, upload: FileUpload, items: Sequence[WriteItem]) -> None:
         objects: dict[int, Buffer] = {}
@@ -109,13 +108,14 @@ class RankSave:
     def _note(self, item: WriteItem, start: int, length: int, descriptors: list[str] | None) -> None:
         info = _StorageInfo(self.names[-1], start, length, transform_descriptors=descriptors)
         self.results.append(WriteResult(index=item.index, size_in_bytes=length, storage_data=info))
-        self._progress.reach(sum(upload.stored_bytes for upload in self._uploads))
+        if self._progress.is_watched:
+            self._progress.reach(sum(upload.stored_bytes for upload in self._uploads))
 
     def _undo(self) -> None:
         self._progress.close()
         for upload in self._uploads:
             upload.abort()
-        remove_quietly(lambda: self._client.delete_many(self._checkpoint.bucket, [u.uri.key for u in self._uploads]))
+        quietly(functools.partial(self._folder.remove, self.names))
 
 
 def _entry(item: WriteItem) -> safetensors.Entry:
@@ -124,11 +124,3 @@ def _entry(item: WriteItem) -> safetensors.Entry:
     shape = tuple(chunk.sizes) if chunk is not None else tuple(item.tensor_data.size)
     offsets = tuple(chunk.offsets) if chunk is not None else (0,) * len(shape)
     return safetensors.Entry(item.index.fqn, item.tensor_data.properties.dtype, shape, offsets, item_bytes(item))
-
-
-def remove_quietly(remove: Callable[[], object]) -> None:
-    """Try to remove what is of no use to anybody; if that fails the log says so, and `clean` will do it."""
-    try:
-        remove()
-    except OssError as error:
-        _logger.warning("objects of an unfinished save may be left behind: %s", error)

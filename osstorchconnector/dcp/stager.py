@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,10 +15,53 @@ from torch.distributed.tensor import DTensor
 
 from .tensors import Shape
 
+_logger = logging.getLogger(__name__)
+
 _CONSTANT = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _DICTS = (dict, OrderedDict, defaultdict)
 
 Path = tuple[Any, ...]
+
+
+class HostMemory:
+    """The machine's memory, and its devices, as staging sees them."""
+
+    def __init__(self) -> None:
+        self._can_pin = True
+
+    def is_elsewhere(self, tensor: torch.Tensor) -> bool:
+        """True if the tensor's bytes have to come from a device."""
+        return tensor.device.type != "cpu"
+
+    def pinned(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
+        """Return memory that devices copy to without the processor's help."""
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+    def ordinary(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    def buffer_for(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return memory to copy a tensor to; where no more can be pinned the log says so once, and it is ordinary."""
+        shape: Shape = tuple(tensor.shape)
+        if self._can_pin and self.is_elsewhere(tensor):
+            try:
+                return self.pinned(shape, tensor.dtype)
+            except RuntimeError as error:
+                self._can_pin = False
+                _logger.warning("no (more) pinned memory, so copies from devices take longer: %s", error)
+        return self.ordinary(shape, tensor.dtype)
+
+    def copy(self, targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+        """Copy each source into its target, side by side; when this returns all of them are there."""
+        elsewhere = [source for source in sources if self.is_elsewhere(source)]
+        if sources:
+            torch._foreach_copy_(targets, sources, non_blocking=bool(elsewhere))
+        self.wait({source.device for source in elsewhere})
+
+    def wait(self, devices: Iterable[torch.device]) -> None:
+        """Wait until the copies from these devices have come."""
+        for device in devices:
+            torch.get_device_module(device).current_stream(device).synchronize()
 
 
 class OssStager(AsyncStager):
@@ -29,12 +74,13 @@ class OssStager(AsyncStager):
 
     _synchronize_after_execute = False
 
-    def __init__(self) -> None:
+    def __init__(self, memory: HostMemory | None = None) -> None:
+        self._memory = memory or HostMemory()
         self._buffers: dict[Path, torch.Tensor] = {}
 
     def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of `state_dict` that shares no memory with it."""
-        staging = _Staging(self._buffers)
+        staging = _Staging(self._buffers, self._memory)
         staged: dict[str, Any] = staging.copied(state_dict, ())
         staging.fill()
         self._buffers = staging.used
@@ -51,8 +97,8 @@ class OssStager(AsyncStager):
 class _Staging:
     """One copy of one state, into `old` buffers where they fit and are free."""
 
-    def __init__(self, old: dict[Path, torch.Tensor]) -> None:
-        self._old = old
+    def __init__(self, old: dict[Path, torch.Tensor], memory: HostMemory) -> None:
+        self._old, self._memory = old, memory
         self.used: dict[Path, torch.Tensor] = {}
         self._copies: dict[int, Any] = {}  # by id: what stands in the state twice is copied once
         self._sources: list[torch.Tensor] = []
@@ -77,20 +123,13 @@ class _Staging:
 
     def fill(self) -> None:
         """Copy all tensors, and wait until that is done."""
-        devices = {tensor.device for tensor in self._sources if tensor.device.type != "cpu"}
-        if self._sources:
-            torch._foreach_copy_(self._targets, self._sources, non_blocking=bool(devices))
-        for device in devices:
-            torch.get_device_module(device).synchronize(device)
+        self._memory.copy(self._targets, self._sources)
 
     def _copied_leaf(self, value: Any, path: Path) -> Any:
         if type(value) in (torch.Tensor, torch.nn.Parameter) and _is_copied_bytewise(value):
             return self._buffer_for(value.detach(), path)
         if isinstance(value, DTensor) and _is_copied_bytewise(value.to_local()):
-            local = self._buffer_for(value.to_local().detach(), path)
-            return DTensor.from_local(
-                local, value.device_mesh, value.placements, run_check=False, shape=value.shape, stride=value.stride()
-            )
+            return _spread_like(value, self._buffer_for(value.to_local().detach(), path))
         if isinstance(value, torch.Tensor) and not hasattr(value, "local_shards"):
             return value.detach().to("cpu", copy=True)
         if hasattr(value, "local_shards"):
@@ -99,14 +138,27 @@ class _Staging:
         return copy.deepcopy(value)
 
     def _buffer_for(self, source: torch.Tensor, path: Path) -> torch.Tensor:
-        shape: Shape = tuple(source.shape)
         buffer = self._old.get(path)
-        if buffer is None or buffer.dtype != source.dtype or tuple(buffer.shape) != shape or not _is_free(buffer):
-            buffer = torch.empty(shape, dtype=source.dtype, pin_memory=source.device.type == "cuda")
+        if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape or not _is_free(buffer):
+            buffer = self._memory.buffer_for(source)
         self.used[path] = buffer
         self._sources.append(source)
         self._targets.append(buffer)
         return buffer.detach()
+
+
+def _spread_like(value: DTensor, local: torch.Tensor) -> DTensor:
+    """Return a tensor spread over ranks as `value` is, of which this rank has `local`.
+
+    (`from_local` would copy `local`, which is still to be filled, to the device that the mesh is of.)
+    """
+    flatten: Any = value.__tensor_flatten__  # the protocol of tensors that are made of tensors; torch does not type it
+    unflatten: Any = DTensor.__tensor_unflatten__
+    names, context = flatten()
+    parts = {name: getattr(value, name) for name in names} | {"_local_tensor": local}
+    spread = unflatten(parts, context, value.shape, value.stride())
+    assert isinstance(spread, DTensor)
+    return spread
 
 
 def _is_copied_bytewise(tensor: torch.Tensor) -> bool:

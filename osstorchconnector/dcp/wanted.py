@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.planner import LoadItemType, LoadPlanner, Read
 
 from ..client.values import ByteSpan
 from ..errors import OssIntegrityError
+from ..uri import OssUri
 from .archive import Archive, stated_crc
 from .crc32 import combine_crc32
 from .decoding import check_records, decode_tensor, restored, strided
@@ -27,16 +28,18 @@ DIRECT_BYTES = 512 * 1024
 class Saved(NamedTuple):
     """What the metadata says of an item: its place in a file and, of a tensor, what it should be."""
 
-    where: str
+    fqn: str
+    uri: OssUri
     start: int
     length: int
     descriptors: tuple[str, ...]
     dtype: torch.dtype | None
     shape: tuple[int, ...]
+    tensor_bytes: int
 
     @property
-    def tensor_bytes(self) -> int:
-        return torch.Size(self.shape).numel() * self.dtype.itemsize if self.dtype is not None else 0
+    def where(self) -> str:
+        return f"{self.fqn} in {self.uri}"
 
     @property
     def is_raw(self) -> bool:
@@ -70,6 +73,11 @@ class Wanted:
     is not laid out as was assumed; then `finish` returns False, and `finish_whole` wants all of its bytes.
     """
 
+    __slots__ = (
+        "_archive", "_is_usual", "_settings", "_slice", "_target", "crcs", "data", "direct", "outstanding", "pieces",
+        "request", "saved", "spans", "whole",
+    )  # fmt: skip
+
     def __init__(self, request: ReadItem, saved: Saved, settings: Settings) -> None:
         self.request, self.saved, self._settings = request, saved, settings
         self.pieces: dict[int, memoryview] = {}
@@ -77,29 +85,19 @@ class Wanted:
         self.outstanding = 0
         self._target: torch.Tensor | None = None
         self._archive = saved.archive()
-        self._head_bytes = len(self._archive.head) if self._archive is not None else 0
         self._slice: Slice | None = None
         self.direct: tuple[ByteSpan, memoryview] | None = None
+        self.whole = ByteSpan(saved.start, saved.start + saved.length)
+        # Where the tensor's bytes stand in the file, if the item is as usual.
+        start = saved.start + (len(self._archive.head) if self._archive is not None else 0)
+        self.data = ByteSpan(start, start + saved.tensor_bytes)
+        self._is_usual = request.type != LoadItemType.BYTE_IO and (self._archive is not None or saved.is_raw)
         self.spans = self._plan() if self._is_usual else [self.whole]
-
-    @property
-    def whole(self) -> ByteSpan:
-        return ByteSpan(self.saved.start, self.saved.start + self.saved.length)
-
-    @property
-    def data(self) -> ByteSpan:
-        """Where the tensor's bytes stand in the file, if the item is as usual."""
-        start = self.saved.start + self._head_bytes
-        return ByteSpan(start, start + self.saved.tensor_bytes)
 
     @property
     def summed(self) -> ByteSpan | None:
         """The bytes whose CRC-32 is to be held against the item's; None if there is nothing to hold it against."""
         return self.data if self._archive is not None and self._slice is None else None
-
-    @property
-    def _is_usual(self) -> bool:
-        return self.request.type != LoadItemType.BYTE_IO and (self._archive is not None or self.saved.is_raw)
 
     @property
     def _is_partial(self) -> bool:
@@ -221,7 +219,7 @@ class Wanted:
     def _copy_usual(self) -> None:
         assert self.saved.dtype is not None
         if self._slice is None:
-            start = self._head_bytes
+            start = self.data.start - self.saved.start
             octets = self.pieces[self.saved.start][start : start + self.saved.tensor_bytes]
         else:
             start = self.data.start + self._slice.start * self._element_bytes

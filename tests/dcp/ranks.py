@@ -17,11 +17,9 @@ from dcp.states import differences
 from torch.distributed._shard.sharded_tensor import Shard as TensorShard
 from torch.distributed._shard.sharded_tensor import init_from_local_shards
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem, RoundRobinPrefixes
 
@@ -39,7 +37,15 @@ class Place(NamedTuple):
 
 def run_ranks(count: int, program: Callable[[Place], None], place: Place, folder: Path) -> None:
     """Run `program` on so many ranks; raises if it raises on one of them."""
-    torch.multiprocessing.spawn(_run, (count, program, place, str(folder / "rendezvous")), nprocs=count)
+    context = start_ranks(count, program, place, folder)
+    while not context.join():
+        pass
+
+
+def start_ranks(count: int, program: Callable[[Place], None], place: Place, folder: Path) -> Any:
+    """Start `program` on so many ranks; the context that is returned knows their processes."""
+    arguments = (count, program, place, str(folder / "rendezvous"))
+    return torch.multiprocessing.spawn(_run, arguments, nprocs=count, join=False)
 
 
 def _run(rank: int, count: int, program: Callable[[Place], None], place: Place, file: str) -> None:
@@ -127,40 +133,8 @@ def sharded_tensors(place: Place) -> None:
     assert differences(target["replicated"], torch.full((1000,), 10.0)) == []
 
 
-def fsdp(place: Place) -> None:
-    """A model and its optimizer under FSDP2 go on where they were."""
-    fs = place.fs
-
-    def trained(steps: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        torch.manual_seed(3)
-        model = torch.nn.Sequential(torch.nn.Linear(13, 17), torch.nn.ReLU(), torch.nn.Linear(17, 5))
-        fully_shard(model, mesh=init_device_mesh("cpu", (4,)))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-        for _ in range(steps):
-            model(torch.ones(2, 13)).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        return model, optimizer
-
-    saved = get_state_dict(*trained(2))
-    dcp.save(dict(zip(("model", "optimizer"), saved, strict=True)), storage_writer=fs.writer(place.uri + "fsdp"))
-    model, optimizer = trained(1)
-    state = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
-    dcp.load(state, storage_reader=fs.reader(place.uri + "fsdp"))
-    set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-    for ours, theirs in zip(get_state_dict(model, optimizer), saved, strict=True):
-        assert differences(local(theirs), local(ours)) == []
-
-
-def local(state: Any) -> Any:
-    """Return a state with each rank's part of its tensors."""
-    if isinstance(state, dict):
-        return {key: local(value) for key, value in state.items()}
-    return state.to_local() if isinstance(state, DTensor) else state
-
-
 def every_way_to_spread(place: Place) -> None:
-    for program in (reshard, load_alone, sharded_tensors, fsdp):
+    for program in (reshard, load_alone, sharded_tensors):
         program(place)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zipfile
 import zlib
@@ -11,8 +12,9 @@ from dcp.states import DTYPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.dcp.archive import Archive, NotAnArchiveError, archive_around, read_directory, stated_crc
-from osstorchconnector.dcp.crc32 import combine_crc32, crc32
+from osstorchconnector.dcp.crc32 import SpanSums, combine_crc32, crc32
 from osstorchconnector.dcp.tensors import memory, tensor_archive
 
 ID_BYTES = 20  # the half of the serialization id that stands for the content; torch's own sum
@@ -116,3 +118,22 @@ def test_an_archive_says_its_size() -> None:
     archive = tensor_archive(torch.float32, (10,))
     assert isinstance(archive, Archive)
     assert archive.size == len(saved(torch.zeros(10)))
+
+
+@given(
+    st.binary(max_size=100),
+    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=6),
+    st.lists(st.integers(0, 100), max_size=5),
+)
+def test_parts_of_what_comes_piece_by_piece_have_the_crc32_of_their_bytes(
+    data: bytes, pairs: list[tuple[int, int]], cuts: list[int]
+) -> None:
+    inside = sorted((min(pair), min(max(pair), len(data))) for pair in pairs if min(pair) < len(data))
+    spans = [ByteSpan(1000 + start, 1000 + stop) for start, stop in inside]
+    sums = SpanSums(spans, 1000)
+    sums.add(memoryview(b"wrong bytes"))
+    sums.clear()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, stop in itertools.pairwise(edges):
+        sums.add(memoryview(data)[start:stop])
+    assert sums.crcs == [zlib.crc32(data[span.start - 1000 : span.stop - 1000]) for span in spans]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ import torch.distributed.checkpoint as dcp
 from dcp.conftest import as_torch_tells, names
 from dcp.states import differences
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.dcp import OssDCPFileSystem
@@ -21,6 +25,7 @@ from osstorchconnector.emulator import Counters
 from osstorchconnector.errors import OssUsageError
 from osstorchconnector.testing import OssBucket
 
+TWO = {"weight": torch.ones(300, 300), "other": torch.arange(9_000_000.0)}
 OLD, NEW = {"weight": torch.zeros(300, 300)}, {"weight": torch.ones(300, 300)}
 
 
@@ -127,6 +132,34 @@ def test_a_checkpoint_without_metadata_is_refused_in_words(fs: OssDCPFileSystem,
         loaded(fs, oss_bucket.uri + "nothing")
 
 
+def test_whatever_request_of_a_save_is_the_last_one_a_whole_checkpoint_loads(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket
+) -> None:
+    """As if the process were killed after one request, after two, and so on: its own clearing up reaches nobody."""
+    uri = oss_bucket.uri + "ckpt"
+    options: dict[str, Any] = {"thread_count": 2}
+    dcp.save(OLD, storage_writer=fs.writer(uri, **options))
+    outcomes = []
+    for count in itertools.count():
+        oss_bucket.server.fail("", "AccessDenied", after=count)
+        with contextlib.suppress(CheckpointException):
+            dcp.save(TWO, storage_writer=fs.writer(uri, **options))
+        struck = oss_bucket.server.counters(with_log=False).faults["AccessDenied"]
+        oss_bucket.server.clear_faults()
+        oss_bucket.server.reset_counters()
+        target = {"weight": torch.full((300, 300), 5.0)}
+        dcp.load(target, storage_reader=fs.reader(uri))
+        outcomes.append(int(target["weight"].unique().item()))
+        fs.clean(oss_bucket.uri, older_than=-60)
+        dcp.load(target, storage_reader=fs.reader(uri))
+        assert oss_bucket.server.uploads(oss_bucket.name) == []
+        if not struck:
+            break
+    assert outcomes == sorted(outcomes)  # the old one up to some request, the new one from there on
+    assert set(outcomes) == {0, 1}
+    assert len(names(oss_bucket)) == 3
+
+
 KILLED_SAVE = """
 import sys, torch, torch.distributed.checkpoint as dcp
 from osstorchconnector.dcp import OssStorageWriter
@@ -193,3 +226,64 @@ def test_a_writer_that_is_saving_refuses_to_be_reset(oss_bucket: OssBucket) -> N
     dcp.save(OLD, storage_writer=writer)
     assert "still saving" in str(errors[0])
     assert writer.checkpoint_id == oss_bucket.uri + "ckpt"
+
+
+def test_a_writer_whose_data_is_stored_and_not_published_refuses_to_be_reset(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket
+) -> None:
+    """What it would clear away then is about to be published."""
+    writer, planner = fs.writer(oss_bucket.uri + "ckpt"), DefaultSavePlanner()
+    is_stored, may_publish = threading.Event(), threading.Event()
+
+    def save() -> None:
+        planner.set_up_planner(dict(OLD), is_coordinator=True)
+        writer.set_up_storage_writer(True)
+        plans, metadata = planner.create_global_plan([writer.prepare_local_plan(planner.create_local_plan())])
+        (plan,) = writer.prepare_global_plan(plans)
+        results = writer.write_data(planner.finish_plan(plan), planner).value()
+        is_stored.set()
+        may_publish.wait()
+        writer.finish(metadata, [results])
+
+    with ThreadPoolExecutor() as pool:
+        saving = pool.submit(save)
+        is_stored.wait()
+        with pytest.raises(OssUsageError, match="still saving"):
+            writer.reset(oss_bucket.uri + "next")
+        may_publish.set()
+        saving.result()
+        writer.reset(oss_bucket.uri + "next")
+    assert differences(OLD, loaded(fs, oss_bucket.uri + "ckpt")) == []
+
+
+def test_async_save_returns_while_the_server_keeps_the_save_waiting(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket
+) -> None:
+    uri, state = oss_bucket.uri + "ckpt", {"weight": NEW["weight"].clone()}
+    oss_bucket.server.fail("PutObject", "stall_head")
+    writer = fs.writer(uri)
+    saving = dcp.async_save(state, storage_writer=writer)
+    assert isinstance(saving, Future)
+    state["weight"].zero_()  # training goes on
+    assert not saving.done()
+    oss_bucket.server.clear_faults()
+    saving.result()
+    assert differences(NEW, loaded(fs, uri)) == []
+
+
+def test_the_error_of_an_asynchronous_save_is_its_futures(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
+    oss_bucket.server.fail("PutObject", "AccessDenied", prefix="ckpt/__0_0")
+    saving = dcp.async_save(dict(OLD), storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
+    assert isinstance(saving, Future)
+    with pytest.raises(CheckpointException, match=r"ckpt/__0_0\..*AccessDenied"):
+        saving.result()
+
+
+@pytest.mark.parametrize("options", [{"overwrite": False}, {}], ids=str)
+def test_metadata_whose_answer_was_lost_is_published_all_the_same(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, options: dict[str, Any]
+) -> None:
+    uri = oss_bucket.uri + "ckpt"
+    oss_bucket.server.fail("PutObject", "lost_answer", key="ckpt/.metadata", times=1)
+    dcp.save(OLD, storage_writer=fs.writer(uri, **options))
+    assert differences(OLD, loaded(fs, uri)) == []

@@ -151,3 +151,17 @@ def test_a_target_of_another_size_is_an_error(fs: OssDCPFileSystem, oss_bucket: 
     dcp.save({"weight": torch.ones(3, 4)}, storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
     with pytest.raises(dcp.api.CheckpointException, match="weight"):
         dcp.load({"weight": torch.zeros(4, 4)}, storage_reader=fs.reader(oss_bucket.uri + "ckpt"))
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
+@pytest.mark.parametrize("count", [6, 1_000_000])
+def test_rare_dtypes_come_back(fs: OssDCPFileSystem, oss_bucket: OssBucket, count: int) -> None:
+    """Those that can be looked at only as bytes; older versions of torch lack some."""
+    names = ("complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2")
+    dtypes = [getattr(torch, name) for name in names if hasattr(torch, name)]
+    octets = torch.arange(4 * count).to(torch.uint8)
+    state = {str(dtype): octets.view(dtype) for dtype in dtypes}
+    target = {str(dtype): torch.zeros(4 * count, dtype=torch.uint8).view(dtype) for dtype in dtypes}
+    dcp.save(state, storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
+    dcp.load(target, storage_reader=fs.reader(oss_bucket.uri + "ckpt"))
+    assert all(torch.equal(tensor.view(torch.uint8), octets) for tensor in target.values())

@@ -128,9 +128,10 @@ def test_tensors_that_are_more_than_their_bytes_are_saved_by_torch(fs: OssDCPFil
 @pytest.mark.filterwarnings(
     "ignore:torch.quantize_per_tensor:UserWarning", "ignore:TypedStorage is deprecated:UserWarning"
 )
-def test_quantised_tensors_come_back(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
-    state = {"weight": torch.quantize_per_tensor(torch.rand(100, 3), 0.1, 2, torch.qint8)}
-    target = {"weight": torch.quantize_per_tensor(torch.zeros(100, 3), 0.1, 2, torch.qint8)}
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.quint8, torch.qint32], ids=str)
+def test_quantised_tensors_come_back(fs: OssDCPFileSystem, oss_bucket: OssBucket, dtype: torch.dtype) -> None:
+    state = {"weight": torch.quantize_per_tensor(torch.rand(100, 3), 0.1, 2, dtype)}
+    target = {"weight": torch.quantize_per_tensor(torch.zeros(100, 3), 0.1, 2, dtype)}
     dcp.save(state, storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
     dcp.load(target, storage_reader=fs.reader(oss_bucket.uri + "ckpt"))
     assert torch.equal(state["weight"].int_repr(), target["weight"].int_repr())

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from dcp.states import blank, differences, many_kinds
 from torch.distributed.checkpoint.staging import AsyncStager
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 
 from osstorchconnector.dcp import OssDCPFileSystem, OssStager
+from osstorchconnector.dcp.stager import HostMemory
 from osstorchconnector.testing import OssBucket
 
 
@@ -82,3 +88,72 @@ def test_a_stager_of_its_own_can_be_given(fs: OssDCPFileSystem, oss_bucket: OssB
     dcp.async_save(state, storage_writer=writer, async_stager=OssStager()).result()
     dcp.load(target, storage_reader=fs.reader(oss_bucket.uri + "ckpt"))
     assert differences(state, target) == []
+
+
+class ScriptedDevice(HostMemory):
+    """A device whose memory is the processor's; it notes what is asked of it, and pins as much as it is told to."""
+
+    def __init__(self, pinned_buffers: int) -> None:
+        super().__init__()
+        self.left, self.asked = pinned_buffers, list[str]()
+
+    def is_elsewhere(self, tensor: torch.Tensor) -> bool:
+        return tensor.dtype == torch.float32
+
+    def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        self.asked.append("pinned")
+        if not self.left:
+            raise RuntimeError("out of pinned memory")
+        self.left -= 1
+        return torch.empty(shape, dtype=dtype)
+
+    def ordinary(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        self.asked.append("ordinary")
+        return super().ordinary(shape, dtype)
+
+    def wait(self, devices: Iterable[torch.device]) -> None:
+        self.asked.append(f"wait for {len(set(devices))}")
+
+
+ON_A_DEVICE = {"a": torch.ones(3), "b": torch.ones(4), "c": torch.ones(5), "here": torch.ones(2, dtype=torch.int64)}
+
+
+def test_tensors_of_a_device_come_to_pinned_buffers_and_are_waited_for_once() -> None:
+    device = ScriptedDevice(pinned_buffers=3)
+    stager = OssStager(device)
+    assert differences(ON_A_DEVICE, stager.stage(ON_A_DEVICE)) == []
+    assert device.asked == ["pinned", "pinned", "pinned", "ordinary", "wait for 1"]
+    assert differences(ON_A_DEVICE, stager.stage(ON_A_DEVICE)) == []
+    assert device.asked[5:] == ["wait for 1"]  # the buffers of the first time do again
+
+
+def test_where_no_more_memory_can_be_pinned_ordinary_buffers_do_and_the_log_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    device = ScriptedDevice(pinned_buffers=1)
+    assert differences(ON_A_DEVICE, OssStager(device).stage(ON_A_DEVICE)) == []
+    assert device.asked == ["pinned", "pinned", "ordinary", "ordinary", "ordinary", "wait for 1"]
+    (message,) = (record.message for record in caplog.records)
+    assert "out of pinned memory" in message
+
+
+def test_without_a_device_nothing_is_pinned_or_waited_for() -> None:
+    device = ScriptedDevice(pinned_buffers=0)
+    OssStager(device).stage({"here": torch.ones(3, dtype=torch.int64)})
+    assert device.asked == ["ordinary", "wait for 0"]
+
+
+def test_a_tensor_spread_over_devices_is_staged_here_and_not_sent_back(tmp_path: Any) -> None:
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        here, on_devices = (DeviceMesh(kind, [0], _init_backend=False) for kind in ("cpu", "meta"))
+        spread = DTensor.from_local(torch.arange(6.0), here, [Shard(0)])
+        spec = dataclasses.replace(spread._spec, mesh=on_devices)
+        elsewhere = DTensor(spread.to_local(), spec, requires_grad=False)
+        staged = OssStager().stage({"weight": elsewhere})["weight"]
+        assert staged.to_local().device.type == "cpu"
+        assert staged.to_local().tolist() == [0, 1, 2, 3, 4, 5]
+        assert staged.placements == elsewhere.placements and staged.device_mesh == on_devices
+    finally:
+        dist.destroy_process_group()
