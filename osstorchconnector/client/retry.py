@@ -128,7 +128,7 @@ def is_passing(failure: Failure) -> bool:
         return failure.kind != "setup"
     status = failure.status
     if status == 400:
-        return failure.code in _PASSING_CODES
+        return failure.code in _PASSING_CODES or _is_unreadable(failure)
     return status in _PASSING_STATUSES or (status >= 500 and status not in _FINAL_STATUSES)
 
 
@@ -149,8 +149,13 @@ def backoff_seconds(policy: RetryPolicy, failure: Failure, *, attempt: int, rand
 
 
 def _most_attempts(policy: RetryPolicy, failure: Failure) -> int:
-    by_chance = failure.kind in ("protocol", "integrity")
+    by_chance = failure.kind in ("protocol", "integrity") or _is_unreadable(failure)
     return min(policy.max_attempts, _MAX_ATTEMPTS_AT_CHANCE) if by_chance else policy.max_attempts
+
+
+def _is_unreadable(failure: Failure) -> bool:
+    """Say whether nothing is known of what was wrong: OSS says it with every 400, but its words did not arrive."""
+    return failure.kind == "service" and failure.status == 400 and not failure.code
 
 
 def _remedy(failure: Failure) -> Remedy:

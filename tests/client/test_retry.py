@@ -44,7 +44,7 @@ def after(failure: Failure, **changes: Any) -> RetryDecision:
 NEVER = [
     (304, "NotModified"),
     (412, "PreconditionFailed"),
-    *((400, code) for code in ("InvalidArgument", "InvalidObjectName", "InvalidBucketName", "MalformedXML", "")),
+    *((400, code) for code in ("InvalidArgument", "InvalidObjectName", "InvalidBucketName", "MalformedXML")),
     *((400, code) for code in ("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge")),
     *((400, code) for code in ("MissingArgument", "FilePartNotExist", "FilePartStale", "FilePartInterity")),
     *((403, code) for code in ("AccessDenied", "InvalidObjectState", "")),
@@ -61,6 +61,7 @@ NEVER = [
 BACK_OFF = [
     (400, "RequestTimeout"),
     (400, "BadRequest"),
+    (400, ""),
     (401, ""),
     (408, ""),
     (429, "QpsLimitExceeded"),
@@ -236,11 +237,11 @@ def test_every_operation_ends_within_its_attempts_and_its_time(
         assert counted < policy.max_attempts
 
 
-@pytest.mark.parametrize("kind", ["protocol", "integrity"])
-def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times(kind: Any) -> None:
+@pytest.mark.parametrize("failure", [Failure(kind="protocol"), Failure(kind="integrity"), service(400, "")], ids=str)
+def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times(failure: Failure) -> None:
     policy = RetryPolicy(max_attempts=20)
     decisions = [
-        decide(policy, Failure(kind=kind), attempt=n, elapsed_seconds=0, deadline_seconds=120, now=NOW, random=0.5)
+        decide(policy, failure, attempt=n, elapsed_seconds=0, deadline_seconds=120, now=NOW, random=0.5)
         for n in range(1, 6)
     ]
     assert [decision.retry for decision in decisions] == [True] * 4 + [False]
