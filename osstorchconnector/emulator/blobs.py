@@ -7,6 +7,7 @@ object behind, only a file that the next start sweeps away.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from .windows import Windows
 
 MAX_OPEN_FILES = 512
+MAX_SMALL_BYTES = 64 * 1024 * 1024
 _OPEN_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -92,10 +94,14 @@ class BlobWriter:
 
 
 class BlobFolder:
-    """A folder of blobs, with windows on those that are read often."""
+    """A folder of blobs, with windows on those that are read often, and small pieces of them kept."""
 
-    def __init__(self, folder: Path, *, max_open_files: int = MAX_OPEN_FILES) -> None:
+    def __init__(
+        self, folder: Path, *, max_open_files: int = MAX_OPEN_FILES, max_small_bytes: int = MAX_SMALL_BYTES
+    ) -> None:
         self._folder = folder
+        self._small: OrderedDict[Content, bytes] = OrderedDict()
+        self._small_bytes, self._max_small_bytes = 0, max_small_bytes
         self._windows = Windows(self.path, max_windows=max_open_files)
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -121,6 +127,16 @@ class BlobFolder:
     def view(self, piece: Slice) -> memoryview:
         """Return the beginning of a piece, all of it if it is not large."""
         return self._windows.view(piece.blob.name, piece.start, piece.stop)
+
+    def read_small(self, content: Content) -> bytes:
+        """Return a few bytes, those that were asked for lately without a look at their file: blobs never change."""
+        data = self._small.get(content)
+        if data is None:
+            data = self._small[content] = self.read(content)
+            self._small_bytes += len(data)
+            while self._small_bytes > self._max_small_bytes:
+                self._small_bytes -= len(self._small.popitem(last=False)[1])
+        return data
 
     def read(self, content: Iterable[Slice]) -> bytes:
         """Return the bytes of `content`; meant for small ones."""

@@ -118,7 +118,7 @@ def body_steps(body: bytes | Content, blobs: BlobFolder) -> list[Step]:
     if isinstance(body, bytes):
         return [body] if body else []
     if size_of(body) <= INLINE_BYTES:
-        return [blobs.read(body)] if body else []
+        return [blobs.read_small(body)] if body else []
     return list(body)
 
 

@@ -32,6 +32,18 @@ def test_nothing_is_stored_as_no_file(blobs: BlobFolder, tmp_path: Path) -> None
     assert files(tmp_path) == []
 
 
+def test_small_pieces_are_kept_within_bounds(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path / "blobs", max_small_bytes=10)
+    first, second = blobs.store(b"123456"), blobs.store(b"abcdef")
+    assert [blobs.read_small(content) for content in (first, second)] == [b"123456", b"abcdef"]
+    blobs.close()
+    for path in files(tmp_path):
+        path.unlink()
+    assert blobs.read_small(second) == b"abcdef"
+    with pytest.raises(FileNotFoundError):
+        blobs.read_small(first)
+
+
 def test_a_blob_is_gone_when_the_last_holder_lets_go(blobs: BlobFolder, tmp_path: Path) -> None:
     content = blobs.store(b"hello")
     blobs.retain(content)
