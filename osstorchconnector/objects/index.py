@@ -127,7 +127,7 @@ class SharedIndex:
         here = self._here()
         if here.reader.progress.state is not State.COMPLETE:
             with here.follow() as follower:
-                while follower.wait_beyond(follower.table.rows):
+                while follower.wait_beyond(follower.table.rows, to_end=True):
                     pass
         return here.reader.table.rows
 

@@ -44,7 +44,8 @@ class Filling:
         self.failures = 0
         self.error: BaseException = OssError("the table of objects has not failed")
         self._path, self._source, self._pid = path, source, os.getpid()
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._followers = 0
         self._writer: IndexWriter | None = None
         self._pending: Future[Any] | None = None
@@ -91,6 +92,11 @@ class Filling:
         with self._changed:
             self._changed.wait_for(lambda: self._writer is None or self._writer.progress.sequence != seen.sequence)
 
+    def wait_for_end(self) -> None:
+        """Wait until the table is not filled any more; who does so is not woken for each page."""
+        with self._ended:
+            self._ended.wait_for(lambda: self._writer is None)
+
     def _fill(self, writer: IndexWriter) -> None:
         try:
             with contextlib.closing(self._source.batches(writer.cursor, self._result)) as batches:
@@ -111,6 +117,7 @@ class Filling:
                 self._writer = None
                 writer.close()
                 self._changed.notify_all()
+                self._ended.notify_all()
 
     def _result(self, request: Future[Any]) -> Any:
         """Wait for a request of the source, unless nobody waits for the table."""
@@ -140,8 +147,11 @@ class Follower:
         progress = here.look()
         self._old_failure = progress.sequence if progress.state is State.FAILED else -1
 
-    def wait_beyond(self, position: int) -> bool:
-        """Wait until row `position` is there and return true, or false if the table ends before it."""
+    def wait_beyond(self, position: int, *, to_end: bool = False) -> bool:
+        """Wait until row `position` is there and return true, or false if the table ends before it.
+
+        `to_end` says that there is no hurry: the next row that matters is the last one.
+        """
         here, pause_seconds = self._here, _FIRST_PAUSE_SECONDS
         while True:
             progress = here.look()
@@ -153,11 +163,13 @@ class Follower:
                 raise here.error
             if progress.state is State.FAILED and progress.sequence != self._old_failure:
                 raise _rebuilt(*here.reader.failure())
-            if here.fills():
-                here.wait_for_change(progress)
-            else:
+            if not here.fills():
                 time.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            elif to_end:
+                here.wait_for_end()
+            else:
+                here.wait_for_change(progress)
 
 
 def _rebuilt(kind: str, text: str) -> OssError:
