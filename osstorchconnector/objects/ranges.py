@@ -7,6 +7,7 @@ a window that keeps the wire busy: small blocks where answers come at once, larg
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ..client.values import ByteSpan
@@ -23,7 +24,10 @@ DIRECT_BYTES = MIB
 MAX_LEFTOVER_BYTES = 64 * KIB
 MAX_LEFTOVERS = 16
 
-_MIN_PIECE_BYTES, _MAX_PIECE_BYTES = MIB, 8 * MIB
+_MAX_PIECE_BYTES = 8 * MIB
+# A request costs both sides as much as some 100 KiB. Where answers come at once, few requests in flight keep the wire
+# busy, and are large; where they take time, all that may be are needed, and are small if need be.
+_SHORT_SECONDS = 0.002
 
 
 class Pace(NamedTuple):
@@ -35,7 +39,7 @@ class Pace(NamedTuple):
 
 def pace(run_bytes: int, *, latency_seconds: float, concurrency: int) -> Pace:
     """Return how to read ahead for a reader that has gone forward for `run_bytes`, 0 if it has just jumped."""
-    if latency_seconds < 0.002:
+    if latency_seconds < _SHORT_SECONDS:
         largest, window = MIB, 16 * MIB
     elif latency_seconds < 0.010:
         largest, window = 2 * MIB, 48 * MIB
@@ -76,10 +80,14 @@ def cut(span: ByteSpan, piece_bytes: int) -> list[ByteSpan]:
     return [ByteSpan(start, min(start + piece_bytes, span.stop)) for start in starts]
 
 
-def piece_bytes(size_bytes: int, concurrency: int) -> int:
-    """Return the size of the ranges that a large read is cut into: one for each request in flight, 1 to 8 MiB."""
+def piece_bytes(size_bytes: int, concurrency: int, *, latency_seconds: float = math.inf) -> int:
+    """Return the size of the ranges that a large read is cut into: one for each request in flight, 1 to 8 MiB.
+
+    At least 4 MiB where answers come at once.
+    """
+    least = 4 * MIB if latency_seconds < _SHORT_SECONDS else MIB
     even = -(-size_bytes // concurrency)
-    return min(max(even, _MIN_PIECE_BYTES), _MAX_PIECE_BYTES)
+    return min(max(even, least), _MAX_PIECE_BYTES)
 
 
 def lone_span(position: int, wanted_bytes: int, size_bytes: int) -> ByteSpan:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 
 from ..client.checksum import crc64
 from ..client.client import OssClient
+from ..client.memory import prefer_huge_pages
 from ..client.operations import Operations
 from ..client.values import ByteSpan, Download, ObjectStat
 from ..config import TransferConfig
@@ -213,7 +214,9 @@ class ObjectSource:
     def _land(self, span: ByteSpan, view: memoryview, missing: Sequence[ByteSpan]) -> None:
         landing = self._new_landing()
         longest = max(gap.size for gap in missing)
-        pieces = [piece for gap in missing for piece in cut(gap, piece_bytes(longest, self._concurrency))]
+        each = piece_bytes(longest, self._concurrency, latency_seconds=self._latency_seconds)
+        pieces = [piece for gap in missing for piece in cut(gap, each)]
+        prefer_huge_pages(view)
         try:
             landing.begin((piece, _part(view, span, piece)) for piece in pieces)
             for held in gaps(span, missing):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
+import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ from ..client.values import Buffer, StoredObject, UploadedPart
 from ..errors import OssError
 from ..uri import OssUri
 from .flight import Flight
+from .parts import enough_parts
 
 EXIT_SECONDS = 5.0
 
@@ -28,10 +30,11 @@ _logger = logging.getLogger(__name__)
 
 
 class _Sent(NamedTuple):
-    """A part under way: its memory, if that is ours, and how many bytes of the caller's it keeps alive."""
+    """A part under way: its memory, if that is ours, how many bytes of the caller's it keeps alive, when it began."""
 
     memory: memoryview | None
     constant_bytes: int
+    begun: float
 
 
 class MultipartUpload:
@@ -40,16 +43,26 @@ class MultipartUpload:
     It ends with `complete` or `abort`, and whoever drops it must abort it. All but `abort` is for one thread.
     """
 
-    def __init__(self, client: OssClient, uri: OssUri, *, concurrency: int, memory_bytes: int, workers: int) -> None:
-        self._client, self._uri = client, uri
+    def __init__(
+        self,
+        client: OssClient,
+        uri: OssUri,
+        *,
+        concurrency: int,
+        memory_bytes: int,
+        workers: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._client, self._uri, self._clock = client, uri, clock
         self._concurrency, self._memory_bytes = concurrency, memory_bytes
         self._flight = Flight(client, workers)
         self._created: Future[str] | None = None
         self._sent: dict[Future[UploadedPart], _Sent] = {}
-        self._ended: SimpleQueue[Future[UploadedPart]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[Future[UploadedPart], float]] = SimpleQueue()
         self._parts: list[UploadedPart] = []
         self._spare: list[memoryview] = []
         self._held_bytes = 0  # of memory lent, under way or spare, and of what is referred to
+        self._seconds_per_byte = math.inf  # of the quickest part so far
         self._state: Literal["open", "completed", "aborted"] = "open"
         self._is_gone = threading.Event()
         self._pid = os.getpid()
@@ -63,7 +76,7 @@ class MultipartUpload:
                 if len(memory) == size_bytes:
                     return memory
                 self._held_bytes -= len(memory)
-            if not self._sent or self._held_bytes + size_bytes <= self._memory_bytes:
+            if not self._sent or (self._held_bytes + size_bytes <= self._memory_bytes and not self._has_enough()):
                 break
             self._wait_for_one()
         self._held_bytes += size_bytes
@@ -73,14 +86,20 @@ class MultipartUpload:
         """Count memory from elsewhere as lent by `memory`."""
         self._held_bytes += len(memory)
 
-    def send(self, memory: memoryview | None, filled_bytes: int, constant: memoryview | None = None) -> None:
+    def send(
+        self, memory: memoryview | None, filled_bytes: int, crc64: int, constant: memoryview | None = None
+    ) -> None:
         """Begin to send a part: `filled_bytes` of lent memory, which goes back, then bytes that nobody changes.
 
-        Waits for earlier parts while there are too many, or too much, under way. Raises the error of a part.
+        `crc64` is that of the bytes in `memory`. Waits for earlier parts while there are too many, or too much, under
+        way. Raises the error of a part.
         """
         views = (memory[:filled_bytes] if memory is not None else None, constant)
         body = tuple(view for view in views if view is not None and len(view))
-        self._begin_part(body, memory, len(constant) if constant is not None else 0)
+        if constant is None:
+            self._begin_part(body, memory, 0, crc64)
+        else:
+            self._begin_part(body, memory, len(constant))
 
     def send_constant(self, views: Sequence[Buffer], crc64: int | None = None) -> None:
         """As `send`, for a part made of several pieces of bytes, none of which anybody changes.
@@ -130,8 +149,11 @@ class MultipartUpload:
         number = len(self._parts) + len(self._sent) + 1
         future = self._flight.start(functools.partial(_send_part, self._uri, self._upload_id(), number, body, crc64))
         self._held_bytes += constant_bytes
-        self._sent[future] = _Sent(memory, constant_bytes)
-        future.add_done_callback(self._ended.put)
+        self._sent[future] = _Sent(memory, constant_bytes, self._clock())
+        future.add_done_callback(self._note_end)
+
+    def _note_end(self, future: Future[UploadedPart]) -> None:
+        self._ended.put((future, self._clock()))
 
     def _upload_id(self) -> str:
         if self._created is None:
@@ -143,17 +165,23 @@ class MultipartUpload:
     def _has_room_for(self, more_bytes: int) -> bool:
         return len(self._sent) < self._concurrency and self._held_bytes + more_bytes <= self._memory_bytes
 
+    def _has_enough(self) -> bool:
+        """Say whether the parts under way are as many as the wire can take, so that more would only take memory."""
+        return len(self._sent) >= enough_parts(self._seconds_per_byte)
+
     def _collect(self) -> None:
         while not self._ended.empty():
             self._wait_for_one()
 
     def _wait_for_one(self) -> None:
-        future = self._ended.get()
+        future, ended = self._ended.get()
         sent = self._sent.pop(future)
         try:
-            self._parts.append(future.result())
+            part = future.result()
         except CancelledError:
             raise OssError(f"the upload of {self._uri} was given up while it was being written") from None
+        self._parts.append(part)
+        self._seconds_per_byte = min(self._seconds_per_byte, (ended - sent.begun) / max(part.size, 1))
         self._held_bytes -= sent.constant_bytes
         if sent.memory is not None:
             self._spare.append(sent.memory)

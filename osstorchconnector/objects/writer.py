@@ -7,6 +7,7 @@ import os
 from types import TracebackType
 from typing import Any, NoReturn
 
+from ..client.checksum import crc64
 from ..client.client import OssClient
 from ..client.memory import fresh_memory
 from ..config import TransferConfig
@@ -17,6 +18,8 @@ from .parts import first_part_bytes, next_part_bytes
 from .upload import MultipartUpload
 
 ABORT_SECONDS = 10.0
+# Bytes that have just been copied are in the processor's cache: there CRC-64 takes a quarter of the time (measured).
+SUMMED_BYTES = 256 * 1024
 
 _logger = logging.getLogger(__name__)
 
@@ -42,7 +45,8 @@ class OssWriter(NamedFile):
         self._client, self._transfer = client, transfer
         self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, config.upload_memory_bytes)
         self._memory: memoryview | None = None
-        self._filled_bytes = 0
+        self._filled_bytes = self._summed_bytes = 0
+        self._crc = 0  # of the bytes in `_memory` that are summed
         self._sent_bytes = 0
         self._upload: MultipartUpload | None = None
         self._error: BaseException | None = None
@@ -133,12 +137,23 @@ class OssWriter(NamedFile):
                 self._send(view[:room])
                 view = view[room:]
             else:
-                count = min(room, len(view))
-                if self._memory is None:
-                    self._memory = self._new_memory()
-                self._memory[self._filled_bytes : self._filled_bytes + count] = view[:count]
-                self._filled_bytes += count
+                count = min(room, len(view), SUMMED_BYTES)
+                self._copy(view[:count])
                 view = view[count:]
+
+    def _copy(self, data: memoryview) -> None:
+        if self._memory is None:
+            self._memory = self._new_memory()
+        stop = self._filled_bytes + len(data)
+        self._memory[self._filled_bytes : stop] = data
+        self._filled_bytes = stop
+        if stop - self._summed_bytes >= SUMMED_BYTES:
+            self._sum()
+
+    def _sum(self) -> None:
+        if self._memory is not None:
+            self._crc = crc64(self._memory[self._summed_bytes : self._filled_bytes], self._crc)
+            self._summed_bytes = self._filled_bytes
 
     def _new_memory(self) -> memoryview:
         if self._upload is None:
@@ -149,9 +164,10 @@ class OssWriter(NamedFile):
         """Send what has been filled, and `constant` behind it, as a part."""
         if self._upload is None:
             self._upload = self._begin_upload()
-        self._upload.send(self._memory, self._filled_bytes, constant)
+        self._sum()
+        self._upload.send(self._memory, self._filled_bytes, self._crc, constant)
         self._sent_bytes += self._filled_bytes + (len(constant) if constant is not None else 0)
-        self._memory, self._filled_bytes = None, 0
+        self._memory, self._filled_bytes, self._summed_bytes, self._crc = None, 0, 0, 0
         self._part_bytes = next_part_bytes(self._first_part_bytes, self._sent_bytes)
 
     def _begin_upload(self) -> MultipartUpload:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from objects.fake_client import TRANSFER, URI, FakeClient, Gate
 
-from osstorchconnector.objects.flight import Flight
+from osstorchconnector.objects.flight import Flight, useful_threads
 from osstorchconnector.objects.reader import OssReader
 
 
@@ -160,3 +160,12 @@ def test_an_interrupted_read_leaves_nobody_writing_to_its_memory(client: FakeCli
     assert reader.readinto(memory) == 5_000_000
     assert not memory.strip(b"x")
     reader.close()
+
+
+@pytest.mark.parametrize(
+    ("configured", "cores", "threads"), [(4, 1, 1), (4, 2, 1), (4, 4, 2), (4, 64, 4), (1, 64, 1), (256, 16, 8)]
+)
+def test_as_many_threads_as_configured_share_transfers_where_there_are_cores_for_them(
+    configured: int, cores: int, threads: int
+) -> None:
+    assert useful_threads(configured, cores) == threads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from osstorchconnector.objects.parts import (
     MAX_PARTS,
     MIB,
     MIN_PART_BYTES,
+    enough_parts,
     first_part_bytes,
     next_part_bytes,
 )
@@ -62,3 +65,14 @@ def test_ten_thousand_parts_carry_twenty_terabytes() -> None:
 
 def test_ten_thousand_of_the_smallest_parts_carry_a_terabyte() -> None:
     assert carried_by_all_parts(MIN_PART_BYTES) > 1024 * GIB
+
+
+@pytest.mark.parametrize(
+    ("part_seconds", "enough"), [(0.0, 2), (0.004, 3), (0.008, 4), (0.1, 26), (1.0, 241), (1e9, MAX_PARTS + 2)]
+)
+def test_enough_parts_are_those_that_carry_4_gb_a_second_and_two_more(part_seconds: float, enough: int) -> None:
+    assert enough_parts(part_seconds / (16 * MIB)) == enough
+
+
+def test_as_long_as_no_part_was_sent_there_are_never_enough() -> None:
+    assert enough_parts(math.inf) > MAX_PARTS

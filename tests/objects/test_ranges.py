@@ -37,12 +37,15 @@ def test_a_cut_span_is_the_span(start: int, size: int, piece: int) -> None:
     assert 0 < spans[-1].size <= piece
 
 
-@given(st.integers(1, 100 * GIB), st.integers(1, 4096))
-def test_a_large_read_is_cut_for_all_requests_in_flight(size: int, concurrency: int) -> None:
-    piece = piece_bytes(size, concurrency)
-    assert MIB <= piece <= 8 * MIB
+@pytest.mark.parametrize(("latency", "least"), [(0.0001, 4 * MIB), (0.002, MIB), (0.1, MIB)])
+@given(size=st.integers(1, 100 * GIB), concurrency=st.integers(1, 4096))
+def test_a_large_read_is_cut_for_all_requests_in_flight_but_not_too_finely(
+    latency: float, least: int, size: int, concurrency: int
+) -> None:
+    piece = piece_bytes(size, concurrency, latency_seconds=latency)
+    assert least <= piece <= 8 * MIB
     assert piece * concurrency >= size or piece == 8 * MIB
-    assert piece == MIB or piece * (concurrency - 1) < size
+    assert piece == least or piece * (concurrency - 1) < size
 
 
 @given(st.integers(0, 10 * GIB), st.integers(1, MIB), st.integers(1, 10 * GIB))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 from objects.fake_client import URI, FakeClient, Gate
 
+from osstorchconnector.client.checksum import crc64
 from osstorchconnector.objects.upload import MultipartUpload
 
 
@@ -23,13 +25,13 @@ def upload(client: FakeClient) -> Iterator[MultipartUpload]:
 
 def test_memory_of_a_part_that_was_sent_is_lent_again(upload: MultipartUpload) -> None:
     first = upload.memory(600)
-    upload.send(first, 600)
+    upload.send(first, 600, crc64(first))
     assert upload.memory(600) is first  # there is no room for another: this waits
 
 
 def test_memory_of_another_size_is_given_up(upload: MultipartUpload) -> None:
     first = upload.memory(400)
-    upload.send(first, 400)
+    upload.send(first, 400, crc64(first))
     second = upload.memory(900)
     assert second is not first
     assert len(second) == 900
@@ -40,10 +42,34 @@ def test_a_part_larger_than_the_budget_goes_alone(client: FakeClient) -> None:
     for number in range(3):
         memory = upload.memory(100)
         memory[:] = bytes([number]) * 100
-        upload.send(memory, 100)
+        upload.send(memory, 100, crc64(memory))
     upload.complete()
     assert client.objects[URI].data == bytes(100) + b"\1" * 100 + b"\2" * 100
     assert client.most_under_way["part"] == 1
+
+
+def test_a_quick_wire_is_kept_busy_with_little_memory(client: FakeClient) -> None:
+    quick, gate, seconds = threading.Event(), Gate(), iter([0.0, 1e-6])  # 1000 bytes in 1 us: four are 4 GB/s
+    client.before = lambda call: gate.passed() if call.operation == "part" and call.number > 1 else None
+    client.after = lambda call: quick.set() if call.operation == "part" else None
+    upload = MultipartUpload(
+        client, URI, concurrency=100, memory_bytes=100_000, workers=1, clock=lambda: next(seconds, 1.0)
+    )
+
+    def send_one() -> memoryview:
+        memory = upload.memory(1000)
+        upload.send(memory, 1000, crc64(memory))
+        return memory
+
+    lent = [send_one()]
+    quick.wait()
+    for _ in range(10):
+        client.settle()
+    lent += [send_one() for _ in range(6)]  # two more than four
+    gate.open()
+    lent += [send_one() for _ in range(30)]
+    assert len({id(memory) for memory in lent}) == 6
+    upload.complete()
 
 
 def test_a_part_may_be_made_of_many_pieces(client: FakeClient) -> None:
