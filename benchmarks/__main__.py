@@ -17,8 +17,9 @@ from .crew import ROOT, Crew
 from .report import bars, curves, markdown_table, text_table
 from .runner import run
 from .values import Result, Work, dump_result, load_result
-from .works import CURVES, WORKS
+from .works import CURVES, TUNING, WORKS
 
+GROUPS = {"curves": CURVES, "tuning": TUNING}
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 
 
@@ -49,10 +50,11 @@ def measure(options: argparse.Namespace) -> list[Result]:
 
 
 def chosen(names: Sequence[str]) -> list[Work]:
-    """Return the works of these names: `curves` stands for the points of all curves, no name for all but these."""
+    """Return the works of these names; `curves` and `tuning` stand for all of their kind, no name for all others."""
     if not names:
         return list(WORKS)
-    return [work for work in (*WORKS, *CURVES) if work.name in names or (work.curve and "curves" in names)]
+    wanted = {*names, *(work.name for group, works in GROUPS.items() if group in names for work in works)}
+    return [work for work in (*WORKS, *CURVES, *TUNING) if work.name in wanted]
 
 
 def draw(results: Sequence[Result], path: str, peers: Path) -> None:
@@ -83,7 +85,7 @@ def _progress(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [*(work.name for work in WORKS), "curves", *(work.name for work in CURVES)]
+    names = [*GROUPS, *(work.name for work in (*WORKS, *CURVES, *TUNING))]
     parser.add_argument("work", nargs="*", choices=[*names, []], metavar="WORK", help="works to do (default: all)")
     parser.add_argument("--list", action="store_true", help="name the works")
     parser.add_argument("--quick", action="store_true", help="small amounts and one round: a look, not a measurement")

@@ -43,8 +43,8 @@ def list_by_oss2(keys: Keys, prefix: str, warm_up: str, count: int) -> Program:
 def build_index(access: Access, count: int, key_size: int) -> Program:
     """Fill the table of keys from a manifest, then open it in a worker that touches all of it."""
     from osstorchconnector import OssClient, OssMapDataset
-    from osstorchconnector.datapipes.table import OssObjectTable
     from osstorchconnector.datapipes.manifest import OssManifestParser
+    from osstorchconnector.datapipes.table import OssObjectTable
 
     folder = Path(json.loads(Path(access["config_path"]).read_text())["indexDir"])
     manifest = folder / "manifest"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import checkpoints, curves, keys, large, objects, starting
+from . import checkpoints, curves, keys, large, objects, starting, tuning
 
 CURVES: tuple[Work, ...] = tuple(curves.WORKS)
+TUNING: tuple[Work, ...] = tuple(tuning.WORKS)
 WORKS: tuple[Work, ...] = (*objects.WORKS, *large.WORKS, *checkpoints.WORKS, *keys.WORKS, *starting.WORKS)
