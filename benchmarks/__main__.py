@@ -30,23 +30,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     results = load(options.merge) if options.merge else measure(options)
     say(markdown_table(results) if options.markdown else text_table(results))
-    if options.json:
-        Path(options.json).write_text(json.dumps(dump(results), indent=1))
+    write(results, options.json)
     if options.chart:
         draw(results, options.chart, options.peers)
     return 0
 
 
 def measure(options: argparse.Namespace) -> list[Result]:
-    """Do the works that were asked for."""
+    """Do the works that were asked for; what is done is written at once, for it may be an hour until all are."""
+    results: list[Result] = []
     rounds = options.rounds or (1 if options.quick else 5)
     with tempfile.NamedTemporaryFile(prefix="benchmarks-", suffix=".log", delete=False) as log:
         say(f"what programs print goes to {log.name}", sys.stderr)
         with Crew(options.peers, log) as crew:
-            return [
-                run(work, crew, is_quick=options.quick, rounds=rounds, only=options.only, say=_progress)
-                for work in chosen(options.work)
-            ]
+            for work in chosen(options.work):
+                results.append(run(work, crew, is_quick=options.quick, rounds=rounds, only=options.only, say=_progress))
+                write(results, options.json)
+    return results
 
 
 def chosen(names: Sequence[str]) -> list[Work]:
@@ -62,6 +62,12 @@ def draw(results: Sequence[Result], path: str, peers: Path) -> None:
     data = {"bars": bars(results), "curves": curves(results)}
     script = Path(__file__).with_name("chart.py")
     subprocess.run([str(peers), str(script), path], input=json.dumps(data).encode(), check=True)
+
+
+def write(results: Sequence[Result], path: str) -> None:
+    """Write results for `--merge`, if a file is named for it."""
+    if path:
+        Path(path).write_text(json.dumps(dump(results), indent=1))
 
 
 def dump(results: Sequence[Result]) -> dict[str, Any]:
@@ -92,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=0, help="measurements of each (default: 5, quick: 1)")
     parser.add_argument("--only", type=_names, default=frozenset(), metavar="A,B", help="peers that take part")
     parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write all samples there")
+    parser.add_argument("--json", metavar="FILE", default="", help="write all samples there")
     parser.add_argument("--chart", metavar="FILE", help="draw a bar chart there, as PNG")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--merge", nargs="+", metavar="FILE", help="measure nothing, show what --json wrote earlier")
