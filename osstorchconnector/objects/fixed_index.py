@@ -12,7 +12,7 @@ from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from typing import Any
 
-from ..errors import OssError
+from ..errors import OssError, OssUsageError
 from .claims import Claim, claim
 from .index_file import choose_folder, new_path, open_own, this_process, write_own
 from .index_layout import Batch, Table, pack_block
@@ -88,6 +88,11 @@ class FixedIndex:
 
 
 def _mapped(path: Path) -> memoryview:
+    if not path.exists():
+        raise OssUsageError(
+            "the names of objects are gone, with the dataset that this process was given a copy of: keep it until the "
+            "processes that it is given to have begun"
+        )
     file = open_own(path)
     try:
         return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))

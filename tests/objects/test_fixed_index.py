@@ -69,6 +69,23 @@ def test_spawned_processes_map_one_file_of_many_rows(tmp_path: Path, method: Any
     assert list(tmp_path.iterdir()) == []
 
 
+def fail(index: FixedIndex) -> None:
+    raise AssertionError("it was made after all")
+
+
+def test_rows_that_are_gone_before_a_process_has_begun_are_an_error_that_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    index = index_of(150_000, folder=str(tmp_path))
+    child = multiprocessing.get_context("spawn").Process(target=fail, args=(index,))
+    child.start()
+    del index
+    gc.collect()
+    child.join()
+    assert child.exitcode == 1
+    assert "OssUsageError: the names of objects are gone" in capfd.readouterr().err
+
+
 def test_without_a_folder_for_it_each_process_gets_a_copy(tmp_path: Path) -> None:
     index = index_of(150_000, folder=str(tmp_path / "absent"))
     context = multiprocessing.get_context("spawn")
