@@ -8,9 +8,9 @@ from benchmarks.__main__ import chosen, main
 from benchmarks.runner import chosen as taking_part
 from benchmarks.runner import with_sent
 from benchmarks.values import Contender, Sample, Work
-from benchmarks.works import CURVES, WORKS
+from benchmarks.works import CURVES, TUNING, WORKS
 
-ALL = (*WORKS, *CURVES)
+ALL = (*WORKS, *CURVES, *TUNING)
 
 
 def test_no_two_works_have_one_name() -> None:
@@ -33,6 +33,7 @@ def test_a_name_chooses_a_work_and_none_all_but_the_curves() -> None:
     assert [work.name for work in chosen(["save", "small"])] == ["small", "save"]
     assert chosen([]) == list(WORKS)
     assert chosen(["curves"]) == list(CURVES)
+    assert chosen(["tuning", "save"]) == [*chosen(["save"]), *TUNING]
 
 
 def test_a_quick_look_leaves_out_extras_unless_they_are_named() -> None:
