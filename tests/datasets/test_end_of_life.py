@@ -71,17 +71,22 @@ def start(path: Path, workers: int) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     return process
 
 
+WAIT = "    import threading\n    threading.Event().wait()\n"
+READ = "    for item in items:\n        item.read()\n"
+
+
+@pytest.mark.parametrize("way", [WAIT, READ + WAIT])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c_ends_an_epoch_at_once(oss_bucket: OssBucket, tables: Path, workers: int) -> None:
-    way = "    import threading\n    threading.Event().wait()\n"
+def test_ctrl_c_ends_an_epoch_at_once(oss_bucket: OssBucket, tables: Path, workers: int, way: str) -> None:
     process = start(program(oss_bucket, tables, way), workers)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it as well
     _, shown = process.communicate(timeout=50)
     assert process.returncode == -signal.SIGINT
     assert shown.rstrip().endswith("KeyboardInterrupt")
@@ -90,8 +95,7 @@ def test_ctrl_c_ends_an_epoch_at_once(oss_bucket: OssBucket, tables: Path, worke
 
 
 def test_what_a_killed_program_left_is_removed_by_the_next_one(oss_bucket: OssBucket, tables: Path) -> None:
-    way = "    import threading\n    threading.Event().wait()\n"
-    process = start(program(oss_bucket, tables, way), 1)
+    process = start(program(oss_bucket, tables, WAIT), 1)
     process.kill()
     process.communicate(timeout=50)  # its worker notices, and ends too
     assert len(list(tables.iterdir())) == 2

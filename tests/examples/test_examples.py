@@ -83,9 +83,10 @@ def test_datapipes() -> None:
 
 
 def test_dataloader2() -> None:
-    first, second = (re.findall(r"\d+\.png", line) for line in run_example("dataloader2.py").splitlines())
-    assert sorted(first) == sorted(second) == names(range(12))
+    first, second, *rest = (re.findall(r"\d+\.png", line) for line in run_example("dataloader2.py").splitlines())
+    assert sorted(first) == sorted(second) == sorted(rest[0] + rest[1]) == names(range(12))
     assert first != second
+    assert len(rest[0]) == 5
 
 
 def test_class_labels() -> None:

@@ -13,6 +13,7 @@ from torchdata.nodes import Batcher, Loader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector.client.client import OssClient
+from osstorchconnector.dataloader2 import OssReadingService
 from osstorchconnector.datapipes.lister import OssObjectNames
 from osstorchconnector.datasets import OssIterableDataset
 from osstorchconnector.errors import OssConfigError, OssUsageError
@@ -42,6 +43,11 @@ def requests(bucket: OssBucket, operation: str) -> int:
 
 def test_this_is_the_version_that_is_meant() -> None:
     assert torchdata.__version__.startswith("0.11")
+
+
+def test_it_has_no_dataloader2() -> None:
+    with pytest.raises(OssConfigError, match=r"below 0\.10"):
+        OssReadingService()
 
 
 def test_objects_come_in_listing_order_and_are_listed_once(bucket: OssBucket) -> None:
