@@ -12,7 +12,7 @@ from dcp.states import differences
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 PLAN = {"0": ColwiseParallel(), "2": RowwiseParallel()}
@@ -78,6 +78,6 @@ def save_for_ever(place: Place) -> None:
     number = 0
     while True:
         number += 1
-        spread = DTensor.from_local(torch.full((1000, 7), float(number)), mesh)
+        spread = DTensor.from_local(torch.full((1000, 7), float(number)), mesh, [Shard(0)])
         own = torch.full((3,), float(number))
         dcp.save({"spread": spread, f"of rank {dist.get_rank()}": own, "number": number}, storage_writer=writer)

@@ -85,17 +85,23 @@ def meshes() -> Iterator[tuple[str, DeviceMesh, Any]]:
 
 
 def reshard(place: Place) -> None:
-    """What 4 ranks saved loads on 4, 3, 2 and 1, spread in every way over them, and on a 2-D mesh."""
+    """What 4, 2 ranks and 1 saved loads on 4, 3, 2 and 1, spread in every way over them, and on a 2-D mesh."""
     fs = place.fs
-    all_ranks, square = DeviceMesh("cpu", list(range(4))), init_device_mesh("cpu", (2, 2))
+    one, two, all_ranks = (DeviceMesh("cpu", list(range(count))) for count in (1, 2, 4))
+    square = init_device_mesh("cpu", (2, 2))
     sources = {
         "rows": (all_ranks, (Shard(0),)),
         "columns": (all_ranks, (Shard(1),)),
         "square": (square, (Shard(0), Shard(1))),
+        "two": (two, (Shard(0),)),
+        "one": (one, (Shard(0),)),
     }
     for name, (mesh, placements) in sources.items():
         writer = fs.writer(place.uri + name, prefix_strategy=RoundRobinPrefixes(["a", "b"]))
-        dcp.save(distributed(mesh, placements, is_blank=False), storage_writer=writer)
+        if dist.get_rank() < mesh.size():
+            group = mesh.get_group() if mesh.ndim == 1 else None
+            dcp.save(distributed(mesh, placements, is_blank=False), storage_writer=writer, process_group=group)
+    dist.barrier()
     for what, mesh, placements in meshes():
         if dist.get_rank() < mesh.size():
             group = mesh.get_group() if mesh.ndim == 1 else None
