@@ -27,6 +27,8 @@ from .wanted import Saved, Settings, Wanted
 _logger = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_BYTES = 96 << 20
+# Up to so much beyond what is asked for, the metadata is believed about an item's length.
+UNDOUBTED_BYTES = 64 << 20
 
 
 class OssStorageReader(HasFolder, StorageReader):
@@ -132,12 +134,30 @@ class OssStorageReader(HasFolder, StorageReader):
     def _wanted(self, plan: LoadPlan, settings: Settings) -> Iterator[tuple[OssUri, Wanted]]:
         chunks = _Chunks(self._metadata)
         files: dict[str, OssUri] = {}
+        sizes: dict[OssUri, int] = {}
         for request in plan.items:
             info = chunks.storage(request)
             uri = files.get(info.relative_path)
             if uri is None:
                 uri = files[info.relative_path] = self._folder.member(info.relative_path)
-            yield uri, Wanted(request, chunks.saved(request, info, uri), settings)
+            saved = chunks.saved(request, info, uri)
+            if saved.length > _asked_bytes(request, saved) + UNDOUBTED_BYTES:
+                self._check_end(saved, sizes)
+            yield uri, Wanted(request, saved, settings)
+
+    def _check_end(self, saved: Saved, sizes: dict[OssUri, int]) -> None:
+        """Raise unless the file is as long as the metadata says: ranges of what is not there would take all memory."""
+        if saved.uri not in sizes:
+            sizes[saved.uri] = self.client.head(saved.uri).size
+        if saved.start + saved.length > sizes[saved.uri]:
+            raise OssIntegrityError(
+                f"the metadata says that {saved.where} ends at byte {saved.start + saved.length} of a file of "
+                f"{sizes[saved.uri]} bytes"
+            )
+
+
+def _asked_bytes(request: ReadItem, saved: Saved) -> int:
+    return request.lengths.numel() * saved.dtype.itemsize if saved.dtype is not None else 0
 
 
 class _Chunks:
