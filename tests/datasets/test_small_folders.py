@@ -20,6 +20,7 @@ from operator import attrgetter
 from pathlib import Path
 from torch.utils.data import DataLoader
 from osstorchconnector import OssIterableDataset, OssMapDataset
+from osstorchconnector.datapipes import OssObjectLister
 from osstorchconnector.errors import OssError
 
 folder, options = Path(sys.argv[1]), {options!r}
@@ -34,8 +35,8 @@ LISTED = """
 def main():
     found = OssMapDataset.from_prefix({uri!r}, **options)
     print(error_of(lambda: len(found)))
-    streamed = OssIterableDataset.from_prefix({uri!r}, **options, transform=attrgetter("size"))
-    print(error_of(lambda: sum(DataLoader(streamed, batch_size=None, num_workers=2))))
+    sizes = OssObjectLister({uri!r}, **options).shard_oss_objects().map(attrgetter("size")).batch(1000)
+    print(error_of(lambda: sum(map(sum, DataLoader(sizes, batch_size=None, num_workers=2)))))
 """
 FULL = """
 def main():
