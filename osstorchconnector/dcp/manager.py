@@ -20,7 +20,7 @@ from ..errors import OssConfigError, OssError, OssNotFoundError
 from ..uri import OssUri
 from .cleaning import DEFAULT_AGE, clean
 from .layout import checkpoint_uri, metadata_name
-from .place import HasClient, open_folder
+from .place import Access, HasClient, open_folder
 from .reader import OssStorageReader
 from .writer import OssStorageWriter
 
@@ -70,15 +70,7 @@ class OssCheckpointManager:
     ) -> None:
         if (keep is not None and keep < 1) or in_flight < 1:
             raise OssConfigError(f"keep={keep}, in_flight={in_flight}: at least 1 each")
-        folder = open_folder(
-            fs,
-            path,
-            endpoint=endpoint,
-            cred_path=cred_path,
-            cred_provider=cred_provider,
-            config_path=config_path,
-            region=region,
-        )
+        folder = open_folder(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
         self.client, self._root = folder.client, folder.uri
         self._keep, self._in_flight = keep, in_flight
         self._group = process_group

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssConfigError
 from .folder import CheckpointFolder
 from .layout import is_checkpoint_id
+
+
+class Access(NamedTuple):
+    """How to get at OSS, as users' constructors are told."""
+
+    endpoint: str | OssClient
+    cred_path: str
+    cred_provider: object | None
+    config_path: str
+    region: str
+
+    def client(self, source: str | OssClient) -> OssClient:
+        """Return the client that `source` is, or one for that endpoint."""
+        return as_client(
+            source,
+            cred_path=self.cred_path,
+            cred_provider=self.cred_provider,
+            config_path=self.config_path,
+            region=self.region,
+        )
 
 
 class HasClient:
@@ -35,6 +56,15 @@ class HasFolder(HasClient):
         """True for `oss://bucket/key` and `/bucket/key`."""
         return is_checkpoint_id(checkpoint_id)
 
+    def _open(
+        self,
+        fs: HasClient | OssClient | str | os.PathLike[str] | None,
+        path: str | os.PathLike[str] | None,
+        access: Access,
+    ) -> None:
+        self._folder = open_folder(fs, path, access)
+        self.client = self._folder.client
+
     def _move(self, checkpoint_id: str | os.PathLike[str] | None) -> None:
         """Go over to another checkpoint, if one is named."""
         if checkpoint_id:
@@ -42,14 +72,7 @@ class HasFolder(HasClient):
 
 
 def open_folder(
-    fs: HasClient | OssClient | str | os.PathLike[str] | None,
-    path: str | os.PathLike[str] | None,
-    *,
-    endpoint: str | OssClient,
-    cred_path: str,
-    cred_provider: object | None,
-    config_path: str,
-    region: str,
+    fs: HasClient | OssClient | str | os.PathLike[str] | None, path: str | os.PathLike[str] | None, access: Access
 ) -> CheckpointFolder:
     """Return the folder of `(fs, path)`, as the C++ connector has it, or of `(path, endpoint=...)`."""
     if isinstance(fs, (str, os.PathLike)):
@@ -58,8 +81,7 @@ def open_folder(
         fs, path = None, fs
     if path is None:
         raise OssConfigError("no checkpoint named: give oss://bucket/key")
-    source = fs.client if isinstance(fs, HasClient) else fs or endpoint
+    source = fs.client if isinstance(fs, HasClient) else fs or access.endpoint
     if not source:
         raise OssConfigError("no endpoint named: give endpoint=... or an OssDCPFileSystem")
-    client = as_client(source, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region)
-    return CheckpointFolder(client, path)
+    return CheckpointFolder(access.client(source), path)

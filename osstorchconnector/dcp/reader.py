@@ -20,7 +20,7 @@ from ..errors import OssConfigError, OssIntegrityError
 from ..uri import OssUri
 from .collecting import collection_put_off
 from .loading import RankLoad
-from .place import HasClient, HasFolder, open_folder
+from .place import Access, HasClient, HasFolder
 from .progress import Progress, ProgressCallback, summary
 from .wanted import Saved, Settings, Wanted
 
@@ -66,16 +66,7 @@ class OssStorageReader(HasFolder, StorageReader):
         progress: ProgressCallback | bool | None = None,
     ) -> None:
         super().__init__()
-        self._folder = open_folder(
-            fs,
-            path,
-            endpoint=endpoint,
-            cred_path=cred_path,
-            cred_provider=cred_provider,
-            config_path=config_path,
-            region=region,
-        )
-        self.client = self._folder.client
+        self._open(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
         self._weights_only, self._safe_types = weights_only, tuple(safe_types)
         self._memory_bytes = memory_bytes
         self._registry = extension_registry or ExtensionRegistry()

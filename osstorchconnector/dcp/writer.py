@@ -26,7 +26,7 @@ from .folder import CheckpointFolder, quietly
 from .in_flight import InFlight
 from .items import item_bytes, split_into_files
 from .layout import PrefixStrategy, SaveTicket, make_ticket, metadata_name, new_token
-from .place import HasClient, HasFolder, open_folder
+from .place import Access, HasClient, HasFolder
 from .progress import Progress, ProgressCallback, summary
 from .saving import RankSave
 from .stager import OssStager
@@ -83,16 +83,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         cache_staged_state_dict: bool = True,
     ) -> None:
         super().__init__()
-        self._folder = open_folder(
-            fs,
-            path,
-            endpoint=endpoint,
-            cred_path=cred_path,
-            cred_provider=cred_provider,
-            config_path=config_path,
-            region=region,
-        )
-        self.client = self._folder.client
+        self._open(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
         self._files_per_rank = thread_count if single_file_per_rank else 0
         self._overwrite = overwrite
         self._serialization = serialization_format
