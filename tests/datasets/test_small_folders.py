@@ -53,17 +53,17 @@ if __name__ == "__main__":
 """
 
 
-def small(folder: str) -> list[str]:
-    """Return what to put before a command so that it finds `folder` on a file system of 1 MiB, as far as may be here.
+def small(folder: str, blocks: int = 1024) -> list[str]:
+    """Return what to put before a command so that it finds `folder` on a file system of 1 MiB.
 
-    Where mounting is not permitted, no file can be larger than that.
+    Where mounting is not permitted, no file can be larger than `blocks` of 512 bytes or of 1 KiB instead.
     """
     mount = f'mount -t tmpfs -o size=1m tmpfs {folder} && exec "$@"'
     for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
         command = [*unshare, "sh", "-c", mount, "sh"]
         if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
             return command
-    return ["sh", "-c", 'ulimit -f 1024 && exec "$@"', "sh"]
+    return ["sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh"]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def run(bucket: OssBucket, work: str, folder: Path, small_folder: str, **config:
     options = {**bucket.options, "config_path": str(path)}
     program.write_text((HEAD + work + END).format(uri=bucket.uri, options=options))
     done = subprocess.run(
-        [*small(small_folder), sys.executable, program, small_folder],
+        [*small(small_folder, 1 if work is FULL else 1024), sys.executable, program, small_folder],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
@@ -98,8 +98,11 @@ def test_a_table_that_does_not_fit_is_an_error_that_names_the_setting(
     tables = tmp_path / "tables"
     tables.mkdir()
     lines = run(bucket, work, tmp_path, str(tables), indexDir=str(tables))
-    assert len(lines) == 2
-    for line in lines:
+    failed = [line for line in lines if line != "None"]
+    # Without a small file system only large files fail, and that of the epoch's number is not.
+    assert len(failed) == 2 or small(str(tables))[0] != "unshare"
+    assert failed
+    for line in failed:
         assert "indexDir" in line
         assert "No space left on device" in line or "File too large" in line
 
