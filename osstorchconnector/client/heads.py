@@ -163,7 +163,12 @@ def object_stat(head: ResponseHead) -> ObjectStat:
 def content_range(head: ResponseHead) -> tuple[int, int, int] | None:
     """Return first byte, last byte and whole size from `Content-Range`; `None` without or with none in range."""
     text = head.headers.get("content-range")
-    if text is None or _UNSATISFIED_RANGE(text):
+    return None if text is None else _parse_content_range(text)
+
+
+@lru_cache(maxsize=64)
+def _parse_content_range(text: str) -> tuple[int, int, int] | None:
+    if _UNSATISFIED_RANGE(text):
         return None
     match = _CONTENT_RANGE(text)
     if match is None:
