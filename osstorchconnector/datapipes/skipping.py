@@ -10,6 +10,7 @@ from ..errors import (
     OssConfigError,
     OssCredentialsError,
     OssError,
+    OssServiceError,
     OssTransformError,
     OssUriError,
     OssUsageError,
@@ -23,6 +24,18 @@ _logger = logging.getLogger(__name__)
 
 # These tell of a mistake in the program or its settings, not of an object.
 _NEVER_SKIPPED = (OssConfigError, OssCredentialsError, OssTransformError, OssUriError, OssUsageError)
+_NEVER_SKIPPED_CODES = frozenset(
+    {
+        "AccessKeyIdAndSecurityTokenNotMatch",
+        "InvalidAccessKeyId",
+        "InvalidBucketName",
+        "InvalidSecurityToken",
+        "NoSuchBucket",
+        "RequestTimeTooSkewed",
+        "SecurityTokenExpired",
+        "SignatureDoesNotMatch",
+    }
+)
 
 
 class Skipping:
@@ -43,7 +56,7 @@ class Skipping:
 
     def __call__(self, info: ObjectInfo, error: OssError) -> None:
         """Note that the object is left out, or raise."""
-        if isinstance(error, _NEVER_SKIPPED) or self._on_error == "raise":
+        if self._on_error == "raise" or _is_mistake(error):
             raise error
         if callable(self._on_error):
             self._on_error(info, error)
@@ -53,3 +66,9 @@ class Skipping:
     def count(self) -> int:
         """Return how many objects all processes have left out."""
         return self._numbers.get(self._place)
+
+
+def _is_mistake(error: OssError) -> bool:
+    if isinstance(error, OssServiceError):
+        return error.code in _NEVER_SKIPPED_CODES
+    return isinstance(error, _NEVER_SKIPPED)

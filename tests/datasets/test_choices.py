@@ -17,6 +17,7 @@ from osstorchconnector.errors import (
     OssConfigError,
     OssError,
     OssNotFoundError,
+    OssPermissionError,
     OssTransformError,
     OssUsageError,
 )
@@ -161,11 +162,20 @@ def test_a_function_may_decide_what_is_left_out(bucket: OssBucket) -> None:
     assert seen == [("x", OssNotFoundError), ("y", OssNotFoundError)]
 
 
-def test_mistakes_are_never_left_out(bucket: OssBucket) -> None:
+def test_mistakes_are_never_left_out(bucket: OssBucket, tmp_path: Path) -> None:
+    cred_path = tmp_path / "credentials.json"
+    credentials = json.loads(Path(bucket.cred_path).read_text())
+    cred_path.write_text(json.dumps({**credentials, "AccessKeySecret": "another"}))
+    cred_path.chmod(0o600)
     with pytest.raises(OssTransformError):
         list(OssIterableDataset.from_prefix(bucket.uri, **bucket.options, transform=len, on_error="skip"))
     with pytest.raises(OssNotFoundError, match="NoSuchBucket"):
         list(OssIterableDataset.from_prefix("oss://no-such-bucket/", **bucket.options, on_error="skip"))
+    with pytest.raises(OssNotFoundError, match="NoSuchBucket"):
+        list(OssIterableDataset.from_objects("oss://no-such-bucket/a", **bucket.options, on_error="skip"))
+    options = {**bucket.options, "cred_path": str(cred_path)}
+    with pytest.raises(OssPermissionError, match="SignatureDoesNotMatch"):
+        list(OssIterableDataset.from_objects(bucket.uri + KEYS[0], **options, on_error="skip"))
     with pytest.raises(OssConfigError, match="on_error"):
         dataset_of(bucket, on_error="ignore")
 
