@@ -106,8 +106,8 @@ class OssCheckpointManager:
     def save(self, step: int, state: dict[str, Any], **options: Any) -> None:
         """Save the state of a step, and remove checkpoints that are too many. `options` go to `dcp.save`."""
         slot = self._free_slot(makes_group=False)
-        slot.writer.reset(self.uri(step))
-        dcp_save(state, storage_writer=slot.writer, process_group=self._group, **options)
+        where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
+        dcp_save(state, process_group=self._group, **where, **options)
         self._remove_surplus(step)
 
     def async_save(self, step: int, state: dict[str, Any], **options: Any) -> Future[Any]:
@@ -116,8 +116,8 @@ class OssCheckpointManager:
         Waits first if `in_flight` saves are under way. `options` go to `dcp.async_save`.
         """
         slot = self._free_slot(makes_group=True)
-        slot.writer.reset(self.uri(step))
-        saving = dcp_async_save(state, storage_writer=slot.writer, process_group=slot.group, **options)
+        where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
+        saving = dcp_async_save(state, process_group=slot.group, **where, **options)
         assert isinstance(saving, Future)
         future: Future[Any] = Future()
         slot.future = future
