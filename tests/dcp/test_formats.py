@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from dcp.conftest import download, names, upload
 from dcp.states import blank, differences, many_kinds
+from scripts import NO_LOGS
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter, SerializationFormat
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
@@ -21,6 +23,16 @@ from osstorchconnector.testing import OssBucket
 
 def test_what_is_saved_comes_back(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
     state = many_kinds()
+    target = blank(state)
+    dcp.save(state, storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
+    dcp.load(target, storage_reader=fs.reader(oss_bucket.uri + "ckpt"))
+    assert differences(state, target) == []
+
+
+def test_it_comes_back_through_the_other_transport_too(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**NO_LOGS, "transport": "aiohttp"}))
+    fs, state = OssDCPFileSystem(**oss_bucket.options, config_path=str(config)), many_kinds()
     target = blank(state)
     dcp.save(state, storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
     dcp.load(target, storage_reader=fs.reader(oss_bucket.uri + "ckpt"))
