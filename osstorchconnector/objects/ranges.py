@@ -83,9 +83,9 @@ def cut(span: ByteSpan, piece_bytes: int) -> list[ByteSpan]:
 def piece_bytes(size_bytes: int, concurrency: int, *, latency_seconds: float = math.inf) -> int:
     """Return the size of the ranges that a large read is cut into: one for each request in flight, 1 to 8 MiB.
 
-    At least 4 MiB where answers come at once.
+    At least 2 MiB where answers come at once.
     """
-    least = 4 * MIB if latency_seconds < _SHORT_SECONDS else MIB
+    least = 2 * MIB if latency_seconds < _SHORT_SECONDS else MIB
     even = -(-size_bytes // concurrency)
     return min(max(even, least), _MAX_PIECE_BYTES)
 

@@ -28,6 +28,7 @@ from .ranges import (
     DIRECT_BYTES,
     FIRST_BYTES,
     SKIP_BYTES,
+    Pace,
     cut,
     landing_ahead_bytes,
     leftovers,
@@ -60,6 +61,7 @@ class ObjectSource:
         self._last = ByteSpan(0, 0)  # what was handed out last
         self._run_start = 0  # where the reader's way forward began
         self._run_bytes = 0  # its length before the present read
+        self._landed_stop = 0  # where the last read ended that landed in the caller's memory
         self._latency_seconds = float("inf")
         self._has_asked_again = False
         self._error: OssIntegrityError | None = None
@@ -103,6 +105,7 @@ class ObjectSource:
             self._copy(span, view)
         else:
             self._land(span, view, missing)
+            self._landed_stop = span.stop
         self._last = span
 
     def close(self, *, check: bool) -> None:
@@ -174,10 +177,23 @@ class ObjectSource:
         if ahead is None or not ahead.start <= position <= ahead.stop + SKIP_BYTES:
             gap = position - self._last.stop  # a few bytes that were skipped are fetched too
             ahead = self._look_ahead_from(self._last.stop if 0 <= gap <= SKIP_BYTES else position)
-        plan = pace(self._run_bytes, latency_seconds=self._latency_seconds, concurrency=self._concurrency)
+        plan = self._pace(self._run_of_small_reads(position))
         stop = next_stop(ahead.stop, ByteSpan(position, position + wanted_bytes), plan, size)
         ahead.extend(stop, plan.block_bytes, most=self._concurrency, needed=position)
         return ahead.take(position)
+
+    def _run_of_small_reads(self, position: int) -> int:
+        """Return how far the reader has come by reads that are served from blocks.
+
+        Between large reads (a checkpoint's tensors) there are small ones: what they would fetch ahead is the next
+        tensor, which would have to be copied. `_follow` has fetched as much of that as keeps the wire busy.
+        """
+        if self._run_start <= self._landed_stop <= position:
+            return position - self._landed_stop
+        return self._run_bytes
+
+    def _pace(self, run_bytes: int) -> Pace:
+        return pace(run_bytes, latency_seconds=self._latency_seconds, concurrency=self._concurrency)
 
     def _look_ahead_from(self, start: int) -> ReadAhead:
         self._drop_ahead()
@@ -243,7 +259,7 @@ class ObjectSource:
             return
         if ahead is None or not ahead.start <= span.stop <= ahead.stop:
             ahead = self._look_ahead_from(span.stop)
-        plan = pace(self._run_bytes, latency_seconds=self._latency_seconds, concurrency=self._concurrency)
+        plan = self._pace(self._run_bytes)
         stop = next_stop(ahead.stop, span, plan._replace(ahead_bytes=wanted), size)
         ahead.extend(stop, plan.block_bytes, most=most)
 

@@ -103,6 +103,20 @@ def test_reading_on_and_on(oss_client: OssClient, uri: OssUri, oss_bucket: OssBu
     assert oss_bucket.server.counters().bytes_out == len(DATA)
 
 
+def test_going_on_where_answers_take_their_time_keeps_many_requests_in_flight(
+    oss_client: OssClient, uri: OssUri, oss_bucket: OssBucket
+) -> None:
+    size = 64 * MIB
+    oss_bucket.put(uri.key, bytes(size))
+    oss_bucket.server.fail("GetObject", "latency", key=uri.key, seconds=0.05)
+    with reader_of(oss_client, uri) as reader:
+        assert sum(len(data) for data in iter(lambda: reader.read(64 * KIB), b"")) == size
+    counters = oss_bucket.server.counters()
+    assert 6 <= counters.max_concurrency["GetObject"] <= 24
+    assert counters.bytes_out == size
+    assert counters.requests["GetObject"] < 64
+
+
 def test_an_object_replaced_midway_is_an_error(oss_client: OssClient, uri: OssUri, oss_bucket: OssBucket) -> None:
     oss_bucket.put(uri.key, DATA)
     with reader_of(oss_client, uri) as reader:

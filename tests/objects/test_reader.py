@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from objects.fake_client import TRANSFER, URI, Call, FakeClient, Gate
 
-from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.config import TransferConfig
 from osstorchconnector.errors import (
     OssConnectionError,
@@ -169,8 +168,8 @@ def test_a_large_readinto_lands_in_parallel_ranges(client: FakeClient) -> None:
     assert memory == DATA
     first, *pieces = sorted(client.spans())
     assert first == (0, 64 * KIB)
-    assert all(stop - start <= 1.1 * MIB for start, stop in pieces)
-    assert len(pieces) == 4
+    assert [stop - start for start, stop in pieces] == [2 * MIB, len(DATA) - 2 * MIB - 64 * KIB]
+    assert client.most_under_way["get"] == 2
 
 
 def test_a_large_readinto_takes_what_is_here_and_fetches_the_rest(client: FakeClient) -> None:
@@ -196,6 +195,19 @@ def test_a_large_read_in_a_row_of_them_is_begun_ahead(client: FakeClient) -> Non
         assert reader.read() == data[4 * MIB + 100 :]
     spans = sorted(client.spans())
     assert sum(stop - start for start, stop in spans) == len(data) - 100 + 100
+
+
+def test_small_reads_between_large_ones_do_not_fetch_the_next_large_one_into_blocks(client: FakeClient) -> None:
+    data = random.Random(3).randbytes(6 * (8 * MIB + 100))
+    memory = bytearray(8 * MIB)
+    with reader_of(client, data) as reader:
+        for start in range(0, len(data), 8 * MIB + 100):
+            assert reader.read(100) == data[start : start + 100]
+            assert reader.readinto(memory) == len(memory)
+            assert memory == data[start + 100 : start + 100 + len(memory)]
+    sizes = [stop - start for start, stop in client.spans()]
+    assert sum(sizes) == len(data)
+    assert sum(size for size in sizes if size > MIB) > 0.7 * len(data)  # these landed: blocks have a MiB at most
 
 
 def test_small_steps_forward_are_still_going_forward(client: FakeClient) -> None:
@@ -420,11 +432,10 @@ def test_after_a_failed_readinto_nothing_writes_to_that_memory(client: FakeClien
     gate = Gate()
 
     def fail_the_last(call: Call) -> Any:
-        if call.span == last:
+        if call.span and call.span.stop == len(DATA):
             raise OssConnectionError("lost")
         return gate.passed() if call.span and call.span.start >= 64 * KIB else None
 
-    last = ByteSpan(4 * MIB, len(DATA))
     reader = reader_of(client)
     reader.read(1)
     client.before = fail_the_last
