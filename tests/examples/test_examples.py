@@ -126,6 +126,21 @@ def test_demo_learns_the_digits_and_reports_its_speed() -> None:
     assert all(title in printed for title in ("objects/s", "MB/s", "save checkpoint", "OssMapDataset, shuffled"))
 
 
+@pytest.mark.timeout(180)
+def test_the_demo_fails_when_it_has_not_learned_enough() -> None:
+    with pytest.raises(AssertionError, match="something is off"):  # run_python's, for an exit status that is not 0
+        run_example("demo.py", "--epochs", "0", seconds=170)
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_fails_when_an_image_is_missing(tmp_path: Path) -> None:
+    with emulator.serve(buckets=["mine"]) as server:
+        settings = {"OSS_ENDPOINT": server.endpoint, "OSS_BUCKET": "mine", "OSS_REGION": server.region}
+        server.fail("GetObject", "404", after=100, times=1)
+        with pytest.raises(AssertionError, match="OssNotFoundError"):
+            run_example("demo.py", seconds=170, OSS_CRED_PATH=server.credentials_file(tmp_path), **settings)
+
+
 def test_an_example_works_in_a_bucket_of_the_users_own_and_leaves_it_empty(tmp_path: Path) -> None:
     with emulator.serve(buckets=["mine"]) as server:
         settings = {
