@@ -2,7 +2,7 @@
 
 A reader that jumps gets what it asks for and not much more. One that goes forward gets a window of blocks before
 it that grows with the distance it has gone, so that at most about three times what was read is ever fetched, up to
-a window that keeps the wire busy: small blocks where answers come at once, larger ones and more where they take time.
+a window that keeps the wire busy: a few blocks where answers come at once, many where they take time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MAX_LEFTOVER_BYTES = 64 * KIB
 MAX_LEFTOVERS = 16
 
 _MAX_PIECE_BYTES = 8 * MIB
+_MAX_BLOCK_BYTES = 4 * MIB
 # A request costs both sides as much as some 100 KiB. Where answers come at once, few requests in flight keep the wire
 # busy, and are large; where they take time, all that may be are needed, and are small if need be.
 _SHORT_SECONDS = 0.002
@@ -40,14 +41,14 @@ class Pace(NamedTuple):
 def pace(run_bytes: int, *, latency_seconds: float, concurrency: int) -> Pace:
     """Return how to read ahead for a reader that has gone forward for `run_bytes`, 0 if it has just jumped."""
     if latency_seconds < _SHORT_SECONDS:
-        largest, window = MIB, 16 * MIB
+        window = 16 * MIB
     elif latency_seconds < 0.010:
-        largest, window = 2 * MIB, 48 * MIB
+        window = 48 * MIB
     else:
-        largest, window = 4 * MIB, 96 * MIB
-    ahead = min(2 * run_bytes, window, concurrency * largest)
+        window = 96 * MIB
+    ahead = min(2 * run_bytes, window, concurrency * _MAX_BLOCK_BYTES)
     block = 1 << max(ahead // 4, 1).bit_length() - 1
-    return Pace(min(max(block, FIRST_BYTES), largest), ahead)
+    return Pace(min(max(block, FIRST_BYTES), _MAX_BLOCK_BYTES), ahead)
 
 
 def next_stop(reached: int, wanted: ByteSpan, plan: Pace, size_bytes: int) -> int:
