@@ -6,12 +6,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import torch
+
 from ..client.client import OssClient
+from ..client.memory import prefer_huge_pages
 from ..client.values import ByteSpan
 from ..objects.ranges import cut, piece_bytes
 from ..uri import OssUri
 from .fetching import Fetch, FetchedFile, Fetcher
 from .segments import Run, runs
+from .tensors import memory
 from .wanted import Wanted
 
 MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
@@ -37,7 +41,7 @@ class RankLoad:
         self._range_bytes = min(piece_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
         # Ranges that need memory are so large that one for each request in flight fits.
         self._run_bytes = max(min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency), MIN_RANGE_BYTES)
-        self._spare: list[bytearray] = []
+        self._spare: list[memoryview] = []
         self._files = [self._planned(FetchedFile(uri), items) for uri, items in by_uri.items()]
 
     def run(self, landed_bytes: Callable[[int], object]) -> None:
@@ -62,6 +66,7 @@ class RankLoad:
 
     def _fetches_of_tensor(self, file: FetchedFile, item: Wanted, data: ByteSpan, view: memoryview) -> list[Fetch]:
         fetches = []
+        prefer_huge_pages(view)
 
         def done(fetch: Fetch) -> None:
             self._take(file, item, fetch)
@@ -74,7 +79,7 @@ class RankLoad:
         return fetches
 
     def _fetches_of_run(self, file: FetchedFile, run: Run, items: list[Wanted]) -> list[Fetch]:
-        memory = _Memory(run.span, self._spare)
+        shared = _Memory(run.span, self._spare)
         pieces = cut(run.span, self._run_bytes) if run.span.size > self._run_bytes else [run.span]
         missing = len(pieces)
 
@@ -84,10 +89,10 @@ class RankLoad:
             _note_sums(owners[fetch.span.start], fetch)
             if not missing:
                 for item in items:
-                    memory.hand_out(item)
+                    shared.hand_out(item)
                     self._arrived(file, item)
                 if not any(item.outstanding for item in items):
-                    memory.give_back()
+                    shared.give_back()
 
         fetches = []
         owners: dict[int, list[Wanted]] = {}  # of the sums of the range that starts there
@@ -96,7 +101,7 @@ class RankLoad:
         for piece in pieces:
             sums = _sums(items, piece)
             owners[piece.start] = [item for item, _ in sums]
-            fetches.append(Fetch(file, piece, partial(memory.part, piece), done, [span for _, span in sums]))
+            fetches.append(Fetch(file, piece, partial(shared.part, piece), done, [span for _, span in sums]))
         return fetches
 
     # what has come
@@ -125,15 +130,15 @@ class RankLoad:
 class _Memory:
     """Memory for a run of spans, from the `spare` there is when the first of its ranges is fetched, or new."""
 
-    def __init__(self, span: ByteSpan, spare: list[bytearray]) -> None:
+    def __init__(self, span: ByteSpan, spare: list[memoryview]) -> None:
         self._span, self._spare = span, spare
-        self._memory: bytearray | None = None
+        self._memory: memoryview | None = None
 
     def part(self, piece: ByteSpan) -> memoryview:
         if self._memory is None:
             fits = next((number for number, one in enumerate(self._spare) if len(one) >= self._span.size), None)
-            self._memory = bytearray(self._span.size) if fits is None else self._spare.pop(fits)
-        return memoryview(self._memory)[piece.start - self._span.start : piece.stop - self._span.start]
+            self._memory = _new_memory(self._span.size) if fits is None else self._spare.pop(fits)
+        return self._memory[piece.start - self._span.start : piece.stop - self._span.start]
 
     def give_back(self) -> None:
         """Nobody needs the bytes any more: others may have the memory."""
@@ -146,6 +151,13 @@ class _Memory:
         for span in item.spans:
             if self._span.start <= span.start and span.stop <= self._span.stop:
                 item.pieces[span.start] = self.part(span)
+
+
+def _new_memory(size_bytes: int) -> memoryview:
+    """Return memory with whatever stands in it: unlike a `bytearray`'s nobody has to write zeros there first."""
+    view = memory(torch.empty(size_bytes, dtype=torch.uint8))
+    prefer_huge_pages(view)
+    return view
 
 
 def _sums(items: list[Wanted], piece: ByteSpan) -> list[tuple[Wanted, ByteSpan]]:

@@ -13,7 +13,8 @@ from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_st
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.tensor import DTensor
 
-from .tensors import Shape
+from ..client.memory import HUGE_PAGE_BYTES, prefer_huge_pages
+from .tensors import Shape, memory
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ class HostMemory:
         return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def ordinary(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype)
+        buffer = torch.empty(shape, dtype=dtype)
+        if buffer.nbytes >= HUGE_PAGE_BYTES:
+            prefer_huge_pages(memory(buffer))
+        return buffer
 
     def buffer_for(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return memory to copy a tensor to; where no more can be pinned the log says so once, and it is ordinary."""
