@@ -14,7 +14,6 @@ from concurrent.futures import Future
 
 from ..client.checksum import crc64
 from ..client.client import OssClient
-from ..client.memory import prefer_huge_pages
 from ..client.operations import Operations
 from ..client.values import ByteSpan, Download, ObjectStat
 from ..config import TransferConfig
@@ -232,7 +231,6 @@ class ObjectSource:
         longest = max(gap.size for gap in missing)
         each = piece_bytes(longest, self._concurrency, latency_seconds=self._latency_seconds)
         pieces = [piece for gap in missing for piece in cut(gap, each)]
-        prefer_huge_pages(view)
         try:
             landing.begin((piece, _part(view, span, piece)) for piece in pieces)
             for held in gaps(span, missing):
