@@ -9,7 +9,6 @@ from functools import partial
 import torch
 
 from ..client.client import OssClient
-from ..client.memory import prefer_huge_pages
 from ..client.values import ByteSpan
 from ..objects.ranges import cut, piece_bytes
 from ..uri import OssUri
@@ -66,7 +65,6 @@ class RankLoad:
 
     def _fetches_of_tensor(self, file: FetchedFile, item: Wanted, data: ByteSpan, view: memoryview) -> list[Fetch]:
         fetches = []
-        prefer_huge_pages(view)
 
         def done(fetch: Fetch) -> None:
             self._take(file, item, fetch)
@@ -155,9 +153,7 @@ class _Memory:
 
 def _new_memory(size_bytes: int) -> memoryview:
     """Return memory with whatever stands in it: unlike a `bytearray`'s nobody has to write zeros there first."""
-    view = memory(torch.empty(size_bytes, dtype=torch.uint8))
-    prefer_huge_pages(view)
-    return view
+    return memory(torch.empty(size_bytes, dtype=torch.uint8))
 
 
 def _sums(items: list[Wanted], piece: ByteSpan) -> list[tuple[Wanted, ByteSpan]]:

@@ -13,8 +13,7 @@ from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_st
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.tensor import DTensor
 
-from ..client.memory import HUGE_PAGE_BYTES, prefer_huge_pages
-from .tensors import Shape, memory
+from .tensors import Shape
 
 _logger = logging.getLogger(__name__)
 
@@ -39,10 +38,7 @@ class HostMemory:
         return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def ordinary(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-        buffer = torch.empty(shape, dtype=dtype)
-        if buffer.nbytes >= HUGE_PAGE_BYTES:
-            prefer_huge_pages(memory(buffer))
-        return buffer
+        return torch.empty(shape, dtype=dtype)
 
     def buffer_for(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return memory to copy a tensor to; where no more can be pinned the log says so once, and it is ordinary."""
