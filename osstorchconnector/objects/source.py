@@ -14,6 +14,7 @@ from concurrent.futures import Future
 
 from ..client.checksum import crc64
 from ..client.client import OssClient
+from ..client.memory import find_pages
 from ..client.operations import Operations
 from ..client.values import ByteSpan, Download, ObjectStat
 from ..config import TransferConfig
@@ -233,6 +234,7 @@ class ObjectSource:
         pieces = [piece for gap in missing for piece in cut(gap, each)]
         try:
             landing.begin((piece, _part(view, span, piece)) for piece in pieces)
+            find_pages(view)
             for held in gaps(span, missing):
                 self._copy_held(held, _part(view, span, held))
             landing.finish(lambda free: self._follow(span, most=free))

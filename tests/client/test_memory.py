@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import mmap
 import sys
 
 import pytest
 from scripts import run_python
 
-from osstorchconnector.client.memory import CopiedMemory, FreshMemory, fresh_memory
+from osstorchconnector.client.memory import CopiedMemory, FreshMemory, find_pages, fresh_memory
 
 
 @pytest.mark.parametrize("kind", [FreshMemory, CopiedMemory, fresh_memory])
@@ -37,3 +38,17 @@ def test_garbage_in_a_cycle_is_collected_without_a_word():
 def test_memory_that_cannot_be_had_is_an_error():
     with pytest.raises((MemoryError, OverflowError)):
         fresh_memory(sys.maxsize)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 100_000, 9 << 20])
+def test_memory_keeps_its_bytes_when_its_pages_are_found(size):
+    data = bytearray(b"x" * size)
+    find_pages(memoryview(data))
+    assert data == b"x" * size
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 9 << 20), (5000, (9 << 20) - 7), (4000, 4100)])
+def test_fresh_memory_is_all_zero_when_its_pages_were_found(start, stop):
+    memory = mmap.mmap(-1, 9 << 20)
+    find_pages(memoryview(memory)[start:stop])
+    assert memory[:] == bytes(9 << 20)

