@@ -56,18 +56,23 @@ class PageAttempt(DocumentAttempt[ListPage]):
             self._ahead.stop()
 
 
+_UNASKED_PAGES = 2
+
 Ask = Callable[[str, Ahead], Coroutine[Any, Any, ListPage]]
 
 
 class PageStream:
     """The pages of a listing in order, on one event loop; `ask` asks for the page that a token stands for.
 
-    One page at most is on its way, or here, that nobody has asked for.
+    Two pages at most are on their way, or here, that nobody has asked for: one that is written while one is read.
     """
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._pages: deque[asyncio.Task[ListPage]] = deque()
+        self._asked = ""  # the token that was asked for last
+        self._token = ""  # where the listing goes on behind these pages, as far as is known
+        self._latest: asyncio.Task[ListPage] | None = None  # what was asked for on the word of the last page to arrive
         self._is_wanted = False
 
     async def next(self) -> ListPage:
@@ -78,24 +83,38 @@ class PageStream:
         page = await self._pages[0]
         self._is_wanted = False
         self._pages.popleft()
-        if page.next_token and not self._pages:
-            self._start(page.next_token)
+        if not self._pages:
+            self._token = page.next_token
+        self._advance()
         return page
 
     def close(self) -> None:
         """Let go of what nobody wants any more."""
+        self._token = ""
         while self._pages:
             self._pages.pop().cancel()
 
     def go_on(self, token: str) -> None:
-        if self._is_wanted and len(self._pages) == 1:
-            self._start(token)
+        self._token, self._latest = "", None
+        if token != self._asked:  # a page that leads to itself is about to be refused
+            self._token = token
+            self._advance()
 
     def stop(self) -> None:
-        while len(self._pages) > 1:
-            self._pages.pop().cancel()
+        self._token = ""
+        if self._latest is not None:
+            self._pages.remove(self._latest)
+            self._latest.cancel()
+            self._latest = None
+
+    def _advance(self) -> None:
+        if self._token and len(self._pages) - self._is_wanted < _UNASKED_PAGES:
+            token, self._token = self._token, ""
+            self._start(token)
+            self._latest = self._pages[-1]
 
     def _start(self, token: str) -> None:
+        self._asked = token
         task = asyncio.ensure_future(self._ask(token, self))
         task.add_done_callback(_look_at)
         self._pages.append(task)

@@ -62,16 +62,16 @@ def test_the_next_page_is_asked_for_before_one_is_read() -> None:
     run(work)
 
 
-def test_one_page_at_most_is_there_unasked() -> None:
+def test_two_pages_at_most_are_there_unasked() -> None:
     async def work() -> None:
         book = Book(9)
         stream = PageStream(book.ask)
         await stream.next()
         await settled()
-        assert book.events == ["ask 1", "ask 2", "read 1", "read 2"]
+        assert book.events == ["ask 1", "ask 2", "read 1", "ask 3", "read 2", "read 3"]
         await stream.next()
         await settled()
-        assert book.events[4:] == ["ask 3", "read 3"]
+        assert book.events[6:] == ["ask 4", "read 4"]
         stream.close()
 
     run(work)
@@ -98,6 +98,37 @@ def test_the_error_of_a_page_reaches_who_asks_for_it() -> None:
         await stream.next()
         with pytest.raises(OssProtocolError, match="torn"):
             await stream.next()
+
+    run(work)
+
+
+def test_a_page_that_is_taken_back_is_asked_for_again() -> None:
+    async def work() -> None:
+        events: list[str] = []
+        torn = {"3": 1}
+
+        async def ask(token: str, ahead: Ahead) -> ListPage:
+            token = token or "1"
+            try:
+                while True:
+                    events.append(f"ask {token}")
+                    for _ in range(3):
+                        await asyncio.sleep(0)
+                    ahead.go_on(str(int(token) + 1))
+                    await asyncio.sleep(0)
+                    if not torn.pop(token, 0):
+                        return ListPage([], [token], str(int(token) + 1))
+                    ahead.stop()
+            except asyncio.CancelledError:
+                events.append(f"drop {token}")
+                raise
+
+        stream = PageStream(ask)
+        assert [(await stream.next()).prefixes[0] for _ in range(6)] == list("123456")
+        assert events.count("ask 3") == 2
+        assert events.count("drop 4") <= 1
+        assert events.count("ask 5") == 1
+        stream.close()
 
     run(work)
 
