@@ -69,6 +69,7 @@ class FakeClient:
         self.before: Callable[[Call], Any] = lambda call: None
         self.after: Callable[[Call], Any] = lambda call: None
         self.most_under_way: Counter[str] = Counter()
+        self.filled: list[tuple[object, int]] = []  # whose memory bytes came to, and how many
         self._operations = FakeOperations(self)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-loop", daemon=True)
@@ -144,6 +145,7 @@ class FakeOperations:
             body = stored.data[found.start : found.stop]
             if into is not None:
                 into[: len(body)] = body
+                self._client.filled.append((into.obj, len(body)))
             return Download(
                 ObjectStat(size, stored.etag, stored.crc64), found, b"" if into is not None else body, crc64_of(body)
             )
