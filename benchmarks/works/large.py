@@ -16,7 +16,7 @@ URI = f"oss://{BUCKET}/large"
 BARE = "bare recv_into"
 LOCAL = "local file"
 FULL = {"size": GIB}
-QUICK = {"size": 64 * MIB}
+QUICK = {"size": 48 * MIB}
 
 
 def put_large(site: Site, size: int) -> str:

@@ -14,7 +14,7 @@ from benchmarks.values import CXX, OURS, Contender, Goal, Sample, Work
 # Seen by trying it, with caFile and the authority's certificate: every read fails after minutes of retries.
 REFUSES_CERTIFICATE = "refuses a certificate that is not from a public authority"
 BEST = "all latency hidden"
-FEW_READS = {"count": 500, "reads": 2000}
+FEW_READS = {"count": 500, "reads": 1500}
 
 
 def connectors(
@@ -34,8 +34,9 @@ def connectors(
     ]
 
 
-def wrk(site: Site, uris: Sequence[str], size: int, *, connections: int = 8, seconds: int = 2) -> Contender:
+def wrk(site: Site, uris: Sequence[str], size: int, reads: int, *, connections: int = 8) -> Contender:
     """Return wrk, which throws the bytes away: the most that the server gives on this machine."""
+    seconds = 2 if reads >= 5000 else 1
     path, missing = tool("wrk", "wrk")
     options = {"path": path, "keys": site.keys(), "names": names_of(uris), "size": size}
     options |= {"connections": connections, "seconds": seconds}
@@ -62,7 +63,7 @@ def _iterate(site: Site, *, count: int, size: int, reads: int) -> list[Contender
     options = {"uris": uris, "reads": reads, "size": size}
     return [
         *connectors(site, "objects:iterate", options),
-        wrk(site, uris, size),
+        wrk(site, uris, size, reads),
         *others(site, "objects", {"names": names_of(uris), "reads": reads, "size": size}),
     ]
 
@@ -74,7 +75,7 @@ def _iterate_nginx(site: Site, *, count: int, size: int, reads: int) -> list[Con
     access = {**site.access(), "endpoint": f"http://{HOST}:{port}"}
     contenders = connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size})
     keys = {**site.keys(), "endpoint": f"http://{BUCKET}.{HOST}:{port}", "path": ""}
-    limit = wrk(site, uris, size)
+    limit = wrk(site, uris, size, reads)
     return [
         *(replace(each, options={**each.options, "access": access}, missing=missing) for each in contenders),
         replace(limit, options={**limit.options, "keys": keys}, missing=limit.missing or missing),
@@ -142,7 +143,7 @@ WORKS = (
         title="{count:,} objects of {size:,} bytes, iterated over, every byte read",
         prepare=_iterate,
         full={"count": 10_000, "size": 4096, "reads": 20_000},
-        quick={"count": 1000, "reads": 4000},
+        quick={"count": 1000, "reads": 3000},
         goals=[Goal(against=CXX, reach=3.5, aim=6)],
     ),
     Work(
@@ -157,7 +158,7 @@ WORKS = (
         title="{count:,} objects of {size:,} bytes, {milliseconds} ms before every first byte, {in_flight} in flight",
         prepare=_late,
         full={"count": 2000, "size": 110_000, "reads": 6000, "milliseconds": 20, "in_flight": 24},
-        quick={"count": 500, "reads": 1200},
+        quick={"count": 500, "reads": 1000},
         goals=[Goal(against=BEST, reach=0.95, aim=0.98)],
     ),
     Work(
@@ -174,7 +175,7 @@ WORKS = (
         title="{reads:,} objects of {size:,} bytes in one process: growth of resident memory after the first tenth",
         prepare=_soak,
         full={"count": 10_000, "size": 4096, "reads": 100_000},
-        quick={"count": 1000, "reads": 5000},
+        quick={"count": 1000, "reads": 3000},
         goals=[Goal(against="", extra="growth", reach=0.05, aim=0.01, is_ceiling=True)],
     ),
 )
