@@ -14,6 +14,7 @@ from typing import Any
 
 from .opcodes import check_opcodes
 
+_CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, bytearray)
 _FRACTION = re.compile(r"-?\d+(/\d+)?")
 
 
@@ -24,7 +25,7 @@ class Budget:
         self._left = most
 
     def spend(self, contents: Any) -> None:
-        if not isinstance(contents, list | tuple | dict | set | frozenset | str | bytes | bytearray):
+        if not isinstance(contents, _CONTAINERS):
             raise pickle.UnpicklingError(f"a container made of a {type(contents).__name__}")
         self._left -= len(contents)
         if self._left < 0:
