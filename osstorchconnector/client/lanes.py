@@ -54,7 +54,7 @@ class Board(Generic[T, R]):
 
 
 class Lane(Generic[T, R]):
-    """The share of one loop thread: up to `width` worker coroutines. All methods run on the loop."""
+    """The share of one loop thread: up to `width` worker coroutines. All but `wake` run on the loop."""
 
     def __init__(
         self,
@@ -67,19 +67,24 @@ class Lane(Generic[T, R]):
         self._board = board
         self._work = work
         self._width = width
-        self._is_stopped = False
+        self._is_stopped = self._is_woken = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: list[Lane[T, R]] = []  # one for each place that is to go elsewhere, and where it goes
         self._sleepers: list[asyncio.Future[None]] = []
         self._ringing: asyncio.Handle | None = None
 
-    @property
-    def is_hungry(self) -> bool:
-        """True if workers sleep, or more could be started (read from the consumer's thread: a hint)."""
-        return bool(self._sleepers) or len(self._tasks) < self._width
+    def wake(self) -> None:
+        """Have `feed` called, once for all items that come before it is, if workers sleep or could be started.
+
+        Called on the consumer's thread.
+        """
+        if not self._is_woken and (self._sleepers or len(self._tasks) < self._width):
+            self._is_woken = True
+            self.thread.call(self.feed)
 
     def feed(self) -> None:
         """Let as many workers run as there are items."""
+        self._is_woken = False
         wanted = len(self._board.items)
         if self._width:
             _manned.add(self)

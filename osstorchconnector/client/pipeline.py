@@ -146,10 +146,10 @@ class Pipeline(Iterator[R], Generic[T, R]):
         return finished.popleft() if finished else -1
 
     def _top_up(self) -> None:
-        board = self._board
-        while self._taken - self._given < self._window and self._take():
-            pass
-        if len(board.items) >= self._wake_at or len(board.results) < self._wake_at:
+        is_full = True
+        while is_full and self._taken - self._given < self._window:
+            is_full = self._take()
+        if not is_full or len(self._board.items) >= self._wake_at:
             self._wake_lanes()
 
     def _take(self) -> bool:
@@ -175,5 +175,4 @@ class Pipeline(Iterator[R], Generic[T, R]):
     def _wake_lanes(self) -> None:
         if self._board.items:
             for lane in self._lanes:
-                if lane.is_hungry:
-                    lane.thread.call(lane.feed)
+                lane.wake()

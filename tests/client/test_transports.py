@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, UnsizedBody, WireRequest
-from osstorchconnector.client.transport.direct import Connection, DirectTransport
+from osstorchconnector.client.transport.direct import Connection, DirectTransport, Incoming
 from osstorchconnector.errors import OssProtocolError
 
 TRANSPORTS = pytest.mark.parametrize("kind", [DirectTransport, AioTransport])
@@ -345,7 +345,7 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place):
 
     async def run():
         loop = asyncio.get_running_loop()
-        connection = Connection(loop, set())
+        connection = Connection(loop, set(), Incoming())
         connection.connection_made(FakeTransport())
         landing = Landing(lands_in_place=in_place)
         request = WireRequest(Origin("http", "x", 80), "GET", "/", [("Host", "x")])

@@ -39,16 +39,29 @@ JOINED_REQUEST_BYTES = 16 * 1024
 IDLE_SECONDS = 45.0
 
 
-class Connection(asyncio.BufferedProtocol):
-    """One connection, one exchange at a time."""
+class Incoming:
+    """Memory in which the kernel puts the beginnings of answers, and small ones whole."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, open_connections: set[Connection]) -> None:
+    __slots__ = ("data", "view")
+
+    def __init__(self) -> None:
+        self.data = bytearray(INCOMING_BYTES)
+        self.view = memoryview(self.data)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection, one exchange at a time.
+
+    `incoming` is for all connections of a loop: what comes is used at once, and memory that was used a moment ago is
+    in the processor's cache. Only a head that did not come whole waits in memory of the connection's own.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, open_connections: set[Connection], incoming: Incoming) -> None:
         self._loop = loop
         self._open_connections = open_connections
         self._is_lost = loop.create_future()
         self._transport: asyncio.Transport | None = None
-        self._incoming = bytearray(INCOMING_BYTES)
-        self._incoming_view = memoryview(self._incoming)
+        self._shared = self._incoming = incoming
         self._filled = 0
         self._head: ResponseHead | None = None
         self._body: memoryview | None = None
@@ -78,7 +91,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._body is not None:
             return self._body[self._received :]
         filled = self._filled
-        return self._incoming_view[filled : max(self._incoming_limit, filled + HEAD_ONLY_BYTES)]
+        return self._incoming.view[filled : max(self._incoming_limit, filled + HEAD_ONLY_BYTES)]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._body is not None:
@@ -178,8 +191,9 @@ class Connection(asyncio.BufferedProtocol):
     # the exchange's own steps
 
     def _read_head(self) -> None:
-        parsed = parse_response_head(self._incoming, self._filled)
+        parsed = parse_response_head(self._incoming.data, self._filled)
         if parsed is None:
+            self._keep_what_came()
             return
         head, body_start = parsed
         self._head = head
@@ -192,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
             head = head._replace(content_length=0)
         stop = body_start + length
         if stop <= self._filled:
-            landing.take(head, self._incoming_view[body_start:stop])
+            landing.take(head, self._incoming.view[body_start:stop])
             self._filled -= stop
             self._finish()
             return
@@ -200,8 +214,14 @@ class Connection(asyncio.BufferedProtocol):
         if len(body) != length:
             raise OssProtocolError(f"a body of {length} bytes was placed into {len(body)}")
         here = self._filled - body_start
-        body[:here] = self._incoming_view[body_start : self._filled]
+        body[:here] = self._incoming.view[body_start : self._filled]
         self._body, self._received, self._filled = body, here, 0
+        self._incoming = self._shared
+
+    def _keep_what_came(self) -> None:
+        if self._incoming is self._shared:
+            self._incoming = Incoming()
+            self._incoming.view[: self._filled] = self._shared.view[: self._filled]
 
     def _finish(self) -> None:
         head, answer = self._head, self._answer
@@ -209,6 +229,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._filled or not head.keep_alive or (self._has_body and self._unsent()):
             self.is_usable = False
         self._filled = 0
+        self._incoming = self._shared
         self._head = self._body = None
         if answer is not None and not answer.done():
             answer.set_result(head)
@@ -259,6 +280,7 @@ class DirectTransport:
         self._idle: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
         self._open: set[Connection] = set()
+        self._incoming = Incoming()
         self._sweep_every = min(1.0, timeouts.read_seconds / 4)
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -305,7 +327,7 @@ class DirectTransport:
             connection.abort()
 
     async def _connect(self, origin: Origin, deadline: float) -> Connection:
-        connection = Connection(self._loop, self._open)
+        connection = Connection(self._loop, self._open, self._incoming)
         try:
             await self._establish(connection, origin, max(deadline - self._loop.time(), 0.0))
         except BaseException:
