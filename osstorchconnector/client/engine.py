@@ -165,12 +165,16 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
     """
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
     outcome.set_running_or_notify_cancel()
+    # An error that somebody keeps keeps this frame, and with it whatever waited for the outcome: hence the way out.
+    waiting = [outcome]
 
     def run() -> None:
         try:
-            outcome.set_result(call(*args))
+            result = call(*args)
         except BaseException as error:
-            outcome.set_exception(error)
+            waiting.pop().set_exception(error)
+        else:
+            waiting.pop().set_result(result)
 
     try:
         threading.Thread(target=run, name="osstorchconnector-call", daemon=True).start()

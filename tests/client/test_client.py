@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import pickle
 import re
 import threading
+import weakref
 
 import pytest
 from client.scripted_server import ScriptedServer, answer, close, first, hang, reset
@@ -23,6 +25,7 @@ from osstorchconnector.client.values import ByteSpan, UploadedPart
 from osstorchconnector.errors import (
     OssConfigError,
     OssConnectionError,
+    OssCredentialsError,
     OssIntegrityError,
     OssNotFoundError,
     OssObjectChangedError,
@@ -363,6 +366,16 @@ def test_hostile_text_from_the_server_cannot_forge_lines(connect):
             connect(server).get("oss://bucket/key\nINJECTED\x1b[31m")
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_client_that_got_no_credentials_goes_when_it_is_dropped(tmp_path):
+    client = OssClient("http://127.0.0.1:9", region="cn-test", cred_path=tmp_path / "absent")
+    with contextlib.suppress(OssCredentialsError):
+        client.head(URI)
+    dropped = weakref.ref(client)
+    del client
+    gc.collect()
+    assert dropped() is None
 
 
 def test_a_blocking_call_on_the_loop_thread_is_refused(connect):
