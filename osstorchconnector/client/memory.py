@@ -79,12 +79,15 @@ def _are_there(system: Any, start: int, stop: int) -> bool:
 
 @functools.cache
 def _system() -> Any:
-    """Return Linux's C library, None elsewhere."""
+    """Return Linux's C library, None elsewhere, and where Python was built without the means to call it."""
     if sys.platform != "linux":
         return None
-    import ctypes
+    try:
+        import ctypes
 
-    system = ctypes.CDLL(None)
-    system.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    system.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+        system = ctypes.CDLL(None)
+        system.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        system.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    except (ImportError, AttributeError, OSError):
+        return None
     return system

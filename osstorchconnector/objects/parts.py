@@ -14,6 +14,7 @@ MAX_PARTS = 10_000
 MIN_PART_BYTES = 100 * KIB
 MAX_PART_BYTES = 5 * GIB
 FULL_BYTES_PER_SECOND = 4e9
+LEAST_PARTS = 8
 
 
 def first_part_bytes(configured_bytes: int, memory_bytes: int) -> int:
@@ -31,6 +32,7 @@ def enough_parts(seconds_per_byte: float) -> int:
     """Return how many parts under way are enough, when the quickest so far took so long for each of its bytes.
 
     With these the wire carries 4 GB/s if each part is as quick as that one was, which is more than one process can
-    fill: 26 of them where a part of 16 MiB takes a tenth of a second.
+    fill: 26 of them where a part of 16 MiB takes a tenth of a second. They are 8 at least, since a first part may be
+    quicker than those after it.
     """
-    return 2 + math.ceil(min(FULL_BYTES_PER_SECOND * seconds_per_byte, MAX_PARTS))
+    return max(2 + math.ceil(min(FULL_BYTES_PER_SECOND * seconds_per_byte, MAX_PARTS)), LEAST_PARTS)

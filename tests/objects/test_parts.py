@@ -68,9 +68,9 @@ def test_ten_thousand_of_the_smallest_parts_carry_a_terabyte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part_seconds", "enough"), [(0.0, 2), (0.004, 3), (0.008, 4), (0.1, 26), (1.0, 241), (1e9, MAX_PARTS + 2)]
+    ("part_seconds", "enough"), [(0.0, 8), (0.025, 8), (0.029, 9), (0.1, 26), (1.0, 241), (1e9, MAX_PARTS + 2)]
 )
-def test_enough_parts_are_those_that_carry_4_gb_a_second_and_two_more(part_seconds: float, enough: int) -> None:
+def test_enough_parts_are_those_that_carry_4_gb_a_second_and_two_more_or_8(part_seconds: float, enough: int) -> None:
     assert enough_parts(part_seconds / (16 * MIB)) == enough
 
 

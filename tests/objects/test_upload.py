@@ -49,7 +49,7 @@ def test_a_part_larger_than_the_budget_goes_alone(client: FakeClient) -> None:
 
 
 def test_a_quick_wire_is_kept_busy_with_little_memory(client: FakeClient) -> None:
-    quick, gate, seconds = threading.Event(), Gate(), iter([0.0, 1e-6])  # 1000 bytes in 1 us: four are 4 GB/s
+    quick, gate, seconds = threading.Event(), Gate(), iter([0.0, 2e-6])  # 1000 bytes in 2 us: eight are 4 GB/s
     client.before = lambda call: gate.passed() if call.operation == "part" and call.number > 1 else None
     client.after = lambda call: quick.set() if call.operation == "part" else None
     upload = MultipartUpload(
@@ -65,10 +65,10 @@ def test_a_quick_wire_is_kept_busy_with_little_memory(client: FakeClient) -> Non
     quick.wait()
     for _ in range(10):
         client.settle()
-    lent += [send_one() for _ in range(6)]  # two more than four
+    lent += [send_one() for _ in range(10)]  # two more than eight
     gate.open()
     lent += [send_one() for _ in range(30)]
-    assert len({id(memory) for memory in lent}) == 6
+    assert len({id(memory) for memory in lent}) == 10
     upload.complete()
 
 
