@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ..errors import OssUsageError
 
 # How long a thread may take to end when there is nothing left for it to do but to say so.
-ENDING_SECONDS = 1.0
+ENDING_SECONDS = 0.5
 
 
 class InFlight:
