@@ -1,4 +1,9 @@
-"""A pipeline of torchdata nodes (torchdata 0.10 and newer) that goes on where it was."""
+"""A pipeline of torchdata nodes (torchdata 0.10 and newer) that goes on where it was.
+
+The .venv of `make demo` has an older torchdata, for its DataPipes, and a newer one apart:
+
+    PYTHONPATH=.venv/torchdata-0.11 .venv/bin/python examples/nodes.py
+"""
 
 from __future__ import annotations
 
