@@ -118,7 +118,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _greeting(settings: Settings, port: int) -> str:
     identity = settings.identities[0]
-    is_made_up = "OSS_ACCESS_KEY_SECRET" not in os.environ
+    is_made_up = not os.environ.get("OSS_ACCESS_KEY_SECRET")
     lines = [
         f"Serving {settings.root.resolve()}",
         f"  endpoint    {settings.scheme}://{settings.host}:{port}",
@@ -126,6 +126,9 @@ def _greeting(settings: Settings, port: int) -> str:
         f"  key id      {identity.access_key_id}",
         f"  key secret  {identity.access_key_secret if is_made_up else '(from OSS_ACCESS_KEY_SECRET)'}",
     ]
+    if is_made_up:
+        pair = f"OSS_ACCESS_KEY_ID={identity.access_key_id} OSS_ACCESS_KEY_SECRET={identity.access_key_secret}"
+        lines.append(f"  for clients  export {pair}")
     if settings.control_token:
         lines.append(f"  control     {settings.control_token}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import oss2
 import pytest
+from scripts import run_python
 
 from osstorchconnector import emulator
 from osstorchconnector.emulator.__main__ import main
@@ -25,7 +26,8 @@ def started(*arguments: str, **environment: str) -> Iterator[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**inherited, **environment}) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(6 if "--control" in arguments else 5)]
+        count = 5 + ("--control" in arguments) + (not environment.get("OSS_ACCESS_KEY_SECRET"))
+        lines = [process.stdout.readline() for _ in range(count)]
         try:
             yield "".join(lines)
         finally:
@@ -48,6 +50,24 @@ def test_the_command_serves_a_folder_and_says_how_to_get_there(tmp_path: Path) -
         bucket.session.session.close()
     with emulator.serve(tmp_path) as oss:
         assert oss.get("photos", "k") == b"hello"
+
+
+def test_a_made_up_secret_is_printed_ready_for_a_shell(tmp_path: Path) -> None:
+    with started("--root", str(tmp_path), "--bucket", "photos", OSS_ACCESS_KEY_SECRET="") as greeting:
+        given = dict(pair.split("=") for pair in told(greeting, "for clients").removeprefix("export ").split())
+        assert given == {
+            "OSS_ACCESS_KEY_ID": told(greeting, "key id"),
+            "OSS_ACCESS_KEY_SECRET": told(greeting, "key secret"),
+        }
+        program = (
+            "import sys\n"
+            "from osstorchconnector import OssClient\n"
+            "client = OssClient(sys.argv[1], region=sys.argv[2])\n"
+            "client.put('oss://photos/cat', b'meow')\n"
+            "print(client.get('oss://photos/cat').body)\n"
+        )
+        arguments = ["-c", program, told(greeting, "endpoint"), told(greeting, "region")]
+        assert run_python(*arguments, environment=given) == ("b'meow'\n", "")
 
 
 def test_a_secret_that_was_given_is_not_printed(tmp_path: Path) -> None:
