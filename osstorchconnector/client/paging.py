@@ -56,7 +56,7 @@ class PageAttempt(DocumentAttempt[ListPage]):
             self._ahead.stop()
 
 
-_UNASKED_PAGES = 2
+_MOST_UNASKED_PAGES = 4
 
 Ask = Callable[[str, Ahead], Coroutine[Any, Any, ListPage]]
 
@@ -64,7 +64,7 @@ Ask = Callable[[str, Ahead], Coroutine[Any, Any, ListPage]]
 class PageStream:
     """The pages of a listing in order, on one event loop; `ask` asks for the page that a token stands for.
 
-    Two pages at most are on their way, or here, that nobody has asked for: one that is written while one is read.
+    Few pages are on their way, or here, that nobody has asked for: one at first, up to four for who has read some.
     """
 
     def __init__(self, ask: Ask) -> None:
@@ -73,7 +73,7 @@ class PageStream:
         self._asked = ""  # the token that was asked for last
         self._token = ""  # where the listing goes on behind these pages, as far as is known
         self._latest: asyncio.Task[ListPage] | None = None  # what was asked for on the word of the last page to arrive
-        self._is_wanted = False
+        self._is_wanted, self._most_unasked = False, 1
 
     async def next(self) -> ListPage:
         """Return the next page, with the one after it asked for; not to be called after the last one."""
@@ -82,6 +82,7 @@ class PageStream:
             self._start("")
         page = await self._pages[0]
         self._is_wanted = False
+        self._most_unasked = min(self._most_unasked + 1, _MOST_UNASKED_PAGES)
         self._pages.popleft()
         if not self._pages:
             self._token = page.next_token
@@ -108,7 +109,7 @@ class PageStream:
             self._latest = None
 
     def _advance(self) -> None:
-        if self._token and len(self._pages) - self._is_wanted < _UNASKED_PAGES:
+        if self._token and len(self._pages) - self._is_wanted < self._most_unasked:
             token, self._token = self._token, ""
             self._start(token)
             self._latest = self._pages[-1]

@@ -62,16 +62,20 @@ def test_the_next_page_is_asked_for_before_one_is_read() -> None:
     run(work)
 
 
-def test_two_pages_at_most_are_there_unasked() -> None:
+def test_few_pages_are_there_unasked_and_more_for_who_has_read_some() -> None:
     async def work() -> None:
-        book = Book(9)
+        book = Book(99)
         stream = PageStream(book.ask)
         await stream.next()
         await settled()
         assert book.events == ["ask 1", "ask 2", "read 1", "ask 3", "read 2", "read 3"]
         await stream.next()
         await settled()
-        assert book.events[6:] == ["ask 4", "read 4"]
+        assert book.events[6:] == ["ask 4", "ask 5", "read 4", "read 5"]
+        for _ in range(5):
+            await stream.next()
+            await settled()
+        assert book.events[-1] == "read 11"
         stream.close()
 
     run(work)
