@@ -23,6 +23,7 @@ RECEIVE_BYTES = 256 * 1024
 _TURN_BYTES = 4 * 1024 * 1024
 _LOOK_SECONDS = 0.2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TLS_HANDSHAKE = 0x16
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -146,17 +147,22 @@ class Connection:
             try:
                 parsed = parse_request_head(self._buffer, self._filled)
             except OssProtocolError:
-                self._keep_alive = False
-                self._filled = 0
-                self._steps = iter((_NOT_HTTP,))
-                self._pump()
+                self._refuse_what_is_no_http()
                 return
             if parsed is None:
+                if self._buffer[0] == _TLS_HANDSHAKE:  # it would wait for our answer, and we for its end
+                    self._refuse_what_is_no_http()
                 return
             head, start = parsed
             rest = self._buffer[start : self._filled]
             self._filled = 0
             self._start(head, rest)
+
+    def _refuse_what_is_no_http(self) -> None:
+        self._keep_alive = False
+        self._filled = 0
+        self._steps = iter((_NOT_HTTP,))
+        self._pump()
 
     def _start(self, head: RequestHead, rest: bytearray) -> None:
         self._work = self._begin(head)

@@ -128,3 +128,12 @@ def test_a_certificate_of_another_host_is_refused(transport: str, certificates: 
         with pytest.raises(OssConnectionError, match="127.0.0.1"):
             client.put(PHOTOS + "k", DATA)
         assert oss.counters().requests.total() == 0
+
+
+@pytest.mark.parametrize("transport", ["direct", "aiohttp"])
+def test_https_to_a_server_of_plain_http_fails_at_once_and_says_what_to_write(
+    transport: str, servers: dict[str, Emulator], client_of: MakeClient
+) -> None:
+    oss = servers["http"]
+    with pytest.raises(OssConnectionError, match=r"does not speak TLS.*http://.*1 attempt"):
+        client_of(oss, f"https://127.0.0.1:{oss.port}", transport=transport).put(PHOTOS + "k", DATA)

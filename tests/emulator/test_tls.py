@@ -75,6 +75,13 @@ def test_who_does_not_speak_tls_is_hung_up_on(secure: Emulator) -> None:
     assert secure.get("photos", "k") == b"x"
 
 
+def test_who_speaks_tls_to_a_server_of_plain_http_is_told_so_and_hung_up_on(oss: Emulator) -> None:
+    with connected(oss) as peer:
+        peer.send(b"\x16\x03\x01\x02\x00\x01")  # and then waits for an answer
+        assert peer.head().status == 400
+        assert peer.rest() == b""
+
+
 def test_a_body_breaks_off_through_tls(secure: Emulator, folder: Path) -> None:
     secure.put("photos", "large", DATA)
     secure.fail("GetObject", "reset_body", at=1000)

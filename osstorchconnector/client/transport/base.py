@@ -88,6 +88,10 @@ def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
                 f"the TLS certificate of {where} is not trusted: {cause}; if an authority of your own "
                 "signed it, name its file with the config key caFile",
             )
+        if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
+            return ExchangeFailed(
+                "setup", f"{where} does not speak TLS; if plain http is meant, say http:// in endpoint="
+            )
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
             return ExchangeFailed(
                 "setup", f"the host {origin.host} is not known; check endpoint= and the bucket's name"
