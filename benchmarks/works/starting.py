@@ -14,8 +14,9 @@ def _import(_site: Site, *, times: int) -> list[Contender]:
     names = "OssIterableDataset, OssMapDataset, OssCheckpoint"
 
     def contender(name: str, statement: str, where: Where = "main") -> Contender:
-        options = {"statement": statement, "times": times}
-        return Contender(name=name, program="imports:import_it", options=options, where=where, preload=())
+        options, program = {"statement": statement, "times": times}, "imports:import_it"
+        is_extra = where == "peers"
+        return Contender(name=name, program=program, options=options, where=where, preload=(), is_extra=is_extra)
 
     return [
         contender(OURS, f"from osstorchconnector import {names}"),
