@@ -33,6 +33,8 @@ from .base import (
 INCOMING_BYTES = 256 * 1024
 # Where the body has a place of its own, no more of it than this comes with the head, to be copied.
 HEAD_ONLY_BYTES = 4 * 1024
+# No more of a large body at a time: what has come is summed while it is still in the processor's cache.
+RECEIVE_BYTES = 512 * 1024
 WRITE_SLICE_BYTES = 1024 * 1024
 JOINED_REQUEST_BYTES = 16 * 1024
 # OSS closes an idle connection after 60 s; a request sent just then would fail and be sent again.
@@ -89,7 +91,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._body is not None:
-            return self._body[self._received :]
+            return self._body[self._received : self._received + RECEIVE_BYTES]
         filled = self._filled
         return self._incoming.view[filled : max(self._incoming_limit, filled + HEAD_ONLY_BYTES)]
 
