@@ -30,6 +30,7 @@ class Job:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan, self._scale, self._death = plan, plan["scale"], plan["death"]
+        self._is_broken = False  # from then on torch raises in whatever runs, in its own saving too, which hides why
         self._checkpoints = Checkpoints(plan["uri"], plan["options"])
         self._dataset = OssIterableDataset.from_prefix(
             plan["uri"] + "samples/", **plan["options"], shuffle=True, seed=plan["seed"]
@@ -62,7 +63,7 @@ class Job:
                 log.writelines(f"{item.key}\n" for item in batch)
                 log.flush()
                 done += len(batch)
-                if done % self._scale["save_every"] == 0:
+                if done % self._scale["save_every"] == 0 and not self._is_broken:
                     self._save(epoch, done, loader.state_dict())
                 if self._death and (epoch, done) >= tuple(self._death["at"]):
                     self._die(epoch, done)
@@ -85,6 +86,7 @@ class Job:
         victim, self._death = self._death["victim"], None
         tell(event="dies", victim=victim, epoch=epoch, done=done)
         if victim == "worker":
+            self._is_broken = True
             os.kill(children()[-1], signal.SIGKILL)
         elif victim == "job":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos.checkpoints import Checkpoints, is_same, weights
-from chaos.held import Held
+from chaos.held import Held, held_by
+from osstorchconnector.dcp import OssDCPFileSystem
 from osstorchconnector.testing import OssBucket
 
 SAMPLE = b"x" * 500
@@ -217,6 +218,27 @@ def check_checkpoints(bucket: OssBucket, options: dict[str, Any]) -> list[str]:
         assert is_same(model, weights(int(epoch), int(done))), f"{uri} holds something else"
         found.append(uri)
     return found
+
+
+def check_nothing_is_left(bucket: OssBucket, folder: Path, options: dict[str, Any], connections: int) -> None:
+    """No connection, no file of a table of keys, and, after a clean-up, nothing of the saves that were killed."""
+    assert list((folder / "tables").iterdir()) == []
+    assert list((folder / "tmp").glob("oss*")) == []
+    deadline = time.monotonic() + 20  # workers whose job was killed look every few seconds whether it lives
+    while foreign_connections(bucket) > connections and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert foreign_connections(bucket) <= connections
+    bucket.server.clear_faults()
+    OssDCPFileSystem(**options).clean(bucket.uri + "dcp/", older_than=-60)
+    # an upload whose beginning was answered to nobody has no parts, and only a distributed save knows it for its own
+    assert [one for one in bucket.server.uploads(bucket.name) if one.parts or one.key.startswith("dcp/")] == []
+    whole = {key.rpartition("/")[0] for key in bucket.keys() if key.endswith("/.metadata")}  # noqa: SIM118
+    assert {key.rpartition("/")[0] for key in bucket.keys() if key.startswith("dcp/")} <= whole  # noqa: SIM118
+
+
+def foreign_connections(bucket: OssBucket) -> int:
+    """Return how many connections others than this process have to the server."""
+    return bucket.server.counters(with_log=False).open_connections - held_by().sockets
 
 
 def _has_saved(job: subprocess.Popen[str]) -> bool:

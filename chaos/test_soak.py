@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +14,18 @@ import pytest
 from faults.killing import kill_when
 
 from chaos.checkpoints import Checkpoints, is_same, weights
-from chaos.held import Held, held_by
-from chaos.soak import VICTIMS, Scale, Soak, check_checkpoints, check_each_object_once
+from chaos.held import Held
+from chaos.soak import (
+    VICTIMS,
+    Scale,
+    Soak,
+    check_checkpoints,
+    check_each_object_once,
+    check_nothing_is_left,
+    foreign_connections,
+)
 from chaos.weather import SHARE_OF_FAULTS, bad_weather, configured
 from osstorchconnector.config import Config
-from osstorchconnector.dcp import OssDCPFileSystem
 from osstorchconnector.testing import OssBucket
 
 pytestmark = [
@@ -50,7 +56,7 @@ def test_a_job_loses_and_doubles_nothing_whatever_fails_and_is_killed(
     assert {uri for this in soak.rounds for uri in this.saved} <= set(loaded), f"seed {SEED}: a checkpoint has gone"
     summary(f"{len(loaded)} checkpoints exist and load bit-identical; {existing(soak, loaded)}")
     summary(holds_no_more(soak))
-    nothing_is_left(oss_bucket, tmp_path, options, connections)
+    check_nothing_is_left(oss_bucket, tmp_path, options, connections)
 
 
 def existing(soak: Soak, loaded: list[str]) -> str:
@@ -68,7 +74,7 @@ def holds_no_more(soak: Soak) -> str:
     """
     most = Held(0, 0, 0, 0)
     for moments in soak.held:
-        whole = [held for held in moments if len(held) == len(moments[0])]
+        whole = [held for held in moments if len(held) == 1 + Scale().workers]  # some may have ended, or just begun
         for first, last in zip(whole[0], whole[-1], strict=True) if whole else ():
             grown = Held(*(after - before for before, after in zip(first, last, strict=True)))
             most = Held(*map(max, most, grown._replace(sockets=last.sockets)))
@@ -80,26 +86,6 @@ def holds_no_more(soak: Soak) -> str:
         f"{len(soak.held)} jobs with their workers: at most {most.files} more files, {most.threads} more threads, "
         f"{most.mebibytes} MiB more; at most {most.sockets} sockets in the end"
     )
-
-
-def nothing_is_left(bucket: OssBucket, folder: Path, options: dict[str, str], connections: int) -> None:
-    """No connection, no file of a table of keys, and, after a clean-up, nothing of the saves that were killed."""
-    assert list((folder / "tables").iterdir()) == []
-    assert list((folder / "tmp").glob("oss*")) == []
-    deadline = time.monotonic() + 20  # workers whose job was killed look every few seconds whether it lives
-    while foreign_connections(bucket) > connections and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert foreign_connections(bucket) <= connections
-    bucket.server.clear_faults()
-    OssDCPFileSystem(**options).clean(bucket.uri + "dcp/", older_than=-60)
-    assert bucket.server.uploads(bucket.name) == []
-    whole = {key.rpartition("/")[0] for key in bucket.keys() if key.endswith("/.metadata")}  # noqa: SIM118
-    assert {key.rpartition("/")[0] for key in bucket.keys() if key.startswith("dcp/")} <= whole  # noqa: SIM118
-
-
-def foreign_connections(bucket: OssBucket) -> int:
-    """Return how many connections others than this process have to the server."""
-    return bucket.server.counters(with_log=False).open_connections - held_by().sockets
 
 
 def tell(soak: Soak, summary: Summary) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from chaos.soak import Scale, Soak, check_checkpoints, check_each_object_once
+from chaos.soak import (
+    Scale,
+    Soak,
+    check_checkpoints,
+    check_each_object_once,
+    check_nothing_is_left,
+    foreign_connections,
+)
 from chaos.weather import bad_weather, configured
 from osstorchconnector.testing import OssBucket
 
@@ -16,6 +23,7 @@ SEED = 3
 @pytest.mark.timeout(120)
 def test_a_job_that_is_killed_twice_loses_and_doubles_nothing(oss_bucket: OssBucket, tmp_path: Path) -> None:
     options = configured(oss_bucket, tmp_path)
+    connections = foreign_connections(oss_bucket)
     bad_weather(oss_bucket, SEED, whole_objects="samples/")
     soak = Soak(oss_bucket, tmp_path, options, seed=SEED, epochs=1, scale=Scale(600, 10, 2, 100))
     soak.run(["worker", "save"])
@@ -24,3 +32,4 @@ def test_a_job_that_is_killed_twice_loses_and_doubles_nothing(oss_bucket: OssBuc
     assert set(soak.rounds[0].saved) <= set(loaded)
     assert len(soak.rounds[0].killed) == 2
     assert oss_bucket.server.counters(with_log=False).faults.total() > 0
+    check_nothing_is_left(oss_bucket, tmp_path, options, connections)
