@@ -81,7 +81,11 @@ def parse_endpoint(text: str, addressing: Addressing = "auto") -> Endpoint:
     `addressing="auto"` puts the bucket into the path for IP addresses and localhost, before the host elsewhere.
     Raises `OssConfigError` for anything with a path, a user or a query: a URL of a bucket or object is no endpoint.
     """
-    if not isinstance(text, str) or not text.strip():
+    if text is not None and not isinstance(text, str):
+        raise OssConfigError(
+            f"endpoint is a {type(text).__name__}, not a text like 'https://oss-<region>.aliyuncs.com'"
+        )
+    if not text or not text.strip():
         raise OssConfigError("endpoint is empty: pass endpoint='https://oss-<region>.aliyuncs.com'")
     url = text.strip()
     try:

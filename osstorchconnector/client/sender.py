@@ -174,6 +174,8 @@ class Sender:
         assert self.session.audit is not None
         entry = {"time": begun, "operation": request.operation, "bucket": request.bucket, "key": request.key}
         entry["attempt"], entry["seconds"] = attempt, round(self.session.clock() - begun, 6)
+        if request.body:
+            entry["sent"] = _size(request)
         entry.update(outcome)
         self.session.audit.record(entry)
 
@@ -189,7 +191,7 @@ class Sender:
             route = self._routes[request.bucket] = session.endpoint.route(request.bucket)
         headers = [("Host", route.host_header), ("User-Agent", session.user_agent), *request.headers, *signature]
         if request.body or request.method in ("PUT", "POST"):
-            headers.append(("Content-Length", str(sum(memoryview(part).nbytes for part in request.body))))
+            headers.append(("Content-Length", str(_size(request))))
         target = route.target(encode_key(request.key), encode_query(request.query) if request.query else "")
         return WireRequest(route.origin, request.method, target, headers, request.body)
 
@@ -274,3 +276,7 @@ def _broken(
         return Failure(kind="protocol"), OssProtocolError(text)
     kind: type[OssError] = OssTimeoutError if error.kind == "timeout" else OssConnectionError
     return Failure(kind=error.kind, reused_connection=error.reused), kind(text)
+
+
+def _size(request: Request) -> int:
+    return sum(memoryview(part).nbytes for part in request.body)

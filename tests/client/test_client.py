@@ -36,6 +36,7 @@ from osstorchconnector.errors import (
     OssTimeoutError,
     OssUsageError,
 )
+from osstorchconnector.logs import audit_log
 from osstorchconnector.uri import OssUri
 
 URI = "oss://bucket/dir/key"
@@ -93,6 +94,20 @@ def test_a_whole_object_comes_with_what_oss_says_of_it(connect):
     assert (download.stat.size, download.stat.etag, download.stat.crc64) == (200, "E1", crc64(BODY))
     assert server.heads[0].startswith(b"GET /bucket/dir/key HTTP/1.1\r\n")
     assert user_agent().encode() in server.heads[0]
+
+
+def test_the_audit_log_tells_what_was_sent_and_what_came(tmp_path, oss_bucket):
+    config, log = tmp_path / "config.json", tmp_path / "audit.log"
+    config.write_text(json.dumps({**NO_LOGS, "auditPath": str(log)}))
+    client = OssClient(**oss_bucket.options, config_path=config)
+    client.put(oss_bucket.uri + "key", b"four")
+    client.get(oss_bucket.uri + "key")
+    client.close()
+    audit_log(client.config).flush()
+    put, get = map(json.loads, log.read_text().splitlines())
+    assert (put["operation"], put["key"], put["sent"], put["bytes"], put["status"]) == ("PutObject", "key", 4, 0, 200)
+    assert (get["operation"], get["bytes"], get["attempt"]) == ("GetObject", 4, 1)
+    assert "sent" not in get
 
 
 def test_the_user_agent_names_library_torch_and_python():

@@ -59,6 +59,11 @@ def test_what_is_no_endpoint_is_refused(text):
         parse_endpoint(text)
 
 
+def test_an_endpoint_that_is_no_text_is_called_that():
+    with pytest.raises(OssConfigError, match="endpoint is a list, not a text"):
+        parse_endpoint(["http://oss.test"])
+
+
 @pytest.mark.parametrize(
     "text",
     [
