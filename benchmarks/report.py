@@ -9,6 +9,7 @@ from .figures import Standing, is_server_bound, ratio, spread, standing
 from .values import MIB, OURS, Outcome, Result
 
 HEADINGS = ("work / who", "median", "least to most", "CPU each", "server's", "peak MiB", "ours is", "goal")
+LIMITS = ("wrk", "bare recv_into")  # who throws away, or checks nothing
 _MARKS = {"aim": "++", "reach": "+", "short": "-", "unknown": "?"}
 
 
@@ -45,8 +46,11 @@ def rows_of(result: Result) -> Iterator[tuple[str, ...]]:
 def notes_of(result: Result) -> list[str]:
     """Return what must be known to read a result."""
     notes = list(result.notes)
-    if is_server_bound(result, "wrk"):
-        notes.append("wrk gets less than 1.3 times our rate: the server is the limit here")
+    notes += [
+        f"{limit} gets less than 1.3 times our rate: the server is the limit here"
+        for limit in LIMITS
+        if is_server_bound(result, limit)
+    ]
     return notes
 
 

@@ -7,6 +7,7 @@ object behind, only a file that the next start sweeps away.
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from .windows import Windows
 
-MAX_OPEN_FILES = 512
+MAX_OPEN_FILES = 8192
 MAX_SMALL_BYTES = 64 * 1024 * 1024
 _OPEN_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -97,12 +98,12 @@ class BlobFolder:
     """A folder of blobs, with windows on those that are read often, and small pieces of them kept."""
 
     def __init__(
-        self, folder: Path, *, max_open_files: int = MAX_OPEN_FILES, max_small_bytes: int = MAX_SMALL_BYTES
+        self, folder: Path, *, max_open_files: int | None = None, max_small_bytes: int = MAX_SMALL_BYTES
     ) -> None:
         self._folder = folder
         self._small: OrderedDict[Content, bytes] = OrderedDict()
         self._small_bytes, self._max_small_bytes = 0, max_small_bytes
-        self._windows = Windows(self.path, max_windows=max_open_files)
+        self._windows = Windows(self.path, max_windows=max_open_files or _open_files_allowed())
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
@@ -170,3 +171,12 @@ class BlobFolder:
 
     def close(self) -> None:
         self._windows.close()
+
+
+def _open_files_allowed() -> int:
+    """Return how many files may be kept open: a part of what this process may have, the rest is for connections."""
+    if sys.platform == "win32":  # pragma: no cover - no such limit there
+        return 512
+    import resource
+
+    return max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, MAX_OPEN_FILES), 1)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 WINDOW_BYTES = 4 * 1024 * 1024
-MAX_MAPPED_BYTES = 64 * 1024 * 1024
+MAX_MAPPED_BYTES = 256 * 1024 * 1024
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Faults page by page would cost more than sending.
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)

@@ -309,7 +309,7 @@ def peak_memory_bytes(pid: int) -> int:
 
 
 def test_a_large_object_passes_through_without_being_held(oss: Emulator) -> None:
-    size, block = 256 * MIB, bytes(4 * MIB)
+    size, block = 512 * MIB, bytes(4 * MIB)
     Path(f"/proc/{oss.pid}/clear_refs").write_text("5")
     before = peak_memory_bytes(oss.pid)
     with connected(oss) as peer:
