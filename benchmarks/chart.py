@@ -17,7 +17,7 @@ def main() -> None:
     """Draw into the file that the argument names: curves if there are any, else bars."""
     data = json.load(sys.stdin)
     figure = draw_curves(data["curves"]) if data["curves"] else draw_bars(data["bars"])
-    figure.savefig(sys.argv[1], dpi=110, bbox_inches="tight")
+    figure.savefig(sys.argv[1], dpi=80, bbox_inches="tight")
 
 
 def draw_bars(bars: list[dict[str, Any]]) -> Any:
