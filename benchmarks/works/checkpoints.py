@@ -22,8 +22,8 @@ PRELOAD = ("torch", "torch.distributed.checkpoint")
 
 MODEL = {"size": 2 * GIB, "tensors": 300}
 SMALL = {"size": 5000 * 65536, "tensors": 5000, "is_even": True}
-QUICK_MODEL = {"size": 64 * MIB, "tensors": 30}
-QUICK_SMALL = {"size": 300 * 65536, "tensors": 300}
+QUICK_MODEL = {"size": 32 * MIB, "tensors": 15}
+QUICK_SMALL = {"size": 100 * 65536, "tensors": 100}
 
 
 def _save(site: Site, **state: Any) -> list[Contender]:

@@ -48,7 +48,7 @@ WORKS: Sequence[Work] = (
         unit="keys/s",
         prepare=_index,
         full={"count": 10_000_000, "key_size": 60},
-        quick={"count": 100_000},
+        quick={"count": 50_000},
         goals=[
             Goal(against="", extra="bytes_per_key", reach=120, aim=80, is_ceiling=True),
             Goal(against="", extra="open_seconds", reach=1, aim=0.3, is_ceiling=True),

@@ -16,7 +16,7 @@ URI = f"oss://{BUCKET}/large"
 BARE = "bare recv_into"
 LOCAL = "local file"
 FULL = {"size": GIB}
-QUICK = {"size": 48 * MIB}
+QUICK = {"size": 32 * MIB}
 
 
 def put_large(site: Site, size: int) -> str:
