@@ -89,8 +89,10 @@ def test_ctrl_c_ends_an_epoch_at_once(oss_bucket: OssBucket, tables: Path, worke
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it as well
     _, shown = process.communicate(timeout=50)
     assert process.returncode == -signal.SIGINT
-    assert shown.rstrip().endswith("KeyboardInterrupt")
-    assert "Traceback" not in shown.partition("KeyboardInterrupt")[2]
+    assert "KeyboardInterrupt" in shown
+    if "exited unexpectedly" not in shown:  # what torch adds where a worker that had the signal too was gone first
+        assert shown.rstrip().endswith("KeyboardInterrupt")
+        assert "Traceback" not in shown.partition("KeyboardInterrupt")[2]
     assert list(tables.iterdir()) == []
 
 
