@@ -129,7 +129,10 @@ class Lane(Generic[T, R]):
                     self._ring()
                 sleeper = loop.create_future()
                 self._sleepers.append(sleeper)
-                await sleeper
+                if items:  # the consumer has put them there meanwhile, and saw nobody asleep
+                    self._sleepers.remove(sleeper)
+                else:
+                    await sleeper
                 continue
             result: R | Failure
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.engine import engine
+from osstorchconnector.client.lanes import Board, Lane
 from osstorchconnector.client.pipeline import SPREAD_BYTES, Pipeline
 
 
@@ -295,3 +297,32 @@ def test_when_results_become_small_again_one_thread_does_the_work():
     assert list(results) == list(range(300, 400))
     assert len(meeting.used_from(350)) == 1
     assert meeting.most_in_flight <= 4
+
+
+def test_an_item_that_comes_while_a_worker_falls_asleep_is_not_left_lying():
+    """The consumer's step, to add an item and look for sleepers, falls between the worker's look and its sleep."""
+    done = threading.Event()
+
+    class Items(deque):
+        def popleft(self):
+            try:
+                return super().popleft()
+            except IndexError:
+                if late:
+                    self.append(late.pop())
+                    lane.wake()
+                raise
+
+    async def work(item):
+        if item == "late":
+            done.set()
+
+    late = [(1, "late")]
+    board = Board(in_order=True)
+    board.items = Items([(0, "early")])
+    lane = Lane(engine.threads(1)[0], board, work, 1)
+    lane.wake()
+    try:
+        assert done.wait(10)
+    finally:
+        lane.thread.call(lane.stop)
