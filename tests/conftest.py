@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from scripts import NO_LOGS
 
 from osstorchconnector.config import CONFIG_VARIABLE
+from osstorchconnector.testing import OssBucket
 
 # How long an example takes says nothing about the code where two cores do everything at once.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,3 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
+
+
+@pytest.fixture
+def bucket(oss_bucket: OssBucket, request: pytest.FixtureRequest) -> OssBucket:
+    """A bucket with an object for each of the module's `KEYS`, which holds its own key."""
+    for key in request.module.KEYS:
+        oss_bucket.put(key, key.encode())
+    return oss_bucket

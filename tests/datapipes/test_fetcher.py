@@ -23,13 +23,6 @@ KEYS = [f"k/{number:02}" for number in range(20)]
 
 
 @pytest.fixture
-def bucket(oss_bucket: OssBucket) -> OssBucket:
-    for key in KEYS:
-        oss_bucket.put(key, key.encode())
-    return oss_bucket
-
-
-@pytest.fixture
 def client(bucket: OssBucket) -> OssClient:
     return OssClient(**bucket.options)
 

@@ -17,13 +17,6 @@ from osstorchconnector.testing import OssBucket
 KEYS = [f"a/{number:02}" for number in range(12)]
 
 
-@pytest.fixture
-def bucket(oss_bucket: OssBucket) -> OssBucket:
-    for key in KEYS:
-        oss_bucket.put(key, key.encode())
-    return oss_bucket
-
-
 def graph(bucket: OssBucket) -> IterDataPipe[Any]:
     client, least = OssClient(**bucket.options), "a/04"
     pipe = OssObjectLister(bucket.uri, client, filter=lambda info: info.uri.key >= least).shard_oss_objects()

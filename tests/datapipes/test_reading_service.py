@@ -23,13 +23,6 @@ KEYS = [f"a/{number:02}" for number in range(COUNT)]
 NAME = attrgetter("name")
 
 
-@pytest.fixture
-def bucket(oss_bucket: OssBucket) -> OssBucket:
-    for key in KEYS:
-        oss_bucket.put(key, key.encode())
-    return oss_bucket
-
-
 def graph(bucket: OssBucket) -> IterDataPipe[Any]:
     client = OssClient(**bucket.options)
     pipe = OssObjectLister(bucket.uri, client).shuffle_oss_objects().shard_oss_objects().fetch_oss_objects(client)

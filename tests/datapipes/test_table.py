@@ -25,13 +25,6 @@ NAME = attrgetter("name")
 
 
 @pytest.fixture
-def bucket(oss_bucket: OssBucket) -> OssBucket:
-    for key in KEYS:
-        oss_bucket.put(key, key.encode())
-    return oss_bucket
-
-
-@pytest.fixture
 def client(bucket: OssBucket) -> OssClient:
     return OssClient(**bucket.options)
 

@@ -19,13 +19,6 @@ KEYS = [f"a/{number:02}" for number in range(COUNT)]
 NAME = attrgetter("name")
 
 
-@pytest.fixture
-def bucket(oss_bucket: OssBucket) -> OssBucket:
-    for key in KEYS:
-        oss_bucket.put(key, key.encode())
-    return oss_bucket
-
-
 def dataset_of(bucket: OssBucket, **options: Any) -> OssIterableDataset:
     return OssIterableDataset.from_prefix(bucket.uri + "a/", **bucket.options, transform=NAME, **options)
 

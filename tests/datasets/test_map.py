@@ -18,13 +18,6 @@ KEYS = [f"images/{number:02}.png" for number in range(12)]
 
 
 @pytest.fixture
-def bucket(oss_bucket: OssBucket) -> OssBucket:
-    for key in KEYS:
-        oss_bucket.put(key, key.encode())
-    return oss_bucket
-
-
-@pytest.fixture
 def dataset(bucket: OssBucket) -> OssMapDataset:
     return OssMapDataset.from_prefix(bucket.uri + "images/", **bucket.options)
 

@@ -45,13 +45,6 @@ def by_manifest(kind: type[Any], bucket: OssBucket, folder: Path) -> Any:
     return kind.from_manifest_file(path, imagenet_manifest_parser, bucket.uri, **bucket.options, transform=NAME)
 
 
-@pytest.fixture
-def bucket(oss_bucket: OssBucket) -> OssBucket:
-    for key in KEYS:
-        oss_bucket.put(key, key.encode())
-    return oss_bucket
-
-
 def listings(bucket: OssBucket) -> int:
     return bucket.server.counters().requests.get("ListObjectsV2", 0)
 
