@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -13,12 +14,14 @@ from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_st
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.tensor import DTensor
 
+from .collecting import collection_put_off
 from .tensors import Shape
 
 _logger = logging.getLogger(__name__)
 
-_CONSTANT = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_CONSTANT = frozenset({int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 _DICTS = (dict, OrderedDict, defaultdict)
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 Path = tuple[Any, ...]
 
@@ -31,7 +34,7 @@ class HostMemory:
 
     def is_elsewhere(self, tensor: torch.Tensor) -> bool:
         """True if the tensor's bytes have to come from a device."""
-        return tensor.device.type != "cpu"
+        return not tensor.is_cpu
 
     def pinned(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
         """Return memory that devices copy to without the processor's help."""
@@ -55,7 +58,8 @@ class HostMemory:
         """Copy each source into its target, side by side; when this returns all of them are there."""
         elsewhere = [source for source in sources if self.is_elsewhere(source)]
         if sources:
-            torch._foreach_copy_(targets, sources, non_blocking=bool(elsewhere))
+            with torch.no_grad():
+                torch._foreach_copy_(targets, sources, non_blocking=bool(elsewhere))
         self.wait({source.device for source in elsewhere})
 
     def wait(self, devices: Iterable[torch.device]) -> None:
@@ -76,13 +80,14 @@ class OssStager(AsyncStager):
 
     def __init__(self, memory: HostMemory | None = None) -> None:
         self._memory = memory or HostMemory()
-        self._buffers: dict[Path, torch.Tensor] = {}
+        self._buffers: dict[Path, _Buffer] = {}
 
     def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of `state_dict` that shares no memory with it."""
-        staging = _Staging(self._buffers, self._memory)
-        staged: dict[str, Any] = staging.copied(state_dict, ())
-        staging.fill()
+        with collection_put_off():
+            staging = _Staging(self._buffers, self._memory)
+            staged: dict[str, Any] = staging.copied(state_dict, ())
+            staging.fill()
         self._buffers = staging.used
         return staged
 
@@ -94,12 +99,37 @@ class OssStager(AsyncStager):
         self._buffers = {}
 
 
+class _Buffer:
+    """Memory for tensors of one shape and dtype.
+
+    What it would ask of its tensor again and again, for each of thousands of buffers, it has asked once.
+    """
+
+    __slots__ = ("_address", "_storage", "dtype", "shape", "tensor")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor, self.shape, self.dtype = tensor, tensor.shape, tensor.dtype
+        self._storage = tensor.untyped_storage()
+        self._address = self._storage._cdata
+
+    def fits(self, tensor: torch.Tensor) -> bool:
+        return self.dtype == tensor.dtype and self.shape == tensor.shape
+
+    def references(self) -> tuple[int, int]:
+        """Return how many tensors and the like refer to the memory, and how many names to its storage."""
+        return torch._C._storage_Use_Count(self._address), sys.getrefcount(self._storage)
+
+    def is_free(self) -> bool:
+        """True if nothing refers to the memory but this buffer."""
+        return self.references() == _OF_A_FREE_ONE
+
+
 class _Staging:
     """One copy of one state, into `old` buffers where they fit and are free."""
 
-    def __init__(self, old: dict[Path, torch.Tensor], memory: HostMemory) -> None:
+    def __init__(self, old: dict[Path, _Buffer], memory: HostMemory) -> None:
         self._old, self._memory = old, memory
-        self.used: dict[Path, torch.Tensor] = {}
+        self.used: dict[Path, _Buffer] = {}
         self._copies: dict[int, Any] = {}  # by id: what stands in the state twice is copied once
         self._sources: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
@@ -126,10 +156,10 @@ class _Staging:
         self._memory.copy(self._targets, self._sources)
 
     def _copied_leaf(self, value: Any, path: Path) -> Any:
-        if type(value) in (torch.Tensor, torch.nn.Parameter) and _is_copied_bytewise(value):
-            return self._buffer_for(value.detach(), path)
+        if type(value) in _TENSORS and _is_copied_bytewise(value):
+            return self._buffer_for(value, path)
         if isinstance(value, DTensor) and _is_copied_bytewise(value.to_local()):
-            return _spread_like(value, self._buffer_for(value.to_local().detach(), path))
+            return _spread_like(value, self._buffer_for(value.to_local(), path))
         if isinstance(value, torch.Tensor) and not hasattr(value, "local_shards"):
             return value.detach().to("cpu", copy=True)
         if hasattr(value, "local_shards"):
@@ -139,12 +169,12 @@ class _Staging:
 
     def _buffer_for(self, source: torch.Tensor, path: Path) -> torch.Tensor:
         buffer = self._old.get(path)
-        if buffer is None or buffer.dtype != source.dtype or buffer.shape != source.shape or not _is_free(buffer):
-            buffer = self._memory.buffer_for(source)
+        if buffer is None or not buffer.fits(source) or not buffer.is_free():
+            buffer = _Buffer(self._memory.buffer_for(source))
         self.used[path] = buffer
         self._sources.append(source)
-        self._targets.append(buffer)
-        return buffer.detach()
+        self._targets.append(buffer.tensor)
+        return buffer.tensor.detach()
 
 
 def _spread_like(value: DTensor, local: torch.Tensor) -> DTensor:
@@ -162,22 +192,7 @@ def _spread_like(value: DTensor, local: torch.Tensor) -> DTensor:
 
 
 def _is_copied_bytewise(tensor: torch.Tensor) -> bool:
-    return tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type != "meta"
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
-def _is_free(buffer: torch.Tensor) -> bool:
-    """True if nothing refers to the buffer's memory but the buffer (and the wrapper of it that is made here)."""
-    storage = buffer.untyped_storage()
-    count: int = torch._C._storage_Use_Count(storage._cdata)
-    return count <= _COUNT_OF_A_FREE_ONE
-
-
-def _count_of_a_free_one() -> int:
-    storage = torch.empty(1).untyped_storage()
-    probe = torch.empty(0).set_(storage)
-    del storage
-    count: int = torch._C._storage_Use_Count(probe.untyped_storage()._cdata)
-    return count
-
-
-_COUNT_OF_A_FREE_ONE = _count_of_a_free_one()
+_OF_A_FREE_ONE = _Buffer(torch.empty(1)).references()
