@@ -7,6 +7,7 @@ import logging
 import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -24,6 +25,10 @@ _DICTS = (dict, OrderedDict, defaultdict)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 Path = tuple[Any, ...]
+Copy = tuple[torch.Tensor, torch.Tensor]  # the target first
+
+SHARED_OUT_ELEMENTS = 32768  # from here on torch copies a tensor by several threads
+THREAD_BYTES = 8 << 20  # so much has to be copied that a thread is worth being started
 
 
 class HostMemory:
@@ -56,16 +61,42 @@ class HostMemory:
 
     def copy(self, targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
         """Copy each source into its target, side by side; when this returns all of them are there."""
-        elsewhere = [source for source in sources if self.is_elsewhere(source)]
-        if sources:
-            with torch.no_grad():
-                torch._foreach_copy_(targets, sources, non_blocking=bool(elsewhere))
-        self.wait({source.device for source in elsewhere})
+        copies = list(zip(targets, sources, strict=True))
+        devices = {source.device for source in sources if self.is_elsewhere(source)}
+        if devices:
+            _copy(copies, non_blocking=True)
+        else:
+            _copy_in_threads(copies)
+        self.wait(devices)
 
     def wait(self, devices: Iterable[torch.device]) -> None:
         """Wait until the copies from these devices have come."""
         for device in devices:
             torch.get_device_module(device).current_stream(device).synchronize()
+
+
+def _copy(copies: list[Copy], *, non_blocking: bool = False) -> None:
+    if copies:
+        targets, sources = map(list, zip(*copies, strict=True))
+        with torch.no_grad():
+            torch._foreach_copy_(targets, sources, non_blocking=non_blocking)
+
+
+def _copy_in_threads(copies: list[Copy]) -> None:
+    """Copy within the processor's memory, by as many threads as torch takes for itself.
+
+    It has them share out the elements of one large tensor, and lets one thread copy any number of small ones.
+    """
+    small = [pair for pair in copies if pair[1].numel() < SHARED_OUT_ELEMENTS]
+    large = [pair for pair in copies if pair[1].numel() >= SHARED_OUT_ELEMENTS]
+    count = min(torch.get_num_threads(), sum(source.nbytes for _, source in small) // THREAD_BYTES)
+    if count > 1:
+        with ThreadPoolExecutor(count) as threads:
+            for copied in [threads.submit(_copy, small[number::count]) for number in range(count)]:
+                copied.result()
+    else:
+        _copy(small)
+    _copy(large)
 
 
 class OssStager(AsyncStager):

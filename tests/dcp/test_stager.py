@@ -18,6 +18,8 @@ from osstorchconnector.dcp import OssDCPFileSystem, OssStager
 from osstorchconnector.dcp.stager import HostMemory
 from osstorchconnector.testing import OssBucket
 
+KIB = 1 << 10
+
 
 def test_a_staged_state_is_the_same_and_shares_nothing() -> None:
     state = many_kinds()
@@ -39,6 +41,16 @@ def test_containers_keep_their_kind_and_objects_are_copied() -> None:
     state["tuple"][1].append(3)
     assert staged["default"]["b"] == [2]
     assert staged["tuple"] == (1, [2])
+
+
+def test_many_small_tensors_are_copied_by_several_threads_and_need_no_gradients() -> None:
+    state = {
+        "small": [torch.nn.Parameter(torch.full((8 * KIB,), float(number))) for number in range(1200)],  # 37 MiB
+        "large": torch.arange(100 * KIB),
+    }
+    staged = OssStager().stage(state)
+    assert differences(state, staged) == []
+    assert not any(tensor.requires_grad for tensor in staged["small"])
 
 
 def test_what_stands_twice_in_a_state_is_copied_once() -> None:
