@@ -36,7 +36,7 @@ class RankLoad:
         by_uri: dict[OssUri, list[Wanted]] = defaultdict(list)
         for uri, item in wanted:
             by_uri[uri].append(item)
-            self.total_bytes += sum(span.size for span in item.spans) + (item.direct[0].size if item.direct else 0)
+            self.total_bytes += item.size_bytes
         self._range_bytes = min(piece_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
         # Ranges that need memory are so large that one for each request in flight fits.
         self._run_bytes = max(min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency), MIN_RANGE_BYTES)

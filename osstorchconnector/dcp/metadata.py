@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import functools
 import io
 import pathlib
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,6 +37,10 @@ _PATHS: dict[str, type[pathlib.PurePath]] = {
     "WindowsPath": pathlib.PureWindowsPath,
     "PureWindowsPath": pathlib.PureWindowsPath,
 }
+
+
+# As many as torch's own tensors have at most: of more than that nothing is remembered.
+MOST_DIMENSIONS = 64
 
 
 class UnsafePickleError(OssIntegrityError, pickle.UnpicklingError):
@@ -70,7 +76,10 @@ class _MetadataUnpickler(pickle.Unpickler):
         super().__init__(file)
         self._where = where
         budget = Budget(len(file.getbuffer()))
-        self._containers = {kind: budget.bounded(kind) for kind in (torch.Size, collections.OrderedDict)}
+        self._containers = {
+            torch.Size: _sizes_by(budget.bounded(torch.Size)),
+            collections.OrderedDict: budget.bounded(collections.OrderedDict),
+        }
 
     def find_class(self, module: str, name: str) -> Any:
         found = _known(module, name)
@@ -83,6 +92,15 @@ class _MetadataUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         raise UnsafePickleError(f"{self._where} refers to something outside itself ({pid!r}): nothing of it was loaded")
+
+
+def _sizes_by(make: Callable[[Any], torch.Size]) -> Callable[[Any], torch.Size]:
+    """Return what makes sizes of tensors as `make` does, those that it has made of a few numbers once only.
+
+    Of thousands of tensors there are few sizes, and several of them in what is stored about each tensor.
+    """
+    known = functools.lru_cache(maxsize=1024)(make)
+    return lambda contents: (known if type(contents) is tuple and len(contents) <= MOST_DIMENSIONS else make)(contents)
 
 
 def _known(module: str, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -132,7 +133,7 @@ class OssStorageReader(HasFolder, StorageReader):
             if uri is None:
                 uri = files[info.relative_path] = self._folder.member(info.relative_path)
             saved = chunks.saved(request, info, uri)
-            if saved.length > _asked_bytes(request, saved) + UNDOUBTED_BYTES:
+            if saved.length > UNDOUBTED_BYTES and saved.length > _asked_bytes(request, saved) + UNDOUBTED_BYTES:
                 self._check_end(saved, sizes)
             yield uri, Wanted(request, saved, settings)
 
@@ -162,8 +163,8 @@ class _Chunks:
 
     def storage(self, request: ReadItem) -> Any:
         info = self._storage.get(request.storage_index)
-        numbers = (getattr(info, "offset", None), getattr(info, "length", None))
-        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        start, length = getattr(info, "offset", None), getattr(info, "length", None)
+        if not (isinstance(start, int) and isinstance(length, int) and start >= 0 and length >= 0):
             raise OssIntegrityError(f"the metadata does not say where {request.storage_index.fqn} is stored")
         return info
 
@@ -178,7 +179,7 @@ class _Chunks:
             if not isinstance(tensor, TensorStorageMetadata):
                 raise OssIntegrityError(f"{uri}: the metadata has {fqn} as an object, a tensor is asked for")
             dtype, shape = tensor.properties.dtype, self._shape(request, tensor)
-            tensor_bytes = torch.Size(shape).numel() * dtype.itemsize
+            tensor_bytes = math.prod(shape) * dtype.itemsize
         return Saved(fqn, uri, info.offset, info.length, descriptors, dtype, shape, tensor_bytes)
 
     def _shape(self, request: ReadItem, tensor: TensorStorageMetadata) -> tuple[int, ...]:

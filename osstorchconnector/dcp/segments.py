@@ -25,25 +25,28 @@ class Run(NamedTuple):
 def runs(spans: Iterable[tuple[int, ByteSpan]], *, max_bytes: int) -> list[Run]:
     """Return the numbered spans in runs of at most `max_bytes`; one that is larger is a run of its own."""
     found: list[Run] = []
+    start, stop, members = 0, -1, list[int]()
     for number, span in sorted(spans, key=_start):
-        last = found[-1] if found else None
-        if last is not None and _belongs(span, last.span, max_bytes):
-            last.members.append(number)
-            found[-1] = Run(ByteSpan(last.span.start, max(last.span.stop, span.stop)), last.members)
+        first, last = span
+        if members and (last <= stop or _belongs(first, last, start, stop, max_bytes)):
+            members.append(number)
+            stop = max(stop, last)
         else:
-            found.append(Run(span, [number]))
+            if members:
+                found.append(Run(ByteSpan(start, stop), members))
+            start, stop, members = first, last, [number]
+    if members:
+        found.append(Run(ByteSpan(start, stop), members))
     return found
 
 
 def _start(numbered: tuple[int, ByteSpan]) -> int:
-    return numbered[1].start
+    return numbered[1][0]
 
 
-def _belongs(span: ByteSpan, run: ByteSpan, max_bytes: int) -> bool:
-    if span.stop <= run.stop:
-        return True
-    gap = span.start - run.stop
-    return gap <= max(run.size, span.size) // _GAP_PART and span.stop - run.start <= max_bytes
+def _belongs(first: int, last: int, start: int, stop: int, max_bytes: int) -> bool:
+    """Say whether what begins at `first` and ends at `last` is near the run from `start` to `stop`."""
+    return last - start <= max_bytes and first - stop <= max(stop - start, last - first) // _GAP_PART
 
 
 class Slice(NamedTuple):

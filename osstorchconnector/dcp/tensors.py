@@ -34,6 +34,10 @@ STORAGE_DTYPES = {
 QUANTISED_DTYPES = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
 
 
+# Those that Python's memoryviews know: they need not be looked at as bytes first, which takes torch a while.
+_PYTHONS_DTYPES = frozenset({torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.uint8})
+
+
 class PlainTensor(NamedTuple):
     """What a tensor's pickle says: a view of the one storage that stands beside it."""
 
@@ -70,13 +74,12 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 def memory(tensor: torch.Tensor) -> memoryview:
-    """Return the bytes of a contiguous tensor in the processor's memory; the view keeps them alive."""
-    count = tensor.numel() * tensor.element_size()
-    if not count:
+    """Return the bytes of a contiguous detached tensor in the processor's memory; the view keeps them alive."""
+    if not tensor.numel():
         return memoryview(bytearray())
-    octets = torch.empty(0, dtype=torch.uint8)
-    octets.set_(tensor.untyped_storage(), tensor.storage_offset() * tensor.element_size(), (count,), (1,))
-    return octets.numpy().data
+    if tensor.dtype not in _PYTHONS_DTYPES:
+        tensor = tensor.view(-1).view(torch.uint8)
+    return tensor.numpy().data.cast("B")
 
 
 def from_memory(view: memoryview, dtype: torch.dtype, shape: Shape) -> torch.Tensor:

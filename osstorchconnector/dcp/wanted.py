@@ -95,6 +95,14 @@ class Wanted:
         self.spans = self._plan() if self._is_usual else [self.whole]
 
     @property
+    def size_bytes(self) -> int:
+        """How many bytes are to be fetched for it."""
+        size = self.direct[0].size if self.direct is not None else 0
+        for start, stop in self.spans:
+            size += stop - start
+        return size
+
+    @property
     def summed(self) -> ByteSpan | None:
         """The bytes whose CRC-32 is to be held against the item's; None if there is nothing to hold it against."""
         return self.data if self._archive is not None and self._slice is None else None
@@ -133,7 +141,7 @@ class Wanted:
         """Return the tensor to fill; raises if it has another size than what is to come."""
         if self._target is None:
             self._target = self._settings.planner.resolve_tensor(self.request).detach()
-            if tuple(self._target.shape) != tuple(self.request.lengths):
+            if self._target.shape != tuple(self.request.lengths):
                 raise OssIntegrityError(
                     f"{self.saved.where}: {tuple(self.request.lengths)} elements are to go into a tensor of "
                     f"{tuple(self._target.shape)}"
@@ -142,12 +150,7 @@ class Wanted:
 
     def _can_land(self) -> bool:
         target = self.target()
-        return (
-            target.device.type == "cpu"
-            and target.dtype == self.saved.dtype
-            and is_plain(target)
-            and target.is_contiguous()
-        )
+        return target.is_cpu and target.dtype == self.saved.dtype and is_plain(target) and target.is_contiguous()
 
     # when the bytes are here
 
@@ -197,8 +200,8 @@ class Wanted:
 
     def _check_archive(self, archive: Archive) -> bool:
         """Hold what stands around the data against what should; raises if the data's CRC-32 is wrong."""
-        head = self.pieces[self.saved.start][: len(archive.head)]
-        if head != archive.head:
+        # As bytes: views are compared byte by byte.
+        if bytes(self.pieces[self.saved.start][: len(archive.head)]) != archive.head:
             return False
         if self._slice is not None:
             return True
@@ -224,11 +227,12 @@ class Wanted:
         else:
             start = self.data.start + self._slice.start * self._element_bytes
             octets = self.pieces[start]
+        target = self.target()
         if (self._slice is None or self._slice.is_block) and self._can_land():
-            memory(self.target())[:] = octets
+            memory(target)[:] = octets
         else:
             strides = contiguous(self.saved.shape)
-            self.target().copy_(strided(octets, self.saved.dtype, tuple(self.request.lengths), strides))
+            target.copy_(strided(octets, self.saved.dtype, tuple(self.request.lengths), strides))
 
     def _commit(self) -> None:
         self._settings.planner.commit_tensor(self.request, self.target())
