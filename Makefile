@@ -16,6 +16,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 LOWEST := .venv-lowest
 PIP := python -m pip --disable-pip-version-check --no-input
+# A process for each core; every test has a bucket, a folder and ports of its own.
+PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: demo test chaos bench bench-quick lint types tests lowest format constraints wheel clean
@@ -46,13 +48,13 @@ types: $(STAMP)
 
 tests: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 # The tests once more, with the lowest versions of everything that the package requires.
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest
+	$(LOWEST)/bin/python -m pytest $(PARALLEL)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
