@@ -16,8 +16,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from .config import Config
 
@@ -33,7 +34,7 @@ _BATCH_SECONDS = 1.0
 _EXIT_PRIORITY = -100
 
 _logger = logging.getLogger("osstorchconnector")
-_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_quoted = json.JSONEncoder().encode
 
 
 def configure_logging(config: Config, logger: logging.Logger = _logger) -> None:
@@ -63,6 +64,36 @@ def audit_log(config: Config) -> AuditLog | None:
         return log
 
 
+class AuditEntry(NamedTuple):
+    """One request: it was answered, with a status, or it broke, and `error` says how."""
+
+    time: float  # when it began, in seconds since 1970
+    operation: str
+    bucket: str
+    key: str
+    attempt: int
+    seconds: float
+    sent_bytes: int = 0
+    status: int = 0
+    request_id: str = ""
+    received_bytes: int | None = None  # as the answer said
+    error: str = ""
+
+    def line(self, pid: int) -> str:
+        """Return a line of JSON, ASCII only whatever the names hold. (Formatted here: `json` takes twice the time.)"""
+        sent = f',"sent":{self.sent_bytes}' if self.sent_bytes else ""
+        if self.error:
+            outcome = f'"error":{_quoted(self.error)}'
+        else:
+            received = "null" if self.received_bytes is None else self.received_bytes
+            outcome = f'"status":{self.status},"request_id":{_quoted(self.request_id)},"bytes":{received}'
+        return (
+            f'{{"pid":{pid},"time":{self.time:.6f},"operation":{_quoted(self.operation)},'
+            f'"bucket":{_quoted(self.bucket)},"key":{_quoted(self.key)},"attempt":{self.attempt},'
+            f'"seconds":{self.seconds:.6f}{sent},{outcome}}}\n'
+        )
+
+
 class AuditLog:
     """One JSON line per request, written hundreds at a time by whoever records the one that fills the batch.
 
@@ -82,13 +113,13 @@ class AuditLog:
 
     def start_afresh(self) -> None:
         """Forget what waits: after a fork it is the parent's to write."""
-        self._waiting: deque[Mapping[str, object]] = deque()
+        self._waiting: deque[AuditEntry] = deque()
         self._lock = threading.Lock()
         self._due_at = 0.0
         self._exit_flush: object = None
 
-    def record(self, entry: Mapping[str, object]) -> None:
-        """Take one entry, which the caller does not change afterwards. Never raises; rarely writes."""
+    def record(self, entry: AuditEntry) -> None:
+        """Take one entry. Never raises; rarely writes."""
         if not self._waiting:
             self._due_at = self._clock() + _BATCH_SECONDS
             if self._exit_flush is None:
@@ -111,9 +142,9 @@ class AuditLog:
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not batch:
             return ""
-        lost = [{"lost_lines": self._lost_lines}] if self._lost_lines else []
         pid = os.getpid()
-        text = "".join([_audit_line(entry, pid) for entry in (*lost, *batch)]).encode()
+        lost = f'{{"pid":{pid},"lost_lines":{self._lost_lines}}}\n' if self._lost_lines else ""
+        text = (lost + "".join([entry.line(pid) for entry in batch])).encode()
         try:
             size = _append(self._path, text)
         except OSError as error:
@@ -229,11 +260,3 @@ def _append(path: str, text: bytes) -> int:
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
-
-
-def _audit_line(entry: Mapping[str, object], pid: int) -> str:
-    try:
-        text = _encode(entry)
-    except (TypeError, ValueError) as error:
-        text = _encode({"unwritable_entry": type(error).__name__})
-    return f'{{"pid":{pid},{text[1:]}\n' if len(text) > 2 else f'{{"pid":{pid}}}\n'

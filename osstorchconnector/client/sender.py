@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ..config import Config
 from ..credentials import Credentials, CredentialsCache
 from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtocolError, OssServiceError, OssTimeoutError
-from ..logs import AuditLog
+from ..logs import AuditEntry, AuditLog
 from . import refusals
 from .attempts import Attempt
 from .endpoint import Endpoint, Route, SigningPlan
@@ -161,23 +161,18 @@ class Sender:
         if session.audit is None:
             return await transport.exchange(wire, landing, deadline)
         begun = session.clock()
+        facts = (begun, request.operation, request.bucket, request.key, attempt)
+        sent_bytes = _size(request) if request.body else 0
         try:
             head = await transport.exchange(wire, landing, deadline)
         except Exception as error:
-            self._record(request, attempt, begun, error=type(error).__name__)
+            seconds = session.clock() - begun
+            session.audit.record(AuditEntry(*facts, seconds, sent_bytes, error=type(error).__name__))
             raise
         request_id, length = head.get("x-oss-request-id"), head.content_length
-        self._record(request, attempt, begun, status=head.status, request_id=request_id, bytes=length)
+        seconds = session.clock() - begun
+        session.audit.record(AuditEntry(*facts, seconds, sent_bytes, head.status, request_id, length))
         return head
-
-    def _record(self, request: Request, attempt: int, begun: float, **outcome: object) -> None:
-        assert self.session.audit is not None
-        entry = {"time": begun, "operation": request.operation, "bucket": request.bucket, "key": request.key}
-        entry["attempt"], entry["seconds"] = attempt, round(self.session.clock() - begun, 6)
-        if request.body:
-            entry["sent"] = _size(request)
-        entry.update(outcome)
-        self.session.audit.record(entry)
 
     def _wire(self, request: Request, credentials: Credentials) -> WireRequest:
         session = self.session
