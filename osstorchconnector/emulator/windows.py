@@ -1,8 +1,8 @@
 """Files seen through windows: parts of them mapped into memory, those used last kept.
 
-To send from a mapping takes half the time of `sendfile` where the peer is on the same machine (measured on loopback:
-2.6 against 1.3 GB/s), and none of the copies of `read`. What is mapped belongs to the page cache, not to this process,
-and is bounded all the same.
+To send from a mapping takes less time than `sendfile` where the peer is on the same machine (measured on loopback:
+3.5 against 2.2 GB/s), and none of the copies of `read`. To map a window anew takes as long as half of sending it, hence
+the generous limit: what is mapped belongs to the page cache, not to this process, which only holds 8 bytes for a page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 WINDOW_BYTES = 4 * 1024 * 1024
-MAX_MAPPED_BYTES = 256 * 1024 * 1024
+MAX_MAPPED_BYTES = 4 * 1024 * 1024 * 1024
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Faults page by page would cost more than sending.
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
