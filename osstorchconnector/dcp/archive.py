@@ -133,10 +133,8 @@ def _directory(entries: list[tuple[bytes, int, int, int]], position: int) -> byt
 
 def stated_crc(tail: Buffer) -> int | None:
     """Return the CRC-32 that stands right behind a record's data; None if nothing stands there."""
-    if bytes(tail[:4]) != _DESCRIPTOR:
-        return None
-    crc: int = struct.unpack_from("<I", tail, 4)[0]
-    return crc
+    descriptor = bytes(tail[:8])
+    return int.from_bytes(descriptor[4:], "little") if descriptor.startswith(_DESCRIPTOR) else None
 
 
 def read_directory(archive: Buffer) -> dict[str, Record]:

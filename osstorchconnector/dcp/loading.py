@@ -86,8 +86,8 @@ class RankLoad:
             missing -= 1
             _note_sums(owners[fetch.span.start], fetch)
             if not missing:
+                shared.hand_out(items)
                 for item in items:
-                    shared.hand_out(item)
                     self._arrived(file, item)
                 if not any(item.outstanding for item in items):
                     shared.give_back()
@@ -144,11 +144,13 @@ class _Memory:
             self._spare.append(self._memory)
             self._memory = None
 
-    def hand_out(self, item: Wanted) -> None:
-        """Give an item those of its spans that are here."""
-        for span in item.spans:
-            if self._span.start <= span.start and span.stop <= self._span.stop:
-                item.pieces[span.start] = self.part(span)
+    def hand_out(self, items: list[Wanted]) -> None:
+        """Give each item those of its spans that are here."""
+        view, (first, last) = self.part(self._span), self._span
+        for item in items:
+            for start, stop in item.spans:
+                if first <= start and stop <= last:
+                    item.pieces[start] = view[start - first : stop - first]
 
 
 def _new_memory(size_bytes: int) -> memoryview:

@@ -25,7 +25,8 @@ _LONG_BINPUT, _PUT, _STOP, _FRAME = b"r"[0], b"p"[0], b"."[0], b"\x95"[0]
 def _plain_opcodes() -> Iterator[bytes]:
     """Yield patterns of those opcodes whose end can be seen without looking at a number, the usual ones first.
 
-    Opcodes of one length are one pattern: trying one after the other takes three times as long.
+    Opcodes of one length are one pattern: trying one after the other takes three times as long. Those that are all
+    there is of themselves come in rows.
     """
     by_length: dict[int, bytes] = defaultdict(bytes)
     lines = []
@@ -37,9 +38,9 @@ def _plain_opcodes() -> Iterator[bytes]:
             by_length[_FIXED_BYTES[argument.name] if argument is not None else 0] += re.escape(code)
         else:  # text up to the end of a line, or of two
             lines.append(re.escape(code) + b"[^\\n]*\\n" * (2 if argument.name.endswith("_pair") else 1))
-    for length, codes in sorted(by_length.items()):
-        yield b"[%s][\\x00-\\xff]{%d}" % (codes, length) if length else b"[%s]" % codes
-    yield from lines
+    rows = b"[%s]+" % by_length.pop(0)
+    smallest, *others = (b"[%s][\\x00-\\xff]{%d}" % (codes, length) for length, codes in sorted(by_length.items()))
+    yield from (smallest, rows, *others, *lines)
 
 
 # At most so many in a row: `re` takes memory for each.

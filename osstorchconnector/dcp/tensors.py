@@ -7,6 +7,7 @@ import io
 import pickle
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from .archive import Archive, archive_around
@@ -80,6 +81,14 @@ def memory(tensor: torch.Tensor) -> memoryview:
     if tensor.dtype not in _PYTHONS_DTYPES:
         tensor = tensor.view(-1).view(torch.uint8)
     return tensor.numpy().data.cast("B")
+
+
+def fill(tensor: torch.Tensor, octets: memoryview) -> None:
+    """Put bytes, as many as it has, into a contiguous detached tensor in the processor's memory.
+
+    Other threads run meanwhile, which they can't while a memoryview is assigned to.
+    """
+    np.frombuffer(memory(tensor), np.uint8)[:] = np.frombuffer(octets, np.uint8)
 
 
 def from_memory(view: memoryview, dtype: torch.dtype, shape: Shape) -> torch.Tensor:

@@ -18,7 +18,7 @@ from .archive import Archive, stated_crc
 from .crc32 import combine_crc32
 from .decoding import check_records, decode_tensor, restored, strided
 from .segments import Slice, slice_of
-from .tensors import QUANTISED_DTYPES, contiguous, is_plain, memory, tensor_archive
+from .tensors import QUANTISED_DTYPES, contiguous, fill, is_plain, memory, tensor_archive
 from .vetting import vet_object
 
 # From here on a tensor's bytes land in the target, below that they come with their neighbours' and are copied.
@@ -140,7 +140,8 @@ class Wanted:
     def target(self) -> torch.Tensor:
         """Return the tensor to fill; raises if it has another size than what is to come."""
         if self._target is None:
-            self._target = self._settings.planner.resolve_tensor(self.request).detach()
+            target = self._settings.planner.resolve_tensor(self.request)
+            self._target = target.detach() if target.requires_grad else target
             if self._target.shape != tuple(self.request.lengths):
                 raise OssIntegrityError(
                     f"{self.saved.where}: {tuple(self.request.lengths)} elements are to go into a tensor of "
@@ -229,7 +230,7 @@ class Wanted:
             octets = self.pieces[start]
         target = self.target()
         if (self._slice is None or self._slice.is_block) and self._can_land():
-            memory(target)[:] = octets
+            fill(target, octets)
         else:
             strides = contiguous(self.saved.shape)
             target.copy_(strided(octets, self.saved.dtype, tuple(self.request.lengths), strides))
