@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import logging
@@ -113,7 +114,7 @@ class MultipartUpload:
         while self._sent:
             self._wait_for_one()
         parts = sorted(self._parts, key=lambda part: part.number)
-        stored = self._client.complete_upload(self._uri, self._upload_id(), parts)
+        stored = self._client.complete_upload(self._uri, self._create().result(), parts)
         self._state = "completed"
         self._spare.clear()
         return stored
@@ -147,7 +148,7 @@ class MultipartUpload:
         while self._sent and not self._has_room_for(constant_bytes):
             self._wait_for_one()
         number = len(self._parts) + len(self._sent) + 1
-        future = self._flight.start(functools.partial(_send_part, self._uri, self._upload_id(), number, body, crc64))
+        future = self._flight.start(functools.partial(_send_part, self._uri, self._create(), number, body, crc64))
         self._held_bytes += constant_bytes
         self._sent[future] = _Sent(memory, constant_bytes, self._clock())
         future.add_done_callback(self._note_end)
@@ -155,12 +156,13 @@ class MultipartUpload:
     def _note_end(self, future: Future[UploadedPart]) -> None:
         self._ended.put((future, self._clock()))
 
-    def _upload_id(self) -> str:
+    def _create(self) -> Future[str]:
+        """Begin the upload, if that was not done; return its id to come."""
         if self._created is None:
             _remember(self)
             self._created = Future()  # known before it begins, so that no abort can miss it
             self._client.submit(functools.partial(_create, self._uri, self._created))
-        return self._created.result()
+        return self._created
 
     def _has_room_for(self, more_bytes: int) -> bool:
         return len(self._sent) < self._concurrency and self._held_bytes + more_bytes <= self._memory_bytes
@@ -221,8 +223,15 @@ async def _create(uri: OssUri, created: Future[str], operations: Operations) -> 
 
 
 async def _send_part(
-    uri: OssUri, upload_id: str, number: int, body: tuple[Buffer, ...], crc64: int | None, operations: Operations
+    uri: OssUri,
+    created: Future[str],
+    number: int,
+    body: tuple[Buffer, ...],
+    crc64: int | None,
+    operations: Operations,
 ) -> UploadedPart:
+    # Shielded: a part that is given up must not take the id along, which is needed to abort.
+    upload_id = await asyncio.shield(asyncio.wrap_future(created))
     return await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
 
 

@@ -93,11 +93,39 @@ def test_an_upload_that_could_not_be_created_has_nothing_to_abort(client: FakeCl
 
     client.before = refuse
     upload = upload_of(client)
+    upload.send_constant([b"data"])
     with pytest.raises(KeyError):
-        upload.send_constant([b"data"])
+        upload.complete()
     upload.abort()
     assert upload.wait_until_gone(0)
     assert client.operations() == ["create"]
+
+
+def test_a_part_may_be_given_before_the_upload_is_created(client: FakeClient) -> None:
+    gate = Gate()
+    client.before = lambda call: gate.passed() if call.operation == "create" else None
+    upload = upload_of(client)
+    upload.send_constant([b"data"])
+    assert upload.stored_bytes == 0
+    gate.open()
+    upload.complete()
+    assert client.operations() == ["create", "part", "complete"]
+
+
+async def no_operation(operations: object) -> None:
+    """Do nothing, on the loop."""
+
+
+def test_a_part_that_is_given_up_does_not_take_the_upload_that_is_being_created_along(client: FakeClient) -> None:
+    gate = Gate()
+    client.before = lambda call: gate.passed() if call.operation == "create" else None
+    upload = upload_of(client)
+    upload.send_constant([b"data"])
+    client.submit(no_operation).result()  # on the same loop: the part has begun, and waits
+    upload.abort()
+    gate.open()
+    assert upload.wait_until_gone(10)
+    assert client.operations() == ["create", "abort"]
 
 
 def test_a_completed_upload_is_not_aborted(client: FakeClient) -> None:
@@ -133,5 +161,5 @@ def test_an_abort_is_given_up_when_the_loops_have_ended(
 
     monkeypatch.setattr(client, "submit", ended)
     upload.abort()
-    assert upload.wait_until_gone(0)
+    assert upload.wait_until_gone(10)
     assert "its parts may still be stored: Event loop is closed" in caplog.text
