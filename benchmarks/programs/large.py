@@ -69,9 +69,11 @@ def load_local_state(path: str, size: int) -> Program:
 
 
 def save_state(access: Access, uri: str, size: int, tensors: int) -> Program:
-    """`torch.save` to OSS."""
+    """`torch.save` to OSS; a small one before it loads the code."""
     checkpoint = _checkpoint(access)
     state = make_state(size, tensors)
+    with checkpoint.writer(f"{uri}-before") as writer:
+        torch.save(make_state(64 << 20, 1), writer)
     yield None
     with checkpoint.writer(uri) as writer:
         torch.save(state, writer)
