@@ -34,7 +34,7 @@ INCOMING_BYTES = 256 * 1024
 # Where the body has a place of its own, no more of it than this comes with the head, to be copied.
 HEAD_ONLY_BYTES = 4 * 1024
 # No more of a large body at a time: what has come is summed while it is still in the processor's cache.
-RECEIVE_BYTES = 512 * 1024
+RECEIVE_BYTES = 256 * 1024
 WRITE_SLICE_BYTES = 1024 * 1024
 JOINED_REQUEST_BYTES = 16 * 1024
 # OSS closes an idle connection after 60 s; a request sent just then would fail and be sent again.
