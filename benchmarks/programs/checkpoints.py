@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,20 +58,25 @@ def load_local(path: str, state: Shape) -> Program:
     return _load(lambda: FileSystemReader(path), state)
 
 
-def async_save(access: Access, uri: str, state: Shape, is_torch_stager: bool) -> Program:
-    """`dcp.async_save` until training may go on, when buffers are warm; the save itself is waited for afterwards."""
+def async_save(access: Access, uri: str, state: Shape, is_torch_stager: bool, is_nested: bool = False) -> Program:
+    """`dcp.async_save` until training may go on, when buffers are warm; the save itself is waited for afterwards.
+
+    The tensors are entries of the state, or, nested, all in one of its entries: `{"model": ...}`.
+    """
     writer = _file_system(access).writer
     tensors = model_state(**state)
+    saved = {"model": tensors} if is_nested else tensors
     ours = writer(_fresh(uri))
 
     def start() -> Any:
         # torch makes a stager for each save where neither the writer nor the user brings one.
         stager = DefaultStager(StagingOptions(False, False, False, False)) if is_torch_stager else None
         return state_dict_saver.async_save(
-            tensors, checkpoint_id=_fresh(uri), storage_writer=ours, async_stager=stager, no_dist=True
+            saved, checkpoint_id=_fresh(uri), storage_writer=ours, async_stager=stager, no_dist=True
         )
 
     start().result()
+    _wait_for_savers()
     yield None
     saving = start()
     yield Done(1)
@@ -117,6 +123,13 @@ def _load(reader: Callable[[], Any], state: Shape, every: int = 1, needed: Mappi
     yield Done(bytes_of(target), {"needed_bytes": lengths} if lengths else {})
     for name, tensor in target.items():
         assert torch.equal(tensor, wanted[name]), name
+
+
+def _wait_for_savers() -> None:
+    """Wait until torch's threads have let go of what they saved, as they have when the next save comes in training."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("AsyncCheckpointExecutor"):
+            thread.join()
 
 
 def _file_system(access: Access) -> Any:

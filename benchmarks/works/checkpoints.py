@@ -35,10 +35,10 @@ def _save(site: Site, **state: Any) -> list[Contender]:
     ]
 
 
-def _load(site: Site, *, milliseconds: int = 0, **state: Any) -> list[Contender]:
-    folder, _needed = _put_checkpoint(site, state)
+def _load(site: Site, *, milliseconds: int = 0, files: int = 1, **state: Any) -> list[Contender]:
+    folder, _needed = _put_checkpoint(site, state, files)
     if milliseconds:
-        site.server.fail("GetObject", "latency", seconds=milliseconds / 1000)
+        site.server.fail(fault="latency", seconds=milliseconds / 1000)
     options = {"uri": URI, "state": state}
     local = {"path": str(folder), "state": state}
     return [
@@ -54,9 +54,9 @@ def _load_part(site: Site, *, every: int, **state: Any) -> list[Contender]:
     return connectors(site, "checkpoints:load", options, preload=PRELOAD)
 
 
-def _async_save(site: Site, **state: Any) -> list[Contender]:
+def _async_save(site: Site, *, is_nested: bool = False, **state: Any) -> list[Contender]:
     site.discard_uploads()
-    ours = {"access": site.access(), "uri": URI, "state": state}
+    ours = {"access": site.access(), "uri": URI, "state": state, "is_nested": is_nested}
 
     def contender(name: str, program: str, options: Mapping[str, Any]) -> Contender:
         return Contender(name=name, program=f"checkpoints:{program}", options=options, preload=PRELOAD)
@@ -68,15 +68,18 @@ def _async_save(site: Site, **state: Any) -> list[Contender]:
     ]
 
 
-def _put_checkpoint(site: Site, state: Mapping[str, Any]) -> tuple[Path, dict[str, int]]:
-    """Save a checkpoint by torch's own writer, in a folder and in the bucket; return folder and items' lengths."""
+def _put_checkpoint(site: Site, state: Mapping[str, Any], files: int = 1) -> tuple[Path, dict[str, int]]:
+    """Save a checkpoint by torch's own writer, in a folder and in the bucket; return folder and items' lengths.
+
+    In several `files` it is as that many ranks leave it that all have the same state.
+    """
     from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
     from benchmarks.programs.checkpoints import model_state
 
     folder = site.memory / "checkpoint"
-    save(model_state(**state), storage_writer=FileSystemWriter(folder), no_dist=True)
+    save(model_state(**state), storage_writer=FileSystemWriter(folder, thread_count=files), no_dist=True)
     for path in folder.iterdir():
         site.put_file(f"checkpoints/{path.name}", path)
     stored = FileSystemReader(folder).read_metadata().storage_data
@@ -148,12 +151,23 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="dcp-load-late",
-        title="dcp.load of {tensors:,} tensors of 64 KiB, {milliseconds} ms before every first byte",
+        title="dcp.load of {tensors:,} tensors of 64 KiB, {milliseconds} ms before every answer",
         unit="GB/s",
         scale=1e-9,
         prepare=_load,
         full={**SMALL, "milliseconds": 10},
         quick=QUICK_SMALL,
+        goals=[Goal(against=CXX, reach=8, aim=20)],
+    ),
+    Work(
+        name="dcp-load-ranks",
+        title="dcp.load of {tensors:,} tensors of 64 KiB in {files} files, as from as many ranks, "
+        "{milliseconds} ms before every answer",
+        unit="GB/s",
+        scale=1e-9,
+        prepare=_load,
+        full={**SMALL, "milliseconds": 10, "files": 64},
+        quick={**QUICK_SMALL, "files": 4},
         goals=[Goal(against=CXX, reach=8, aim=20)],
     ),
     Work(
@@ -186,6 +200,18 @@ WORKS: Sequence[Work] = (
         prepare=_async_save,
         full=SMALL,
         quick=QUICK_SMALL,
+        goals=[Goal(against=TORCH_STAGER, figure="seconds_each", reach=0.6, aim=0.3, is_ceiling=True)],
+    ),
+    Work(
+        name="dcp-async-nested",
+        title="dcp.async_save of {tensors:,} tensors of 64 KiB as one entry of the state, until training may go on, "
+        "the second time",
+        unit="ms",
+        figure="seconds_each",
+        scale=1e3,
+        prepare=_async_save,
+        full={**SMALL, "is_nested": True},
+        quick={**QUICK_SMALL, "is_nested": True},
         goals=[Goal(against=TORCH_STAGER, figure="seconds_each", reach=0.6, aim=0.3, is_ceiling=True)],
     ),
 )
