@@ -1,7 +1,7 @@
 """The OSS client: pure protocol below, transports beside it, a synchronous face on top.
 
 - what travels: `values`
-- the protocol, pure: `requests`, `endpoint`, `signing`, `heads`, `tree`, `xml`, `listing`, `checksum`
+- the protocol, pure: `requests`, `endpoint`, `signing`, `heads`, `chunked`, `tree`, `xml`, `listing`, `checksum`
 - what to make of answers and failures, pure: `attempts`, `retry`, `pace`, `refusals`
 - one request until it is answered for good: `sender`, with `traffic` and `hedging`, over a `transport` into `memory`
 - one coroutine per operation: `operations`, and `paging` for listings

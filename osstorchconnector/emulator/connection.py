@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from ..client.chunked import ChunkedDecoder
 from ..client.heads import MAX_HEAD_BYTES, RequestHead, parse_request_head
 from ..errors import OssProtocolError
 from .blobs import BlobFolder, Slice
-from .chunked import ChunkedDecoder
 from .refusals import Refused
 from .sockets import Channel
 from .wire import FOREVER, Early, Hangup, Pause, Step
@@ -190,8 +190,8 @@ class Connection:
         else:
             try:
                 pieces = decoder.feed(data)
-            except Refused as refused:
-                work.refuse(refused)
+            except OssProtocolError as error:
+                work.refuse(Refused("BadRequest", str(error)))
                 self._keep_alive, decoder.is_done = False, True
             rest = memoryview(decoder.rest)
         for piece in pieces:

@@ -337,12 +337,26 @@ def test_a_listing_goes_on_until_the_last_page_and_fetches_ahead(connect):
     assert b"continuation-token=t2" in server.heads[2]
 
 
-def test_pages_without_a_length_are_asked_for_twice_only_once(connect, settings):
+def without_length(step: bytes) -> bytes:
+    return step.partition(b"\r\n\r\n")[2]
+
+
+def test_pages_may_come_in_chunks(connect):
     def chunked(step: bytes) -> bytes:
-        body = step.partition(b"\r\n\r\n")[2]
+        body = without_length(step)
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
     pages = [chunked(page(["a"], "t1")), chunked(page(["b"], "t2")), chunked(page(["c"]))]
+    with ScriptedServer.in_turn(*pages) as server:
+        assert [entry.key for entry in connect(server).list("oss://bucket/")] == ["a", "b", "c"]
+    assert len(server.heads) == 3
+
+
+def test_pages_that_end_with_the_connection_are_asked_for_twice_only_once(connect, settings):
+    pages = [
+        first(b"HTTP/1.1 200 OK\r\n\r\n" + without_length(step), close)
+        for step in (page(["a"], "t1"), page(["b"], "t2"), page(["c"]))
+    ]
     first_twice = pages[:1] if settings["transport"] == "direct" else []
     with ScriptedServer.in_turn(*first_twice, *pages) as server:
         assert [entry.key for entry in connect(server).list("oss://bucket/")] == ["a", "b", "c"]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, UnsizedBody, WireRequest
-from osstorchconnector.client.transport.direct import Connection, DirectTransport, Incoming
+from osstorchconnector.client.transport.connection import Connection, Incoming
+from osstorchconnector.client.transport.direct import DirectTransport
 from osstorchconnector.errors import OssProtocolError
 
 TRANSPORTS = pytest.mark.parametrize("kind", [DirectTransport, AioTransport])
@@ -261,13 +262,58 @@ def test_what_the_landing_raises_reaches_the_caller(kind):
             exchange(kind, server, wire(server), landing=Refusing())
 
 
-def test_direct_refuses_a_body_without_length_and_aiohttp_reads_it():
-    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    with ScriptedServer([first(chunked, hang)]) as server, pytest.raises(UnsizedBody):
+def test_direct_refuses_a_body_that_ends_with_the_connection_and_aiohttp_reads_it():
+    endless = b"HTTP/1.1 200 OK\r\n\r\nabcde"
+    with ScriptedServer([first(endless, hang)]) as server, pytest.raises(UnsizedBody):
         exchange(DirectTransport, server, wire(server))
-    with ScriptedServer([chunked]) as server:
+    with ScriptedServer([first(endless, close)]) as server:
         ((head, body),) = exchange(AioTransport, server, wire(server))
     assert (head.status, body) == (200, b"abcde")
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("pieces", [1, 7, 1000], ids=["byte by byte", "in sevens", "at once"])
+def test_a_body_may_come_in_chunks_and_the_connection_is_used_again(kind, pieces):
+    whole = CHUNKED + b"3\r\nabc\r\n2;note\r\nde\r\n0\r\nTrailer: x\r\n\r\n"
+
+    def slowly(visit):
+        for start in range(0, len(whole), pieces):
+            visit.send(whole[start : start + pieces])
+
+    with ScriptedServer([slowly, answer(b"next")]) as server:
+        (head, body), (_, after) = exchange(kind, server, wire(server), wire(server))
+    assert (head.status, body) == (200, b"abcde")
+    assert after == b"next"
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    ("rest", "error"),
+    [
+        (b"zz\r\nabc\r\n", OssProtocolError),
+        (b"3\r\nabcdef\r\n", OssProtocolError),
+        (b"3\r\nabc\r\n", ExchangeFailed),
+        (b"3\r\nabc\r\n0\r\n", ExchangeFailed),
+    ],
+    ids=["no size", "longer than its size", "no last chunk", "no end of the last chunk"],
+)
+def test_chunks_that_do_not_add_up_are_no_answer(kind, rest, error):
+    with ScriptedServer([first(CHUNKED + rest, close)]) as server, pytest.raises(error):
+        exchange(kind, server, wire(server))
+
+
+@TRANSPORTS
+def test_chunks_without_end_are_refused_at_a_limit(kind):
+    def flood(visit):
+        visit.send(CHUNKED)
+        while True:
+            visit.send(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+
+    with ScriptedServer([flood]) as server, pytest.raises(OssProtocolError, match="without a length, over 67108864"):
+        exchange(kind, server, wire(server))
 
 
 def test_a_reused_connection_that_breaks_before_the_answer_says_so_and_its_idle_sisters_go():

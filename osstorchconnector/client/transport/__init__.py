@@ -1,1 +1,4 @@
-"""How requests reach a server: two transports, `direct` and `aio`, behind the seam of `base`."""
+"""How requests reach a server: two transports behind the seam of `base`.
+
+`direct` is a pool of `connection`s for the data path; `aio` carries the rest through aiohttp.
+"""

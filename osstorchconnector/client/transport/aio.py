@@ -17,9 +17,17 @@ from ...errors import OssError, OssProtocolError
 from ..endpoint import Origin
 from ..heads import ResponseHead
 from ..values import Buffer
-from .base import LEAST_PROGRESS_BYTES, ExchangeFailed, FailureKind, Landing, Timeouts, WireRequest, connect_failure
+from .base import (
+    LEAST_PROGRESS_BYTES,
+    MAX_UNSIZED_BODY_BYTES,
+    ExchangeFailed,
+    FailureKind,
+    Landing,
+    Timeouts,
+    WireRequest,
+    connect_failure,
+)
 
-MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 WRITE_SLICE_BYTES = 256 * 1024
 IDLE_SECONDS = 45.0
 

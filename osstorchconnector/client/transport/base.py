@@ -62,7 +62,11 @@ class ExchangeFailed(Exception):
 
 
 class UnsizedBody(Exception):
-    """The answer does not say how long it is, which `direct` does not read: ask again through aiohttp."""
+    """The answer is as long as the connection lives, which `direct` does not read: ask again through aiohttp."""
+
+
+# An answer that does not say how long it is, is gathered in memory, up to so much.
+MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 
 
 # Fewer bytes than this in the time allowed for one are none: a server that drips is as good as one that is silent.

@@ -1,10 +1,10 @@
-"""Request bodies in chunked transfer coding, decoded as they arrive. Pure."""
+"""Bodies in chunked transfer coding (RFC 9112, 7.1), decoded as they arrive. Pure."""
 
 from __future__ import annotations
 
 import re
 
-from .refusals import Refused
+from ..errors import OssProtocolError
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 _MAX_LINE_BYTES = 8192
@@ -24,7 +24,7 @@ class ChunkedDecoder:
         self._state = "size"
 
     def feed(self, data: memoryview) -> list[memoryview]:
-        """Return the pieces of the body in `data`, which they share; `Refused` where it is not chunked coding."""
+        """Return the pieces of the body in `data`, which they share; raises `OssProtocolError` if that is nonsense."""
         pieces = []
         while data and not self.is_done:
             if self._state == "data":
@@ -47,25 +47,25 @@ class ChunkedDecoder:
         taken = len(text) if end < 0 else end + 1
         self._line += text[:taken]
         if len(self._line) > _MAX_LINE_BYTES:
-            raise Refused("BadRequest", "A line of the chunked body is too long.")
+            raise OssProtocolError(f"a line of a chunked body has more than {_MAX_LINE_BYTES} bytes")
         if end < 0:
             return None, data[taken:]
         line = bytes(self._line)
         self._line.clear()
         if not line.endswith(b"\r\n"):
-            raise Refused("BadRequest", "A line of the chunked body does not end in CRLF.")
+            raise OssProtocolError("a line of a chunked body does not end in CRLF")
         return line[:-2], data[taken:]
 
     def _read_line(self, line: bytes) -> None:
         if self._state == "size":
             match = _SIZE_LINE.fullmatch(line)
             if match is None:
-                raise Refused("BadRequest", "A chunk's size is not a hexadecimal number.")
+                raise OssProtocolError("the size of a chunk is not a hexadecimal number")
             self._left = int(match[1], 16)
             self._state = "data" if self._left else "trailer"
         elif self._state == "end":
             if line:
-                raise Refused("BadRequest", "A chunk is longer than its size.")
+                raise OssProtocolError("a chunk is longer than its size")
             self._state = "size"
         elif not line:
             self.is_done = True

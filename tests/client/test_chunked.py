@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.chunked import ChunkedDecoder
-from osstorchconnector.emulator.refusals import Refused
+from osstorchconnector.client.chunked import ChunkedDecoder
+from osstorchconnector.errors import OssProtocolError
 
 BODY = b"Hello, chunked world"
 CODED = b"5\r\nHello\r\n9;name=value\r\n, chunked\r\n006\r\n world\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1"
@@ -43,5 +43,5 @@ def test_a_body_is_the_same_however_it_is_split(cuts: list[int]) -> None:
     ],
 )
 def test_what_is_not_chunked_coding_is_refused(coded: bytes) -> None:
-    with pytest.raises(Refused, match="BadRequest"):
+    with pytest.raises(OssProtocolError, match="chunk"):
         ChunkedDecoder().feed(memoryview(coded))
