@@ -53,12 +53,6 @@ def put_object(
     return Request("PutObject", "PUT", bucket, key, headers=headers, body=_buffers(body))
 
 
-def append_object(bucket: str, key: str, position: int, body: Buffer | Sequence[Buffer]) -> Request:
-    """Add bytes to an appendable object that has `position` bytes now (409 if it has not)."""
-    query = (("append", ""), ("position", str(position)))
-    return Request("AppendObject", "POST", bucket, key, query, (("content-type", _BYTES),), _buffers(body))
-
-
 def copy_object(source_bucket: str, source_key: str, bucket: str, key: str, if_match: str = "") -> Request:
     """Copy an object within OSS; with `if_match` only while the source has that ETag."""
     headers: Pairs = (("x-oss-copy-source", f"/{source_bucket}/{encode_key(source_key)}"),)
@@ -145,22 +139,6 @@ def list_uploads(
         *_given(("prefix", prefix), ("key-marker", key_marker), ("upload-id-marker", upload_id_marker)),
     )
     return Request("ListMultipartUploads", "GET", bucket, "", query)
-
-
-def put_bucket(bucket: str) -> Request:
-    """Make a bucket."""
-    return Request("PutBucket", "PUT", bucket)
-
-
-def delete_bucket(bucket: str) -> Request:
-    """Delete an empty bucket."""
-    return Request("DeleteBucket", "DELETE", bucket)
-
-
-def list_buckets(prefix: str = "", marker: str = "", max_keys: int = MAX_KEYS) -> Request:
-    """Ask for a page of the account's buckets."""
-    query = (("max-keys", str(max_keys)), *_given(("prefix", prefix), ("marker", marker)))
-    return Request("ListBuckets", "GET", "", "", query)
 
 
 def _given(*pairs: tuple[str, str]) -> Pairs:

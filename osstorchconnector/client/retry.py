@@ -1,8 +1,8 @@
 """What to do about a request that failed: give up, or send it again, when, and what to mend first. Pure.
 
 The clock, the dice and what was done already are arguments. All operations of OSS that this library sends may be sent
-again: what a repeated one finds (its own part, its own object, nothing left to delete) is what it would have made,
-an append names its position, and a completed upload that is not known any more is looked for by the caller.
+again: what a repeated one finds (its own part, its own object, nothing left to delete) is what it would have made, and
+a completed upload that is not known any more is looked for by the caller.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Both versions sign a request in its decoded form, so one spelling of a key or a query goes into the signature
 however it travels. What this library sends is that same spelling: `encode_key` and `encode_query`.
 
-A request's canonical text is built by the functions below, which a verifying server uses as well. `V4Signer` gives
-the same result for the client's hot path, where what changes once a second or less is kept ready.
+A request's canonical text is built by the functions below, which a verifying server uses as well. What changes once a
+second or less is kept ready, by `V4Signer` for the client's hot path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -81,25 +81,17 @@ def http_date(epoch_seconds: int) -> str:
 # --- version 4
 
 
-def canonical_request_v4(
-    method: str,
-    bucket: str,
-    key: str,
-    query: Iterable[tuple[str, str]],
-    headers: Mapping[str, str],
-    additional: Collection[str] = (),
-) -> str:
-    """Return the text whose SHA-256 version 4 signs.
-
-    `key` and `query` are decoded, names in `headers` lower-case. `additional` names headers that are signed beyond
-    `x-oss-*`, `content-type` and `content-md5`, in any case and order.
-    """
-    tail = canonical_tail(headers, additional_names(additional))
-    return f"{method}\n{canonical_uri_v4(bucket, key)}\n{encode_query(query)}\n{tail}"
+def canonical_request_v4(method: str, bucket: str, key: str, query: Sequence[tuple[str, str]], tail: str) -> str:
+    """Return the text whose SHA-256 version 4 signs; `key` and `query` are decoded, `tail` is from `canonical_tail`."""
+    return f"{method}\n{canonical_uri_v4(bucket, key)}\n{encode_query(query) if query else ''}\n{tail}"
 
 
 def canonical_tail(headers: Mapping[str, str], additional: Collection[str]) -> str:
-    """Return the canonical request from its header block on; `additional` as `additional_names` gives it."""
+    """Return the canonical request from its header block on.
+
+    Names in `headers` are lower-case. `additional` names headers that are signed beyond `x-oss-*`, `content-type` and
+    `content-md5`, as `additional_names` gives them.
+    """
     signed = sorted((name, value.strip(" \t")) for name, value in headers.items() if is_signed_v4(name, additional))
     block = "".join([f"{name}:{value}\n" for name, value in signed])
     return f"{block}\n{';'.join(additional)}\n{UNSIGNED_PAYLOAD}"
@@ -138,11 +130,6 @@ def derive_key_v4(secret: str, day: str, region: str, product: str = "oss") -> b
     return key
 
 
-def signature_v4(key: bytes, text: str) -> str:
-    """Return the signature of a string to sign, in lower-case hex."""
-    return hmac.digest(key, text.encode(), "sha256").hex()
-
-
 class Moment:
     """All that version 4 signatures of the same second have in common."""
 
@@ -158,6 +145,7 @@ class Moment:
         self.tails: dict[Pairs, str] = {}
 
     def signature(self, canonical: str) -> str:
+        """Return the signature of a canonical request, in lower-case hex."""
         inner, outer = self.inner.copy(), self.outer.copy()
         inner.update(hashlib.sha256(canonical.encode()).hexdigest().encode())
         outer.update(inner.digest())
@@ -188,9 +176,8 @@ class V4Signer:
         tail = moment.tails.get(signed)
         if tail is None:
             tail = self._remember_tail(moment, signed)
-        query = encode_query(request.query) if request.query else ""
-        uri = canonical_uri_v4(request.bucket, request.key)
-        signature = moment.signature(f"{request.method}\n{uri}\n{query}\n{tail}")
+        canonical = canonical_request_v4(request.method, request.bucket, request.key, request.query, tail)
+        signature = moment.signature(canonical)
         headers = [("x-oss-content-sha256", UNSIGNED_PAYLOAD), ("x-oss-date", moment.date)]
         if self._credentials.security_token:
             headers.append(("x-oss-security-token", self._credentials.security_token))
@@ -214,38 +201,6 @@ class V4Signer:
         if len(moment.tails) < self.MAX_TAILS:
             moment.tails[signed] = tail
         return tail
-
-
-def presign_v4(
-    credentials: Credentials,
-    region: str,
-    request: Request,
-    *,
-    epoch_seconds: int,
-    expires_seconds: int,
-    product: str = "oss",
-    additional: Collection[str] = (),
-) -> list[tuple[str, str]]:
-    """Return the whole query of a URL that anyone may use for `expires_seconds`, the request's own included."""
-    date = oss_date(epoch_seconds)
-    scope = scope_v4(date[:8], region, product)
-    headers = {name.lower(): value for name, value in request.headers}
-    listed = [name for name in additional_names(additional) if name in headers]
-    query = [
-        *request.query,
-        ("x-oss-signature-version", ALGORITHM_V4),
-        ("x-oss-credential", f"{credentials.access_key_id}/{scope}"),
-        ("x-oss-date", date),
-        ("x-oss-expires", str(expires_seconds)),
-    ]
-    if credentials.security_token:
-        query.append(("x-oss-security-token", credentials.security_token))
-    if listed:
-        query.append(("x-oss-additional-headers", ";".join(listed)))
-    canonical = canonical_request_v4(request.method, request.bucket, request.key, query, headers, listed)
-    key = derive_key_v4(credentials.access_key_secret, date[:8], region, product)
-    query.append(("x-oss-signature", signature_v4(key, string_to_sign_v4(canonical, timestamp=date, scope=scope))))
-    return query
 
 
 # --- version 1
@@ -291,22 +246,6 @@ class V1Signer:
         signature = signature_v1(credentials.access_key_secret, text)
         added.append(("authorization", f"OSS {credentials.access_key_id}:{signature}"))
         return added
-
-
-def presign_v1(credentials: Credentials, request: Request, *, expires_at: int) -> list[tuple[str, str]]:
-    """Return the whole query of a URL that anyone may use until `expires_at`, the request's own included."""
-    query = list(request.query)
-    if credentials.security_token:
-        query.append(("security-token", credentials.security_token))
-    headers = {name.lower(): value for name, value in request.headers}
-    text = string_to_sign_v1(request.method, request.bucket, request.key, query, headers, str(expires_at))
-    signature = signature_v1(credentials.access_key_secret, text)
-    return [
-        *query,
-        ("OSSAccessKeyId", credentials.access_key_id),
-        ("Expires", str(expires_at)),
-        ("Signature", signature),
-    ]
 
 
 # --- the other end

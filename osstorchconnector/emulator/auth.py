@@ -198,8 +198,7 @@ def _compare_v4(
             if pair[0][:6] == "x-oss-" or pair[0] in _SIGNED or pair[0] in additional
         ]
     )
-    uri = signing.canonical_uri_v4(call.bucket, call.key)
-    canonical = f"{call.method}\n{uri}\n{signing.encode_query(query) if query else ''}\n{_tail(signed, additional)}"
+    canonical = signing.canonical_request_v4(call.method, call.bucket, call.key, query, _tail(signed, additional))
     moment = _moment(identity.access_key_secret, timestamp, claim.region, claim.product)
     if not _is_same(provided, moment.signature(canonical)):
         text = signing.string_to_sign_v4(canonical, timestamp=timestamp, scope=claim.scope)

@@ -17,8 +17,6 @@ from osstorchconnector.client.signing import (
     V1Signer,
     V4Signer,
     oss_date,
-    presign_v1,
-    presign_v4,
 )
 from osstorchconnector.client.values import Request
 from osstorchconnector.credentials import Credentials
@@ -78,17 +76,6 @@ def test_version_4_headers(
     assert signed == {name: theirs.headers[name] for name in signed}
 
 
-@given(credentials, methods, keys, parameters, headers)
-def test_version_4_presigned(
-    found: Credentials, method: str, key: str, query: dict[str, str], extra: dict[str, str]
-) -> None:
-    theirs, ours = both(method, "bucket-1", key, query, extra)
-    oss2.ProviderAuthV4(provider_of(found))._sign_url(theirs, "bucket-1", key, 600, in_additional_headers={"Range"})
-    epoch = epoch_of(theirs.params["x-oss-date"])
-    signed = presign_v4(found, REGION, ours, epoch_seconds=epoch, expires_seconds=600, additional=["Range"])
-    assert dict(signed) == theirs.params
-
-
 @given(credentials, methods, st.sampled_from(["", "bucket-1"]), keys, parameters, headers)
 def test_version_1_headers(
     found: Credentials, method: str, bucket: str, key: str, query: dict[str, str], extra: dict[str, str]
@@ -100,15 +87,6 @@ def test_version_1_headers(
     assert epoch is not None
     signed = dict(V1Signer(found).sign(ours, int(epoch)))
     assert signed == {name: theirs.headers[name] for name in signed}
-
-
-@given(credentials, methods, keys, parameters, headers)
-def test_version_1_presigned(
-    found: Credentials, method: str, key: str, query: dict[str, str], extra: dict[str, str]
-) -> None:
-    theirs, ours = both(method, "bucket-1", key, query, extra)
-    oss2.ProviderAuth(provider_of(found))._sign_url(theirs, "bucket-1", key, 600)
-    assert dict(presign_v1(found, ours, expires_at=int(theirs.params["Expires"]))) == theirs.params
 
 
 def test_the_same_parameters_count_in_version_1() -> None:

@@ -194,10 +194,10 @@ def test_a_date_that_is_none_is_refused(date: str) -> None:
 def test_version_4_takes_the_date_header_where_there_is_no_other() -> None:
     request = Request("", "GET", "example-bucket", "k")
     headers = {"x-oss-content-sha256": "UNSIGNED-PAYLOAD", **V1_DATE}
-    canonical = signing.canonical_request_v4("GET", "example-bucket", "k", (), headers)
-    text = signing.string_to_sign_v4(canonical, timestamp="20250314T150926Z", scope=SCOPE)
-    signature = signing.signature_v4(signing.derive_key_v4(SECRET, "20250314", "cn-hangzhou"), text)
-    headers["authorization"] = v4(signature)["authorization"]
+    canonical = signing.canonical_request_v4("GET", "example-bucket", "k", (), signing.canonical_tail(headers, ()))
+    key = signing.derive_key_v4(SECRET, "20250314", "cn-hangzhou")
+    moment = signing.Moment(NOW, "20250314T150926Z", "", SCOPE, key)
+    headers["authorization"] = v4(moment.signature(canonical))["authorization"]
     assert check(Call("", "GET", request.bucket, request.key, [], headers)) is PLAIN
 
 
