@@ -6,6 +6,7 @@ from ..errors import OssError, OssServiceError, service_error
 from .values import Request
 
 _MAX_MESSAGE = 300
+_MAX_EC = 40
 
 _ADVICE = {
     "NoSuchBucket": "check the bucket's name, and that the endpoint is the one of its region",
@@ -34,19 +35,23 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def circumstances(attempts: int, request_id: str) -> str:
-    """Return what OSS's support asks for first: `[request id 5C3D9175B6FC201293AD4890, 3 attempts]`."""
-    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    return f"[request id {printable(request_id)}, {tries}]" if request_id else f"[{tries}]"
+def circumstances(attempts: int, request_id: str, ec: str = "") -> str:
+    """Return what OSS's support asks for first: `[request id 5C3D9175B6FC201293AD4890, EC 0003-00000001, 3 attempts]`.
+
+    `ec` is OSS's number of the exact cause, which its documents are searched by.
+    """
+    facts = [f"request id {printable(request_id)}"] if request_id else []
+    facts += [f"EC {printable(ec)[:_MAX_EC]}"] if ec else []
+    return f"[{', '.join([*facts, '1 attempt' if attempts == 1 else f'{attempts} attempts'])}]"
 
 
 def refusal(
-    request: Request, *, status: int, code: str, message: str, request_id: str, attempts: int
+    request: Request, *, status: int, code: str, message: str, request_id: str, ec: str, attempts: int
 ) -> OssServiceError:
     """Return the error for OSS's answer to `request`."""
     said = (str(status), code, f"({message})" if message else "")
     answer = " ".join(printable(part)[:_MAX_MESSAGE] for part in said if part)
-    text = f"{subject(request)}: OSS answered {answer} {circumstances(attempts, request_id)}"
+    text = f"{subject(request)}: OSS answered {answer} {circumstances(attempts, request_id, ec)}"
     advice = _ADVICE.get(code)
     if advice:
         text += f"; {advice}"

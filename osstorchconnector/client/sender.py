@@ -21,7 +21,7 @@ from . import refusals
 from .attempts import Attempt
 from .endpoint import Endpoint, Route, SigningPlan
 from .engine import in_thread
-from .heads import ResponseHead, error_document, parse_http_date, retry_after_seconds
+from .heads import ResponseHead, parse_http_date, retry_after_seconds
 from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling
 from .signing import V1Signer, V4Signer, encode_key, encode_query
 from .traffic import Gate, RetryBudget, shared
@@ -95,10 +95,10 @@ class Sender:
             if not self._gate.is_open:
                 await asyncio.sleep(min(self._gate.turn(), max(deadline - loop.time(), 0.0)))
             request = attempt.request()
-            if self._is_closed:
-                raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
             head = None
             credentials = self.session.credentials.current() or await self._refresh_credentials()
+            if self._is_closed:
+                raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
             wire = self._wire(request, credentials)
             try:
                 head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts)
@@ -165,9 +165,9 @@ class Sender:
         sent_bytes = _size(request) if request.body else 0
         try:
             head = await transport.exchange(wire, landing, deadline)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             seconds = session.clock() - begun
-            session.audit.record(AuditEntry(*facts, seconds, sent_bytes, error=type(error).__name__))
+            session.audit.record(AuditEntry(*facts, seconds, sent_bytes, error=_how(error)))
             raise
         request_id, length = head.get("x-oss-request-id"), head.content_length
         seconds = session.clock() - begun
@@ -247,18 +247,26 @@ class Sender:
             await asyncio.sleep(decision.delay_seconds)
 
     def _refusal(self, request: Request, head: ResponseHead, body: bytearray, attempts: int) -> OssServiceError:
-        fault = parse_error(body or error_document(head))
+        fault = parse_error(body, head)
         return refusals.refusal(
             request,
             status=head.status,
             code=fault.code,
             message=fault.message,
             request_id=fault.request_id or head.get("x-oss-request-id"),
+            ec=fault.ec,
             attempts=attempts,
         )
 
     async def _refresh_credentials(self, rejected: Credentials | None = None) -> Credentials:
         return await in_thread(self.session.credentials.refresh, rejected)
+
+
+def _how(error: BaseException) -> str:
+    """Return how a request broke, in a word for the audit log."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return error.kind if isinstance(error, ExchangeFailed) else type(error).__name__
 
 
 def _broken(

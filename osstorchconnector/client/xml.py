@@ -198,19 +198,15 @@ def parse_deleted(body: Buffer) -> list[str]:
 
 
 class ServiceFault(NamedTuple):
-    """What an error document says; all empty if it says nothing. `extras` has what is known to be no secret."""
+    """What an error document says; all empty if it says nothing. `ec` is OSS's number of the exact cause.
+
+    No more than these: OSS echoes the security token, and the text to sign, which contains it.
+    """
 
     code: str = ""
     message: str = ""
     request_id: str = ""
-    extras: dict[str, str] = {}  # noqa: RUF012 (never written to)
-
-
-# OSS echoes the security token and the text to sign, which contains it: only these may reach a message or a log.
-_HARMLESS = (
-    *("ArgumentName", "ArgumentValue", "BucketName", "Condition", "EC", "Endpoint", "HostId", "Key", "Method"),
-    *("MaxAllowedSkewMilliseconds", "NextAppendPosition", "PartNumber", "RequestTime", "ServerTime", "UploadId"),
-)
+    ec: str = ""
 
 
 def parse_error(body: Buffer, head: ResponseHead | None = None) -> ServiceFault:
@@ -222,11 +218,9 @@ def parse_error(body: Buffer, head: ResponseHead | None = None) -> ServiceFault:
         body = error_document(head)
     try:
         root = parse_document(body, "Error")
-        said = {name: _one_line(root.get(name)) for name in ("Code", "Message", "RequestId", *_HARMLESS)}
+        return ServiceFault(*(_one_line(root.get(name)) for name in ("Code", "Message", "RequestId", "EC")))
     except OssProtocolError:
         return ServiceFault()
-    extras = {name: said[name] for name in _HARMLESS if said[name]}
-    return ServiceFault(said["Code"], said["Message"], said["RequestId"], extras)
 
 
 def _one_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import hashlib
@@ -22,6 +23,7 @@ from osstorchconnector.client.engine import engine
 from osstorchconnector.client.heads import ResponseHead, retry_after_seconds
 from osstorchconnector.client.traffic import shared
 from osstorchconnector.client.values import ByteSpan, UploadedPart
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.errors import (
     OssConfigError,
     OssConnectionError,
@@ -37,7 +39,7 @@ from osstorchconnector.errors import (
     OssUsageError,
 )
 from osstorchconnector.logs import audit_log
-from osstorchconnector.uri import OssUri
+from osstorchconnector.uri import OssUri, parse_object_uri
 
 URI = "oss://bucket/dir/key"
 BODY = bytes(range(200))
@@ -77,7 +79,7 @@ def part(start, stop, body=BODY, length=None, **headers):
 
 
 def refused(status, code, message="told so"):
-    xml = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>REQ-1</RequestId></Error>"
+    xml = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>REQ-1</RequestId><EC>26-1</EC></Error>"
     return answer(xml.encode(), status=status)
 
 
@@ -108,6 +110,53 @@ def test_the_audit_log_tells_what_was_sent_and_what_came(tmp_path, oss_bucket):
     assert (put["operation"], put["key"], put["sent"], put["bytes"], put["status"]) == ("PutObject", "key", 4, 0, 200)
     assert (get["operation"], get["bytes"], get["attempt"]) == ("GetObject", 4, 1)
     assert "sent" not in get
+
+
+def test_a_client_that_is_closed_while_it_waits_for_credentials_asks_nobody_any_more(settings, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(NO_LOGS | settings))
+
+    def close_first():
+        client.close()
+        return Credentials(access_key_id="AK", access_key_secret="SK")
+
+    with ScriptedServer.in_turn(whole()) as server:
+        paths = {"cred_provider": close_first, "config_path": str(tmp_path / "config.json")}
+        client = OssClient(server.endpoint, region="cn-test", **paths)
+        with pytest.raises(OssConnectionError, match="the client was closed meanwhile"):
+            client.get(URI)
+    assert server.heads == []
+
+
+def test_the_audit_log_tells_how_a_request_broke(tmp_path, connect):
+    with ScriptedServer.in_turn(hang, close, whole()) as server:
+        client = connect(server, auditPath=str(tmp_path / "audit.log"))
+        assert client.get(URI).body == BODY
+    audit_log(client.config).flush()
+    entries = list(map(json.loads, (tmp_path / "audit.log").read_text().splitlines()))
+    assert [entry.get("error", entry.get("status")) for entry in entries] == ["timeout", "reset", 200]
+
+
+def test_the_audit_log_has_requests_that_were_given_up(tmp_path, connect):
+    asked = threading.Event()
+
+    def hang_and_tell(visit):
+        asked.set()
+        hang(visit)
+
+    with ScriptedServer.in_turn(hang_and_tell) as server:
+        client = connect(server, auditPath=str(tmp_path / "audit.log"), readTimeout=30)
+        given_up = client.submit(lambda operations: operations.get(parse_object_uri(URI)))
+        assert asked.wait(10)
+        given_up.cancel()
+        client.submit(nothing).result()  # on the same loop, behind what was given up
+    audit_log(client.config).flush()
+    (entry,) = map(json.loads, (tmp_path / "audit.log").read_text().splitlines())
+    assert (entry["operation"], entry["error"]) == ("GetObject", "cancelled")
+
+
+async def nothing(_operations):
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def test_the_user_agent_names_library_torch_and_python():
@@ -188,7 +237,7 @@ def test_a_missing_object_is_a_file_not_found_with_the_whole_story(connect):
         with pytest.raises(OssNotFoundError) as caught:
             connect(server).get(URI)
     assert isinstance(caught.value, FileNotFoundError)
-    for part_of_story in ("GetObject", URI, "404", "NoSuchKey", "told so", "REQ-1", "check the key"):
+    for part_of_story in ("GetObject", URI, "404", "NoSuchKey", "told so", "REQ-1", "EC 26-1", "check the key"):
         assert part_of_story in str(caught.value)
     assert (caught.value.status, caught.value.code, caught.value.request_id) == (404, "NoSuchKey", "REQ-1")
 

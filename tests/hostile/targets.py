@@ -90,7 +90,7 @@ def documents(data: bytes) -> None:
 
 def error_document(data: bytes) -> None:
     fault = xml.parse_error(data)
-    for text in (fault.code, fault.message, fault.request_id):
+    for text in fault:
         shown = printable(text)
         assert shown.isprintable() or not shown
 
