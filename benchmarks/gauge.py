@@ -35,13 +35,13 @@ def measure(program: Program) -> Sample:
     next(program)
     gc.collect()
     forget_peak()
-    memory, cpu, start = resident_bytes(), cpu_seconds(), time.perf_counter()
+    memory, cpu, caller, start = resident_bytes(), cpu_seconds(), time.thread_time(), time.perf_counter()
     done = next(program)
-    seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    seconds, caller, cpu = time.perf_counter() - start, time.thread_time() - caller, cpu_seconds() - cpu
     peak = max(peak_bytes() - memory, 0)
     assert done is not None
     next(program, None)
-    return Sample(done.amount, done.seconds or seconds, cpu, peak, dict(done.extra))
+    return Sample(done.amount, done.seconds or seconds, cpu, peak, dict(done.extra), caller_seconds=caller)
 
 
 def cpu_seconds() -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from .figures import Standing, is_server_bound, ratio, spread, standing
 from .values import MIB, OURS, Outcome, Result
 
-HEADINGS = ("work / who", "median", "least to most", "CPU each", "server's", "peak MiB", "ours is", "goal")
+HEADINGS = ("work / who", "median", "least to most", "CPU each (caller's)", "server's", "peak MiB", "ours is", "goal")
 LIMITS = ("wrk", "bare recv_into")  # who throws away, or checks nothing
 _MARKS = {"aim": "++", "reach": "+", "short": "-", "unknown": "?"}
 
@@ -116,12 +116,19 @@ def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[s
         f"  {outcome.name}",
         number(shown.median * scale),
         f"{number(shown.least * scale)} to {number(shown.most * scale)}",
-        cpu_text(spread(outcome.samples, "cpu").median * unit_each),
+        _client_cpu(outcome, unit_each),
         cpu_text(spread(outcome.samples, "server").median * unit_each) if outcome.samples[0].server_seconds else "",
         number(spread(outcome.samples, "peak").median / MIB),
         "" if times is None else f"{number(times)}x",
         "; ".join(goal_text(each) for each in goals),
     )
+
+
+def _client_cpu(outcome: Outcome, unit_each: float) -> str:
+    """Return the client's CPU, and in brackets the calling thread's share where other threads have one."""
+    cpu, caller = (spread(outcome.samples, figure).median * unit_each for figure in ("cpu", "caller"))
+    text = cpu_text(cpu)
+    return f"{text} ({number(caller / cpu * 100)} %)" if 0 < caller < 0.95 * cpu else text
 
 
 def cpu_text(seconds: float) -> str:

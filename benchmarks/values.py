@@ -15,7 +15,7 @@ MIB = 1 << 20
 Keys = Mapping[str, str]
 Access = dict[str, Any]
 Where = Literal["main", "peers"]
-Figure = Literal["rate", "seconds_each", "cpu", "server", "peak"]
+Figure = Literal["rate", "seconds_each", "cpu", "caller", "server", "peak"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Sample:
     """One measurement: `amount` of the work's unit in so many seconds. `peak_bytes` is above what was there at start.
 
     `cpu_seconds` are user and system time of the client process and of its children, `server_seconds` the server's
-    (the setting up and warming up of the client included). `extra` holds what only this work measures.
+    (the setting up and warming up of the client included), `caller_seconds` those of the client's thread that calls the
+    library, where that is known. `extra` holds what only this work measures.
     """
 
     amount: float
@@ -32,6 +33,7 @@ class Sample:
     peak_bytes: int
     extra: Mapping[str, float] = field(default_factory=dict)
     server_seconds: float = 0.0
+    caller_seconds: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -45,6 +47,11 @@ class Sample:
     def cpu(self) -> float:
         """CPU seconds for one of the unit."""
         return self.cpu_seconds / self.amount
+
+    @property
+    def caller(self) -> float:
+        """CPU seconds of the calling thread for one of the unit."""
+        return self.caller_seconds / self.amount
 
     @property
     def server(self) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from benchmarks.values import CXX, OURS, Goal, Outcome, Result, Sample
 
 
-def taken(*rates: float, cpu_seconds: float = 1.0, peak_bytes: int = 0) -> list[Sample]:
+def taken(*rates: float, cpu_seconds: float = 1.0, peak_bytes: int = 0, caller_seconds: float = 0.0) -> list[Sample]:
     """Return samples of 100 units at these rates."""
-    return [Sample(100.0, 100.0 / rate, cpu_seconds, peak_bytes) for rate in rates]
+    return [Sample(100.0, 100.0 / rate, cpu_seconds, peak_bytes, caller_seconds=caller_seconds) for rate in rates]
 
 
 def result(ours: Sequence[Sample], theirs: Sequence[Sample], *goals: Goal, name: str = CXX) -> Result:

@@ -67,7 +67,11 @@ def _load(site: Site, *, size: int, tensors: int) -> list[Contender]:
 
 def _save(site: Site, *, size: int, tensors: int) -> list[Contender]:
     site.discard_uploads()
-    return connectors(site, "large:save_state", {"uri": URI, "size": size, "tensors": tensors})
+    options = {"size": size, "tensors": tensors}
+    return [
+        *connectors(site, "large:save_state", {"uri": URI, **options}),
+        Contender(name="torch.save to nowhere", program="large:save_nowhere", options=options),
+    ]
 
 
 WORKS: Sequence[Work] = (

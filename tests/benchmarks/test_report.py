@@ -80,3 +80,10 @@ def test_numbers_have_the_digits_that_count(value: float, text: str) -> None:
 
 def test_cpu_time_is_in_the_unit_that_reads_well() -> None:
     assert (cpu_text(61e-6), cpu_text(0.31)) == ("61 us", "0.31 s")
+
+
+@pytest.mark.parametrize(("caller_seconds", "text"), [(0.0, "0.01 s"), (0.25, "0.01 s (25 %)"), (0.99, "0.01 s")])
+def test_the_calling_threads_share_is_shown_where_others_have_one(caller_seconds: float, text: str) -> None:
+    table = markdown_table([result(taken(10, caller_seconds=caller_seconds), taken(5))])
+    (row,) = [line for line in table.splitlines() if line.startswith("| ours")]
+    assert row.split(" | ")[3] == text
