@@ -189,6 +189,23 @@ def test_the_key_of_a_day_and_region(region: str, key: str) -> None:
     assert derive_key_v4(SECRET, "20250314", region).hex() == key
 
 
+def test_the_signature_of_a_presigned_url_of_version_4() -> None:
+    scope = scope_v4("20250314", "cn-hangzhou")
+    query = (
+        ("x-oss-signature-version", "OSS4-HMAC-SHA256"),
+        ("x-oss-credential", f"{ID}/{scope}"),
+        ("x-oss-date", DATE),
+        ("x-oss-expires", "600"),
+        ("x-oss-security-token", TOKEN),
+    )
+    canonical = canonical_request_v4("GET", BUCKET, "dir one/a+b.bin", query, canonical_tail({}, ()))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    assert digest == "196702cf9e1cfb39b84557049f2285a7e3c6559906b58a6e95a0108003539f08"
+    text = string_to_sign_v4(canonical, timestamp=DATE, scope=scope)
+    signature = signature_of(text, derive_key_v4(SECRET, "20250314", "cn-hangzhou"))
+    assert signature == "e8dd9e666bbe1643f93bb844b71e6b6d8f0234640595b585e8b8f3fa149396ed"
+
+
 V1_PART = (
     "PUT\n1B2M2Y8AsgTpgAmY7PhCfg==\napplication/octet-stream\nFri, 14 Mar 2025 15:09:26 GMT\n"
     "x-oss-security-token:CAISTESTtoken/with+plus=and/slash==\n"
@@ -247,6 +264,12 @@ def test_blanks_around_a_value_are_not_signed_and_only_headers_of_oss_are() -> N
 
 def test_version_1_of_the_service_itself() -> None:
     assert string_to_sign_v1("GET", "", "", (("max-keys", "5"),), {}, "D") == "GET\n\n\nD\n/"
+
+
+def test_the_signature_of_a_presigned_url_of_version_1() -> None:
+    query = (("security-token", TOKEN),)
+    text = string_to_sign_v1("GET", BUCKET, "dir one/a+b.bin", query, {}, "1741965566")
+    assert signature_v1(SECRET, text) == "bnQ6sB2XcS++PA5SYMIDZE7KwYc="
 
 
 # --- what is encoded, and how
