@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import OssError, OssUsageError
 from ..objects.fixed_index import FixedIndex
 from ..objects.index import ObjectIndex, SharedIndex
+from ..objects.index_file import this_machine
 
 _CHUNK_BYTES = 16 << 20
 
@@ -34,11 +35,17 @@ def agree_on(index: ObjectIndex, purpose: str) -> None:
     if isinstance(index, FixedIndex):
         _check_same(dist, index.digest())
     elif isinstance(index, SharedIndex):
-        index.touch()
-        path = Path(_from_first(dist, str(index.path)))
-        is_linked = dist.get_rank() == 0 or _link(index, path)
-        if not all(_from_all(dist, is_linked)):
-            _copy(dist, index, is_linked)
+        share_table(dist, index, this_machine())
+
+
+def share_table(dist: Any, index: SharedIndex, machine: str) -> None:
+    """Have all ranks read rank 0's table; `machine` is the one that this rank is on."""
+    index.touch()
+    first_machine, path = _from_first(dist, (machine, str(index.path)))
+    # Other machines may see the file as well, by NFS say, but not how it grows: they map what they have cached.
+    is_linked = dist.get_rank() == 0 or (machine == first_machine and _link(index, Path(path)))
+    if not all(_from_all(dist, is_linked)):
+        _copy(dist, index, is_linked)
 
 
 def _copy(dist: Any, index: SharedIndex, is_linked: bool) -> None:

@@ -7,13 +7,16 @@ one prefix have two tables. It is readable by its owner only, and whoever opens 
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
+import platform
 import re
 import secrets
 import stat
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +53,7 @@ _ABANDONED_SECONDS = 24 * 3600.0
 
 
 class Owner(NamedTuple):
-    """A process that can be told from a later one with the same id, and from one in another container."""
+    """A process that can be told from a later one with the same id, and from one in another container or machine."""
 
     space: int
     pid: int
@@ -60,12 +63,12 @@ class Owner(NamedTuple):
 def this_process() -> Owner:
     """Return the process that is running."""
     pid = os.getpid()
-    return Owner(_process_space(), pid, _start_time(pid))
+    return Owner(process_space(), pid, _start_time(pid))
 
 
 def is_alive(owner: Owner) -> bool | None:
     """Return whether the process still runs; `None` if that can't be known from here."""
-    if owner.space != _process_space() or not HAS_LOCKS:  # on Windows os.kill would do what it says
+    if owner.space != process_space() or not HAS_LOCKS:  # on Windows os.kill would do what it says
         return None
     try:
         os.kill(owner.pid, 0)
@@ -300,12 +303,22 @@ def _user() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0
 
 
-def _process_space() -> int:
-    """Return what tells this container's process ids from another's; 0 where there is no such thing."""
+@functools.cache
+def this_machine() -> str:
+    """Return what tells this machine, since it was last started, from others that may see the same folder."""
     try:
-        return Path("/proc/self/ns/pid").stat().st_ino
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return 0
+        return platform.node()
+
+
+def process_space(machine: str = "") -> int:
+    """Return what tells process ids of this container on `machine` (this one if empty) from those of others."""
+    try:
+        container = Path("/proc/self/ns/pid").stat().st_ino  # where there is none, the same number on all machines
+    except OSError:
+        container = 0
+    return zlib.crc32(f"{machine or this_machine()} {container}".encode())
 
 
 def _start_time(pid: int) -> int:

@@ -231,6 +231,16 @@ def test_what_killed_processes_left_is_removed_when_a_table_is_made(tmp_path: Pa
     assert other.exists()
 
 
+def test_what_another_machine_uses_in_a_folder_of_both_is_left_alone(tmp_path: Path) -> None:
+    # Without containers processes have the same namespace on all machines, and ids that mean nothing elsewhere.
+    elsewhere = finished_process()._replace(space=index_file.process_space("another machine"))
+    used = new_path(tmp_path, elsewhere)
+    used.touch()
+    writer_of(new_path(tmp_path)).close()
+    assert used.exists()
+    assert index_file.is_alive(elsewhere) is None
+
+
 def test_what_another_container_left_is_removed_after_a_day(tmp_path: Path) -> None:
     left = new_path(tmp_path, index_file.this_process()._replace(space=1))
     left.touch()
