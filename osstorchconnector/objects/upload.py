@@ -160,8 +160,12 @@ class MultipartUpload:
         """Begin the upload, if that was not done; return its id to come."""
         if self._created is None:
             _remember(self)
-            self._created = Future()  # known before it begins, so that no abort can miss it
-            self._client.submit(functools.partial(_create, self._uri, self._created))
+            created = self._created = Future()  # known before it begins, so that no abort can miss it
+            try:
+                self._client.submit(functools.partial(_create, self._uri, created))
+            except Exception as error:
+                created.set_exception(error)  # an abort waits for it
+                raise
         return self._created
 
     def _has_room_for(self, more_bytes: int) -> bool:

@@ -101,6 +101,20 @@ def test_an_upload_that_could_not_be_created_has_nothing_to_abort(client: FakeCl
     assert client.operations() == ["create"]
 
 
+def test_an_upload_that_could_not_even_be_begun_is_not_waited_for(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(work: object, *, workers: int = 1) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(client, "submit", refuse)
+    upload = upload_of(client)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        upload.send_constant([b"data"])
+    upload.abort()
+    assert upload.wait_until_gone(0)
+
+
 def test_a_part_may_be_given_before_the_upload_is_created(client: FakeClient) -> None:
     gate = Gate()
     client.before = lambda call: gate.passed() if call.operation == "create" else None
