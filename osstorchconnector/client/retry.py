@@ -68,7 +68,8 @@ class RetryDecision(NamedTuple):
     again is of no use: keys that were replaced are refused like keys that never were.
 
     `remedy` names what is done only once in an operation: the caller keeps it in `used`. `counts` is false where
-    the try that failed shall not count as an attempt. `reason` says why it is given up.
+    the try that failed shall not count as an attempt. `reason` says why it is given up, where neither the failure nor
+    the number of attempts does.
     """
 
     retry: bool
@@ -103,22 +104,23 @@ def decide(
     `random` is drawn from 0 to 1, `now` is this machine's clock in seconds since the epoch, `used` are the remedies
     that earlier decisions of the same operation asked for.
     """
+    remedy = _remedy(failure)
+    if remedy in used if remedy else not is_passing(failure):
+        return RetryDecision(False)
     if elapsed_seconds >= deadline_seconds:
-        return RetryDecision(False, reason=f"the time allowed, {deadline_seconds:g} s, is over")
+        return RetryDecision(False, reason=f"the time allowed, {deadline_seconds:g} s (operationTimeout), is over")
     if failure.reused_connection and failure.kind == "reset" and "reconnect" not in used:
         # The server closed an idle connection just as it was taken: it has not seen the request, so nothing failed.
         return RetryDecision(True, remedy="reconnect", counts=False)
-    remedy = _remedy(failure)
-    if remedy in used if remedy else not is_passing(failure):
-        return RetryDecision(False, reason="no repeat can help")
     if attempt >= _most_attempts(policy, failure):
-        return RetryDecision(False, reason=f"{attempt} attempts were made")
+        return RetryDecision(False)
     if remedy:
         offset = _clock_offset(failure, now) if remedy == "correct_clock" else None
         return RetryDecision(True, remedy=remedy, clock_offset_seconds=offset)
     delay = backoff_seconds(policy, failure, attempt=attempt, random=random)
     if elapsed_seconds + delay >= deadline_seconds:
-        return RetryDecision(False, reason=f"the time allowed, {deadline_seconds:g} s, leaves none for another attempt")
+        reason = f"the time allowed, {deadline_seconds:g} s (operationTimeout), leaves none for another attempt"
+        return RetryDecision(False, reason=reason)
     return RetryDecision(True, delay)
 
 

@@ -72,7 +72,7 @@ class Sender:
         self._policy = session.policy
         self._gate: Gate = shared.gate(str(session.endpoint))
         self._budget: RetryBudget = shared.budget
-        self.unsized: set[str] = set()  # operations whose answers came without a length, which only aiohttp reads
+        self.unsized: set[str] = set()  # operations whose answers end with the connection, which only aiohttp reads
         self._transports: dict[str, Transport] = {}
         self._routes: dict[str, Route] = {}
         self._signed_with: Credentials | None = None
@@ -132,7 +132,7 @@ class Sender:
                 used=used,
             )
             if not decision.retry:
-                raise error
+                raise refusals.with_reason(error, decision.reason) if decision.reason else error
             if is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
                 raise refusals.with_reason(error, _NO_BUDGET)
             free += not decision.counts

@@ -28,6 +28,7 @@ from osstorchconnector.errors import (
     OssConfigError,
     OssConnectionError,
     OssCredentialsError,
+    OssError,
     OssIntegrityError,
     OssNotFoundError,
     OssObjectChangedError,
@@ -613,6 +614,15 @@ def test_a_failing_server_is_not_asked_more_often_than_the_budget_allows(connect
         shared.forget()
         assert len(server.heads) == 50 + 7
         assert "1 attempt]; not tried again: this process has used up its retries (retryBudget)" in str(caught.value)
+
+
+def test_an_operation_that_ran_out_of_time_says_so(connect):
+    shared.forget()
+    with ScriptedServer.in_turn(*[answer(status="500 Internal Server Error")] * 1000) as server:
+        client = connect(server, operationTimeout=0.2, maxAttempts=1000, retryBaseDelay=0.05, retryMaxDelay=0.05)
+        with pytest.raises(OssError, match=r"attempts?\]; the time allowed, 0\.2 s \(operationTimeout\), "):
+            client.delete(URI)
+    shared.forget()
 
 
 def test_a_server_that_is_not_there_costs_no_budget(connect):
