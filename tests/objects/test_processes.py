@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,14 +126,12 @@ def test_the_end_of_the_interpreter_aborts(name: str, oss_bucket: OssBucket, tmp
 
 def test_the_end_of_the_interpreter_does_not_wait_for_ever(oss_bucket: OssBucket, tmp_path: Path) -> None:
     oss_bucket.server.fail("AbortMultipartUpload", "stall_head", seconds=3600)
-    began = time.monotonic()
     subprocess.run(
         command(oss_bucket, tmp_path, "key", "writer.write(bytes(5_000_000))"),
         capture_output=True,
-        timeout=50,
+        timeout=40,
         check=True,
     )
-    assert time.monotonic() - began < 40
     assert oss_bucket.keys() == []
 
 
