@@ -178,12 +178,15 @@ def test_no_secret_is_in_the_state_of_dataloader2(place: dict[str, str]) -> None
 
 
 def test_no_secret_is_seen_by_ps(server: Emulator) -> None:
-    for pid in (server.pid, os.getpid()):
+    pids = server.pid, os.getpid()
+    for pid in pids:
         for name in ("cmdline", "environ"):
             path = Path(f"/proc/{pid}/{name}")
             if path.exists():
                 assert_clean(path.read_bytes(), f"{name} of {pid}")
-    assert_clean(subprocess.run(["ps", "axeww"], check=False, capture_output=True).stdout, "ps")
+    seen = subprocess.run(["ps", "eww", "-p", ",".join(map(str, pids))], check=True, capture_output=True).stdout
+    assert str(server.pid).encode() in seen
+    assert_clean(seen, "ps")
 
 
 def test_what_the_emulator_tells_of_requests_holds_no_secret(place: dict[str, str], server: Emulator) -> None:
