@@ -60,9 +60,7 @@ class Endpoint:
     @property
     def is_exposed(self) -> bool:
         """True where what is sent can be read on the way: not https, not this machine, not an `-internal` host."""
-        if self.scheme == "https" or self.host == "localhost" or "-internal." in f"{self.host}.":
-            return False
-        return not (self.is_local and ipaddress.ip_address(self.host).is_loopback)
+        return not (self.scheme == "https" or is_this_machine(self.host) or "-internal." in f"{self.host}.")
 
     def route(self, bucket: str) -> Route:
         """Return how requests about a bucket go; without one, those about the service."""
@@ -138,6 +136,13 @@ def plan_signing(endpoint: Endpoint, region: str, version: Literal["auto", "v1",
         f"no region for endpoint {endpoint}: it can't be told from the host name; pass region='cn-...' "
         "(or set the config key signatureVersion to 'v1')"
     )
+
+
+def is_this_machine(host: str) -> bool:
+    """Say whether this host is always the machine that asks: `localhost`, and loopback addresses."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    return _is_local(host) and ipaddress.ip_address(host).is_loopback
 
 
 def _is_local(host: str) -> bool:

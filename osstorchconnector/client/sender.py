@@ -9,7 +9,6 @@ import asyncio
 import random
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -25,7 +24,7 @@ from .heads import ResponseHead, parse_http_date, retry_after_seconds
 from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling
 from .signing import V1Signer, V4Signer, encode_key, encode_query
 from .traffic import Gate, RetryBudget, shared
-from .transport.base import ExchangeFailed, Landing, Timeouts, Transport, UnsizedBody, WireRequest
+from .transport.base import ExchangeFailed, Landing, Timeouts, Transport, UnsizedBody, WireRequest, proxy_for
 from .values import Request
 from .xml import parse_error
 
@@ -192,9 +191,7 @@ class Sender:
 
     def _transport(self, wire: WireRequest, on_data_path: bool) -> Transport:
         if self._has_proxy is None:
-            origin = wire.origin
-            proxies = urllib.request.getproxies()
-            self._has_proxy = origin.scheme in proxies and not urllib.request.proxy_bypass(origin.host)
+            self._has_proxy = proxy_for(wire.origin) is not None
         direct = on_data_path and self.session.config.transport == "direct" and not self._has_proxy
         name = "direct" if direct else "aiohttp"
         transport = self._transports.get(name)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.transport.aio import AioTransport
-from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, UnsizedBody, WireRequest
+from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, UnsizedBody, WireRequest, proxy_for
 from osstorchconnector.client.transport.connection import Connection, Incoming
 from osstorchconnector.client.transport.direct import DirectTransport
 from osstorchconnector.errors import OssProtocolError
@@ -227,6 +227,20 @@ def test_a_proxy_of_the_environment_is_asked(proxy, scheme):
         ((_, body),) = exchange(AioTransport, server, REMOTE)
     assert body == b"through the proxy"
     assert server.heads[0].startswith(b"GET http://bucket.oss.test/k HTTP/1.1\r\n")
+
+
+def test_hosts_excluded_from_the_proxy_are_asked_directly(proxy, monkeypatch):
+    proxy("http://proxy.test:3128")
+    assert proxy_for(REMOTE.origin) == "http://proxy.test:3128"
+    assert proxy_for(REMOTE.origin._replace(scheme="https")) is None
+    monkeypatch.setenv("no_proxy", "oss.test")
+    assert proxy_for(REMOTE.origin) is None
+
+
+@pytest.mark.parametrize("host", ["localhost", "bucket.localhost", "127.0.0.1", "127.8.9.10", "::1"])
+def test_no_proxy_leads_to_this_machine(proxy, host):
+    proxy("http://proxy.test:3128")
+    assert proxy_for(Origin("http", host, 80)) is None
 
 
 def test_a_proxy_that_is_not_there_is_named_without_its_password(proxy):

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator
 
 import aiohttp
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
-from ..endpoint import Origin
 from ..heads import ResponseHead
 from ..values import Buffer
 from .base import (
@@ -26,6 +24,7 @@ from .base import (
     Timeouts,
     WireRequest,
     connect_failure,
+    proxy_for,
 )
 
 WRITE_SLICE_BYTES = 256 * 1024
@@ -100,7 +99,7 @@ class AioTransport:
             headers=wire.headers,
             data=_slices(wire.body) if wire.body else None,
             allow_redirects=False,
-            proxy=_proxy(wire.origin),
+            proxy=proxy_for(wire.origin),
         ) as answer:
             head = _head(answer)
             body.request_id = head.get("x-oss-request-id")
@@ -143,14 +142,6 @@ class _Body:
             self.received = stop
         if self.received < len(view):
             raise self.failure("reset", f"{self.received} of {len(view)} bytes, then the end")
-
-
-def _proxy(origin: Origin) -> str | None:
-    """Return the proxy that the environment names for a host, if it names one."""
-    if urllib.request.proxy_bypass(origin.host):
-        return None
-    proxy = urllib.request.getproxies().get(origin.scheme)
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 def _head(answer: aiohttp.ClientResponse) -> ResponseHead:

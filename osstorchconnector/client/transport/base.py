@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+import urllib.request
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..endpoint import Origin
+from ..endpoint import Origin, is_this_machine
 from ..heads import ResponseHead
 from ..values import Buffer
 
@@ -102,6 +103,14 @@ def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
             )
         cause = cause.__cause__ or getattr(cause, "os_error", None)
     return ExchangeFailed("connect", f"no connection to {where}: {error}")
+
+
+def proxy_for(origin: Origin) -> str | None:
+    """Return the HTTP proxy that the environment names for a host, if it names one; none leads to this very machine."""
+    if is_this_machine(origin.host) or urllib.request.proxy_bypass(origin.host):
+        return None
+    proxy = urllib.request.getproxies().get(origin.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 class Transport(Protocol):
