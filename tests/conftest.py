@@ -23,6 +23,9 @@ _FOLDER = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let nothing that tests start read this machine's settings, or log under /var/log (as root it could)."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):  # which foreign clients ask even for this machine
+        for spelled in (name, name.upper()):
+            os.environ.pop(spelled, None)
     # Shells start what runs in the background with Ctrl-C turned off, which tests of it could not bear.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_FOLDER] = folder = tempfile.mkdtemp(prefix="osstorchconnector-tests-")
