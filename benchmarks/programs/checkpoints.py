@@ -12,7 +12,11 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import LoadPlan
+from torch.distributed.checkpoint.staging import AsyncStager, DefaultStager, StagingOptions
+from torch.distributed.checkpoint.storage import StorageReader
+from torch.futures import Future
 
 from benchmarks.gauge import Done, Program
 from benchmarks.values import Access, Keys
@@ -58,10 +62,20 @@ def load_local(path: str, state: Shape) -> Program:
     return _load(lambda: FileSystemReader(path), state)
 
 
-def async_save(access: Access, uri: str, state: Shape, is_torch_stager: bool, is_nested: bool = False) -> Program:
+def load_nothing(path: str, state: Shape) -> Program:
+    """`dcp.load` by a reader that has the metadata and reads nothing: what torch itself takes."""
+    target = model_state(**state)
+    reader = _NoReader(FileSystemReader(path).read_metadata())
+    yield None
+    state_dict_loader.load(target, storage_reader=reader, no_dist=True)
+    yield Done(bytes_of(target))
+
+
+def async_save(access: Access, uri: str, state: Shape, stager: str, is_nested: bool = False) -> Program:
     """`dcp.async_save` until training may go on, when buffers are warm; the save itself is waited for afterwards.
 
-    The tensors are entries of the state, or, nested, all in one of its entries: `{"model": ...}`.
+    The `stager` is `writer` (which is ours), `torch` or `nothing`, which hands the state on as it is. The tensors are
+    entries of the state, or, nested, all in one of its entries: `{"model": ...}`.
     """
     writer = _file_system(access).writer
     tensors = model_state(**state)
@@ -69,10 +83,8 @@ def async_save(access: Access, uri: str, state: Shape, is_torch_stager: bool, is
     ours = writer(_fresh(uri))
 
     def start() -> Any:
-        # torch makes a stager for each save where neither the writer nor the user brings one.
-        stager = DefaultStager(StagingOptions(False, False, False, False)) if is_torch_stager else None
         return state_dict_saver.async_save(
-            saved, checkpoint_id=_fresh(uri), storage_writer=ours, async_stager=stager, no_dist=True
+            saved, checkpoint_id=_fresh(uri), storage_writer=ours, async_stager=STAGERS[stager](), no_dist=True
         )
 
     start().result()
@@ -123,6 +135,54 @@ def _load(reader: Callable[[], Any], state: Shape, every: int = 1, needed: Mappi
     yield Done(bytes_of(target), {"needed_bytes": lengths} if lengths else {})
     for name, tensor in target.items():
         assert torch.equal(tensor, wanted[name]), name
+
+
+class _NoReader(StorageReader):
+    """Has the metadata of a checkpoint, and reads nothing."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: object) -> bool:
+        return True
+
+    def reset(self, checkpoint_id: object = None) -> None:
+        """Nothing is kept."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        return self._metadata
+
+    def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """There is nothing to set up."""
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        return plan
+
+    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        return plans
+
+    def read_data(self, plan: LoadPlan, planner: object) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+
+class _NoStager(AsyncStager):
+    """Hands the state on as it is."""
+
+    _synchronize_after_execute = False
+
+    def stage(self, state_dict: State) -> State:
+        return state_dict
+
+
+STAGERS: Mapping[str, Callable[[], AsyncStager | None]] = {
+    "writer": lambda: None,
+    # torch makes one for each save where neither the writer nor the user brings one
+    "torch": lambda: DefaultStager(StagingOptions(False, False, False, False)),
+    "nothing": _NoStager,
+}
 
 
 def _wait_for_savers() -> None:

@@ -18,6 +18,7 @@ FSSPEC_READER = "FsspecReader on ossfs"
 LOCAL = "FileSystemReader in memory"
 COPY = "copy into warm buffers"
 TORCH_STAGER = "torch's default stager"
+NOTHING, NO_STAGER = "a reader that reads nothing", "a stager that copies nothing"
 PRELOAD = ("torch", "torch.distributed.checkpoint")
 
 MODEL = {"size": 2 * GIB, "tensors": 300}
@@ -45,6 +46,7 @@ def _load(site: Site, *, milliseconds: int = 0, files: int = 1, **state: Any) ->
         *connectors(site, "checkpoints:load", options, preload=PRELOAD),
         _peer(site, FSSPEC_READER, "checkpoints:load_by_fsspec", options),
         Contender(name=LOCAL, program="checkpoints:load_local", options=local, preload=PRELOAD),
+        Contender(name=NOTHING, program="checkpoints:load_nothing", options=local, preload=PRELOAD, is_extra=True),
     ]
 
 
@@ -62,8 +64,9 @@ def _async_save(site: Site, *, is_nested: bool = False, **state: Any) -> list[Co
         return Contender(name=name, program=f"checkpoints:{program}", options=options, preload=PRELOAD)
 
     return [
-        contender(OURS, "async_save", {**ours, "is_torch_stager": False}),
-        contender(TORCH_STAGER, "async_save", {**ours, "is_torch_stager": True}),
+        contender(OURS, "async_save", {**ours, "stager": "writer"}),
+        contender(TORCH_STAGER, "async_save", {**ours, "stager": "torch"}),
+        contender(NO_STAGER, "async_save", {**ours, "stager": "nothing"}),
         contender(COPY, "copy_state", {"state": state}),
     ]
 
