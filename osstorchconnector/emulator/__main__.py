@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..credentials.values import Credentials
-from .handle import DEFAULT_KEY_ID, DEFAULT_REGION
+from .handle import DEFAULT_KEY_ID, DEFAULT_REGION, endpoint_of
 from .refusals import Refused
 from .server import Settings, run
 from .service import Policy
@@ -121,7 +121,7 @@ def _greeting(settings: Settings, port: int) -> str:
     is_made_up = not os.environ.get("OSS_ACCESS_KEY_SECRET")
     lines = [
         f"Serving {settings.root.resolve()}",
-        f"  endpoint    {settings.scheme}://{settings.host}:{port}",
+        f"  endpoint    {endpoint_of(settings.scheme, settings.host, port)}",
         f"  region      {settings.policy.region}",
         f"  key id      {identity.access_key_id}",
         f"  key secret  {identity.access_key_secret if is_made_up else '(from OSS_ACCESS_KEY_SECRET)'}",

@@ -121,7 +121,7 @@ class Emulator:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._scheme = "https" if settings["certfile"] else "http"
-        self._connect_host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings["host"], settings["host"])
+        self._connect_host = _loopback_of(settings["host"])
 
     @property
     def port(self) -> int:
@@ -132,8 +132,7 @@ class Emulator:
     @property
     def endpoint(self) -> str:
         """What clients are given as their endpoint."""
-        host = f"[{self._connect_host}]" if ":" in self._connect_host else self._connect_host
-        return f"{self._scheme}://{host}:{self.port}"
+        return endpoint_of(self._scheme, self._connect_host, self.port)
 
     @property
     def pid(self) -> int:
@@ -371,6 +370,16 @@ class Emulator:
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return HTTPSConnection(self._connect_host, self.port, context=context)
+
+
+def endpoint_of(scheme: str, host: str, port: int) -> str:
+    """Return the endpoint for clients on this machine of a server that listens on `host`."""
+    host = _loopback_of(host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _loopback_of(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def write_credentials(path: Path, credentials: Credentials) -> None:

@@ -15,7 +15,7 @@ import oss2
 import pytest
 from scripts import run_python
 
-from osstorchconnector import emulator
+from osstorchconnector import OssClient, emulator
 from osstorchconnector.emulator.__main__ import main
 
 
@@ -50,6 +50,16 @@ def test_the_command_serves_a_folder_and_says_how_to_get_there(tmp_path: Path) -
         bucket.session.session.close()
     with emulator.serve(tmp_path) as oss:
         assert oss.get("photos", "k") == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
+)
+def test_the_endpoint_that_it_says_is_one_for_clients(tmp_path: Path, host: str, shown: str) -> None:
+    with started("--root", str(tmp_path), "--host", host) as greeting:
+        endpoint = told(greeting, "endpoint")
+        assert re.fullmatch(rf"http://{re.escape(shown)}:[0-9]+", endpoint)
+        assert OssClient(endpoint).endpoint == endpoint
 
 
 def test_a_made_up_secret_is_printed_ready_for_a_shell(tmp_path: Path) -> None:
