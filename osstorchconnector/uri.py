@@ -41,14 +41,7 @@ def parse_uri(text: str) -> OssUri:
     else:
         raise OssUriError(f"not an OSS URI: {text!r} (write oss://bucket/key or /bucket/key)")
     bucket, _, key = rest.partition("/")
-    if not _BUCKET.fullmatch(bucket):
-        if "@" in bucket:
-            raise OssUriError(f"no user or password belongs into a URI: '...@{bucket.rpartition('@')[2]}'")
-        raise OssUriError(
-            f"no valid bucket name in {text!r}: {bucket!r} "
-            "(3 to 63 of a-z, 0-9 and '-', a letter or digit at both ends)"
-        )
-    return OssUri(bucket, checked_key(key, text))
+    return OssUri(checked_bucket(bucket, text), checked_key(key, text))
 
 
 def parse_object_uri(text: str) -> OssUri:
@@ -57,6 +50,17 @@ def parse_object_uri(text: str) -> OssUri:
     if not uri.key:
         raise OssUriError(f"no object named in {text!r}: the key is empty (write oss://bucket/key)")
     return uri
+
+
+def checked_bucket(bucket: str, where: str) -> str:
+    """Return the name of a bucket, or raise `OssUriError` naming `where` if it can't be one."""
+    if _BUCKET.fullmatch(bucket):
+        return bucket
+    if "@" in bucket:
+        raise OssUriError(f"no user or password belongs into a URI: '...@{bucket.rpartition('@')[2]}'")
+    raise OssUriError(
+        f"no valid bucket name in {where!r}: {bucket!r} (3 to 63 of a-z, 0-9 and '-', a letter or digit at both ends)"
+    )
 
 
 def checked_key(key: str, where: str) -> str:

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError
+from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError, OssUsageError
 from ..uri import OssUri
 from . import requests
 from .checksum import Sum, crc64
@@ -122,6 +122,10 @@ class GetAttempt:
     def __init__(
         self, uri: OssUri, span: ByteSpan | None, into: memoryview | None, if_match: str, *, also: Sum | None = None
     ) -> None:
+        if span is not None and not 0 <= span.start < span.stop:
+            raise OssUsageError(
+                f"GetObject {printable(str(uri))}: a span has a byte at least, not from {span.start} to {span.stop}"
+            )
         if into is not None and (span is None or len(into) != span.size):
             raise ValueError("`into` needs a span, and as many bytes as the span has")
         self.lands_in_place = into is not None

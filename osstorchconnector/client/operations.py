@@ -11,8 +11,15 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ..errors import OssConflictError, OssError, OssIntegrityError, OssNotFoundError, OssServiceError
-from ..uri import OssUri
+from ..errors import (
+    OssConflictError,
+    OssError,
+    OssIntegrityError,
+    OssNotFoundError,
+    OssServiceError,
+    OssUsageError,
+)
+from ..uri import OssUri, checked_bucket
 from . import requests, xml
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from .checksum import Sum, combine_crc64
@@ -135,6 +142,9 @@ class Operations:
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> None:
         """Delete any number of objects, a thousand in a request; those that do not exist count as deleted."""
+        if isinstance(keys, str):  # whose letters would be deleted
+            raise OssUsageError(f"keys: several keys are wanted, not the one text {keys!r}")
+        checked_bucket(bucket, bucket)
         in_xml = [key for key in keys if xml.carries_key(key)]
         for start in range(0, len(in_xml), requests.MAX_KEYS):
             batch = in_xml[start : start + requests.MAX_KEYS]

@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from ..errors import OssUriError
 from .signing import encode_key
 from .values import Buffer, ByteSpan, Pairs, Request, UploadedPart
 from .xml import quoted_etag, render_complete, render_delete
@@ -31,12 +32,12 @@ def get_object(bucket: str, key: str, span: ByteSpan | None = None, if_match: st
             headers += (("x-oss-range-behavior", "standard"),)
     if if_match:
         headers += (("if-match", quoted_etag(if_match)),)
-    return Request("GetObject", "GET", bucket, key, headers=headers)
+    return _of_object("GetObject", "GET", bucket, key, headers=headers)
 
 
 def head_object(bucket: str, key: str) -> Request:
     """Ask for an object's size, ETag, CRC and types."""
-    return Request("HeadObject", "HEAD", bucket, key)
+    return _of_object("HeadObject", "HEAD", bucket, key)
 
 
 def put_object(
@@ -50,26 +51,29 @@ def put_object(
     headers: Pairs = (("content-type", content_type),)
     if forbid_overwrite:
         headers += (("x-oss-forbid-overwrite", "true"),)
-    return Request("PutObject", "PUT", bucket, key, headers=headers, body=_buffers(body))
+    return _of_object("PutObject", "PUT", bucket, key, headers=headers, body=_buffers(body))
 
 
 def copy_object(source_bucket: str, source_key: str, bucket: str, key: str, if_match: str = "") -> Request:
     """Copy an object within OSS; with `if_match` only while the source has that ETag."""
-    headers: Pairs = (("x-oss-copy-source", f"/{source_bucket}/{encode_key(source_key)}"),)
+    source = encode_key(_needed("CopyObject", source_bucket, source_key))
+    headers: Pairs = (("x-oss-copy-source", f"/{source_bucket}/{source}"),)
     if if_match:
         headers += (("x-oss-copy-source-if-match", quoted_etag(if_match)),)
-    return Request("CopyObject", "PUT", bucket, key, headers=headers)
+    return _of_object("CopyObject", "PUT", bucket, key, headers=headers)
 
 
 def delete_object(bucket: str, key: str) -> Request:
     """Delete an object; one that is not there is no error."""
-    return Request("DeleteObject", "DELETE", bucket, key)
+    return _of_object("DeleteObject", "DELETE", bucket, key)
 
 
 def delete_objects(bucket: str, keys: Sequence[str], quiet: bool = True) -> Request:
     """Delete up to 1000 objects; `ValueError` for a key that XML can't carry (see `xml.carries_key`)."""
     if not 0 < len(keys) <= MAX_KEYS:
         raise ValueError(f"{len(keys)} keys in one DeleteMultipleObjects; OSS takes 1 to {MAX_KEYS}")
+    for key in keys:
+        _needed("DeleteMultipleObjects", bucket, key)
     body = render_delete(keys, quiet)
     # OSS refuses this operation without Content-MD5 (EC 0016-00000606).
     digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
@@ -99,25 +103,25 @@ def list_objects(
 def create_upload(bucket: str, key: str, content_type: str = _BYTES) -> Request:
     """Begin a multipart upload."""
     query = (("uploads", ""), _URL_ENCODED)
-    return Request("InitiateMultipartUpload", "POST", bucket, key, query, (("content-type", content_type),))
+    return _of_object("InitiateMultipartUpload", "POST", bucket, key, query, (("content-type", content_type),))
 
 
 def upload_part(bucket: str, key: str, upload_id: str, number: int, body: Buffer | Sequence[Buffer]) -> Request:
     """Send part `number` (1 to 10000) of an upload; sent again it replaces the first."""
     query = (("partNumber", str(number)), ("uploadId", upload_id))
-    return Request("UploadPart", "PUT", bucket, key, query, (("content-type", _BYTES),), _buffers(body))
+    return _of_object("UploadPart", "PUT", bucket, key, query, (("content-type", _BYTES),), _buffers(body))
 
 
 def complete_upload(bucket: str, key: str, upload_id: str, parts: Iterable[UploadedPart]) -> Request:
     """Make an object of the parts, in ascending order of their numbers."""
     query = (("uploadId", upload_id), _URL_ENCODED)
     body = (render_complete(parts),)
-    return Request("CompleteMultipartUpload", "POST", bucket, key, query, (("content-type", _XML),), body)
+    return _of_object("CompleteMultipartUpload", "POST", bucket, key, query, (("content-type", _XML),), body)
 
 
 def abort_upload(bucket: str, key: str, upload_id: str) -> Request:
     """Give an upload up, and the space of its parts back."""
-    return Request("AbortMultipartUpload", "DELETE", bucket, key, (("uploadId", upload_id),))
+    return _of_object("AbortMultipartUpload", "DELETE", bucket, key, (("uploadId", upload_id),))
 
 
 def list_parts(bucket: str, key: str, upload_id: str, marker: int = 0, max_parts: int = MAX_KEYS) -> Request:
@@ -125,7 +129,7 @@ def list_parts(bucket: str, key: str, upload_id: str, marker: int = 0, max_parts
     query: Pairs = (("uploadId", upload_id), ("max-parts", str(max_parts)), _URL_ENCODED)
     if marker:
         query += (("part-number-marker", str(marker)),)
-    return Request("ListParts", "GET", bucket, key, query)
+    return _of_object("ListParts", "GET", bucket, key, query)
 
 
 def list_uploads(
@@ -139,6 +143,25 @@ def list_uploads(
         *_given(("prefix", prefix), ("key-marker", key_marker), ("upload-id-marker", upload_id_marker)),
     )
     return Request("ListMultipartUploads", "GET", bucket, "", query)
+
+
+def _of_object(
+    operation: str,
+    method: str,
+    bucket: str,
+    key: str,
+    query: Pairs = (),
+    headers: Pairs = (),
+    body: tuple[Buffer, ...] = (),
+) -> Request:
+    """Return a request for one object; without a key it would be one for the bucket, made by PUT, removed by DELETE."""
+    return Request(operation, method, bucket, _needed(operation, bucket, key), query, headers, body)
+
+
+def _needed(operation: str, bucket: str, key: str) -> str:
+    if not key:
+        raise OssUriError(f"{operation} oss://{bucket}/: no object is named, the key is empty")
+    return key
 
 
 def _given(*pairs: tuple[str, str]) -> Pairs:

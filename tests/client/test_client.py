@@ -37,6 +37,7 @@ from osstorchconnector.errors import (
     OssServiceError,
     OssThrottledError,
     OssTimeoutError,
+    OssUriError,
     OssUsageError,
 )
 from osstorchconnector.logs import audit_log
@@ -111,6 +112,29 @@ def test_the_audit_log_tells_what_was_sent_and_what_came(tmp_path, oss_bucket):
     assert (put["operation"], put["key"], put["sent"], put["bytes"], put["status"]) == ("PutObject", "key", 4, 0, 200)
     assert (get["operation"], get["bytes"], get["attempt"]) == ("GetObject", 4, 1)
     assert "sent" not in get
+
+
+def test_one_key_is_not_taken_for_many(connect):
+    with ScriptedServer() as server:
+        with pytest.raises(OssUsageError, match="several keys"):
+            connect(server).delete_many("bucket", "dir/key")
+    assert server.heads == []
+
+
+@pytest.mark.parametrize("bucket", ["", "oss://bucket", "bucket/dir", "Bucket", "b@c", "b\r\nX: y"])
+def test_many_are_deleted_from_a_bucket_only(connect, bucket):
+    with ScriptedServer() as server:
+        with pytest.raises(OssUriError):
+            connect(server).delete_many(bucket, ["key"])
+    assert server.heads == []
+
+
+@pytest.mark.parametrize("span", [ByteSpan(3, 3), ByteSpan(3, 2), ByteSpan(-3, 3)])
+def test_a_span_has_a_byte_at_least_and_does_not_count_from_the_end(connect, span):
+    with ScriptedServer() as server:
+        with pytest.raises(OssUsageError, match="span"):
+            connect(server).get(URI, span)
+    assert server.heads == []
 
 
 def test_a_client_that_is_closed_while_it_waits_for_credentials_asks_nobody_any_more(settings, tmp_path):

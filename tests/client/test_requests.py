@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
 from osstorchconnector.client import requests
 from osstorchconnector.client.values import ByteSpan, Request, UploadedPart
+from osstorchconnector.errors import OssUriError
 
 BYTES = ("content-type", "application/octet-stream")
 XML = ("content-type", "application/xml")
@@ -138,6 +140,29 @@ TABLE = [
 @pytest.mark.parametrize(("made", "expected"), TABLE, ids=lambda request: request.operation)
 def test_an_operation_is_this_request(made: Request, expected: Request) -> None:
     assert made == expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: requests.get_object("b", ""),
+        lambda: requests.head_object("b", ""),
+        lambda: requests.put_object("b", "", b"x"),
+        lambda: requests.copy_object("b", "k", "b", ""),
+        lambda: requests.copy_object("b", "", "b", "k"),
+        lambda: requests.delete_object("b", ""),
+        lambda: requests.create_upload("b", ""),
+        lambda: requests.upload_part("b", "", "ID", 1, b"x"),
+        lambda: requests.complete_upload("b", "", "ID", []),
+        lambda: requests.abort_upload("b", "", "ID"),
+        lambda: requests.list_parts("b", "", "ID"),
+        lambda: requests.delete_objects("b", ["k", ""]),
+    ],
+)
+def test_without_a_key_there_is_no_request_for_an_object(make: Callable[[], Request]) -> None:
+    # PUT and DELETE would make and remove the bucket
+    with pytest.raises(OssUriError, match="the key is empty"):
+        make()
 
 
 def test_a_batch_of_deletes_carries_the_digest_that_oss_wants() -> None:
