@@ -61,6 +61,8 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+        finally:
+            del future  # its error knows this frame, and through it the caller's: both would stay
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start `coroutine` on the loop; cancelling the future cancels it. `OssUsageError` if the loop has ended."""

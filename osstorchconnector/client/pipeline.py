@@ -86,7 +86,10 @@ class Pipeline(Iterator[R], Generic[T, R]):
         if self._max_bytes is not None:
             self._bytes_out -= self._weights.pop(number)
         if isinstance(result, Failure):
-            raise result.error
+            try:
+                raise result.error
+            finally:
+                del result  # its error knows this frame
         if self._size is not None:
             self._learn(self._size(result))
         return result
@@ -120,9 +123,12 @@ class Pipeline(Iterator[R], Generic[T, R]):
                 giver.thread.call(giver.give, taker, width)
 
     def _end(self) -> None:
-        error = self._source_end
+        error, self._source_end = self._source_end, StopIteration()
         self.close()
-        raise StopIteration if error is None or isinstance(error, StopIteration) else error
+        try:
+            raise StopIteration if error is None or isinstance(error, StopIteration) else error
+        finally:
+            del error  # it knows this frame
 
     def _next_result(self) -> tuple[int, R | Failure]:
         board = self._board
@@ -159,6 +165,9 @@ class Pipeline(Iterator[R], Generic[T, R]):
                 return False
             try:
                 self._held_back.append(next(self._source))
+            except StopIteration:
+                self._source_end = StopIteration()  # not the one that knows this frame
+                return False
             except Exception as error:
                 self._source_end = error
                 return False

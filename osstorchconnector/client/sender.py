@@ -130,14 +130,20 @@ class Sender:
                 random=random.random(),
                 used=used,
             )
-            if not decision.retry:
-                raise refusals.with_reason(error, decision.reason) if decision.reason else error
-            if is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
-                raise refusals.with_reason(error, _NO_BUDGET)
+            will_retry, reason = decision.retry, decision.reason
+            if will_retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
+                will_retry, reason = False, _NO_BUDGET
+            if not will_retry or not await self._prepare(decision, credentials):
+                try:
+                    raise refusals.with_reason(error, reason) if reason else error
+                finally:
+                    del (
+                        error,
+                        verdict,
+                    )  # an error that its own frame knows stays until garbage is collected, as do its callers
             free += not decision.counts
             used.add(decision.remedy)
             self.session.retries += 1
-            await self._prepare(decision, error, credentials)
 
     async def aclose(self) -> None:
         """Drop all connections; what still runs ends with `OssConnectionError`."""
@@ -232,16 +238,17 @@ class Sender:
         )
         return failure, refused
 
-    async def _prepare(self, decision: RetryDecision, error: OssError, rejected: Credentials) -> None:
-        """Mend what can be mended before the next attempt, and wait; raise `error` if it can't be."""
+    async def _prepare(self, decision: RetryDecision, rejected: Credentials) -> bool:
+        """Mend what can be mended before the next attempt, and wait; False if it can't be."""
         if decision.refresh_credentials:
             fresh = await self._refresh_credentials(rejected)
             if decision.needs_newer_credentials and fresh == rejected:
-                raise error
+                return False
         if decision.clock_offset_seconds is not None:
             self.session.clock_offset_seconds = decision.clock_offset_seconds
         if decision.delay_seconds:
             await asyncio.sleep(decision.delay_seconds)
+        return True
 
     def _refusal(self, request: Request, head: ResponseHead, body: bytearray, attempts: int) -> OssServiceError:
         fault = parse_error(body, head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,20 @@ def _begin() -> None:
 def _end() -> None:
     global _users, _is_ours
     with _lock:
-        _users -= 1
+        _users = max(_users - 1, 0)  # 0 already in a child that was forked meanwhile
         if not _users and _is_ours:
             _is_ours = False
             gc.enable()
+
+
+def _start_afresh() -> None:
+    """Collect garbage in a forked child: whoever put it off is in the parent."""
+    global _lock, _users, _is_ours
+    _lock, _users = threading.Lock(), 0
+    if _is_ours:
+        _is_ours = False
+        gc.enable()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -134,6 +134,9 @@ class Fetcher:
         except BaseException:
             self._flight.stop()
             self._flight.drain(DRAIN_SECONDS)
+            self._under_way.clear()
+            while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
+                self._ended.get()
             raise
 
     def _top_up(self) -> None:

@@ -101,6 +101,7 @@ class ReadAhead:
             download = coming.future.result()
         except BaseException:
             self._forget_from(coming)
+            del coming  # its error knows this frame
             raise
         self._handed_out_start = coming.block.start
         if not coming.is_landed:

@@ -105,5 +105,6 @@ class Flight:
                 if not self._tasks:
                     self._changed.notify_all()
                     then, self._then = self._then, None
+            del task, work  # they know the error that ended this, which knows this frame
             if then is not None:
                 then()

@@ -51,13 +51,21 @@ class Landing:
             if not self._under_way:
                 return
             future = self._ended.get()
-            self._landed(future.result(), self._under_way.pop(future))
+            view = self._under_way.pop(future)
+            try:
+                download = future.result()
+            finally:
+                del future  # its error knows this frame
+            self._landed(download, view)
 
     def abandon(self) -> None:
         """Stop, and return when the memory is nobody else's any more."""
         self._waiting.clear()
         self._flight.stop()
         self._flight.drain()
+        self._under_way.clear()
+        while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
+            self._ended.get()
 
     def _top_up(self) -> None:
         while self._waiting and len(self._under_way) < self._concurrency:

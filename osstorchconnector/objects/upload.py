@@ -132,7 +132,19 @@ class MultipartUpload:
 
     def wait_until_gone(self, seconds: float) -> bool:
         """After `abort`: wait until OSS has been told; False if that takes longer."""
-        return self._state != "aborted" or self._is_gone.wait(seconds)
+        if self._state == "aborted":
+            if not self._is_gone.wait(seconds):
+                return False
+            self._let_go()
+        return True
+
+    def _let_go(self) -> None:
+        """Give the parts' memory back now: they know who is to be told of their end, and would wait to be collected."""
+        self._created = None
+        self._spare.clear()
+        self._sent.clear()
+        while not self._ended.empty():
+            self._ended.get()
 
     @property
     def stored_bytes(self) -> int:
@@ -186,6 +198,8 @@ class MultipartUpload:
             part = future.result()
         except CancelledError:
             raise OssError(f"the upload of {self._uri} was given up while it was being written") from None
+        finally:
+            del future  # its error knows this frame
         self._parts.append(part)
         self._seconds_per_byte = min(self._seconds_per_byte, (ended - sent.begun) / max(part.size, 1))
         self._held_bytes -= sent.constant_bytes
@@ -223,6 +237,7 @@ async def _create(uri: OssUri, created: Future[str], operations: Operations) -> 
         created.set_result(await operations.create_upload(uri))
     except BaseException as error:
         created.set_exception(error)
+        del created  # its error knows this frame
         raise
 
 
@@ -235,7 +250,10 @@ async def _send_part(
     operations: Operations,
 ) -> UploadedPart:
     # Shielded: a part that is given up must not take the id along, which is needed to abort.
-    upload_id = await asyncio.shield(asyncio.wrap_future(created))
+    try:
+        upload_id = await asyncio.shield(asyncio.wrap_future(created))
+    finally:
+        del created  # its error knows this frame
     return await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
 
 

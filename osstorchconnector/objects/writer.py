@@ -49,7 +49,7 @@ class OssWriter(NamedFile):
         self._crc = 0  # of the bytes in `_memory` that are summed
         self._sent_bytes = 0
         self._upload: MultipartUpload | None = None
-        self._error: BaseException | None = None
+        self._failure = ""  # what went wrong first; not the error, which knows the frames that know this writer
         self._is_closed = False
         self._pid = os.getpid()
 
@@ -194,8 +194,7 @@ class OssWriter(NamedFile):
         self._upload.complete()
 
     def _fail(self, error: BaseException) -> None:
-        if self._error is None:
-            self._error = error
+        self._failure = self._failure or str(error) or type(error).__name__
         if self._upload is not None:
             self._upload.abort()
 
@@ -215,5 +214,5 @@ class OssWriter(NamedFile):
         self._check_open()
         if self._pid != os.getpid():
             raise OssUsageError(f"the writer of {self._uri} belongs to another process: write where it was made")
-        if self._error is not None:
-            raise OssError(f"an earlier write to {self._uri} failed, nothing is stored: {self._error}") from self._error
+        if self._failure:
+            raise OssError(f"an earlier write to {self._uri} failed, nothing is stored: {self._failure}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 from collections.abc import Iterator
 
@@ -54,3 +55,13 @@ def test_threads_that_overlap_do_not_turn_it_on_for_each_other() -> None:
         thread.join()
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_a_child_that_is_forked_meanwhile_collects() -> None:
+    with collection_put_off():
+        child = os.fork()
+        if not child:
+            os._exit(0 if gc.isenabled() else 1)
+        assert not gc.isenabled()
+    _, status = os.waitpid(child, 0)
+    assert status == 0

@@ -53,6 +53,7 @@ class DirectTransport:
             connection.end(answer)
             self._busy.discard(connection)
             self._park(wire.origin, connection)
+            del answer  # its error knows this frame
 
     async def aclose(self) -> None:
         self._is_closed = True

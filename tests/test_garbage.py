@@ -1,0 +1,126 @@
+"""What goes wrong leaves no cycles behind: until they are collected they keep the caller's frames and all they hold."""
+
+from __future__ import annotations
+
+import gc
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+
+import osstorchconnector
+from osstorchconnector import OssCheckpoint, OssIterableDataset
+from osstorchconnector.client.engine import engine
+from osstorchconnector.dcp import OssStorageWriter
+from osstorchconnector.errors import OssError, OssNotFoundError
+from osstorchconnector.testing import OssBucket
+
+MIB = 1 << 20
+OURS = str(Path(osstorchconnector.__file__).parent)
+
+
+@pytest.fixture(autouse=True)
+def uncollected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def no_work() -> None:
+    """Do nothing."""
+
+
+def frames_left() -> list[str]:
+    """Return which frames of the library only a garbage collection can free."""
+    for thread in engine.running():
+        thread.run(no_work())  # what was under way on the loops has ended
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        frames = [one for one in gc.garbage if isinstance(one, types.FrameType)]
+        places = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in frames]
+        return sorted(place for place in places if OURS in place)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        gc.collect()
+
+
+def read_what_is_not_there(bucket: OssBucket) -> None:
+    try:
+        OssCheckpoint(**bucket.options).reader(f"{bucket.uri}missing").read()
+    except OssNotFoundError:
+        pass
+
+
+def iterate_over_what_is_not_there(bucket: OssBucket) -> None:
+    dataset = OssIterableDataset.from_objects([f"{bucket.uri}missing"], **bucket.options)
+    try:
+        list(dataset)
+    except OssNotFoundError:
+        pass
+
+
+def read_what_breaks_off(bucket: OssBucket) -> None:
+    bucket.put("k", bytes(8 * MIB))
+    bucket.server.fail("GetObject", "reset_body", at=30_000, times=3)
+    with OssCheckpoint(**bucket.options).reader(f"{bucket.uri}k") as reader:
+        assert len(reader.read()) == 8 * MIB
+
+
+def read_what_is_forbidden_after_a_while(bucket: OssBucket) -> None:
+    bucket.put("k", bytes(8 * MIB))
+    bucket.server.fail("GetObject", "AccessDenied", after=2)
+    reader = OssCheckpoint(**bucket.options).reader(f"{bucket.uri}k")
+    try:
+        while reader.read(MIB // 4):
+            pass
+    except OssError:
+        pass
+    try:
+        reader.read(4 * MIB)
+    except OssError:
+        pass
+    reader.close()
+
+
+def write_where_no_bucket_is(bucket: OssBucket) -> None:
+    checkpoint = OssCheckpoint(**bucket.options)
+    for size in (1, 20 * MIB):
+        try:
+            with checkpoint.writer("oss://no-such-bucket/k") as writer:
+                writer.write(bytes(size))
+        except OssError:
+            pass
+
+
+def discard_a_write(bucket: OssBucket) -> None:
+    with OssCheckpoint(**bucket.options).writer(f"{bucket.uri}k") as writer:
+        writer.write(bytes(40 * MIB))
+        writer.discard()
+
+
+def save_for_the_first_time(bucket: OssBucket) -> None:
+    dcp.save({"a": torch.ones(3)}, storage_writer=OssStorageWriter(f"{bucket.uri}c", **bucket.options), no_dist=True)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        read_what_is_not_there,
+        iterate_over_what_is_not_there,
+        read_what_breaks_off,
+        read_what_is_forbidden_after_a_while,
+        write_where_no_bucket_is,
+        discard_a_write,
+        save_for_the_first_time,
+    ],
+)
+def test_nothing_waits_for_the_garbage_collector(oss_bucket: OssBucket, work: Callable[[OssBucket], None]) -> None:
+    work(oss_bucket)
+    assert frames_left() == []
