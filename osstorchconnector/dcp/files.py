@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 from ..client.checksum import crc64
@@ -83,11 +85,14 @@ class FileUpload:
             self._upload.complete()
 
     def abort(self) -> None:
-        """Give the file up; waits, for a bounded time, until OSS knows. A file that was put must be deleted."""
+        """Give the file up, without waiting for OSS to know. A file that was put must be deleted."""
         self._flight.stop()
-        self._flight.drain(ABORT_SECONDS)
         self._upload.abort()
-        self._upload.wait_until_gone(ABORT_SECONDS)
+
+    def wait_until_gone(self, seconds: float) -> None:
+        """After `abort`: wait until OSS knows, at most for twice `seconds`."""
+        self._flight.drain(seconds)
+        self._upload.wait_until_gone(seconds)
         self._pieces.clear()
 
     def _add_piece(self, piece: Buffer) -> int:
@@ -118,6 +123,15 @@ class FileUpload:
         self._upload.send_constant(self._pieces, self._crc64)
         self._pieces, self._pieces_bytes, self._crc64 = [], 0, 0
         self._part_bytes = next_part_bytes(self._first_part_bytes, self.position)
+
+
+def give_up(uploads: Sequence[FileUpload]) -> None:
+    """Abort files, all at once; then wait until OSS knows, for a time that is the same for any number of them."""
+    for upload in uploads:
+        upload.abort()
+    deadline = time.monotonic() + ABORT_SECONDS
+    for upload in uploads:
+        upload.wait_until_gone(max(deadline - time.monotonic(), 0))
 
 
 async def _put(uri: OssUri, body: list[Buffer], crc: int, operations: Operations) -> StoredObject:

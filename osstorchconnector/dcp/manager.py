@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import torch.distributed as dist
@@ -77,6 +77,7 @@ class OssCheckpointManager:
         self._writer_options, self._reader_options = dict(writer_options or {}), dict(reader_options or {})
         self._slots: list[_Slot] = []
         self._turn = 0
+        self._errors: list[BaseException] = []  # of asynchronous saves, since `wait` was called last
 
     def __repr__(self) -> str:
         return f"OssCheckpointManager({str(self._root)!r})"
@@ -139,10 +140,9 @@ class OssCheckpointManager:
 
     def wait(self) -> None:
         """Wait for all asynchronous saves; raise the error of the first that failed since the last call."""
-        futures = [slot.future for slot in self._slots if slot.future is not None]
-        for slot in self._slots:
-            slot.future = None
-        errors = [error for error in (future.exception() for future in futures) if error is not None]
+        for turn in range(len(self._slots)):  # the oldest first
+            self._end(self._slots[(self._turn + turn) % len(self._slots)])
+        errors, self._errors = self._errors, []
         if errors:
             raise errors[0]
 
@@ -177,13 +177,19 @@ class OssCheckpointManager:
             self._turn += 1
             if slot.group is None and _is_distributed():
                 slot.group = _gloo_group_like(self._group)
-        if slot.future is not None:
-            slot.future.exception()  # waits; whoever has the future, or `wait`, has the error
+        self._end(slot)
         return slot
+
+    def _end(self, slot: _Slot) -> None:
+        """Wait until a slot's save is over; its error is for `wait` to raise, and for who has the future."""
+        future, slot.future = slot.future, None
+        error = future.exception() if future is not None else None
+        if error is not None:
+            self._errors.append(error)
 
     def _saved(self, step: int, saving: Future[Any], future: Future[Any]) -> None:
         """Remove what is too much now; then the save is over."""
-        error = saving.exception()
+        error = CancelledError() if saving.cancelled() else saving.exception()
         if error is not None:
             _logger.error("step %d was not saved: %s", step, error)
             future.set_exception(error)

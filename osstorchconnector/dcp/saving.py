@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from ..client.values import Buffer
 from ..errors import OssConfigError, OssError
 from . import safetensors
-from .files import FileUpload
+from .files import FileUpload, give_up
 from .folder import CheckpointFolder, quietly
 from .items import Add, descriptors_of, item_bytes, resolve_object, resolve_tensor, transformed, write_tensor
 from .layout import SAFETENSORS_SUFFIX, TORCH_SUFFIX, SaveTicket
@@ -113,8 +113,7 @@ class RankSave:
 
     def _undo(self) -> None:
         self._progress.close()
-        for upload in self._uploads:
-            upload.abort()
+        give_up(self._uploads)
         quietly(functools.partial(self._folder.remove, self.names))
 
 

@@ -107,6 +107,19 @@ def test_the_error_of_an_asynchronous_save_is_in_its_future_and_raised_by_wait(
     assert manager.steps() == [2]
 
 
+def test_wait_raises_the_first_error_also_when_later_saves_went_well(
+    manager: OssCheckpointManager, oss_bucket: OssBucket
+) -> None:
+    for step in (1, 2):
+        oss_bucket.server.fail("PutObject", "AccessDenied", key=f"run/step-000000000{step}/.metadata")
+    for step in range(4):
+        manager.async_save(step, state(step))
+    with pytest.raises(CheckpointException, match="step-0000000001"):
+        manager.wait()
+    manager.wait()
+    assert manager.steps() == [0, 3]
+
+
 def test_old_ones_that_cant_be_removed_fail_no_save(manager: OssCheckpointManager, oss_bucket: OssBucket) -> None:
     oss_bucket.server.fail("DeleteObject", "AccessDenied")
     for step in range(3):
