@@ -148,10 +148,10 @@ class _Buffer:
 
     def references(self) -> tuple[int, int]:
         """Return how many tensors and the like refer to the memory, and how many names to its storage."""
-        return torch._C._storage_Use_Count(self._address), sys.getrefcount(self._storage)
+        return _uses(self._address), sys.getrefcount(self._storage)
 
     def is_free(self) -> bool:
-        """True if nothing refers to the memory but this buffer."""
+        """True if nothing refers to the memory but this buffer; where torch can't tell, that is never known."""
         return self.references() == _OF_A_FREE_ONE
 
 
@@ -226,4 +226,6 @@ def _is_copied_bytewise(tensor: torch.Tensor) -> bool:
     return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
+# Not public: torch's own graph trees count so who uses a storage.
+_uses: Any = getattr(torch._C, "_storage_Use_Count", lambda address: object())
 _OF_A_FREE_ONE = _Buffer(torch.empty(1)).references()
