@@ -10,6 +10,7 @@ from typing import Any
 
 _POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it yet
 _STEP_BYTES = 4 << 20
+_LONG_COPY_BYTES = 64 << 10
 
 
 class FreshMemory(io.BytesIO):
@@ -43,6 +44,19 @@ def fresh_memory(size_bytes: int) -> FreshMemory | CopiedMemory:
     if (3, 12) <= sys.version_info < (3, 12, 2):
         return CopiedMemory(size_bytes)
     return FreshMemory(size_bytes)
+
+
+def copy_bytes(target: memoryview, source: memoryview) -> None:
+    """Copy as many bytes as both have; while many are copied, other threads run.
+
+    (While a memoryview is assigned to, they can't.)
+    """
+    if len(source) < _LONG_COPY_BYTES:
+        target[:] = source
+        return
+    import numpy as np
+
+    np.frombuffer(target, np.uint8)[:] = np.frombuffer(source, np.uint8)
 
 
 def find_pages(view: memoryview) -> None:

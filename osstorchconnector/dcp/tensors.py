@@ -7,9 +7,9 @@ import io
 import pickle
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
+from ..client.memory import copy_bytes
 from .archive import Archive, archive_around
 
 Shape = tuple[int, ...]
@@ -84,11 +84,8 @@ def memory(tensor: torch.Tensor) -> memoryview:
 
 
 def fill(tensor: torch.Tensor, octets: memoryview) -> None:
-    """Put bytes, as many as it has, into a contiguous detached tensor in the processor's memory.
-
-    Other threads run meanwhile, which they can't while a memoryview is assigned to.
-    """
-    np.frombuffer(memory(tensor), np.uint8)[:] = np.frombuffer(octets, np.uint8)
+    """Put bytes, as many as it has, into a contiguous detached tensor in the processor's memory."""
+    copy_bytes(memory(tensor), octets)
 
 
 def from_memory(view: memoryview, dtype: torch.dtype, shape: Shape) -> torch.Tensor:

@@ -23,7 +23,7 @@ from ..client.values import Buffer, StoredObject, UploadedPart
 from ..errors import OssError
 from ..uri import OssUri
 from .flight import Flight
-from .parts import enough_parts
+from .parts import LEAST_PARTS, enough_parts
 
 EXIT_SECONDS = 5.0
 
@@ -185,7 +185,8 @@ class MultipartUpload:
 
     def _has_enough(self) -> bool:
         """Say whether the parts under way are as many as the wire can take, so that more would only take memory."""
-        return len(self._sent) >= enough_parts(self._seconds_per_byte)
+        is_begun = self._created is None or self._created.done()
+        return len(self._sent) >= (enough_parts(self._seconds_per_byte) if is_begun else LEAST_PARTS)
 
     def _collect(self) -> None:
         while not self._ended.empty():

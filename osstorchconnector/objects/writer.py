@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ..client.checksum import crc64
 from ..client.client import OssClient
-from ..client.memory import fresh_memory
+from ..client.memory import copy_bytes, fresh_memory
 from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..uri import OssUri
@@ -145,7 +145,7 @@ class OssWriter(NamedFile):
         if self._memory is None:
             self._memory = self._new_memory()
         stop = self._filled_bytes + len(data)
-        self._memory[self._filled_bytes : stop] = data
+        copy_bytes(self._memory[self._filled_bytes : stop], data)
         self._filled_bytes = stop
         if stop - self._summed_bytes >= SUMMED_BYTES:
             self._sum()

@@ -6,7 +6,7 @@ import sys
 import pytest
 from scripts import run_python
 
-from osstorchconnector.client.memory import CopiedMemory, FreshMemory, find_pages, fresh_memory
+from osstorchconnector.client.memory import CopiedMemory, FreshMemory, copy_bytes, find_pages, fresh_memory
 
 
 @pytest.mark.parametrize("kind", [FreshMemory, CopiedMemory, fresh_memory])
@@ -52,3 +52,16 @@ def test_fresh_memory_is_all_zero_when_its_pages_were_found(start, stop):
     memory = mmap.mmap(-1, 9 << 20)
     find_pages(memoryview(memory)[start:stop])
     assert memory[:] == bytes(9 << 20)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000])
+def test_bytes_are_copied_few_or_many(size):
+    source, target = bytes(range(256)) * (size // 256 + 1), bytearray(size + 2)
+    copy_bytes(memoryview(target)[1:-1], memoryview(source)[:size])
+    assert target == b"\0" + source[:size] + b"\0"
+
+
+@pytest.mark.parametrize("size", [2, 100_000])
+def test_no_other_number_of_bytes_is_copied(size):
+    with pytest.raises(ValueError, match="shape|size|structure"):
+        copy_bytes(memoryview(bytearray(size + 1)), memoryview(bytes(size)))

@@ -126,6 +126,19 @@ def test_a_part_may_be_given_before_the_upload_is_created(client: FakeClient) ->
     assert client.operations() == ["create", "part", "complete"]
 
 
+def test_few_parts_wait_for_the_upload_to_be_created(client: FakeClient) -> None:
+    gate = Gate()
+    client.before = lambda call: gate.passed() if call.operation == "create" else None
+    upload = MultipartUpload(client, URI, concurrency=100, memory_bytes=100, workers=1)  # type: ignore[arg-type]
+    for _ in range(8):
+        memory = upload.memory(1)
+        upload.send(memory, 1, crc64(memory))
+    threading.Thread(target=gate.open).start()
+    upload.memory(1)  # waits until one of the eight is stored
+    assert upload.stored_bytes >= 1
+    upload.complete()
+
+
 async def no_operation(operations: object) -> None:
     """Do nothing, on the loop."""
 
