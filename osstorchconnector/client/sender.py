@@ -118,29 +118,14 @@ class Sender:
                     self._budget.earn()
                 return head
             failure, error = verdict
-            if is_throttling(failure):
-                self._gate.refused()
-            decision = decide(
-                self._policy,
-                failure,
-                attempt=attempts - free,
-                elapsed_seconds=loop.time() - begun,
-                deadline_seconds=deadline - begun,
-                now=self.session.clock(),
-                random=random.random(),
-                used=used,
-            )
-            will_retry, reason = decision.retry, decision.reason
-            if will_retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
-                will_retry, reason = False, _NO_BUDGET
-            if not will_retry or not await self._prepare(decision, credentials):
+            decision = self._decide(failure, attempts - free, begun, deadline, used)
+            if not decision.retry or not await self._prepare(decision, credentials):
                 try:
-                    raise refusals.with_reason(error, reason) if reason else error
+                    raise refusals.with_reason(error, decision.reason) if decision.reason else error
                 finally:
-                    del (
-                        error,
-                        verdict,
-                    )  # an error that its own frame knows stays until garbage is collected, as do its callers
+                    # The error knows this frame: if the frame went on knowing it, both, and the frames of all callers,
+                    # would stay until Python collects garbage.
+                    del error, verdict
             free += not decision.counts
             used.add(decision.remedy)
             self.session.retries += 1
@@ -237,6 +222,24 @@ class Sender:
             retry_after_seconds=retry_after_seconds(head),
         )
         return failure, refused
+
+    def _decide(self, failure: Failure, attempt: int, begun: float, deadline: float, used: set[str]) -> RetryDecision:
+        """Decide what to do about a failure; a retry that this process has no budget for is none."""
+        if is_throttling(failure):
+            self._gate.refused()
+        decision = decide(
+            self._policy,
+            failure,
+            attempt=attempt,
+            elapsed_seconds=asyncio.get_running_loop().time() - begun,
+            deadline_seconds=deadline - begun,
+            now=self.session.clock(),
+            random=random.random(),
+            used=used,
+        )
+        if decision.retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
+            return RetryDecision(False, reason=_NO_BUDGET)
+        return decision
 
     async def _prepare(self, decision: RetryDecision, rejected: Credentials) -> bool:
         """Mend what can be mended before the next attempt, and wait; False if it can't be."""
