@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.staging import AsyncStager, DefaultStager, Sta
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
-from benchmarks.gauge import Done, Program
+from benchmarks.gauge import Done, Program, warm_memory
 from benchmarks.values import Access, Keys
 
 State = dict[str, torch.Tensor]
@@ -121,6 +121,7 @@ def bytes_of(state: State) -> int:
 def _save(writer: Callable[[str], Any], uri: str, state: Shape) -> Program:
     tensors = model_state(**state)
     state_dict_saver.save({"small": torch.ones(10)}, storage_writer=writer(_fresh(uri)), no_dist=True)
+    warm_memory(2 * bytes_of(tensors))
     yield None
     state_dict_saver.save(tensors, storage_writer=writer(_fresh(uri)), no_dist=True)
     yield Done(bytes_of(tensors))
@@ -130,6 +131,7 @@ def _load(reader: Callable[[], Any], state: Shape, every: int = 1, needed: Mappi
     wanted = model_state(**state)
     target = {name: torch.zeros_like(tensor) for name, tensor in list(wanted.items())[::every]}
     lengths = sum(length for name, length in (needed or {}).items() if name in target)
+    warm_memory(2 * bytes_of(target))
     yield None
     state_dict_loader.load(target, storage_reader=reader(), no_dist=True)
     yield Done(bytes_of(target), {"needed_bytes": lengths} if lengths else {})

@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 
 import torch
 
-from benchmarks.gauge import Done, Program
+from benchmarks.gauge import Done, Program, warm_memory
 from benchmarks.values import Access
 
 from .clients import fill, touched_buffer
@@ -18,6 +18,7 @@ def read_into(access: Access, uri: str, size: int) -> Program:
     checkpoint = _checkpoint(access)
     buffer = touched_buffer(size)
     _peek(checkpoint, uri)
+    warm_memory(2 * size)
     yield None
     with checkpoint.reader(uri) as reader:
         fill(reader, buffer)
@@ -29,6 +30,7 @@ def read_pieces(access: Access, uri: str, size: int, piece: int) -> Program:
     """Read an object from begin to end by `read(piece)`, keeping nothing."""
     checkpoint = _checkpoint(access)
     _peek(checkpoint, uri)
+    warm_memory(2 * size)
     yield None
     total = 0
     with checkpoint.reader(uri) as reader:
@@ -42,6 +44,7 @@ def write_pieces(access: Access, uri: str, size: int, piece: int) -> Program:
     """Write an object by `write(piece)`."""
     checkpoint = _checkpoint(access)
     data = b"\1" * piece
+    warm_memory(2 * size)
     yield None
     with checkpoint.writer(uri) as writer:
         for start in range(0, size, piece):
@@ -53,6 +56,7 @@ def load_state(access: Access, uri: str, size: int) -> Program:
     """`torch.load` from OSS."""
     checkpoint = _checkpoint(access)
     _peek(checkpoint, uri)
+    warm_memory(2 * size)
     yield None
     with checkpoint.reader(uri) as reader:
         state = torch.load(reader, weights_only=True)
@@ -62,6 +66,7 @@ def load_state(access: Access, uri: str, size: int) -> Program:
 
 def load_local_state(path: str, size: int) -> Program:
     """`torch.load` of a local file."""
+    warm_memory(2 * size)
     yield None
     state = torch.load(Path(path), weights_only=True)
     yield Done(size)
@@ -74,6 +79,7 @@ def save_state(access: Access, uri: str, size: int, tensors: int) -> Program:
     state = make_state(size, tensors)
     with checkpoint.writer(f"{uri}-before") as writer:
         torch.save(make_state(64 << 20, 1), writer)
+    warm_memory(2 * size)
     yield None
     with checkpoint.writer(uri) as writer:
         torch.save(state, writer)
@@ -83,6 +89,7 @@ def save_state(access: Access, uri: str, size: int, tensors: int) -> Program:
 def save_nowhere(size: int, tensors: int) -> Program:
     """`torch.save` to a file that keeps nothing: what it takes whoever stores the bytes."""
     state = make_state(size, tensors)
+    warm_memory(2 * size)
     yield None
     torch.save(state, cast(IO[bytes], _Nowhere()))
     yield Done(size)

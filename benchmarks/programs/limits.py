@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from benchmarks.gauge import Done, Program
+from benchmarks.gauge import Done, Program, warm_memory
 from benchmarks.values import Keys
 
 from .signed import signed_gets
@@ -59,6 +59,7 @@ def bare_reads(keys: Keys, name: str, size: int, part: int, threads: int) -> Pro
     work = iter(list(zip(heads, spans, strict=True)))
     lock = threading.Lock()
     readers = [threading.Thread(target=_read_parts, args=(keys, work, lock, buffer)) for _ in range(threads)]
+    warm_memory(2 * size)
     yield None
     for reader in readers:
         reader.start()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from ..errors import OssUsageError
+from .memory import keep_freed_memory
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class LoopThread:
         self._is_ending = False
         self._loop = _new_event_loop()
         self._pid = os.getpid()
+        keep_freed_memory()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 

@@ -29,6 +29,8 @@ _MAX_BLOCK_BYTES = 4 * MIB
 # A request costs both sides as much as some 100 KiB. Where answers come at once, few requests in flight keep the wire
 # busy, and are large; where they take time, all that may be are needed, and are small if need be.
 _SHORT_SECONDS = 0.002
+# Who answers so soon is on this machine or next to it; OSS itself takes longer.
+_LOCAL_SECONDS = 0.001
 
 
 class Pace(NamedTuple):
@@ -84,9 +86,9 @@ def cut(span: ByteSpan, piece_bytes: int) -> list[ByteSpan]:
 def piece_bytes(size_bytes: int, concurrency: int, *, latency_seconds: float = math.inf) -> int:
     """Return the size of the ranges that a large read is cut into: one for each request in flight, 1 to 8 MiB.
 
-    At least 2 MiB where answers come at once.
+    As large as that where answers come at once: there one connection brings all that the machine can take.
     """
-    least = 2 * MIB if latency_seconds < _SHORT_SECONDS else MIB
+    least = _MAX_PIECE_BYTES if latency_seconds < _LOCAL_SECONDS else MIB
     even = -(-size_bytes // concurrency)
     return min(max(even, least), _MAX_PIECE_BYTES)
 

@@ -65,3 +65,20 @@ def test_bytes_are_copied_few_or_many(size):
 def test_no_other_number_of_bytes_is_copied(size):
     with pytest.raises(ValueError, match="shape|size|structure"):
         copy_bytes(memoryview(bytearray(size + 1)), memoryview(bytes(size)))
+
+
+def test_memory_of_objects_that_come_and_go_is_used_again():
+    program = (
+        "import platform, resource\n"
+        "from osstorchconnector.client.memory import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "def turn():\n"
+        "    return [b'x' * 100_000 for _ in range(40)]\n"
+        "turn()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): turn()\n"
+        "pages = 20 * 40 * 100_000 // resource.getpagesize()\n"
+        "found = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "assert found < pages / 10 or platform.libc_ver()[0] != 'glibc', (found, pages)\n"
+    )
+    assert run_python("-c", program) == ("", "")

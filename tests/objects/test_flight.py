@@ -115,8 +115,8 @@ def test_a_failed_read_returns_when_every_request_has_let_go(client: FakeClient)
             raise KeyError
         return held.work(None) if call.span.start else None
 
-    client.store(URI, b"x" * 3_000_000)
-    memory = bytearray(3_000_000)
+    client.store(URI, b"x" * 20_000_000)
+    memory = bytearray(20_000_000)
     reader = OssReader(client, URI, transfer=TRANSFER)
     client.before = before
     let_go: list[bool] = []
@@ -139,7 +139,7 @@ def test_a_failed_read_returns_when_every_request_has_let_go(client: FakeClient)
 
 
 def test_an_interrupted_read_leaves_nobody_writing_to_its_memory(client: FakeClient) -> None:
-    client.store(URI, b"x" * 5_000_000)
+    client.store(URI, b"x" * 20_000_000)
     gate = Gate()
     main = threading.main_thread().ident or 0
 
@@ -149,7 +149,7 @@ def test_an_interrupted_read_leaves_nobody_writing_to_its_memory(client: FakeCli
         return gate.passed() if call.span.start else None
 
     client.before = interrupt
-    memory = bytearray(5_000_000)
+    memory = bytearray(20_000_000)
     reader = OssReader(client, URI, transfer=TRANSFER)
     with pytest.raises(KeyboardInterrupt):
         reader.readinto(memory)
@@ -157,7 +157,7 @@ def test_an_interrupted_read_leaves_nobody_writing_to_its_memory(client: FakeCli
     client.settle()
     assert not any(memory[64 * 1024 :])
     client.before = lambda call: None
-    assert reader.readinto(memory) == 5_000_000
+    assert reader.readinto(memory) == 20_000_000
     assert not memory.strip(b"x")
     reader.close()
 

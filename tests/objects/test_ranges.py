@@ -37,7 +37,7 @@ def test_a_cut_span_is_the_span(start: int, size: int, piece: int) -> None:
     assert 0 < spans[-1].size <= piece
 
 
-@pytest.mark.parametrize(("latency", "least"), [(0.0001, 2 * MIB), (0.002, MIB), (0.1, MIB)])
+@pytest.mark.parametrize(("latency", "least"), [(0.0001, 8 * MIB), (0.001, MIB), (0.1, MIB)])
 @given(size=st.integers(1, 100 * GIB), concurrency=st.integers(1, 4096))
 def test_a_large_read_is_cut_for_all_requests_in_flight_but_not_too_finely(
     latency: float, least: int, size: int, concurrency: int

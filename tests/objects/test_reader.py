@@ -162,13 +162,14 @@ def test_no_more_requests_are_in_flight_than_configured(client: FakeClient) -> N
 
 
 def test_a_large_readinto_lands_in_parallel_ranges(client: FakeClient) -> None:
-    memory = bytearray(len(DATA))
-    with reader_of(client) as reader:
-        assert reader.readinto(memory) == len(DATA)
-    assert memory == DATA
+    data = random.Random(4).randbytes(20 * MIB)
+    memory = bytearray(len(data))
+    with reader_of(client, data) as reader:
+        assert reader.readinto(memory) == len(data)
+    assert memory == data
     first, *pieces = sorted(client.spans())
     assert first == (0, 64 * KIB)
-    assert len(pieces) in (2, 4)  # of 2 MiB where answers come at once, of 1 MiB where this machine is slow
+    assert len(pieces) in (3, 20)  # of 8 MiB where answers come at once, of 1 MiB where this machine is slow
     assert all(left == right for (_, left), (right, _) in itertools.pairwise(sorted(client.spans())))
 
 
@@ -411,8 +412,9 @@ class Lost:
             raise OssConnectionError("GetObject: lost")
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-@pytest.mark.parametrize("size", [64 * KIB, 100_000, 3 * MIB])
+@pytest.mark.parametrize(
+    ("size", "number"), [*itertools.product([64 * KIB, 100_000], [1, 2, 3, 4]), *((3 * MIB, n) for n in (1, 2, 3))]
+)
 def test_a_failed_read_raises_and_can_be_repeated(client: FakeClient, number: int, size: int) -> None:
     client.before = Lost(number)
     found, failures = b"", 0
