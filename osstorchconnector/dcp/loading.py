@@ -18,6 +18,8 @@ from .tensors import memory
 from .wanted import Wanted
 
 MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
+# Of what has to be copied: the sooner the first range is whole, the sooner that begins.
+MAX_RUN_BYTES = 4 << 20
 
 
 class RankLoad:
@@ -39,7 +41,8 @@ class RankLoad:
             self.total_bytes += item.size_bytes
         self._range_bytes = min(piece_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
         # Ranges that need memory are so large that one for each request in flight fits.
-        self._run_bytes = max(min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency), MIN_RANGE_BYTES)
+        fitting = min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency, MAX_RUN_BYTES)
+        self._run_bytes = max(fitting, MIN_RANGE_BYTES)
         self._spare: list[memoryview] = []
         self._files = [self._planned(FetchedFile(uri), items) for uri, items in by_uri.items()]
 
