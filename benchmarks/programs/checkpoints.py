@@ -95,6 +95,20 @@ def async_save(access: Access, uri: str, state: Shape, stager: str, is_nested: b
     saving.result()
 
 
+def managed_save(access: Access, uri: str, state: Shape) -> Program:
+    """`OssCheckpointManager.async_save` until training may go on, when buffers are warm."""
+    from osstorchconnector.dcp import OssCheckpointManager
+
+    manager = OssCheckpointManager(uri, **access)
+    tensors = model_state(**state)
+    manager.async_save(0, tensors).result()
+    _wait_for_savers()
+    yield None
+    saving = manager.async_save(1, tensors)
+    yield Done(1)
+    saving.result()
+
+
 def copy_state(state: Shape) -> Program:
     """Copy a state into buffers that are there and warm: the least that staging can take."""
     tensors = model_state(**state)
@@ -188,9 +202,9 @@ STAGERS: Mapping[str, Callable[[], AsyncStager | None]] = {
 
 
 def _wait_for_savers() -> None:
-    """Wait until torch's threads have let go of what they saved, as they have when the next save comes in training."""
+    """Wait until savers' threads have let go of what they saved, as they have when the next save comes in training."""
     for thread in threading.enumerate():
-        if thread.name.startswith("AsyncCheckpointExecutor"):
+        if thread.name.startswith(("AsyncCheckpointExecutor", "osstorchconnector-save")):
             thread.join()
 
 

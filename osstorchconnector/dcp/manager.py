@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import logging
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
-from torch.distributed.checkpoint.state_dict_saver import async_save as dcp_async_save
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+from torch.distributed.checkpoint.stateful import Stateful
 
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssNotFoundError
@@ -112,18 +114,19 @@ class OssCheckpointManager:
         self._remove_surplus(step)
 
     def async_save(self, step: int, state: dict[str, Any], **options: Any) -> Future[Any]:
-        """Copy the state, begin to save it, and return a future that ends with the save.
+        """Copy the state, begin to save it on a thread, and return a future that ends with the save.
 
-        Waits first if `in_flight` saves are under way. `options` go to `dcp.async_save`.
+        Waits first if `in_flight` saves are under way. `options` go to `dcp.save`. (What `dcp.async_save` does before
+        it copies takes twice as long as the copy of 5,000 small tensors.)
         """
+        inspect.signature(dcp_save).bind(state, **options)  # an error of the caller's belongs to the caller
         slot = self._free_slot(makes_group=True)
+        staged = slot.writer.stage(_plain_state(state))
         where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
-        saving = dcp_async_save(state, process_group=slot.group, **where, **options)
-        assert isinstance(saving, Future)
-        future: Future[Any] = Future()
-        slot.future = future
-        saving.add_done_callback(lambda done: self._saved(step, done, future))
-        return future
+        thread = ThreadPoolExecutor(1, "osstorchconnector-save")  # one that ends with the save
+        slot.future = thread.submit(self._save_staged, step, staged, process_group=slot.group, **where, **options)
+        thread.shutdown(wait=False)
+        return slot.future
 
     def load(self, state: dict[str, Any], step: int | None = None, **options: Any) -> int | None:
         """Load a step, the newest if none is named, into `state`; return the step, None if there is none to load.
@@ -187,19 +190,18 @@ class OssCheckpointManager:
         if error is not None:
             self._errors.append(error)
 
-    def _saved(self, step: int, saving: Future[Any], future: Future[Any]) -> None:
-        """Remove what is too much now; then the save is over."""
-        error = CancelledError() if saving.cancelled() else saving.exception()
-        if error is not None:
+    def _save_staged(self, step: int, staged: dict[str, Any], **options: Any) -> Any:
+        """Save what was copied, then remove what is too much now."""
+        try:
+            metadata = dcp_save(staged, **options)
+        except BaseException as error:
             _logger.error("step %d was not saved: %s", step, error)
-            future.set_exception(error)
-            return
+            raise
         try:
             self._remove_surplus(step)
         except OssError as error:
             _logger.warning("checkpoints that are too many were not removed: %s", error)
-        finally:
-            future.set_result(saving.result())
+        return metadata
 
     def _remove_surplus(self, saved_step: int) -> None:
         if self._keep is None or (_is_distributed() and dist.get_rank(self._group) != 0):
@@ -223,6 +225,16 @@ class OssCheckpointManager:
         source = dist.get_global_rank(self._group, 0) if self._group is not None else 0
         dist.broadcast_object_list(answer, src=source, group=self._group)
         return answer[0]
+
+
+def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is to be saved: of objects that have a state of their own, that state as it is now."""
+    return {key: value.state_dict() if _is_stateful(value) else value for key, value in state.items()}
+
+
+def _is_stateful(value: object) -> bool:
+    # To look at a class as torch's protocol does takes 10 us, and states have thousands of tensors.
+    return type(value) not in (torch.Tensor, torch.nn.Parameter) and isinstance(value, Stateful)
 
 
 def _is_distributed() -> bool:

@@ -83,6 +83,36 @@ def test_asynchronous_saves_see_the_state_as_it_was(manager: OssCheckpointManage
     assert loaded(manager) == (4, 4)
 
 
+class Counter:
+    """Has a state of its own, as optimizers and loaders do."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def state_dict(self) -> dict[str, int]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.count = state_dict["count"]
+
+
+def test_what_has_a_state_of_its_own_is_saved_as_it_was(manager: OssCheckpointManager) -> None:
+    counter = Counter(3)
+    saving = manager.async_save(1, {"counter": counter, **state(1)})
+    counter.count = 4
+    saving.result()
+    found = Counter(0)
+    manager.load({"counter": found})
+    assert found.count == 3
+
+
+def test_an_option_that_saving_does_not_have_is_refused_at_once(manager: OssCheckpointManager) -> None:
+    with pytest.raises(TypeError, match="async_stager"):
+        manager.async_save(1, state(1), async_stager=None)
+    manager.wait()
+    assert manager.steps() == []
+
+
 def test_several_saves_may_be_in_flight(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
     manager = OssCheckpointManager(fs, oss_bucket.uri + "run", in_flight=3)
     weights = state(0)
