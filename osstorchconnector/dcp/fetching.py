@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -19,6 +20,8 @@ from ..uri import OssUri
 from .crc32 import SpanSums
 
 DRAIN_SECONDS = 60.0
+FIRST_HELD_BYTES = 32 << 20
+_JUDGED_RANGES = 8
 
 
 class FetchedFile:
@@ -94,6 +97,32 @@ class Fetch:
         return work
 
 
+class HeldBytes:
+    """How many bytes that are still to be copied may be asked for. Pure.
+
+    Few at first: what comes all at once is whole late, and takes new memory, page by page. More, up to `most_bytes`, as
+    long as to wait for them takes twice as long as to work on them: then the network is far or slow.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.limit_bytes, self._most_bytes = min(FIRST_HELD_BYTES, most_bytes), most_bytes
+        self._start_judging()
+
+    def note(self, *, waited_seconds: float, worked_seconds: float) -> None:
+        """A range has come and was worked on."""
+        self._ranges += 1
+        self._waited_seconds += waited_seconds
+        self._worked_seconds += worked_seconds
+        if self._ranges == _JUDGED_RANGES:
+            if self._waited_seconds > 2 * self._worked_seconds:
+                self.limit_bytes = min(self.limit_bytes * 3 // 2, self._most_bytes)
+            self._start_judging()
+
+    def _start_judging(self) -> None:
+        self._ranges = 0
+        self._waited_seconds = self._worked_seconds = 0.0
+
+
 class Fetcher:
     """Fetches ranges, `concurrency` at a time and at most `memory_bytes` in memory that is not a tensor's.
 
@@ -103,7 +132,7 @@ class Fetcher:
 
     def __init__(self, client: OssClient, *, concurrency: int, workers: int, memory_bytes: int) -> None:
         self._client, self._flight = client, Flight(client, workers)
-        self._concurrency, self._memory_bytes = concurrency, memory_bytes
+        self._concurrency, self._may_hold = concurrency, HeldBytes(memory_bytes)
         self._ready: deque[Fetch] = deque()
         self._under_way: dict[Future[Download], tuple[Fetch, int]] = {}
         self._ended: SimpleQueue[Future[Download]] = SimpleQueue()
@@ -119,7 +148,9 @@ class Fetcher:
         try:
             while self._ready or self._under_way:
                 self._top_up()
+                asked = time.perf_counter()
                 future = self._ended.get()
+                came = time.perf_counter()
                 fetch, held_bytes = self._under_way.pop(future)
                 fetch.file.landed(future.result(), fetch.span)
                 fetch.done(fetch)
@@ -128,6 +159,7 @@ class Fetcher:
                 fetch.file.waiting.clear()
                 total += fetch.span.size
                 landed_bytes(total)
+                self._may_hold.note(waited_seconds=came - asked, worked_seconds=time.perf_counter() - came)
             for file in files:
                 for span in file.leftovers():
                     file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
@@ -142,7 +174,7 @@ class Fetcher:
     def _top_up(self) -> None:
         while self._ready and len(self._under_way) < self._concurrency:
             held_bytes = self._ready[0].span.size if self._ready[0].needs_memory else 0
-            if self._under_way and held_bytes and self._held_bytes + held_bytes > self._memory_bytes:
+            if self._under_way and held_bytes and self._held_bytes + held_bytes > self._may_hold.limit_bytes:
                 return
             fetch = self._ready.popleft()
             self._held_bytes += held_bytes

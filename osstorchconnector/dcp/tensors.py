@@ -69,7 +69,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and tensor.layout == torch.strided
         and tensor.numel() > 0
         and not tensor.is_quantized
-        and not tensor.is_conj()
+        and not (tensor.dtype.is_complex and tensor.is_conj())
         and not tensor.is_neg()
     )
 
