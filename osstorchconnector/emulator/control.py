@@ -211,9 +211,14 @@ class ControlWork:
         self._query = dict(decode_query(head.query))
         self._action, self._intake = action, intake
         self._keep_alive = head.keep_alive
+        self._refused: Refused | None = None
 
     def receive(self, data: memoryview) -> Pause | Hangup | Early | None:
-        self._intake.write(data)
+        if self._refused is None:
+            try:
+                self._intake.write(data)
+            except Refused as refused:  # the rest comes and is not looked at
+                self._refused = refused
         return None
 
     def refuse(self, refused: Refused) -> None:
@@ -232,6 +237,9 @@ class ControlWork:
         if self._action is None:
             self._intake.abandon()
             return Reply(403, {}, b"no such control request, or not the server's control token")
+        if self._refused is not None:
+            self._intake.abandon()
+            return Reply(self._refused.status, {}, str(self._refused).encode())
         received = self._intake.finish()
         self._blobs.retain(received.content)
         try:

@@ -277,6 +277,11 @@ def test_many_objects_are_made_at_once(oss: Emulator) -> None:
     assert list((oss.root / "blobs").glob("*/*")) == []
 
 
+def test_objects_too_large_to_be_made_at_once_are_refused_by_name(oss: Emulator) -> None:
+    with pytest.raises(EmulatorError, match="POST fill.*more than 8388608 bytes"):
+        oss.fill("bucket", "many/{:03d}", 2, bytes(7 << 20))
+
+
 def test_unfinished_uploads_can_be_seen(oss: Emulator) -> None:
     with connected(oss) as peer:
         peer.send(request(oss, "POST", "k", [("uploads", "")], [("content-length", "0")]))
