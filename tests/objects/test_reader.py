@@ -169,7 +169,8 @@ def test_a_large_readinto_lands_in_parallel_ranges(client: FakeClient) -> None:
     assert memory == data
     first, *pieces = sorted(client.spans())
     assert first == (0, 64 * KIB)
-    assert len(pieces) in (3, 20)  # of 8 MiB where answers come at once, of 1 MiB where this machine is slow
+    # Of 8 MiB where answers come at once; where this machine is slow, one for each request in flight.
+    assert len(pieces) in (3, TRANSFER.prefetch_concurrency)
     assert all(left == right for (_, left), (right, _) in itertools.pairwise(sorted(client.spans())))
 
 
