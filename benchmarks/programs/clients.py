@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.gauge import Done, Program
+from benchmarks.gauge import Done, Program, warm_memory
 from benchmarks.values import Keys
 
 IN_FLIGHT = 24
@@ -118,6 +118,7 @@ def s3torch_large(keys: Keys, name: str, size: int) -> Program:
 
     buffer = touched_buffer(size)
     checkpoint = S3Checkpoint(**_s3_access(keys))
+    warm_memory(2 * size)
     yield None
     with checkpoint.reader(f"s3://{keys['bucket']}/{name}") as reader:
         fill(reader, buffer)
@@ -169,6 +170,7 @@ def _large_by_threads(read: Callable[[int, int], Any], size: int) -> Program:
 
     with ThreadPoolExecutor(IN_FLIGHT // 3) as pool:
         land(0)
+        warm_memory(2 * size)
         yield None
         list(pool.map(land, range(0, size, PART_BYTES)))
         yield Done(size)

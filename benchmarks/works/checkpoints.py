@@ -105,6 +105,20 @@ def _peer(site: Site, name: str, program: str, options: Mapping[str, Any]) -> Co
     )
 
 
+def _small_async_work(name: str, title: str, **how: bool) -> Work:
+    return Work(
+        name=name,
+        title=f"{title}, until training may go on, the second time",
+        unit="ms",
+        figure="seconds_each",
+        scale=1e3,
+        prepare=_async_save,
+        full={**SMALL, **how},
+        quick={**QUICK_SMALL, **how},
+        goals=[Goal(against=TORCH_STAGER, figure="seconds_each", reach=0.6, aim=0.3, is_ceiling=True)],
+    )
+
+
 WORKS: Sequence[Work] = (
     Work(
         name="dcp-save",
@@ -197,39 +211,11 @@ WORKS: Sequence[Work] = (
         quick=QUICK_MODEL,
         goals=[Goal(against=COPY, figure="seconds_each", reach=1.3, aim=1.1, is_ceiling=True)],
     ),
-    Work(
-        name="dcp-async-small",
-        title="dcp.async_save of {tensors:,} tensors of 64 KiB, until training may go on, the second time",
-        unit="ms",
-        figure="seconds_each",
-        scale=1e3,
-        prepare=_async_save,
-        full=SMALL,
-        quick=QUICK_SMALL,
-        goals=[Goal(against=TORCH_STAGER, figure="seconds_each", reach=0.6, aim=0.3, is_ceiling=True)],
+    _small_async_work("dcp-async-small", "dcp.async_save of {tensors:,} tensors of 64 KiB"),
+    _small_async_work(
+        "dcp-async-managed", "OssCheckpointManager.async_save of {tensors:,} tensors of 64 KiB", by_manager=True
     ),
-    Work(
-        name="dcp-async-managed",
-        title="OssCheckpointManager.async_save of {tensors:,} tensors of 64 KiB, until training may go on, "
-        "the second time",
-        unit="ms",
-        figure="seconds_each",
-        scale=1e3,
-        prepare=_async_save,
-        full={**SMALL, "by_manager": True},
-        quick={**QUICK_SMALL, "by_manager": True},
-        goals=[Goal(against=TORCH_STAGER, figure="seconds_each", reach=0.6, aim=0.3, is_ceiling=True)],
-    ),
-    Work(
-        name="dcp-async-nested",
-        title="dcp.async_save of {tensors:,} tensors of 64 KiB as one entry of the state, until training may go on, "
-        "the second time",
-        unit="ms",
-        figure="seconds_each",
-        scale=1e3,
-        prepare=_async_save,
-        full={**SMALL, "is_nested": True},
-        quick={**QUICK_SMALL, "is_nested": True},
-        goals=[Goal(against=TORCH_STAGER, figure="seconds_each", reach=0.6, aim=0.3, is_ceiling=True)],
+    _small_async_work(
+        "dcp-async-nested", "dcp.async_save of {tensors:,} tensors of 64 KiB as one entry of the state", is_nested=True
     ),
 )

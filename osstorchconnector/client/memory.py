@@ -11,7 +11,7 @@ from typing import Any
 _POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it yet
 _STEP_BYTES = 4 << 20
 _LONG_COPY_BYTES = 64 << 10
-_KEPT_BYTES = 16 << 20
+_LESSON_BYTES = 16 << 20  # glibc then keeps twice as much
 
 
 class FreshMemory(io.BytesIO):
@@ -50,14 +50,14 @@ def fresh_memory(size_bytes: int) -> FreshMemory | CopiedMemory:
 def keep_freed_memory() -> None:
     """Have memory that is freed kept for what is asked for next: objects that come and go should not cost new pages.
 
-    By itself glibc gives memory back to the system, page by page, whenever 128 KiB lie free at its end: a seventh of
-    the CPU time of reading objects of 110 KB (measured). It raises that bound, to 32 MiB here, when it sees a large
-    block come and go (mallopt(3), M_MMAP_THRESHOLD), unless the user's own settings forbid it. Nothing is written to
-    that block, so it costs nothing.
+    By itself glibc gives memory back to the system, page by page, whenever 128 KiB lie free at its end: a tenth of the
+    CPU time of reading objects of 110 KB, in shuffled batches a quarter (`make bench WORKS="small map"`, before and
+    after). It raises that bound, to 32 MiB here, when it sees a large block come and go (mallopt(3), M_MMAP_THRESHOLD),
+    unless the user's own settings forbid it. Nothing is written to that block, so it costs nothing.
     """
     system = _system()
     if system is not None:
-        system.free(system.malloc(_KEPT_BYTES))
+        system.free(system.malloc(_LESSON_BYTES))
 
 
 def copy_bytes(target: memoryview, source: memoryview) -> None:

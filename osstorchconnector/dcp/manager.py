@@ -123,9 +123,9 @@ class OssCheckpointManager:
         slot = self._free_slot(makes_group=True)
         staged = slot.writer.stage(_plain_state(state))
         where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
-        thread = ThreadPoolExecutor(1, "osstorchconnector-save")  # one that ends with the save
-        slot.future = thread.submit(self._save_staged, step, staged, process_group=slot.group, **where, **options)
-        thread.shutdown(wait=False)
+        executor = ThreadPoolExecutor(1, "osstorchconnector-save")
+        slot.future = executor.submit(self._save_staged, step, staged, process_group=slot.group, **where, **options)
+        executor.shutdown(wait=False)  # its thread ends with the save
         return slot.future
 
     def load(self, state: dict[str, Any], step: int | None = None, **options: Any) -> int | None:
@@ -233,7 +233,7 @@ def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_stateful(value: object) -> bool:
-    # To look at a class as torch's protocol does takes 10 us, and states have thousands of tensors.
+    # Torch's protocol looks through all attributes of a class, and states have thousands of tensors.
     return type(value) not in (torch.Tensor, torch.nn.Parameter) and isinstance(value, Stateful)
 
 

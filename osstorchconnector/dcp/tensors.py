@@ -88,13 +88,6 @@ def fill(tensor: torch.Tensor, octets: memoryview) -> None:
     copy_bytes(memory(tensor), octets)
 
 
-def from_memory(view: memoryview, dtype: torch.dtype, shape: Shape) -> torch.Tensor:
-    """Return a tensor over writable memory, which must begin where such elements may."""
-    if 0 in shape:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(view, dtype=torch.uint8).view(dtype).view(shape)
-
-
 @functools.lru_cache(maxsize=4096)
 def tensor_archive(dtype: torch.dtype, shape: Shape) -> Archive:
     """Return the archive that `torch.save` makes of a contiguous tensor of this kind."""
