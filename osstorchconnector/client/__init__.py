@@ -4,6 +4,7 @@
 - the protocol, pure: `requests`, `endpoint`, `signing`, `heads`, `chunked`, `tree`, `xml`, `listing`, `checksum`
 - what to make of answers and failures, pure: `attempts`, `retry`, `pace`, `refusals`
 - one request until it is answered for good: `sender`, with `traffic` and `hedging`, over a `transport` into `memory`
+  or into `pieces` of it
 - one coroutine per operation: `operations`, and `paging` for listings
 - threads: `engine` has the event loops, `pipeline` and `lanes` keep many requests in flight on them
 - faces: `client`, made by `access` from what users give

@@ -16,6 +16,7 @@ from . import requests
 from .checksum import Sum, crc64
 from .heads import ResponseHead, bare_etag, content_range, object_stat, parse_crc64
 from .memory import CopiedMemory, FreshMemory, fresh_memory
+from .pieces import Memory, blocks, fill, part
 from .refusals import printable
 from .transport.base import Landing
 from .values import Buffer, ByteSpan, Download, ObjectStat, Request
@@ -120,7 +121,7 @@ class GetAttempt:
     """
 
     def __init__(
-        self, uri: OssUri, span: ByteSpan | None, into: memoryview | None, if_match: str, *, also: Sum | None = None
+        self, uri: OssUri, span: ByteSpan | None, into: Memory | None, if_match: str, *, also: Sum | None = None
     ) -> None:
         if span is not None and not 0 <= span.start < span.stop:
             raise OssUsageError(
@@ -138,7 +139,8 @@ class GetAttempt:
         self._received = 0
         self._is_data = False  # of the answer under way: bytes of the object come, not a refusal
         self._also, self._crc, self._summed = also, 0, 0
-        self._into = self._view = into
+        self._into = into
+        self._view: Memory | None = into
         self._store: FreshMemory | CopiedMemory | None = None
         self._body = b""
         self._refusal = bytearray()
@@ -166,14 +168,14 @@ class GetAttempt:
             span = ByteSpan(self._start + self._received, self._start + self._expected)
         return requests.get_object(self._uri.bucket, self._uri.key, span=span, if_match=self._etag)
 
-    def place(self, head: ResponseHead) -> memoryview:
+    def place(self, head: ResponseHead) -> Memory:
         length = head.content_length or 0
         if head.status not in (200, 206):
             return self._place_refusal(length)
         self._accept(head, length)
         view = self._view if self._view is not None else self._allocate(length)
         self._is_data = True
-        return view[self._received : self._received + length]
+        return part(view, self._received, self._received + length)
 
     def arrived(self, received_bytes: int) -> None:
         if self._is_data and self._received + received_bytes - self._summed >= SUMMED_BYTES:
@@ -184,7 +186,7 @@ class GetAttempt:
             self._accept(head, len(body))
             self._body = bytes(body)
         else:
-            self.place(head)[:] = body
+            fill(self.place(head), 0, body)
 
     async def settle(self) -> None:
         """Nothing can be done early."""
@@ -221,8 +223,7 @@ class GetAttempt:
     def _sum_up_to(self, stop: int) -> None:
         """Sum what has come and was not summed, in blocks that stay in the processor's cache for the second sum."""
         assert self._view is not None
-        for start in range(self._summed, stop, SUMMED_BYTES):
-            block = self._view[start : min(start + SUMMED_BYTES, stop)]
+        for block in blocks(self._view, self._summed, stop, SUMMED_BYTES):
             self._crc = crc64(block, self._crc)
             if self._also is not None:
                 self._also.add(block)
@@ -259,7 +260,7 @@ class GetAttempt:
             self.discard()  # when resuming, the first answer may have lied: nothing of it is kept
             raise OssProtocolError(f"asked for bytes {start} to {stop}, got {head.get('content-range')!r} of {length}")
 
-    def _allocate(self, length: int) -> memoryview:
+    def _allocate(self, length: int) -> Memory:
         try:
             self._store = fresh_memory(length)
         except (MemoryError, OverflowError):

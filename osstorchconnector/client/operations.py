@@ -27,6 +27,7 @@ from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
 from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
 from .listing import PageOrder, follow
 from .paging import Ahead, PageAttempt
+from .pieces import Memory
 from .refusals import printable
 from .sender import Sender, Session
 from .values import (
@@ -60,7 +61,7 @@ class Operations:
         uri: OssUri,
         span: ByteSpan | None = None,
         *,
-        into: memoryview | None = None,
+        into: Memory | None = None,
         if_match: str = "",
         also: Sum | None = None,
     ) -> Download:

@@ -3,7 +3,8 @@
 - faces: `writer`, `reader`, `filesystem`, `manager`, `stager`
 - where: `place`, `folder`, `layout`, and `cleaning` up after saves that died
 - saving: `saving` writes a rank's `files`, made of `items` and `tensors`; `in_flight` and `collecting` guard a save
-- loading: `loading` plans what is `wanted` by `segments`, `fetching` brings it, `decoding` makes tensors of it
+- loading: `loading` plans what is `wanted` by `segments`, `fetching` brings it to its `places`, `decoding`
+  makes tensors of what does not land in them
 - formats: `metadata`, `archive` (with `crc32`), `safetensors`
 - pickles are not trusted: `opcodes`, `dry_run`, `vetting`
 - `progress` for whoever watches

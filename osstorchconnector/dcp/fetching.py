@@ -11,6 +11,7 @@ from typing import Any
 
 from ..client.client import OssClient
 from ..client.operations import Operations
+from ..client.pieces import Memory
 from ..client.values import ByteSpan, Download, ObjectStat
 from ..errors import OssIntegrityError, OssObjectChangedError
 from ..objects.coverage import Coverage
@@ -65,32 +66,32 @@ class FetchedFile:
 class Fetch:
     """One range: where it lands, which is asked when it begins, and what to do when it has.
 
-    `sums` are the parts of it whose CRC-32 is wanted, in the order of their starts; they are in `crcs` then.
+    `sums` are the parts of it whose CRC-32 is wanted, in the order of their starts; they are in `crcs` then. Of its
+    bytes `held_bytes` land in memory of the loader's.
     """
 
-    __slots__ = ("_place", "crcs", "done", "file", "needs_memory", "span", "sums")
+    __slots__ = ("_place", "crcs", "done", "file", "held_bytes", "span", "sums")
 
     def __init__(
         self,
         file: FetchedFile,
         span: ByteSpan,
-        place: Callable[[], memoryview],
+        place: Callable[[], Memory],
         done: Callable[[Fetch], object],
         sums: list[ByteSpan],
-        *,
-        needs_memory: bool = True,
+        held_bytes: int,
     ) -> None:
         self.file, self.span, self._place, self.done, self.sums = file, span, place, done, sums
-        self.needs_memory = needs_memory
+        self.held_bytes = held_bytes
         self.crcs: list[int] = []
 
     def begin(self) -> Callable[[Operations], Coroutine[Any, Any, Download]]:
         """Return the work of fetching, for a loop thread; the memory is taken now."""
-        view = self._place()
+        memory = self._place()
 
         async def work(operations: Operations) -> Download:
             sums = SpanSums(self.sums, self.span.start) if self.sums else None
-            download = await operations.get(self.file.uri, self.span, into=view, if_match=self.file.etag, also=sums)
+            download = await operations.get(self.file.uri, self.span, into=memory, if_match=self.file.etag, also=sums)
             self.crcs = sums.crcs if sums is not None else []
             return download
 
@@ -134,7 +135,7 @@ class Fetcher:
         self._client, self._flight = client, Flight(client, workers)
         self._concurrency, self._may_hold = concurrency, HeldBytes(memory_bytes)
         self._ready: deque[Fetch] = deque()
-        self._under_way: dict[Future[Download], tuple[Fetch, int]] = {}
+        self._under_way: dict[Future[Download], Fetch] = {}
         self._ended: SimpleQueue[Future[Download]] = SimpleQueue()
         self._held_bytes = 0
 
@@ -151,10 +152,10 @@ class Fetcher:
                 asked = time.perf_counter()
                 future = self._ended.get()
                 came = time.perf_counter()
-                fetch, held_bytes = self._under_way.pop(future)
+                fetch = self._under_way.pop(future)
                 fetch.file.landed(future.result(), fetch.span)
                 fetch.done(fetch)
-                self._held_bytes -= held_bytes
+                self._held_bytes -= fetch.held_bytes
                 self._ready.extend(fetch.file.waiting)
                 fetch.file.waiting.clear()
                 total += fetch.span.size
@@ -173,11 +174,11 @@ class Fetcher:
 
     def _top_up(self) -> None:
         while self._ready and len(self._under_way) < self._concurrency:
-            held_bytes = self._ready[0].span.size if self._ready[0].needs_memory else 0
-            if self._under_way and held_bytes and self._held_bytes + held_bytes > self._may_hold.limit_bytes:
+            held_bytes = self._ready[0].held_bytes
+            if self._under_way and self._held_bytes + held_bytes > self._may_hold.limit_bytes:
                 return
             fetch = self._ready.popleft()
             self._held_bytes += held_bytes
             future = self._flight.start(fetch.begin())
-            self._under_way[future] = (fetch, held_bytes)
+            self._under_way[future] = fetch
             future.add_done_callback(self._ended.put)

@@ -6,20 +6,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import torch
-
 from ..client.client import OssClient
 from ..client.values import ByteSpan
 from ..objects.ranges import cut, piece_bytes
 from ..uri import OssUri
 from .fetching import Fetch, FetchedFile, Fetcher
-from .segments import Run, runs
-from .tensors import memory
+from .places import Place, Spare
+from .segments import Range, RangeSizes, Segment, ranges
 from .wanted import Wanted
 
 MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
 # Of what has to be copied: the sooner the first range is whole, the sooner that begins.
-MAX_RUN_BYTES = 4 << 20
+MAX_HELD_BYTES = 4 << 20
+# All ranges of a file wait for the first, which tells the ETag. If they are many, it is a small one.
+FIRST_RANGE_BYTES, MANY_RANGES = 64 << 10, 4
 
 
 class RankLoad:
@@ -41,9 +41,9 @@ class RankLoad:
             self.total_bytes += item.size_bytes
         self._range_bytes = min(piece_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
         # Ranges that need memory are so large that one for each request in flight fits.
-        fitting = min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency, MAX_RUN_BYTES)
-        self._run_bytes = max(fitting, MIN_RANGE_BYTES)
-        self._spare: list[memoryview] = []
+        fitting = min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency, MAX_HELD_BYTES)
+        self._held_bytes = max(fitting, MIN_RANGE_BYTES)
+        self._spare = Spare(self._held_bytes)
         self._files = [self._planned(FetchedFile(uri), items) for uri, items in by_uri.items()]
 
     def run(self, landed_bytes: Callable[[int], object]) -> None:
@@ -54,67 +54,50 @@ class RankLoad:
 
     def _planned(self, file: FetchedFile, items: list[Wanted]) -> FetchedFile:
         """Return the file with its fetches in the order of their bytes, except for what is there already: nothing."""
-        numbered = [(number, span) for number, item in enumerate(items) for span in item.spans]
-        fetches: list[Fetch] = []
-        for run in runs(numbered, max_bytes=self._run_bytes):
-            fetches += self._fetches_of_run(file, run, [items[number] for number in dict.fromkeys(run.members)])
+        file_bytes = sum(item.size_bytes for item in items)
+        first = FIRST_RANGE_BYTES if file_bytes > MANY_RANGES * self._range_bytes else self._range_bytes
+        sizes = RangeSizes(first, self._range_bytes, self._held_bytes)
+        segments = [segment for number, item in enumerate(items) for segment in item.segments(number)]
+        for found in ranges(segments, sizes):
+            file.waiting += self._fetches(file, found, items)
         for item in items:
-            if item.direct is not None:
-                fetches += self._fetches_of_tensor(file, item, *item.direct)
-            elif not item.spans:
+            if not item.outstanding:
                 self._complete(file, item)
-        file.waiting.extend(sorted(fetches, key=lambda fetch: fetch.span.start))
         return file
 
-    def _fetches_of_tensor(self, file: FetchedFile, item: Wanted, data: ByteSpan, view: memoryview) -> list[Fetch]:
-        fetches = []
-
-        def done(fetch: Fetch) -> None:
-            self._take(file, item, fetch)
-
-        for span in cut(data, self._range_bytes):
-            target = view[span.start - data.start : span.stop - data.start]
-            sums = [span] if item.summed is not None else []
-            fetches.append(Fetch(file, span, partial(_same, target), done, sums, needs_memory=False))
-        item.outstanding += len(fetches)
-        return fetches
-
-    def _fetches_of_run(self, file: FetchedFile, run: Run, items: list[Wanted]) -> list[Fetch]:
-        shared = _Memory(run.span, self._spare)
-        pieces = cut(run.span, self._run_bytes) if run.span.size > self._run_bytes else [run.span]
+    def _fetches(self, file: FetchedFile, found: Range, items: list[Wanted]) -> list[Fetch]:
+        """Return the fetches for a range: one, unless it is larger than what may be held at a time."""
+        owners = [items[number] for number in dict.fromkeys(segment.owner for segment in found.segments)]
+        place = Place(found, items, self._spare)
+        pieces = cut(found.span, self._held_bytes) if found.held_bytes > self._held_bytes else [found.span]
         missing = len(pieces)
 
         def done(fetch: Fetch) -> None:
             nonlocal missing
             missing -= 1
-            _note_sums(owners[fetch.span.start], fetch)
+            for item, span, crc in zip(sums_of[fetch.span.start], fetch.sums, fetch.crcs, strict=True):
+                item.crcs.append((span.start, span.size, crc))
             if not missing:
-                shared.hand_out(items)
-                for item in items:
-                    self._arrived(file, item)
-                if not any(item.outstanding for item in items):
-                    shared.give_back()
+                place.hand_out()
+                for item in owners:
+                    item.outstanding -= 1
+                    if not item.outstanding:
+                        self._complete(file, item)
+                if not any(item.outstanding for item in owners):
+                    place.give_back()
 
-        fetches = []
-        owners: dict[int, list[Wanted]] = {}  # of the sums of the range that starts there
-        for item in items:
+        for item in owners:
             item.outstanding += 1
+        fetches = []
+        sums_of: dict[int, list[Wanted]] = {}  # whose CRC-32s those are of the fetch that begins there
         for piece in pieces:
-            sums = _sums(items, piece)
-            owners[piece.start] = [item for item, _ in sums]
-            fetches.append(Fetch(file, piece, partial(shared.part, piece), done, [span for _, span in sums]))
+            sums = _sums(found.segments, items, piece)
+            sums_of[piece.start] = [item for item, _ in sums]
+            held_bytes = piece.size if len(pieces) > 1 else found.held_bytes
+            fetches.append(Fetch(file, piece, partial(place.of, piece), done, [span for _, span in sums], held_bytes))
         return fetches
 
     # what has come
-
-    def _take(self, file: FetchedFile, item: Wanted, fetch: Fetch) -> None:
-        _note_sums([item] * len(fetch.sums), fetch)
-        self._arrived(file, item)
-
-    def _arrived(self, file: FetchedFile, item: Wanted) -> None:
-        item.outstanding -= 1
-        if not item.outstanding:
-            self._complete(file, item)
 
     def _complete(self, file: FetchedFile, item: Wanted) -> None:
         if not item.finish():
@@ -128,57 +111,18 @@ class RankLoad:
         item.pieces.clear()
 
 
-class _Memory:
-    """Memory for a run of spans, from the `spare` there is when the first of its ranges is fetched, or new."""
-
-    def __init__(self, span: ByteSpan, spare: list[memoryview]) -> None:
-        self._span, self._spare = span, spare
-        self._memory: memoryview | None = None
-
-    def part(self, piece: ByteSpan) -> memoryview:
-        if self._memory is None:
-            fits = next((number for number, one in enumerate(self._spare) if len(one) >= self._span.size), None)
-            self._memory = _new_memory(self._span.size) if fits is None else self._spare.pop(fits)
-        return self._memory[piece.start - self._span.start : piece.stop - self._span.start]
-
-    def give_back(self) -> None:
-        """Nobody needs the bytes any more: others may have the memory."""
-        if self._memory is not None:
-            self._spare.append(self._memory)
-            self._memory = None
-
-    def hand_out(self, items: list[Wanted]) -> None:
-        """Give each item those of its spans that are here."""
-        view, (first, last) = self.part(self._span), self._span
-        for item in items:
-            for start, stop in item.spans:
-                if first <= start and stop <= last:
-                    item.pieces[start] = view[start - first : stop - first]
-
-
-def _new_memory(size_bytes: int) -> memoryview:
-    """Return memory with whatever stands in it: unlike a `bytearray`'s nobody has to write zeros there first."""
-    return memory(torch.empty(size_bytes, dtype=torch.uint8))
-
-
-def _sums(items: list[Wanted], piece: ByteSpan) -> list[tuple[Wanted, ByteSpan]]:
-    """Return the parts of the range that belong to data whose CRC-32 is wanted, and whose they are, in order."""
+def _sums(segments: list[Segment], items: list[Wanted], piece: ByteSpan) -> list[tuple[Wanted, ByteSpan]]:
+    """Return the parts of the fetch that belong to data whose CRC-32 is wanted, and whose they are, in order."""
     found = []
-    for item in items:
-        summed = item.summed if item.direct is None else None
-        if summed is not None and summed.start < piece.stop and piece.start < summed.stop:
-            found.append((item, ByteSpan(max(summed.start, piece.start), min(summed.stop, piece.stop))))
+    for segment in segments:
+        summed = items[segment.owner].summed
+        if summed is not None:
+            start = max(summed.start, segment.start, piece.start)
+            stop = min(summed.stop, segment.stop, piece.stop)
+            if start < stop:
+                found.append((items[segment.owner], ByteSpan(start, stop)))
     return sorted(found, key=_start_of_sum)
 
 
 def _start_of_sum(found: tuple[Wanted, ByteSpan]) -> int:
     return found[1].start
-
-
-def _note_sums(owners: list[Wanted], fetch: Fetch) -> None:
-    for owner, span, crc in zip(owners, fetch.sums, fetch.crcs, strict=True):
-        owner.crcs.append((span.start, span.size, crc))
-
-
-def _same(view: memoryview) -> memoryview:
-    return view

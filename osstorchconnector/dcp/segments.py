@@ -1,7 +1,7 @@
 """Which ranges of a data file to ask for, and where they land. Pure.
 
-What is wanted of a file is a list of spans. Some have a destination, a tensor's own memory, and are fetched by
-themselves; the others are fetched together in runs of neighbours, into memory that is taken apart afterwards.
+What is wanted of a file is a list of segments. Some land in a tensor's own memory, the others in memory of the
+loader's, which is taken apart afterwards. Neighbours of both kinds come with one request.
 """
 
 from __future__ import annotations
@@ -11,42 +11,104 @@ from typing import NamedTuple
 
 from ..client.values import ByteSpan
 
-# Two spans at most this part of their run apart are fetched in one: at most 1 % is fetched for nothing.
+# Two segments at most this part of their range apart are fetched in one: at most 1 % is fetched for nothing.
 _GAP_PART = 128
 
 
-class Run(NamedTuple):
-    """Neighbouring spans that are fetched together; `members` are indices into what was given."""
+class Segment(NamedTuple):
+    """Bytes of a file that `owner`, a number, wants; those that land in place may be cut into several."""
+
+    start: int
+    stop: int
+    owner: int
+    lands: bool = False
+
+
+class Range(NamedTuple):
+    """What one request brings: segments in the order of their starts. Those that land overlap with no other."""
 
     span: ByteSpan
-    members: list[int]
+    segments: list[Segment]
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes come that land nowhere: segments that don't, and what lies between."""
+        return self.span.size - sum(segment.stop - segment.start for segment in self.segments if segment.lands)
 
 
-def runs(spans: Iterable[tuple[int, ByteSpan]], *, max_bytes: int) -> list[Run]:
-    """Return the numbered spans in runs of at most `max_bytes`; one that is larger is a run of its own."""
-    found: list[Run] = []
-    start, stop, members = 0, -1, list[int]()
-    for number, span in sorted(spans, key=_start):
-        first, last = span
-        if members and (last <= stop or _belongs(first, last, start, stop, max_bytes)):
-            members.append(number)
-            stop = max(stop, last)
+class RangeSizes(NamedTuple):
+    """How many bytes to ask for at once: in the first range, in each other, and of these in memory of the loader's."""
+
+    first: int
+    most: int
+    most_held: int
+
+
+def ranges(segments: Iterable[Segment], sizes: RangeSizes) -> list[Range]:
+    """Return all segments in ranges of at most these sizes; one that does not land is a range of its own if larger."""
+    plan = _Plan(sizes)
+    for segment in sorted(segments):
+        if segment.lands:
+            plan.add_landing(segment)
         else:
-            if members:
-                found.append(Run(ByteSpan(start, stop), members))
-            start, stop, members = first, last, [number]
-    if members:
-        found.append(Run(ByteSpan(start, stop), members))
-    return found
+            plan.add_held(segment)
+    return plan.end()
 
 
-def _start(numbered: tuple[int, ByteSpan]) -> int:
-    return numbered[1][0]
+class _Plan:
+    """Ranges in the making: one is open at a time, from `start` to `stop`."""
 
+    def __init__(self, sizes: RangeSizes) -> None:
+        self._sizes = sizes
+        self._found: list[Range] = []
+        self._segments: list[Segment] = []
+        self._start = self._stop = self._landed_stop = self._held_bytes = 0
+        self._most = sizes.first
 
-def _belongs(first: int, last: int, start: int, stop: int, max_bytes: int) -> bool:
-    """Say whether what begins at `first` and ends at `last` is near the run from `start` to `stop`."""
-    return last - start <= max_bytes and first - stop <= max(stop - start, last - first) // _GAP_PART
+    def add_held(self, segment: Segment) -> None:
+        start, stop, _, _ = segment
+        if not self._takes(start, stop, self._landed_stop) or self._held_after(stop) > self._sizes.most_held:
+            self._begin(start)
+        self._held_bytes = self._held_after(stop)
+        self._segments.append(segment)
+        self._stop = max(self._stop, stop)
+
+    def add_landing(self, segment: Segment) -> None:
+        start, stop, owner, _ = segment
+        while start < stop:
+            here = min(stop, self._start + self._most)
+            if here <= start or not self._takes(start, here, self._stop):
+                self._begin(start)
+                here = min(stop, start + self._most)
+            self._held_bytes += start - self._stop
+            self._segments.append(Segment(start, here, owner, lands=True))
+            start = self._stop = self._landed_stop = here
+
+    def end(self) -> list[Range]:
+        if self._segments:
+            self._found.append(Range(ByteSpan(self._start, self._stop), self._segments))
+        return self._found
+
+    def _begin(self, start: int) -> None:
+        if self._segments:
+            self.end()
+            self._most = self._sizes.most
+        self._segments = []
+        self._start = self._stop = self._landed_stop = start
+        self._held_bytes = 0
+
+    def _held_after(self, stop: int) -> int:
+        return self._held_bytes + max(stop - self._stop, 0)
+
+    def _takes(self, start: int, stop: int, free_from: int) -> bool:
+        """Say whether what begins at `start`, where nothing before `free_from` will do, belongs to the open range."""
+        if not self._segments or start < free_from:
+            return False
+        if stop <= self._stop:
+            return True
+        gap_bytes = start - self._stop
+        is_near = gap_bytes <= max(self._stop - self._start, stop - start) // _GAP_PART
+        return is_near and stop - self._start <= self._most
 
 
 class Slice(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from osstorchconnector.client.attempts import MAX_DOCUMENT_BYTES, MAX_REFUSAL_BYTES, DocumentAttempt, GetAttempt
 from osstorchconnector.client.checksum import crc64
 from osstorchconnector.client.heads import ResponseHead
+from osstorchconnector.client.pieces import Pieces, fill
 from osstorchconnector.client.requests import head_object
 from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.errors import OssIntegrityError, OssProtocolError
@@ -19,6 +22,17 @@ URI = OssUri("bucket", "key")
 
 def head(status, length, **headers):
     return ResponseHead(status, {k.replace("_", "-"): v for k, v in headers.items()}, length, False, True)
+
+
+def cut_up(target, cuts):
+    """Return the memory of `target`: as it is without `cuts`, else in pieces that end there."""
+    view = memoryview(target)
+    stops = sorted({cut % len(view) for cut in cuts} | {0, len(view)}) if view else []
+    pieces = [view[start:stop] for start, stop in itertools.pairwise(stops)]
+    return Pieces(pieces) if len(pieces) > 1 else view
+
+
+cuts = st.lists(st.integers(1, 400), max_size=4)
 
 
 def serve(attempt, data):
@@ -37,25 +51,25 @@ def serve(attempt, data):
     data=st.binary(min_size=1, max_size=300),
     span=st.none() | st.tuples(st.integers(0, 299), st.integers(1, 400)),
     breaks=st.lists(st.integers(0, 120), max_size=6),
-    into=st.booleans(),
+    into=st.none() | cuts,
     whole_at_once=st.booleans(),
 )
 def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks, into, whole_at_once):
     wanted = None if span is None else ByteSpan(min(span[0], len(data) - 1), min(span[0], len(data) - 1) + span[1])
-    target = bytearray(wanted.size) if wanted and into else None
-    attempt = GetAttempt(URI, wanted, memoryview(target) if target is not None else None, "")
+    target = bytearray(wanted.size) if wanted and into is not None else None
+    attempt = GetAttempt(URI, wanted, cut_up(target, into) if target is not None else None, "")
     for count in breaks:
         answer, body = serve(attempt, data)
         view = attempt.place(answer)
         received = min(count, len(body) - 1)
-        view[:received] = body[:received]
+        fill(view, 0, memoryview(body)[:received])
         del view
         attempt.keep(received)
     answer, body = serve(attempt, data)
     if whole_at_once:
         attempt.take(answer, memoryview(body))
     else:
-        attempt.place(answer)[:] = body
+        fill(attempt.place(answer), 0, memoryview(body))
     attempt.finish(answer)
     expected = data if wanted is None else data[wanted.start : wanted.stop]
     got = bytes(target[: len(expected)]) if target is not None else attempt.result.body
@@ -68,8 +82,9 @@ def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks,
 @given(
     data=st.binary(min_size=1, max_size=300),
     steps=st.lists(st.tuples(st.sampled_from(["arrive", "break", "refuse", "wrong"]), st.integers(0, 300))),
+    cuts=cuts,
 )
-def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, steps):
+def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, steps, cuts):
     """Bytes that arrive are summed at once, so what breaks off, is refused or proves wrong must not confuse the sum."""
 
     class Joined:
@@ -83,7 +98,7 @@ def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, s
             self.seen = b""
 
     joined, target = Joined(), bytearray(len(data))
-    attempt = GetAttempt(URI, ByteSpan(0, len(data)), memoryview(target), "", also=joined)
+    attempt = GetAttempt(URI, ByteSpan(0, len(data)), cut_up(target, cuts), "", also=joined)
     for step, count in steps:
         if step == "refuse":
             attempt.request()
@@ -95,16 +110,16 @@ def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, s
         view = attempt.place(answer)
         received = min(count, len(body))
         if step == "wrong":
-            view[:received] = bytes(255 - octet for octet in body[:received])
+            fill(view, 0, memoryview(bytes(255 - octet for octet in body[:received])))
             attempt.arrived(received)
             attempt.discard()
             continue
-        view[:received] = body[:received]
+        fill(view, 0, memoryview(body)[:received])
         attempt.arrived(received)
         if step == "break" and received < len(body):
             attempt.keep(received)
     answer, body = serve(attempt, data)
-    attempt.place(answer)[:] = body
+    fill(attempt.place(answer), 0, memoryview(body))
     attempt.finish(answer)
     assert (bytes(target), joined.seen, attempt.result.crc64) == (data, data, crc64(data))
 

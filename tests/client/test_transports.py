@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import socket
 import ssl
 import threading
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.endpoint import Origin
+from osstorchconnector.client.pieces import Pieces
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, UnsizedBody, WireRequest, proxy_for
 from osstorchconnector.client.transport.connection import Connection, Incoming
@@ -42,6 +44,19 @@ class Landing:
     def take(self, head, body):
         assert len(body) == head.content_length
         self.body = bytearray(body)
+
+
+class Scattering(Landing):
+    """Memory in pieces of `sizes`, the last of which has the rest."""
+
+    def __init__(self, *sizes, lands_in_place=True):
+        super().__init__(lands_in_place=lands_in_place)
+        self.sizes = sizes
+
+    def place(self, head):
+        view = super().place(head)
+        stops = sorted({min(stop, len(view)) for stop in itertools.accumulate(self.sizes, initial=0)} | {len(view)})
+        return Pieces(view[start:stop] for start, stop in itertools.pairwise(stops))
 
 
 class Refusing(Landing):
@@ -83,6 +98,14 @@ def test_a_body_lands_where_it_is_placed(kind):
         ((head, body),) = exchange(kind, server, wire(server, target="/some%20key?x=1"))
     assert (head.status, head.get("etag"), body) == (200, '"AB"', b"0123456789")
     assert server.heads[0].startswith(b"GET /some%20key?x=1 HTTP/1.1\r\nHost: 127.0.0.1:")
+
+
+@TRANSPORTS
+def test_a_body_lands_in_several_pieces_of_memory(kind):
+    body = random.Random(1).randbytes(1_000_000)
+    with ScriptedServer([answer(body)]) as server:
+        results = exchange(kind, server, wire(server), landing=Scattering(1, 7000, 1, 300_000, 20))
+    assert results[0][1] == body
 
 
 @TRANSPORTS
@@ -398,8 +421,13 @@ def test_a_cancelled_exchange_does_not_leave_its_answer_to_the_next():
 
 
 @settings(max_examples=60, deadline=None)
-@given(body=st.binary(max_size=200), cuts=st.lists(st.integers(0, 400), max_size=6), in_place=st.booleans())
-def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place):
+@given(
+    body=st.binary(max_size=200),
+    cuts=st.lists(st.integers(0, 400), max_size=6),
+    in_place=st.booleans(),
+    sizes=st.lists(st.integers(1, 100), max_size=4),
+)
+def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place, sizes):
     """Feed the protocol by hand: no socket, every split the kernel might make."""
     data = answer(body, ETag='"E"')
 
@@ -407,7 +435,7 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place):
         loop = asyncio.get_running_loop()
         connection = Connection(loop, set(), Incoming())
         connection.connection_made(FakeTransport())
-        landing = Landing(lands_in_place=in_place)
+        landing = Scattering(*sizes, lands_in_place=in_place) if sizes else Landing(lands_in_place=in_place)
         request = WireRequest(Origin("http", "x", 80), "GET", "/", [("Host", "x")])
         answered = connection.begin(request, landing, loop.time() + 10)
         edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]

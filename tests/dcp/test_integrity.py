@@ -116,6 +116,7 @@ def test_a_tensor_stored_transposed_lands_right_though_the_metadata_says_otherwi
 ) -> None:
     state = {
         "large": torch.arange(1_000_000.0).reshape(1000, 1000).t(),
+        "middling": torch.arange(40_000.0).reshape(200, 200).t(),
         "small": torch.arange(100.0).reshape(10, 10).t(),
     }
     writer = dcp.FileSystemWriter("/unused")

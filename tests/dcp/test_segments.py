@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import torch
@@ -7,39 +8,93 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.client.values import ByteSpan
-from osstorchconnector.dcp.segments import runs, slice_of
+from osstorchconnector.dcp.segments import Range, RangeSizes, Segment, ranges, slice_of
 from osstorchconnector.dcp.tensors import contiguous
 
-spans = st.lists(
-    st.tuples(st.integers(0, 100_000), st.integers(1, 5000)).map(lambda pair: ByteSpan(pair[0], sum(pair)))
+parts = st.lists(st.tuples(st.integers(0, 100_000), st.integers(1, 5000), st.booleans()), max_size=40).map(
+    lambda parts: [Segment(start, start + size, number, lands) for number, (start, size, lands) in enumerate(parts)]
+)
+range_sizes = st.tuples(st.integers(500, 5000), st.integers(1000, 20_000), st.integers(1000, 20_000)).map(
+    lambda sizes: RangeSizes(*sizes)
 )
 
 
-@given(spans, st.integers(1000, 20_000))
-def test_every_span_is_in_one_run_and_little_is_fetched_for_nothing(found: list[ByteSpan], max_bytes: int) -> None:
-    made = runs(enumerate(found), max_bytes=max_bytes)
-    assert sorted(number for run in made for number in run.members) == list(range(len(found)))
-    for run in made:
-        members = [found[number] for number in run.members]
-        assert run.span == ByteSpan(min(span.start for span in members), max(span.stop for span in members))
-        assert run.span.size <= max_bytes or any(span.size == run.span.size for span in members) or overlapping(members)
-        wanted = set().union(*(range(span.start, span.stop) for span in members))
-        assert run.span.size - len(wanted) <= max(run.span.size // 64, len(members))
+def bytes_of(segments: list[Segment]) -> Counter[tuple[int, int]]:
+    """Count each byte for each owner."""
+    return Counter((segment.owner, at) for segment in segments for at in range(segment.start, segment.stop))
 
 
-def overlapping(members: list[ByteSpan]) -> bool:
-    ordered = sorted(members)
-    return any(right.start < left.stop for left, right in pairwise(ordered))
+@given(parts, range_sizes)
+def test_every_byte_is_in_one_range_for_each_who_wants_it(wanted: list[Segment], sizes: RangeSizes) -> None:
+    found = [segment for made in ranges(wanted, sizes) for segment in made.segments]
+    assert bytes_of(found) == bytes_of(wanted)
+    held = [segment for segment in found if not segment.lands]
+    assert sorted(held) == sorted(segment for segment in wanted if not segment.lands), "these are not cut"
+
+
+@given(parts, range_sizes)
+def test_a_range_is_what_its_segments_span_and_little_more(wanted: list[Segment], sizes: RangeSizes) -> None:
+    for made in ranges(wanted, sizes):
+        assert made.segments == sorted(made.segments)
+        assert made.span == (made.segments[0].start, max(segment.stop for segment in made.segments))
+        needed = {at for _, at in bytes_of(made.segments)}
+        assert made.span.size - len(needed) <= max(made.span.size // 64, len(made.segments))
+
+
+@given(parts, range_sizes)
+def test_ranges_keep_to_their_sizes_but_for_a_large_segment_that_is_held(
+    wanted: list[Segment], sizes: RangeSizes
+) -> None:
+    for number, made in enumerate(ranges(wanted, sizes)):
+        longest = max((segment.stop - segment.start for segment in made.segments if not segment.lands), default=0)
+        assert made.span.size <= max(sizes.most if number else sizes.first, longest)
+        assert made.held_bytes <= max(sizes.most_held, longest)
+
+
+@given(parts, range_sizes)
+def test_what_lands_shares_no_byte_of_its_range(wanted: list[Segment], sizes: RangeSizes) -> None:
+    for made in ranges(wanted, sizes):
+        for left, right in pairwise(made.segments):
+            assert left.stop <= right.start or not (left.lands or right.lands)
+        landing = sum(segment.stop - segment.start for segment in made.segments if segment.lands)
+        assert made.held_bytes == made.span.size - landing
+
+
+SIZES = RangeSizes(first=400, most=400, most_held=400)
+
+
+def spans(found: list[Range]) -> list[ByteSpan]:
+    return [made.span for made in found]
 
 
 def test_neighbours_are_fetched_together_up_to_a_limit() -> None:
-    found = [ByteSpan(start, start + 100) for start in range(0, 1000, 100)]
-    assert [run.span for run in runs(enumerate(found), max_bytes=400)] == [(0, 400), (400, 800), (800, 1000)]
+    wanted = [Segment(start, start + 100, 0) for start in range(0, 1000, 100)]
+    assert spans(ranges(wanted, SIZES)) == [(0, 400), (400, 800), (800, 1000)]
+    assert spans(ranges(wanted, SIZES._replace(first=200))) == [(0, 200), (200, 600), (600, 1000)]
 
 
 def test_what_lies_far_apart_is_fetched_apart() -> None:
-    found = [ByteSpan(0, 1000), ByteSpan(1005, 2000), ByteSpan(5000, 6000)]
-    assert [run.span for run in runs(enumerate(found), max_bytes=10_000)] == [(0, 2000), (5000, 6000)]
+    wanted = [Segment(0, 1000, 0), Segment(1005, 2000, 1), Segment(5000, 6000, 2)]
+    assert spans(ranges(wanted, RangeSizes(10_000, 10_000, 10_000))) == [(0, 2000), (5000, 6000)]
+
+
+def test_tensors_and_what_stands_around_them_come_with_one_request() -> None:
+    tensors = [Segment(10, 300, 0, True), Segment(310, 900, 1, True)]
+    around = [Segment(0, 10, 0), Segment(300, 305, 0), Segment(305, 310, 1), Segment(900, 910, 1)]
+    made = ranges([*tensors, *around], RangeSizes(first=1000, most=1000, most_held=50))
+    assert spans(made) == [(0, 910)]
+    assert made[0].held_bytes == 30
+
+
+def test_a_tensor_goes_on_in_the_next_range() -> None:
+    made = ranges([Segment(0, 10, 0), Segment(10, 1000, 0, True), Segment(1000, 1010, 0)], SIZES)
+    assert spans(made) == [(0, 400), (400, 800), (800, 1010)]
+    assert made[1].segments == [Segment(400, 800, 0, True)]
+
+
+def test_the_same_bytes_for_two_tensors_are_fetched_for_each() -> None:
+    wanted = [Segment(0, 10, 0), Segment(0, 10, 1), Segment(10, 300, 0, True), Segment(10, 300, 1, True)]
+    assert spans(ranges(wanted, SIZES)) == [(0, 300), (10, 300)]
 
 
 boxes = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 5), st.integers(1, 6)), max_size=4).map(

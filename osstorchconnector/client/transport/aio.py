@@ -14,6 +14,7 @@ from yarl import URL
 
 from ...errors import OssError, OssProtocolError
 from ..heads import ResponseHead
+from ..pieces import fill
 from ..values import Buffer
 from .base import (
     LEAST_PROGRESS_BYTES,
@@ -138,7 +139,7 @@ class _Body:
             stop = self.received + len(chunk)
             if stop > len(view):
                 raise OssProtocolError(f"more than the announced {len(view)} bytes")
-            view[self.received : stop] = chunk
+            fill(view, self.received, memoryview(chunk))
             self.received = stop
         if self.received < len(view):
             raise self.failure("reset", f"{self.received} of {len(view)} bytes, then the end")

@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 from ..endpoint import Origin, is_this_machine
 from ..heads import ResponseHead
+from ..pieces import Memory
 from ..values import Buffer
 
 FailureKind = Literal["setup", "connect", "reset", "timeout", "protocol"]
@@ -38,7 +39,7 @@ class Landing(Protocol):
     lands_in_place: bool
     """True if the body should come straight into the memory that `place` gives, even the beginning of it."""
 
-    def place(self, head: ResponseHead) -> memoryview:
+    def place(self, head: ResponseHead) -> Memory:
         """Return the memory to fill."""
 
     def arrived(self, received_bytes: int) -> None:

@@ -14,6 +14,7 @@ from typing import cast
 from ...errors import OssProtocolError
 from ..chunked import ChunkedDecoder
 from ..heads import ResponseHead, encode_head, parse_response_head
+from ..pieces import Memory, fill, room
 from ..values import Buffer
 from .base import (
     LEAST_PROGRESS_BYTES,
@@ -80,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._shared = self._incoming = incoming
         self._filled = 0
         self._head: ResponseHead | None = None
-        self._body: memoryview | None = None
+        self._body: Memory | None = None
         self._received = 0
         self._chunks: _Chunks | None = None
         self._landing: Landing | None = None
@@ -106,7 +107,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._body is not None:
-            return self._body[self._received : self._received + RECEIVE_BYTES]
+            return room(self._body, self._received, self._received + RECEIVE_BYTES)
         filled = self._filled
         return self._incoming.view[filled : max(self._incoming_limit, filled + HEAD_ONLY_BYTES)]
 
@@ -235,7 +236,7 @@ class Connection(asyncio.BufferedProtocol):
         if len(body) != length:
             raise OssProtocolError(f"a body of {length} bytes was placed into {len(body)}")
         here = self._filled - body_start
-        body[:here] = self._incoming.view[body_start : self._filled]
+        fill(body, 0, self._incoming.view[body_start : self._filled])
         self._body, self._received, self._filled = body, here, 0
         self._incoming = self._shared
 
