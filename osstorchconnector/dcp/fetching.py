@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
@@ -134,21 +134,23 @@ class Fetcher:
     def __init__(self, client: OssClient, *, concurrency: int, workers: int, memory_bytes: int) -> None:
         self._client, self._flight = client, Flight(client, workers)
         self._concurrency, self._may_hold = concurrency, HeldBytes(memory_bytes)
+        self._coming: Iterator[FetchedFile] = iter(())
+        self._begun: list[FetchedFile] = []
         self._ready: deque[Fetch] = deque()
         self._under_way: dict[Future[Download], Fetch] = {}
         self._ended: SimpleQueue[Future[Download]] = SimpleQueue()
         self._held_bytes = 0
 
-    def run(self, files: list[FetchedFile], landed_bytes: Callable[[int], object]) -> None:
+    def run(self, files: Iterable[FetchedFile], landed_bytes: Callable[[int], object]) -> None:
         """Fetch what waits in `files`, and a few bytes more where that completes an object, which is then checked.
 
-        When this returns or raises, nothing writes to any of the memory any more.
+        A file is taken from `files` when there is nothing left to ask for of those before it. When this returns or
+        raises, nothing writes to any of the memory any more.
         """
-        self._ready = deque(file.waiting.popleft() for file in files if file.waiting)
+        self._coming = iter(files)
         total = 0
         try:
-            while self._ready or self._under_way:
-                self._top_up()
+            while self._top_up():
                 asked = time.perf_counter()
                 future = self._ended.get()
                 came = time.perf_counter()
@@ -161,24 +163,36 @@ class Fetcher:
                 total += fetch.span.size
                 landed_bytes(total)
                 self._may_hold.note(waited_seconds=came - asked, worked_seconds=time.perf_counter() - came)
-            for file in files:
+            for file in self._begun:
                 for span in file.leftovers():
                     file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
         except BaseException:
             self._flight.stop()
             self._flight.drain(DRAIN_SECONDS)
             self._under_way.clear()
+            self._coming = iter(())  # what is still to come knows who plans it, who knows this fetcher
             while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
                 self._ended.get()
             raise
 
-    def _top_up(self) -> None:
-        while self._ready and len(self._under_way) < self._concurrency:
+    def _top_up(self) -> bool:
+        """Ask for as much as may be under way; False if there is nothing more to come."""
+        while len(self._under_way) < self._concurrency and (self._ready or self._begin_file()):
             held_bytes = self._ready[0].held_bytes
             if self._under_way and self._held_bytes + held_bytes > self._may_hold.limit_bytes:
-                return
+                break
             fetch = self._ready.popleft()
             self._held_bytes += held_bytes
             future = self._flight.start(fetch.begin())
             self._under_way[future] = fetch
             future.add_done_callback(self._ended.put)
+        return bool(self._under_way)
+
+    def _begin_file(self) -> bool:
+        """Make the first range of the next file ready; False if there is no more."""
+        for file in self._coming:
+            self._begun.append(file)
+            if file.waiting:
+                self._ready.append(file.waiting.popleft())
+                return True
+        return False

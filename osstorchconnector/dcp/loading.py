@@ -44,11 +44,13 @@ class RankLoad:
         fitting = min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency, MAX_HELD_BYTES)
         self._held_bytes = max(fitting, MIN_RANGE_BYTES)
         self._spare = Spare(self._held_bytes)
-        self._files = [self._planned(FetchedFile(uri), items) for uri, items in by_uri.items()]
+        self._by_uri = by_uri
 
     def run(self, landed_bytes: Callable[[int], object]) -> None:
         """Read it all; when this returns or raises, nothing writes to the targets any more."""
-        self._fetcher.run(self._files, landed_bytes)
+        # Each is planned when it is its turn, while others are on their way.
+        files = (self._planned(FetchedFile(uri), items) for uri, items in self._by_uri.items())
+        self._fetcher.run(files, landed_bytes)
 
     # what is to be fetched
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 from objects.fake_client import URI, FakeClient, Gate
@@ -133,9 +135,16 @@ def test_few_parts_wait_for_the_upload_to_be_created(client: FakeClient) -> None
     for _ in range(8):
         memory = upload.memory(1)
         upload.send(memory, 1, crc64(memory))
-    threading.Thread(target=gate.open).start()
+
+    class OpenedByWhoWaits(SimpleQueue[Any]):
+        def get(self, *args: Any) -> Any:
+            if upload.stored_bytes == 0:
+                gate.open()
+            return super().get(*args)
+
+    upload._ended = OpenedByWhoWaits()
     upload.memory(1)  # waits until one of the eight is stored
-    assert upload.stored_bytes >= 1
+    assert upload.stored_bytes == 1
     upload.complete()
 
 
