@@ -85,7 +85,7 @@ class RankLoad:
                     item.outstanding -= 1
                     if not item.outstanding:
                         self._complete(file, item)
-                if not any(item.outstanding for item in owners):
+                if all(item.has_let_go() for item in owners):
                     place.give_back()
 
         for item in owners:
@@ -95,7 +95,7 @@ class RankLoad:
         for piece in pieces:
             sums = _sums(found.segments, items, piece)
             sums_of[piece.start] = [item for item, _ in sums]
-            held_bytes = piece.size if len(pieces) > 1 else found.held_bytes
+            held_bytes = piece.size if len(pieces) > 1 else self._spare.taken_bytes(found.held_bytes)
             fetches.append(Fetch(file, piece, partial(place.of, piece), done, [span for _, span in sums], held_bytes))
         return fetches
 

@@ -20,11 +20,19 @@ class Spare:
         self._size_bytes = size_bytes
         self._views: list[memoryview] = []
 
+    def taken_bytes(self, size_bytes: int) -> int:
+        """Return how much memory is taken for so many bytes: at most twice as much."""
+        return self._size_bytes if self._size_bytes < 2 * size_bytes <= 2 * self._size_bytes else size_bytes
+
     def take(self, size_bytes: int) -> memoryview:
-        """Return so many bytes, with whatever stands in them, or up to twice as many."""
-        if not self._size_bytes < 2 * size_bytes <= 2 * self._size_bytes:
-            return _new_memory(size_bytes)
-        return self._views.pop() if self._views else _new_memory(self._size_bytes)
+        """Return memory for so many bytes, with whatever stands in it."""
+        taken_bytes = self.taken_bytes(size_bytes)
+        if self._views:
+            view = self._views.pop()
+            if taken_bytes == self._size_bytes:
+                return view
+            del view  # both together might be too much
+        return _new_memory(taken_bytes)
 
     def give_back(self, view: memoryview) -> None:
         """Let others have what nobody needs any more."""

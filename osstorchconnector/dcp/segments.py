@@ -67,7 +67,9 @@ class _Plan:
 
     def add_held(self, segment: Segment) -> None:
         start, stop, _, _ = segment
-        if not self._takes(start, stop, self._landed_stop) or self._held_after(stop) > self._sizes.most_held:
+        is_new = stop > self._stop or not self._segments
+        is_too_much = is_new and self._held_after(stop) > self._sizes.most_held
+        if is_too_much or not self._takes(start, stop, self._landed_stop):
             self._begin(start)
         self._held_bytes = self._held_after(stop)
         self._segments.append(segment)
@@ -77,7 +79,8 @@ class _Plan:
         start, stop, owner, _ = segment
         while start < stop:
             here = min(stop, self._start + self._most)
-            if here <= start or not self._takes(start, here, self._stop):
+            is_too_much = self._held_after(start) > self._sizes.most_held
+            if is_too_much or here <= start or not self._takes(start, here, self._stop):
                 self._begin(start)
                 here = min(stop, start + self._most)
             self._held_bytes += start - self._stop

@@ -79,7 +79,8 @@ def memory(tensor: torch.Tensor) -> memoryview:
     if not tensor.numel():
         return memoryview(bytearray())
     if tensor.dtype not in _PYTHONS_DTYPES:
-        tensor = tensor.view(-1).view(torch.uint8)
+        # `view(-1)` keeps the stride of a single element, which may be any.
+        tensor = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
     return tensor.numpy().data.cast("B")
 
 

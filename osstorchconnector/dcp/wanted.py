@@ -22,8 +22,10 @@ from .tensors import QUANTISED_DTYPES, contiguous, fill, is_plain, memory, tenso
 from .vetting import vet_object
 
 # From here on a tensor's bytes land in the target, below that they are copied. To receive them by themselves costs as
-# much as the copy at 32 KiB, and more for fewer (measured).
+# much as the copy at 32 KiB, and more for fewer (measured over plain http).
 DIRECT_BYTES = 64 * 1024
+# What stands around a tensor is less.
+MAX_KEPT_BYTES = 64 * 1024
 
 
 class Saved(NamedTuple):
@@ -108,6 +110,14 @@ class Wanted:
         (first, _), view = self.direct
         return view[segment.start - first : segment.stop - first]
 
+    def has_let_go(self) -> bool:
+        """Say whether it refers to none of the loader's memory: if it waits for more, it copies the little it has."""
+        if self.outstanding:
+            if sum(map(len, self.pieces.values())) > MAX_KEPT_BYTES:
+                return False
+            self.pieces = {start: memoryview(bytes(piece)) for start, piece in self.pieces.items()}
+        return True
+
     @property
     def size_bytes(self) -> int:
         """How many bytes are to be fetched for it."""
@@ -128,9 +138,9 @@ class Wanted:
     def _plan(self) -> list[ByteSpan]:
         data, whole = self.data, self.whole
         wanted = data
+        if 0 in self.request.lengths:
+            return []
         if self._is_partial:
-            if 0 in self.request.lengths:
-                return []
             strides = contiguous(self.saved.shape)
             self._slice = slice_of(strides, self.request.storage_offsets, self.request.lengths)
             width = self._element_bytes

@@ -101,18 +101,6 @@ def test_many_small_tensors_take_few_requests(fs: OssDCPFileSystem, oss_bucket: 
     assert oss_bucket.server.counters().requests["GetObject"] <= 8
 
 
-@pytest.mark.parametrize("elements", [20_000, 200_000])
-def test_tensors_that_land_where_they_belong_come_several_with_a_request(
-    fs: OssDCPFileSystem, oss_bucket: OssBucket, elements: int
-) -> None:
-    state = {f"weight {number}": torch.full((elements,), float(number)) for number in range(8_000_000 // elements)}
-    dcp.save(state, storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
-    oss_bucket.server.reset_counters()
-    assert differences(state, loaded(fs, oss_bucket.uri + "ckpt", state)) == []
-    ranges_of_1_mib = -(-8_000_000 * 4 // 2**20)
-    assert oss_bucket.server.counters().requests["GetObject"] <= ranges_of_1_mib + 4
-
-
 def test_parts_are_as_large_as_the_config_says(oss_bucket: OssBucket, tmp_path: Any) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"partSize": 1048576, "uploadMemory": 4194304, "logPath": "", "auditPath": ""}')

@@ -86,6 +86,20 @@ def test_tensors_and_what_stands_around_them_come_with_one_request() -> None:
     assert made[0].held_bytes == 30
 
 
+def test_what_lies_between_counts_as_held() -> None:
+    lands = Segment(402, 1300, 1, True)
+    sizes = RangeSizes(first=2000, most=2000, most_held=400)
+    assert spans(ranges([Segment(0, 397, 0), lands], sizes)) == [(0, 397), (402, 1300)]
+    assert spans(ranges([Segment(0, 397, 0), lands], sizes._replace(most_held=402))) == [(0, 1300)]
+    after = Segment(1300, 1301, 1)
+    assert spans(ranges([Segment(0, 397, 0), lands, after], sizes._replace(most_held=402))) == [(0, 1300), (1300, 1301)]
+
+
+def test_what_is_held_already_is_not_fetched_again() -> None:
+    wanted = [Segment(0, 1000, number) for number in range(3)]
+    assert spans(ranges([*wanted, Segment(100, 200, 3)], SIZES)) == [(0, 1000)]
+
+
 def test_a_tensor_goes_on_in_the_next_range() -> None:
     made = ranges([Segment(0, 10, 0), Segment(10, 1000, 0, True), Segment(1000, 1010, 0)], SIZES)
     assert spans(made) == [(0, 400), (400, 800), (800, 1010)]

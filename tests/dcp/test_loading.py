@@ -1,0 +1,149 @@
+"""What a load asks for, and how much memory it takes beside the tensors."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from dcp.states import blank, differences
+from torch.distributed.checkpoint.metadata import MetadataIndex
+from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
+
+from osstorchconnector.dcp import OssDCPFileSystem, places
+from osstorchconnector.testing import OssBucket
+
+MIB = 1 << 20
+
+
+class Taken:
+    """Memory that a load takes for itself: in all, and the most at any time."""
+
+    def __init__(self) -> None:
+        self.all_bytes = self.now_bytes = self.most_bytes = 0
+
+    def new(self, size_bytes: int) -> memoryview:
+        array = np.empty(size_bytes, np.uint8)
+        self._change(size_bytes)
+        self.all_bytes += size_bytes
+        weakref.finalize(array, self._change, -size_bytes)
+        return memoryview(array)
+
+    def _change(self, more_bytes: int) -> None:
+        self.now_bytes += more_bytes
+        self.most_bytes = max(self.most_bytes, self.now_bytes)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
+    noted = Taken()
+    monkeypatch.setattr(places, "_new_memory", noted.new)
+    return noted
+
+
+def saved(fs: OssDCPFileSystem, oss_bucket: OssBucket, state: dict[str, torch.Tensor]) -> str:
+    """Save a checkpoint, forget how that went, and return where it is."""
+    uri = oss_bucket.uri + "ckpt"
+    dcp.save(state, storage_writer=fs.writer(uri))
+    oss_bucket.server.reset_counters()
+    return uri
+
+
+def load(fs: OssDCPFileSystem, uri: str, state: dict[str, torch.Tensor], **options: Any) -> None:
+    target = blank(state)
+    dcp.load(target, storage_reader=fs.reader(uri, **options))
+    assert differences(state, target) == []
+
+
+def mixed(groups: int, small_bytes: int, large_bytes: int) -> dict[str, torch.Tensor]:
+    """Return a state of many tensors that are copied, and after each group of them one that lands, and is long."""
+    state = {}
+    for number in range(groups):
+        for which in range(small_bytes // 40_000):
+            state[f"{number} small {which}"] = torch.full((10_000,), float(number * 1000 + which))
+        state[f"{number} large"] = torch.full((large_bytes // 4,), float(number))
+    return state
+
+
+@pytest.mark.parametrize("elements", [20_000, 200_000])
+def test_tensors_that_land_where_they_belong_come_several_with_a_request(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, taken: Taken, elements: int
+) -> None:
+    state = {f"weight {number}": torch.full((elements,), float(number)) for number in range(8_000_000 // elements)}
+    load(fs, saved(fs, oss_bucket, state), state)
+    ranges_of_1_mib = -(-8_000_000 * 4 // MIB)
+    assert oss_bucket.server.counters().requests["GetObject"] <= ranges_of_1_mib + 4
+    assert taken.all_bytes < 0.05 * 8_000_000 * 4, "only what stands around them"
+
+
+@pytest.mark.parametrize("memory_bytes", [8 * MIB, 96 * MIB])
+@pytest.mark.parametrize(("small_bytes", "large_bytes"), [(2_200_000, 6_000_000), (600_000, 7_600_000)])
+def test_memory_keeps_to_its_limit_though_large_tensors_go_on_in_the_next_range(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, taken: Taken, memory_bytes: int, small_bytes: int, large_bytes: int
+) -> None:
+    state = mixed(12, small_bytes, large_bytes)
+    uri = saved(fs, oss_bucket, state)
+    oss_bucket.server.fail("GetObject", "latency", probability=0.5, seconds=0.02, seed=3)
+    load(fs, uri, state, memory_bytes=memory_bytes)
+    assert taken.most_bytes <= memory_bytes
+
+
+def test_memory_is_used_again(fs: OssDCPFileSystem, oss_bucket: OssBucket, taken: Taken) -> None:
+    state = mixed(20, 2_200_000, 80_000)
+    load(fs, saved(fs, oss_bucket, state), state, memory_bytes=8 * MIB)
+    assert taken.all_bytes <= 10 * MIB
+
+
+def test_the_ranges_of_a_large_file_wait_for_a_small_one(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
+    state = {"weight": torch.arange(2_000_000.0)}
+    load(fs, saved(fs, oss_bucket, state), state)
+    asked = [entry.headers.get("range", "") for entry in oss_bucket.server.counters().log if "distcp" in entry.key]
+    assert asked[0] == "bytes=0-65535"
+    assert len(asked) > 5
+
+
+class IntoEach(dcp.DefaultLoadPlanner):
+    """Loads the one item of a checkpoint into several tensors."""
+
+    def __init__(self, targets: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self._targets = targets
+
+    def create_local_plan(self) -> LoadPlan:
+        assert self.metadata is not None
+        index = next(iter(self.metadata.storage_data))
+        zeros = torch.Size([0])
+        return LoadPlan(
+            [
+                ReadItem(LoadItemType.TENSOR, MetadataIndex(name), zeros, index, zeros, target.size())
+                for name, target in self._targets.items()
+            ]
+        )
+
+    def resolve_tensor(self, read_item: ReadItem) -> torch.Tensor:
+        return self._targets[read_item.dest_index.fqn]
+
+    def commit_tensor(self, read_item: ReadItem, tensor: torch.Tensor) -> None:
+        pass
+
+
+def test_what_several_want_is_fetched_once_where_all_of_it_is_copied(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, taken: Taken
+) -> None:
+    weight = torch.arange(1_500_000.0)
+    uri = saved(fs, oss_bucket, {"weight": weight})
+    targets = {str(number): torch.zeros(1_500_000, dtype=torch.float64) for number in range(4)}
+    dcp.load(targets, storage_reader=fs.reader(uri), planner=IntoEach(targets))
+    assert all(torch.equal(target, weight.double()) for target in targets.values())
+    assert taken.all_bytes < 1.1 * weight.nbytes
+    assert oss_bucket.server.counters().requests["GetObject"] > 5, "in ranges"
+
+
+def test_one_element_of_a_larger_tensor_is_filled(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
+    uri = saved(fs, oss_bucket, {"one": torch.full((1,), 3.0, dtype=torch.bfloat16)})
+    whole = torch.zeros(1, 2, dtype=torch.bfloat16)
+    dcp.load({"one": whole[:, 0]}, storage_reader=fs.reader(uri))
+    assert whole.tolist() == [[3.0, 0.0]]
