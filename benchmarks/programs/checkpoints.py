@@ -41,13 +41,21 @@ def save_by_fsspec(keys: Keys, uri: str, state: Shape) -> Program:
     return _save(lambda path: FsspecWriter(path, **_fsspec(keys)), uri, state)
 
 
-def load(access: Access, uri: str, state: Shape, every: int = 1, needed: Mapping[str, int] | None = None) -> Program:
+def load(
+    access: Access,
+    uri: str,
+    state: Shape,
+    every: int = 1,
+    needed: Mapping[str, int] | None = None,
+    is_warm: bool = True,
+) -> Program:
     """`dcp.load` into tensors that are there: this library and the C++ connector.
 
-    Of `every` keys one is loaded; `needed` are the stored lengths of all.
+    Of `every` keys one is loaded; `needed` are the stored lengths of all. Free memory is used once before, if
+    `is_warm`.
     """
     files = _file_system(access)
-    return _load(lambda: files.reader(uri), state, every, needed)
+    return _load(lambda: files.reader(uri), state, every, needed, is_warm)
 
 
 def load_by_fsspec(keys: Keys, uri: str, state: Shape) -> Program:
@@ -141,11 +149,18 @@ def _save(writer: Callable[[str], Any], uri: str, state: Shape) -> Program:
     yield Done(bytes_of(tensors))
 
 
-def _load(reader: Callable[[], Any], state: Shape, every: int = 1, needed: Mapping[str, int] | None = None) -> Program:
+def _load(
+    reader: Callable[[], Any],
+    state: Shape,
+    every: int = 1,
+    needed: Mapping[str, int] | None = None,
+    is_warm: bool = True,
+) -> Program:
     wanted = model_state(**state)
     target = {name: torch.zeros_like(tensor) for name, tensor in list(wanted.items())[::every]}
     lengths = sum(length for name, length in (needed or {}).items() if name in target)
-    warm_memory(2 * bytes_of(target))
+    if is_warm:
+        warm_memory(2 * bytes_of(target))
     yield None
     state_dict_loader.load(target, storage_reader=reader(), no_dist=True)
     yield Done(bytes_of(target), {"needed_bytes": lengths} if lengths else {})

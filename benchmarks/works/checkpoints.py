@@ -50,6 +50,12 @@ def _load(site: Site, *, milliseconds: int = 0, files: int = 1, **state: Any) ->
     ]
 
 
+def _load_fresh(site: Site, **state: Any) -> list[Contender]:
+    _put_checkpoint(site, state)
+    options = {"uri": URI, "state": state, "is_warm": False}
+    return connectors(site, "checkpoints:load", options, preload=PRELOAD)
+
+
 def _load_part(site: Site, *, every: int, **state: Any) -> list[Contender]:
     _folder, needed = _put_checkpoint(site, state)
     options = {"uri": URI, "state": state, "every": every, "needed": needed}
@@ -158,6 +164,16 @@ WORKS: Sequence[Work] = (
             Goal(against=LOCAL, reach=0.6, aim=0.9),
             Goal(against="", figure="peak", reach=512 * MIB, aim=128 * MIB, is_ceiling=True),
         ],
+    ),
+    Work(
+        name="dcp-load-fresh",
+        title="dcp.load of {size:,} bytes in {tensors} tensors, in memory as the process finds it",
+        unit="GB/s",
+        scale=1e-9,
+        prepare=_load_fresh,
+        full=MODEL,
+        quick=QUICK_MODEL,
+        goals=[Goal(against=CXX, reach=3.5, aim=7)],
     ),
     Work(
         name="dcp-load-small",
