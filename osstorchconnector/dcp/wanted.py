@@ -21,8 +21,8 @@ from .segments import Segment, Slice, slice_of
 from .tensors import QUANTISED_DTYPES, contiguous, fill, is_plain, memory, tensor_archive
 from .vetting import vet_object
 
-# From here on a tensor's bytes land in the target, below that they are copied. To receive them by themselves costs as
-# much as the copy at 32 KiB, and more for fewer (measured over plain http).
+# From here on a tensor's bytes land in the target, below that they are copied: to receive a few by themselves costs
+# more than their copy.
 DIRECT_BYTES = 64 * 1024
 # What stands around a tensor is less.
 MAX_KEPT_BYTES = 64 * 1024
