@@ -33,7 +33,7 @@ class Visit:
 
 def hang(visit: Visit) -> None:
     """Say nothing until the test is over."""
-    visit.server.over.wait(30)
+    visit.server.over.wait(100)
 
 
 def close(visit: Visit) -> None:
@@ -100,7 +100,7 @@ class ScriptedServer:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(100)
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)

@@ -171,7 +171,7 @@ def test_the_audit_log_has_requests_that_were_given_up(tmp_path, connect):
     with ScriptedServer.in_turn(hang_and_tell) as server:
         client = connect(server, auditPath=str(tmp_path / "audit.log"), readTimeout=30)
         given_up = client.submit(lambda operations: operations.get(parse_object_uri(URI)))
-        assert asked.wait(10)
+        assert asked.wait(100)
         given_up.cancel()
         client.submit(nothing).result()  # on the same loop, behind what was given up
     audit_log(client.config).flush()
@@ -534,7 +534,7 @@ def test_a_fork_while_another_thread_uses_the_client_does_no_harm(connect):
             os._exit(0 if client.get(URI).body == BODY else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         client.close()
-        thread.join(10)
+        thread.join(100)
         assert len(outcome) == 1
 
 
@@ -551,7 +551,7 @@ def test_a_dropped_client_drops_its_connections(connect, tmp_path):
         client.get(URI)
         del client
         gc.collect()
-        assert closed.wait(10)
+        assert closed.wait(100)
     assert all(thread.is_current is False for thread in engine.running())
 
 

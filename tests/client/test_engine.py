@@ -51,7 +51,7 @@ def test_stopping_cancels_what_runs_and_closes_what_is_attached():
     thread.stop()
     assert attached.closed.is_set()
     with pytest.raises((asyncio.CancelledError, Exception)):
-        forever.result(timeout=10)
+        forever.result(timeout=100)
 
 
 def test_what_closes_in_the_background_has_closed_when_the_loop_ends():
@@ -65,7 +65,7 @@ def test_what_closes_in_the_background_has_closed_when_the_loop_ends():
 
     thread.start_soon(close)
     thread.end_soon()
-    assert under_way.wait(10)
+    assert under_way.wait(100)
     thread.stop()
     assert closed.is_set()
 
@@ -84,7 +84,7 @@ def test_work_that_nobody_waits_for_is_done(thread):
         done.set()
 
     thread.start_soon(work)
-    assert done.wait(10)
+    assert done.wait(100)
 
 
 def test_threads_start_at_first_use_and_are_shared():

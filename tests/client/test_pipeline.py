@@ -94,11 +94,11 @@ def test_no_more_than_concurrency_is_in_flight_and_no_more_than_the_window_is_ta
     waiter = threading.Thread(target=next, args=(results,))
     waiter.start()
     for _ in range(3):
-        assert gate.begun.acquire(timeout=10)
+        assert gate.begun.acquire(timeout=100)
     assert taken == [0, 1, 2, 3, 4]
     assert gate.most_in_flight == 3
     gate.open(0)
-    waiter.join(10)
+    waiter.join(100)
     assert not waiter.is_alive()
     results.close()
 
@@ -118,12 +118,12 @@ def test_a_result_that_is_late_does_not_overtake_and_without_order_is_overtaken(
         consumer = threading.Thread(target=consume)
         consumer.start()
         for _ in range(3):
-            assert gate.begun.acquire(timeout=10)
+            assert gate.begun.acquire(timeout=100)
         for item in (2, 1, 0):
             gate.open(item)
             if not in_order:
-                assert arrived.acquire(timeout=10)
-        consumer.join(10)
+                assert arrived.acquire(timeout=100)
+        consumer.join(100)
         assert given_out == expected
 
 
@@ -139,11 +139,11 @@ def test_bytes_bound_what_is_taken_but_one_item_always_passes():
     results = run(gate.work, source(), concurrency=3, weight=lambda item: 10, max_bytes=15)
     consumer = threading.Thread(target=next, args=(results,))
     consumer.start()
-    assert gate.begun.acquire(timeout=10)
+    assert gate.begun.acquire(timeout=100)
     assert taken == [1, 2], "the second is known, but held back"
     assert gate.most_in_flight == 1
     gate.open(1)
-    consumer.join(10)
+    consumer.join(100)
     results.close()
 
 
@@ -187,11 +187,11 @@ def test_closing_cancels_what_is_in_flight_and_closes_the_source():
     consumer = threading.Thread(target=next, args=(results,))
     consumer.start()
     for _ in range(2):
-        assert gate.begun.acquire(timeout=10)
+        assert gate.begun.acquire(timeout=100)
     gate.open(0)
-    consumer.join(10)
+    consumer.join(100)
     results.close()
-    assert gate.cancelled.acquire(timeout=10)
+    assert gate.cancelled.acquire(timeout=100)
     assert closed == [True]
     assert list(results) == []
 
@@ -202,12 +202,12 @@ def test_dropping_the_iterator_cancels_what_is_in_flight():
     consumer = threading.Thread(target=next, args=(results,))
     consumer.start()
     for _ in range(2):
-        assert gate.begun.acquire(timeout=10)
+        assert gate.begun.acquire(timeout=100)
     gate.open(0)
-    consumer.join(10)
+    consumer.join(100)
     del results, consumer
     gc.collect()
-    assert gate.cancelled.acquire(timeout=10)
+    assert gate.cancelled.acquire(timeout=100)
 
 
 def test_work_that_swallows_its_cancellation_is_the_last_of_its_worker():
@@ -225,12 +225,12 @@ def test_work_that_swallows_its_cancellation_is_the_last_of_its_worker():
         return item
 
     async def end():
-        return await asyncio.wait(workers, timeout=10)
+        return await asyncio.wait(workers, timeout=100)
 
     results = run(work, range(100), concurrency=4, workers=1)
     assert next(results) == 0
     for _ in range(4):
-        assert begun.acquire(timeout=10)
+        assert begun.acquire(timeout=100)
     results.close()
     _, pending = engine.threads(1)[0].run(end())
     assert not pending
@@ -323,6 +323,6 @@ def test_an_item_that_comes_while_a_worker_falls_asleep_is_not_left_lying():
     lane = Lane(engine.threads(1)[0], board, work, 1)
     lane.wake()
     try:
-        assert done.wait(10)
+        assert done.wait(100)
     finally:
         lane.thread.call(lane.stop)

@@ -55,7 +55,7 @@ def test_a_body_of_unknown_length_is_signed_too(signed: oss2.Bucket) -> None:
 def test_a_presigned_url_reads_and_writes(wire: SignedHttp, signed: oss2.Bucket) -> None:
     target = signed.sign_url("PUT", KEY, 60).removeprefix(signed.endpoint)
     wire.send_unsigned("PUT", target, {"host": wire.host}, BODY).expect(200)
-    with urllib.request.urlopen(signed.sign_url("GET", KEY, 60), timeout=30) as reply:
+    with urllib.request.urlopen(signed.sign_url("GET", KEY, 60), timeout=100) as reply:
         assert reply.read() == BODY
 
 
@@ -64,7 +64,7 @@ def test_a_presigned_url_is_good_for_one_method_and_key(signed: oss2.Bucket) -> 
     url = signed.sign_url("GET", "k", 60)
     for changed in (urllib.request.Request(url, method="DELETE"), url.replace("/k?", "/other?")):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(changed, timeout=30)
+            urllib.request.urlopen(changed, timeout=100)
         with caught.value as reply:
             assert reply.code == 403
             assert b"<Code>SignatureDoesNotMatch</Code>" in reply.read()
@@ -74,7 +74,7 @@ def test_a_presigned_url_is_good_for_one_method_and_key(signed: oss2.Bucket) -> 
 def test_a_presigned_url_runs_out(signed: oss2.Bucket) -> None:
     signed.put_object("k", BODY)
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(signed.sign_url("GET", "k", -3600), timeout=30)
+        urllib.request.urlopen(signed.sign_url("GET", "k", -3600), timeout=100)
     with caught.value as reply:
         assert reply.code in (400, 403)
 
@@ -128,7 +128,7 @@ def test_a_session_signs_with_its_token(server: Server, session_account: Account
     sdk = oss2.Bucket(auth, server.endpoint, bucket, session=session, region=server.region)
     sdk.put_object(KEY, BODY)
     assert sdk.get_object(KEY).read() == BODY
-    with urllib.request.urlopen(sdk.sign_url("GET", KEY, 60), timeout=30) as reply:
+    with urllib.request.urlopen(sdk.sign_url("GET", KEY, 60), timeout=100) as reply:
         assert reply.read() == BODY
     session.session.close()
 

@@ -118,7 +118,7 @@ def test_an_error_about_a_hostile_key_is_well_formed(wire: SignedHttp, sdk: Clie
 
 def test_a_connection_is_kept_after_success_and_after_refusal(server: Server, wire: SignedHttp, sdk: Client) -> None:
     sdk.put("k", HELLO)
-    connection = http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=100)
     sockets = set()
     for method, key, status in (("GET", "k", 200), ("HEAD", "k", 200), ("GET", "no", 404), ("HEAD", "no", 404)) * 2:
         request = OssRequest(method, sdk.bucket, key, {}, {"host": wire.host})

@@ -121,7 +121,7 @@ def on_rank(rank: int, place: Place, workers: int, method: str | None) -> dict[s
 
 
 @pytest.mark.parametrize(("ranks", "workers", "method"), [(1, 2, "fork"), (2, 1, "spawn"), (3, 0, None)])
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_ranks_share_out_any_source_and_list_once(
     oss_bucket: OssBucket, place: Place, ranks: int, workers: int, method: str | None
 ) -> None:

@@ -87,7 +87,7 @@ READ = "    for item in items:\n        item.read()\n"
 def test_ctrl_c_ends_an_epoch_at_once(oss_bucket: OssBucket, tables: Path, workers: int, way: str) -> None:
     process = start(program(oss_bucket, tables, way), workers)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it as well
-    _, shown = process.communicate(timeout=50)
+    _, shown = process.communicate(timeout=200)
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in shown
     if "exited unexpectedly" not in shown:  # what torch adds where a worker that had the signal too was gone first
@@ -99,7 +99,7 @@ def test_ctrl_c_ends_an_epoch_at_once(oss_bucket: OssBucket, tables: Path, worke
 def test_what_a_killed_program_left_is_removed_by_the_next_one(oss_bucket: OssBucket, tables: Path) -> None:
     process = start(program(oss_bucket, tables, WAIT), 1)
     process.kill()
-    process.communicate(timeout=50)  # its worker notices, and ends too
+    process.communicate(timeout=200)  # its worker notices, and ends too
     assert len(list(tables.iterdir())) == 2
     options: dict[str, Any] = {**oss_bucket.options, "config_path": str(tables.with_name("config.json"))}
     dataset = OssIterableDataset.from_prefix(oss_bucket.uri, **options)

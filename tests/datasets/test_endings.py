@@ -41,7 +41,7 @@ class Held(NamedTuple):
 def held(tables: Path) -> Held:
     for thread in threading.enumerate():
         if thread.name == "QueueFeederThread":  # of a queue of multiprocessing: it ends in its own time
-            thread.join(10)
+            thread.join(100)
     targets = []
     for number in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the one that lists them

@@ -105,7 +105,7 @@ def the_rest(rank: int, place: Place, state: dict[str, Any]) -> list[str]:
     return list(DataLoader(dataset, batch_size=None, num_workers=1))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_what_two_ranks_left_is_shared_out_among_three(oss_bucket: OssBucket, place: Place) -> None:
     found = run_ranks(2, uneven, place)
     merged = merge_states([pickle.loads(state) for _, state in found])

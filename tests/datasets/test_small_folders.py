@@ -84,7 +84,7 @@ def run(bucket: OssBucket, work: str, folder: Path, small_folder: str, **config:
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=200,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -20,7 +20,7 @@ def place(oss_bucket: OssBucket) -> Place:
     return Place(oss_bucket.uri, oss_bucket.options)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 def test_what_4_or_2_ranks_or_1_save_loads_on_4_3_2_and_1_however_it_is_spread(
     place: Place, oss_bucket: OssBucket, tmp_path: Path
 ) -> None:
@@ -31,7 +31,7 @@ def test_what_4_or_2_ranks_or_1_save_loads_on_4_3_2_and_1_however_it_is_spread(
     assert sum(len(oss_bucket.get(key)) for key in names(oss_bucket) if key.startswith("sharded/")) < 4 * replicated
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 def test_the_failure_of_one_rank_is_the_failure_of_all(place: Place, oss_bucket: OssBucket, tmp_path: Path) -> None:
     oss_bucket.server.fail("PutObject", "AccessDenied", prefix="failing/__2_")
     run_ranks(4, trouble, place, tmp_path)
@@ -40,17 +40,17 @@ def test_the_failure_of_one_rank_is_the_failure_of_all(place: Place, oss_bucket:
     ]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 def test_a_process_of_its_own_can_do_the_saving(place: Place, tmp_path: Path) -> None:
     run_ranks(1, save_from_another_process, place, tmp_path)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 def test_a_model_goes_on_however_it_and_the_saved_one_are_spread(place: Place, tmp_path: Path) -> None:
     run_ranks(4, every_parallelism, place, tmp_path)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(2))
 def test_ranks_killed_at_a_random_moment_leave_a_whole_checkpoint(
     place: Place, oss_bucket: OssBucket, tmp_path: Path, seed: int

@@ -32,7 +32,7 @@ def started(*arguments: str, **environment: str) -> Iterator[str]:
             yield "".join(lines)
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(100) == 0
 
 
 def told(greeting: str, what: str) -> str:

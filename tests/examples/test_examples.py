@@ -70,7 +70,7 @@ def test_a_distributed_checkpoint_becomes_one_object() -> None:
     assert run_example("dcp_to_file.py") == "step 7 the same weights: True\n"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_several_ranks_go_on_where_they_ended() -> None:
     printed = run_example("dcp_fsdp.py", seconds=170)
     assert printed == "from step 0 to 3, kept: [2, 3]\nfrom step 3 to 5, kept: [4, 5]\n"
@@ -110,7 +110,7 @@ def test_nodes() -> None:
     assert sorted(re.findall(r"\d+\.png", printed)) == names(range(12))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_two_ranks() -> None:
     printed = run_example("two_ranks.py", seconds=170)
     assert printed.splitlines() == [
@@ -119,7 +119,7 @@ def test_two_ranks() -> None:
     ]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_demo_learns_the_digits_and_reports_its_speed() -> None:
     printed = run_example("demo.py", "--epochs", "3", seconds=170)
     accuracy = re.search(r"accuracy on unseen images: ([\d.]+)", printed)
@@ -128,13 +128,13 @@ def test_demo_learns_the_digits_and_reports_its_speed() -> None:
     assert all(title in printed for title in ("objects/s", "MB/s", "save checkpoint", "OssMapDataset, shuffled"))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_demo_fails_when_it_has_not_learned_enough() -> None:
     with pytest.raises(AssertionError, match="something is off"):  # run_python's, for an exit status that is not 0
         run_example("demo.py", "--epochs", "0", seconds=170)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_demo_fails_when_an_image_is_missing(tmp_path: Path) -> None:
     with emulator.serve(buckets=["mine"]) as server:
         settings = {"OSS_ENDPOINT": server.endpoint, "OSS_BUCKET": "mine", "OSS_REGION": server.region}

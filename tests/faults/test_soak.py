@@ -20,7 +20,7 @@ from osstorchconnector.testing import OssBucket
 SEED = 3
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_job_that_is_killed_twice_loses_and_doubles_nothing(oss_bucket: OssBucket, tmp_path: Path) -> None:
     options = configured(oss_bucket, tmp_path)
     connections = foreign_connections(oss_bucket)

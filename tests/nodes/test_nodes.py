@@ -15,7 +15,7 @@ TORCHDATA = Path(sys.prefix, "torchdata-0.11")
 PROGRAM = Path(__file__).with_name("with_torchdata_0_11.py")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_nodes_and_stateful_dataloader_of_torchdata_0_11() -> None:
     assert TORCHDATA.is_dir(), (
         f"install torchdata 0.11 there: pip install --no-deps --target {TORCHDATA} torchdata==0.11.0"

@@ -111,7 +111,7 @@ def command(bucket: OssBucket, folder: Path, key: str, ending: str) -> list[str]
 def test_the_end_of_the_interpreter_aborts(name: str, oss_bucket: OssBucket, tmp_path: Path) -> None:
     oss_bucket.put("key", b"old")
     done = subprocess.run(
-        command(oss_bucket, tmp_path, "key", ENDINGS[name]), capture_output=True, text=True, timeout=40, check=False
+        command(oss_bucket, tmp_path, "key", ENDINGS[name]), capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == {"sys.exit": 3, "an exception": 1, "an exception in the block": 1}.get(name, 0)
     assert "Exception ignored" not in done.stderr
@@ -129,7 +129,7 @@ def test_the_end_of_the_interpreter_does_not_wait_for_ever(oss_bucket: OssBucket
     subprocess.run(
         command(oss_bucket, tmp_path, "key", "writer.write(bytes(5_000_000))"),
         capture_output=True,
-        timeout=40,
+        timeout=200,
         check=True,
     )
     assert oss_bucket.keys() == []

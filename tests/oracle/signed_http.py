@@ -75,7 +75,7 @@ class SignedHttp:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, with_length: bool = True
     ) -> WireReply:
         """Send exactly these headers, a Content-Length `with_length` of PUT and POST, and nothing else."""
-        connection = http.client.HTTPConnection(self.host, timeout=30)
+        connection = http.client.HTTPConnection(self.host, timeout=100)
         try:
             connection.putrequest(method, target, skip_host="host" in headers, skip_accept_encoding=True)
             for name, value in headers.items():
