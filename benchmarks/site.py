@@ -7,6 +7,8 @@ import json
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -124,8 +126,11 @@ class Site:
 
 
 @contextlib.contextmanager
-def open_site(*, is_secure: bool = False) -> Iterator[Site]:
-    """Serve an empty bucket for one work, from memory where that is a folder, by https with a certificate of ours."""
+def open_site(*, is_secure: bool = False, busy_cores: int = 0) -> Iterator[Site]:
+    """Serve an empty bucket for one work, from memory where that is a folder, by https with a certificate of ours.
+
+    `busy_cores` other processes compute all the while, as decoding and a model do beside a real loader.
+    """
     name_missing = name_the_bucket()
     with contextlib.ExitStack() as stack:
         base = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
@@ -137,7 +142,20 @@ def open_site(*, is_secure: bool = False) -> Iterator[Site]:
         server = stack.enter_context(emulator.serve(root, certfile=certificate, **options))
         site = Site(server, folder, Path(memory), name_missing, certificate, stack)
         site.publish()
+        for _ in range(busy_cores):
+            stack.enter_context(_busy_process())
         yield site
+
+
+@contextlib.contextmanager
+def _busy_process() -> Iterator[None]:
+    """Keep one core full."""
+    process = subprocess.Popen([sys.executable, "-ISc", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def name_the_bucket() -> str:

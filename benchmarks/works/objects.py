@@ -130,6 +130,15 @@ WORKS = (
         ],
     ),
     Work(
+        name="small-busy",
+        title="{count:,} objects of {size:,} bytes, iterated over, one core taken by another process",
+        options={"busy_cores": 1},
+        prepare=_iterate,
+        full={"count": 2000, "size": 110_000, "reads": 10_000},
+        quick=FEW_READS,
+        goals=[Goal(against=CXX, reach=1.5, aim=2.5)],
+    ),
+    Work(
         name="loader",
         title="the same through DataLoader(num_workers={workers}, batch_size={batch}), to tensors",
         prepare=_load_batches,
