@@ -13,7 +13,7 @@ from .exchange import Call, Reply
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake, Received
 from .operations import buckets, copying, listing, multipart, objects
 from .refusals import Refused
-from .routing import check_names
+from .routing import Place, check_names, why_not
 from .service import MAX_BODY_BYTES, Service
 
 Operation = Callable[[Service, Call, Received], Reply]
@@ -25,7 +25,6 @@ OPERATIONS: dict[str, Operation] = {
     **multipart.OPERATIONS,
     **objects.OPERATIONS,
 }
-_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE"})
 _TAKES_OBJECT = frozenset({"PutObject", "UploadPart", "AppendObject"})
 _NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects"}
 
@@ -33,7 +32,7 @@ _NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects"}
 def admit(service: Service, call: Call) -> None:
     """Refuse a call before its body: an unknown operation, a bad name, no right, no length or too much."""
     if not call.operation:
-        raise Refused("NotImplemented" if call.method in _METHODS else "MethodNotAllowed")
+        raise why_not(call.method, Place(call.bucket, call.key), call.query)
     check_names(call)
     _check_right(service, call)
     if call.operation in _NEEDS_LENGTH:

@@ -15,7 +15,7 @@ from typing import Any
 from .effect import Effect
 from .effects import make_effect
 from .exchange import Call
-from .routing import OPERATIONS
+from .interface import OPERATIONS
 
 
 @dataclass(frozen=True, kw_only=True)

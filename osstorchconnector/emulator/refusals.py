@@ -86,3 +86,8 @@ class Refused(Exception):
 def invalid_argument(name: str, value: str, message: str) -> Refused:
     """Return the refusal of an argument, naming it as OSS does."""
     return Refused("InvalidArgument", message, extras={"ArgumentName": name, "ArgumentValue": value})
+
+
+def not_implemented(name: str, message: str) -> Refused:
+    """Return the refusal of what this server does not have, naming what asked for it."""
+    return Refused("NotImplemented", message, extras={"ArgumentName": name} if name else None)

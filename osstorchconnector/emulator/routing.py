@@ -4,64 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from .exchange import Call
-from .refusals import Refused
+from .interface import BUCKET, COPIES, OBJECT, ROUTES, SERVICE, Route, feature_of, find_route, stranger
+from .refusals import Refused, not_implemented
 
 MAX_KEY_BYTES = 1023
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _SERVICE_HOST = re.compile(r"(?:(.+)\.)?(?:oss-[a-z0-9-]+|[a-z0-9-]+\.oss)\.aliyuncs\.com")
 
-_MARKED_BUCKET_OPERATIONS = {
-    "GET": {
-        "bucketInfo": "GetBucketInfo",
-        "location": "GetBucketLocation",
-        "acl": "GetBucketAcl",
-        "uploads": "ListMultipartUploads",
-    },
-    "PUT": {"acl": "PutBucketAcl"},
-    "POST": {"delete": "DeleteMultipleObjects"},
-}
-_PLAIN_BUCKET_OPERATIONS = {"GET": "ListObjects", "PUT": "PutBucket", "DELETE": "DeleteBucket"}
-_MARKED_OBJECT_OPERATIONS = {
-    "GET": {"uploadId": "ListParts"},
-    "HEAD": {"objectMeta": "GetObjectMeta"},
-    "PUT": {"uploadId": "UploadPart"},
-    "POST": {"append": "AppendObject", "uploads": "InitiateMultipartUpload", "uploadId": "CompleteMultipartUpload"},
-    "DELETE": {"uploadId": "AbortMultipartUpload"},
-}
-_PLAIN_OBJECT_OPERATIONS = {"GET": "GetObject", "HEAD": "HeadObject", "PUT": "PutObject", "DELETE": "DeleteObject"}
-_COPIES = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
-
-# The names that `name_operation` gives.
-OPERATIONS = frozenset(
-    [
-        "ListBuckets",
-        "ListObjectsV2",
-        *_COPIES.values(),
-        *_PLAIN_BUCKET_OPERATIONS.values(),
-        *_PLAIN_OBJECT_OPERATIONS.values(),
-        *(name for marked in _MARKED_BUCKET_OPERATIONS.values() for name in marked.values()),
-        *(name for marked in _MARKED_OBJECT_OPERATIONS.values() for name in marked.values()),
-    ]
-)
-
-# Sub-resources of real OSS that stand for operations this server does not have.
-_FOREIGN_MARKS = frozenset(
-    """
-    accessPoint asyncFetch callback cname comp cors encryption group inventory lifecycle link live logging metaQuery
-    objectInfo policy publicAccessBlock qos qosInfo referer replication requestPayment resourceGroup restore seal stat
-    status style symlink tagging transferAcceleration versionId versioning versions vod website worm x-oss-process
-    x-oss-async-process x-oss-rename
-    """.split()
-)
-
-
-_NO_MARKS: frozenset[str] = frozenset()
+_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE"})
+# What requests without a query are for, by method and place.
+_PLAIN = {asked: routes[-1].operation for asked, routes in ROUTES.items() if not routes[-1].mark}
 
 
 class Place(NamedTuple):
@@ -154,24 +112,40 @@ def _decode_parameter(text: str) -> str:
 
 
 def name_operation(method: str, place: Place, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> str:
-    """Return OSS's name of the operation, or "" for what this server does not have."""
-    marks = {name for name, _ in query} if query else _NO_MARKS
-    if query and marks & _FOREIGN_MARKS:
-        return ""
+    """Return OSS's name of the operation, or "" for what this server does not have: `why_not` says what that is."""
+    if not query:
+        operation = _PLAIN.get((method, _kind(place)), "")
+    else:
+        route, name = _find(method, place, query)
+        operation = "" if route is None or name else route.operation
+        if operation == "ListObjects" and ("list-type", "2") in query:
+            return "ListObjectsV2"
+    return COPIES.get(operation, operation) if "x-oss-copy-source" in headers else operation
+
+
+def why_not(method: str, place: Place, query: Sequence[tuple[str, str]]) -> Refused:
+    """Return the refusal of a request that is for no operation of this server."""
+    if method not in _METHODS:
+        return Refused("MethodNotAllowed")
+    route, name = _find(method, place, query)
+    if name and (feature := feature_of(name)):
+        return not_implemented(name, f"This emulator does not have {feature}, which the parameter {name} asks for.")
+    if name and route is not None:
+        return not_implemented(name, f"{route.operation} does not take the parameter {name} in this emulator.")
+    return not_implemented(name, f"This emulator has no such operation: {method} of a {_kind(place)}.")
+
+
+def _find(method: str, place: Place, query: Sequence[tuple[str, str]]) -> tuple[Route | None, str]:
+    """Return the route of a request, and the first query name that it does not take or that nothing is known of."""
+    values = dict(query)
+    route = find_route(method, _kind(place), values)
+    return route, stranger(route, values) if route is not None else next(iter(values), "")
+
+
+def _kind(place: Place) -> str:
     if not place.bucket:
-        return "ListBuckets" if method == "GET" else ""
-    if not place.key:
-        operation = _marked(_MARKED_BUCKET_OPERATIONS, method, marks) or _PLAIN_BUCKET_OPERATIONS.get(method, "")
-        return "ListObjectsV2" if operation == "ListObjects" and ("list-type", "2") in query else operation
-    operation = _marked(_MARKED_OBJECT_OPERATIONS, method, marks) or _PLAIN_OBJECT_OPERATIONS.get(method, "")
-    return _COPIES.get(operation, operation) if "x-oss-copy-source" in headers else operation
-
-
-def _marked(operations: Mapping[str, Mapping[str, str]], method: str, marks: Collection[str]) -> str:
-    for mark, operation in operations.get(method, {}).items() if marks else ():
-        if mark in marks:
-            return operation
-    return ""
+        return SERVICE
+    return OBJECT if place.key else BUCKET
 
 
 @lru_cache(maxsize=256)

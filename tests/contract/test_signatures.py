@@ -181,7 +181,7 @@ def test_whatever_is_changed_after_signing_is_noticed(wire: SignedHttp, sdk: Cli
     elif changed == "key":
         target += "2"
     elif changed == "query":
-        target += "?acl"
+        target += "?v=2"
     elif changed == "header":
         headers["x-oss-range-behavior"] = "standard"
     else:

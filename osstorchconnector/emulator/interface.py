@@ -1,0 +1,142 @@
+"""What this server can be asked for: method, place and query names of each operation, and what of OSS it lacks. Pure.
+
+A query name that its operation does not take is never passed over: on the live service it may be a sub-resource, which
+makes the request another one. `PUT key?acl` must not empty the object because its reader does not know `acl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Route(NamedTuple):
+    """How an operation is asked for: by the query name `mark`, if it has one, and with which other names."""
+
+    operation: str
+    mark: str
+    names: frozenset[str]
+
+
+# Where a request can go.
+SERVICE, BUCKET, OBJECT = "service", "bucket", "object"
+
+# Parameters of presigned URLs.
+_SIGNATURE = """
+    OSSAccessKeyId Expires Signature security-token x-oss-signature-version x-oss-credential x-oss-date x-oss-expires
+    x-oss-security-token x-oss-additional-headers x-oss-signature x-oss-request-payer
+"""
+_LISTING = """
+    list-type prefix delimiter marker max-keys encoding-type start-after continuation-token fetch-owner
+"""
+_OVERRIDES = """
+    response-content-type response-content-language response-expires response-cache-control
+    response-content-disposition response-content-encoding
+"""
+
+
+def _route(operation: str, mark: str = "", names: str = "") -> Route:
+    return Route(operation, mark, frozenset([*names.split(), *_SIGNATURE.split(), *mark.split()]))
+
+
+# A request is for the first whose mark is among its query names; the one without a mark stands last.
+ROUTES: Mapping[tuple[str, str], tuple[Route, ...]] = MappingProxyType(
+    {
+        ("GET", SERVICE): (_route("ListBuckets", "", "prefix marker max-keys"),),
+        ("GET", BUCKET): (
+            _route("GetBucketInfo", "bucketInfo"),
+            _route("GetBucketLocation", "location"),
+            _route("GetBucketAcl", "acl"),
+            _route(
+                "ListMultipartUploads",
+                "uploads",
+                "prefix delimiter max-uploads key-marker upload-id-marker encoding-type",
+            ),
+            _route("ListObjects", "", _LISTING),
+        ),
+        ("PUT", BUCKET): (_route("PutBucketAcl", "acl"), _route("PutBucket")),
+        ("POST", BUCKET): (_route("DeleteMultipleObjects", "delete", "encoding-type"),),
+        ("DELETE", BUCKET): (_route("DeleteBucket"),),
+        ("GET", OBJECT): (
+            _route("ListParts", "uploadId", "max-parts part-number-marker encoding-type"),
+            _route("GetObject", "", _OVERRIDES),
+        ),
+        ("HEAD", OBJECT): (_route("GetObjectMeta", "objectMeta"), _route("HeadObject")),
+        ("PUT", OBJECT): (
+            _route("UploadPart", "uploadId", "partNumber"),
+            _route("PutObject"),
+        ),
+        ("POST", OBJECT): (
+            _route("AppendObject", "append", "position"),
+            _route("InitiateMultipartUpload", "uploads", "encoding-type"),
+            _route("CompleteMultipartUpload", "uploadId", "encoding-type"),
+        ),
+        ("DELETE", OBJECT): (
+            _route("AbortMultipartUpload", "uploadId"),
+            _route("DeleteObject"),
+        ),
+    }
+)
+# With a copy source in its headers a write is another operation.
+COPIES: Mapping[str, str] = MappingProxyType({"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"})
+# The names of all operations.
+OPERATIONS = frozenset(
+    ["ListObjectsV2", *COPIES.values(), *(route.operation for routes in ROUTES.values() for route in routes)]
+)
+
+# What OSS has and this server does not, with the query names that ask for it.
+MISSING: Mapping[str, str] = MappingProxyType(
+    {
+        "versions of objects": "versionId versioning versions",
+        "lifecycle rules": "lifecycle",
+        "cross-origin and referer rules": "cors referer",
+        "websites and custom domains": "website cname comp httpsConfig",
+        "policies, access points and access by address": "accessPoint accessPointPolicy accessPointForObjectProcess "
+        "accessPointConfigForObjectProcess accessPointPolicyForObjectProcess policy policyStatus publicAccessBlock "
+        "x-oss-access-point-name x-oss-ac-forward-allow x-oss-ac-source-ip x-oss-ac-subnet-mask x-oss-ac-vpc-id "
+        "x-oss-write-get-object-response",
+        "default encryption of buckets": "encryption",
+        "logging, inventories and indexes": "logging userDefinedLogFieldsConfig inventory inventoryId metaQuery",
+        "replication and acceleration": "replication replicationLocation replicationProgress rtc "
+        "transferAcceleration dataAccelerator redundancyTransition x-oss-redundancy-transition-taskid "
+        "x-oss-target-redundancy-type",
+        "retention": "worm wormId wormExtend legalHold objectRetention objectWorm overwriteConfig seal "
+        "cleanRestoredObject bucketArchiveDirectRead",
+        "payment, quotas and resource groups": "requestPayment qos qosInfo qosRequester requesterQosInfo resourceGroup "
+        "resourcePool resourcePoolInfo resourcePoolBuckets resourcePoolBucketGroup group",
+        "processing of images, documents and videos": "x-oss-process x-oss-async-process asyncFetch style styleName "
+        "processConfiguration img",
+        "live channels": "live vod status endTime startTime",
+        "object ACLs, tags, symlinks, restoring": "tagging symlink restore",
+        "statistics, traffic limits": "stat x-oss-traffic-limit",
+        "callbacks": "callback callback-var",
+        "regions and cloud boxes": "regions regionList cloudboxes",
+        "renaming and other forms of writing": "x-oss-rename x-oss-select sequential link objectInfo",
+        "directories": "x-oss-dir x-oss-delete-recursive",
+    }
+)
+_FEATURES = {name: feature for feature, names in MISSING.items() for name in names.split()}
+# OSS passes over custom parameters, such as `?v=3` against caches. So does this server where nothing is written.
+_PASSES_OVER = frozenset({"GetObject", "HeadObject"})
+
+
+def find_route(method: str, place: str, names: Collection[str]) -> Route | None:
+    """Return the route of a request with these query names, whether or not it takes all of them."""
+    for route in ROUTES.get((method, place), ()):
+        if not route.mark or route.mark in names:
+            return route
+    return None
+
+
+def stranger(route: Route, query: Mapping[str, str]) -> str:
+    """Return the first query name that the route does not take, or ""."""
+    strangers = [name for name in query if name not in route.names]
+    if route.operation in _PASSES_OVER:
+        strangers = [name for name in strangers if not query[name] or name.startswith("x-oss-") or name in _FEATURES]
+    return strangers[0] if strangers else ""
+
+
+def feature_of(name: str) -> str:
+    """Return what of OSS a query name asks for, "" if nothing that this server knows of."""
+    return _FEATURES.get(name, "")
