@@ -18,7 +18,7 @@ from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtoco
 from ..logs import AuditEntry, AuditLog
 from . import refusals
 from .attempts import Attempt
-from .endpoint import Endpoint, Route, SigningPlan
+from .endpoint import Endpoint, Origin, Route, SigningPlan
 from .engine import in_thread
 from .heads import ResponseHead, parse_http_date, retry_after_seconds
 from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling
@@ -32,8 +32,8 @@ from .xml import parse_error
 SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 
 _NO_BUDGET = (
-    "not tried again: this process has used up its retries (retryBudget), which are earned again by requests that end "
-    "well; the server, or the way to it, is failing at large"
+    "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "
+    "requests that end well; the server, or the way to it, is failing at large"
 )
 
 Verdict = tuple[Failure, OssError]
@@ -69,14 +69,15 @@ class Sender:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._policy = session.policy
-        self._gate: Gate = shared.gate(str(session.endpoint))
-        self._budget: RetryBudget = shared.budget
+        server = str(session.endpoint)
+        self._gate: Gate = shared.gate(server)
+        self._budget: RetryBudget = shared.budget(server)
         self.unsized: set[str] = set()  # operations whose answers end with the connection, which only aiohttp reads
         self._transports: dict[str, Transport] = {}
         self._routes: dict[str, Route] = {}
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
-        self._has_proxy: bool | None = None
+        self._proxied: dict[Origin, bool] = {}
         self._is_closed = False
 
     async def perform(self, attempt: Attempt, *, on_data_path: bool, moved_bytes: int = 0) -> ResponseHead:
@@ -181,9 +182,10 @@ class Sender:
         return WireRequest(route.origin, request.method, target, headers, request.body)
 
     def _transport(self, wire: WireRequest, on_data_path: bool) -> Transport:
-        if self._has_proxy is None:
-            self._has_proxy = proxy_for(wire.origin) is not None
-        direct = on_data_path and self.session.config.transport == "direct" and not self._has_proxy
+        is_proxied = self._proxied.get(wire.origin)
+        if is_proxied is None:
+            is_proxied = self._proxied[wire.origin] = proxy_for(wire.origin) is not None
+        direct = on_data_path and self.session.config.transport == "direct" and not is_proxied
         name = "direct" if direct else "aiohttp"
         transport = self._transports.get(name)
         if transport is None:

@@ -20,7 +20,7 @@ _STAMP_EVERY = 64  # answers, a power of two
 
 
 class RetryBudget:
-    """How many retries a process may make that were not earned by operations that ended well.
+    """How many retries of one server a process may make that were not earned by operations that ended well there.
 
     So however many operations fail at once, and whatever each of them may retry, requests stay within 1.2 times the
     operations plus `retryBudget`: a server that is down is not kept down by those who ask again.
@@ -106,15 +106,21 @@ class _Shared:
         self.renew()
 
     def renew(self) -> None:
-        self.budget = RetryBudget()
+        self._budgets: dict[str, RetryBudget] = {}
         self._gates: dict[str, Gate] = {}
         self._lock = threading.Lock()
 
     def forget(self) -> None:
         """Begin anew: what was learnt of servers, and what is owed, belongs to another test."""
-        self.budget.debt = 0.0
+        for budget in self._budgets.values():
+            budget.debt = 0.0
         for gate in self._gates.values():
             gate.open()
+
+    def budget(self, server: str) -> RetryBudget:
+        """Return what may be retried of `server`, an endpoint."""
+        with self._lock:
+            return self._budgets.setdefault(server, RetryBudget())
 
     def gate(self, server: str) -> Gate:
         """Return the gate before `server`, an endpoint."""

@@ -637,7 +637,10 @@ def test_a_failing_server_is_not_asked_more_often_than_the_budget_allows(connect
                 client.delete(URI)
         shared.forget()
         assert len(server.heads) == 50 + 7
-        assert "1 attempt]; not tried again: this process has used up its retries (retryBudget)" in str(caught.value)
+        assert (
+            "1 attempt]; not tried again: this process has used up its retries (retryBudget) of this endpoint"
+            in str(caught.value)
+        )
 
 
 def test_an_operation_that_ran_out_of_time_says_so(connect):
@@ -652,10 +655,28 @@ def test_an_operation_that_ran_out_of_time_says_so(connect):
 def test_a_server_that_is_not_there_costs_no_budget(connect):
     with ScriptedServer() as server:
         pass
-    owed = shared.budget.debt
     with pytest.raises(OssConnectionError, match="4 attempts"):
         connect(server, retryBudget=0).head(URI)
-    assert shared.budget.debt == owed
+    assert shared.budget(server.endpoint).debt == 0
+
+
+def test_an_endpoint_that_is_down_does_not_use_up_the_retries_of_another(connect):
+    shared.forget()
+    failing, well = answer(status="500 Internal Server Error"), answer()
+    with (
+        ScriptedServer.in_turn(*[failing] * 20) as down,
+        ScriptedServer.in_turn(failing, well, *[failing] * 3, well) as up,
+    ):
+        for _ in range(10):
+            with pytest.raises(OssServiceError):
+                connect(down, retryBudget=4).delete(URI)
+        assert len(down.heads) == 10 + 4
+        other = connect(up, retryBudget=4)
+        other.delete(URI)
+        other.delete(URI)
+        with pytest.raises(OssServiceError, match="retryBudget"):
+            connect(down, retryBudget=4).delete(URI)
+    shared.forget()
 
 
 @pytest.mark.parametrize(

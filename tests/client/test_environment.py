@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from scripts import NO_LOGS
 
+from osstorchconnector import emulator
 from osstorchconnector.client.client import OssClient
+from osstorchconnector.errors import OssConnectionError
 from osstorchconnector.testing import OssBucket
 
 
@@ -52,3 +56,25 @@ def test_this_machine_is_asked_directly_whatever_the_proxy(
     assert client.get(oss_bucket.uri + "key").body == b"data"
     assert [listed.key for listed in client.list(oss_bucket.uri)] == ["key"]
     client.close()
+
+
+@pytest.mark.parametrize("first", ["near", "far"])
+def test_no_proxy_is_asked_about_each_bucket_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    # Nobody resolves these names: only the proxy, which the emulator can be, reaches a bucket.
+    with emulator.serve(buckets=["near", "far"], domains=["oss.invalid"]) as oss:
+        monkeypatch.setenv("http_proxy", oss.endpoint)
+        monkeypatch.setenv("no_proxy", "near.oss.invalid")
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(NO_LOGS | {"maxAttempts": 1}))
+        cred_path = oss.credentials_file(tmp_path)
+        client = OssClient("http://oss.invalid", region=oss.region, cred_path=cred_path, config_path=str(config))
+        for bucket in (first, "near", "far"):
+            if bucket == "far":
+                client.put("oss://far/key", b"data")
+                assert client.get("oss://far/key").body == b"data"
+            else:
+                with pytest.raises(OssConnectionError):
+                    client.get("oss://near/key")
+        client.close()
+        assert set(oss.counters().requests) == {"PutObject", "GetObject"}
+        assert not oss.counters().errors.total()

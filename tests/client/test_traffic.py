@@ -32,9 +32,19 @@ def test_what_is_owed_is_earned_back() -> None:
 
 
 def test_a_child_begins_with_a_budget_of_its_own() -> None:
-    before, gate = shared.budget, shared.gate("http://host:1")
+    server = "http://host:1"
+    before, gate = shared.budget(server), shared.gate(server)
     pid = os.fork()
     if not pid:
-        os._exit(shared.budget is before or shared.gate("http://host:1") is gate)
+        os._exit(shared.budget(server) is before or shared.gate(server) is gate)
     assert os.waitpid(pid, 0)[1] == 0
-    assert shared.budget is before and shared.gate("http://host:1") is gate
+    assert shared.budget(server) is before and shared.gate(server) is gate
+
+
+def test_each_server_has_a_budget_of_its_own_and_one_for_all_clients() -> None:
+    one, other = shared.budget("http://one:80"), shared.budget("http://other:80")
+    assert one.spend(1) and not one.spend(1)
+    assert other.spend(1)
+    assert shared.budget("http://one:80") is one
+    shared.forget()
+    assert one.debt == other.debt == 0

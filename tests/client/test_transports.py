@@ -260,6 +260,26 @@ def test_hosts_excluded_from_the_proxy_are_asked_directly(proxy, monkeypatch):
     assert proxy_for(REMOTE.origin) is None
 
 
+@pytest.mark.parametrize(
+    ("no_proxy", "host", "is_direct"),
+    [
+        (".oss.test", "bucket.oss.test", True),
+        ("bucket.oss.test:80", "bucket.oss.test", True),
+        ("bucket.oss.test:81", "bucket.oss.test", False),
+        ("other.oss.test, 10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8", "11.1.2.3", False),
+        ("fd00::/8", "fd00::1", True),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("*", "bucket.oss.test", True),
+        ("other.oss.test", "bucket.oss.test", False),
+    ],
+)
+def test_no_proxy_names_hosts_domains_ports_and_networks(proxy, monkeypatch, no_proxy, host, is_direct):
+    proxy("http://proxy.test:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert (proxy_for(Origin("http", host, 80)) is None) == is_direct
+
+
 @pytest.mark.parametrize("host", ["localhost", "bucket.localhost", "127.0.0.1", "127.8.9.10", "::1"])
 def test_no_proxy_leads_to_this_machine(proxy, host):
     proxy("http://proxy.test:3128")

@@ -8,6 +8,8 @@ memory is taken or where bytes land.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
 import ssl
 import urllib.request
@@ -107,11 +109,25 @@ def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
 
 
 def proxy_for(origin: Origin) -> str | None:
-    """Return the HTTP proxy that the environment names for a host, if it names one; none leads to this very machine."""
-    if is_this_machine(origin.host) or urllib.request.proxy_bypass(origin.host):
+    """Return the HTTP proxy that the environment names for a host, if it names one; none leads to this very machine.
+
+    `no_proxy` names hosts, domains, either of them with a port, and networks such as 10.0.0.0/8, which urllib does not
+    know.
+    """
+    if is_this_machine(origin.host) or urllib.request.proxy_bypass(f"{origin.host}:{origin.port}"):
+        return None
+    if _is_in_networks(origin.host, urllib.request.getproxies().get("no", "")):
         return None
     proxy = urllib.request.getproxies().get(origin.scheme)
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def _is_in_networks(host: str, names: str) -> bool:
+    for name in names.split(","):
+        with contextlib.suppress(ValueError):  # the host, or the name, is no address
+            if ipaddress.ip_address(host) in ipaddress.ip_network(name.strip(), strict=False):
+                return True
+    return False
 
 
 class Transport(Protocol):
