@@ -42,8 +42,18 @@ class CheckpointFolder:
         return load_metadata(data, str(uri))
 
     def _missing(self) -> str:
-        start = len(self.uri.key)
-        count = sum(is_data(found.key[start:]) for found in self.client.list_page(self.uri).objects)
+        """Say what is there where metadata was expected; what can't be listed is not guessed at."""
+        try:
+            names = [found.key[len(self.uri.key) :] for found in self.client.list_page(self.uri).objects]
+        except OssError as error:
+            return f"there is no checkpoint at {self.id}, and what else is there can't be listed: {error}"
+        ranks = sum(map(is_rank_metadata, names))
+        if ranks:
+            return (
+                f"{self.id} has no metadata of that name, but metadata of {ranks} ranks: it was saved with "
+                "use_collectives=False, and each of those ranks can load its own part"
+            )
+        count = sum(map(is_data, names))
         if count:
             return (
                 f"{self.id} is not a whole checkpoint: there are data files ({count} seen) but no metadata. The save "

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from ..client.client import OssClient
-from ..errors import OssConfigError, OssIntegrityError
+from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError
 from ..uri import OssUri
 from .collecting import collection_put_off
 from .loading import RankLoad
@@ -74,18 +74,34 @@ class OssStorageReader(HasFolder, StorageReader):
         self._progress = progress
         self._load_id = str(uuid.uuid4())
         self._metadata: Metadata | None = None
+        self._unreadable: OssError | None = None  # why the checkpoint's metadata, which may be there, was not read
 
     # the order of calls
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Prepare for another load, of another checkpoint if one is given."""
-        self._metadata = None
+        self._metadata = self._unreadable = None
         self._move(checkpoint_id)
         self._load_id = str(uuid.uuid4())
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """Return the checkpoint's metadata, or that of the rank given as `rank=`."""
-        metadata = self._folder.read_metadata(kwargs.get("rank"))
+        """Return the checkpoint's metadata, or that of the rank given as `rank=`.
+
+        Torch takes any error for a sign that each rank has metadata of its own, and asks for that. Metadata that is
+        there and can't be read is another matter: then the second call raises what the first has raised.
+        """
+        rank, unreadable = kwargs.get("rank"), self._unreadable
+        self._unreadable = None
+        if rank is not None and unreadable is not None:
+            raise unreadable
+        try:
+            metadata = self._folder.read_metadata(rank)
+        except OssNotFoundError:
+            raise
+        except OssError as error:
+            _logger.error("the metadata of %s can't be read: %s", self._folder.id, error)
+            self._unreadable = error if rank is None else None
+            raise
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self._load_id

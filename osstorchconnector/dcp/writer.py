@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import os
@@ -21,7 +22,7 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from ..client.client import OssClient
-from ..errors import OssConflictError, OssUsageError
+from ..errors import OssConflictError
 from .folder import CheckpointFolder, quietly
 from .in_flight import InFlight
 from .items import item_bytes, split_into_files
@@ -142,10 +143,10 @@ class OssStorageWriter(HasFolder, StorageWriter):
         return dataclasses.replace(plan, storage_data=self._ticket(self._rank))
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        return [
-            plan if plan.storage_data is not None else dataclasses.replace(plan, storage_data=self._ticket(rank))
-            for rank, plan in enumerate(plans)
-        ]
+        if not self._uses_collectives:
+            return plans  # of this rank alone; it has its ticket
+        # What stands there already is of an earlier save, perhaps another writer's: planners that cache keep it.
+        return [dataclasses.replace(plan, storage_data=self._ticket(rank)) for rank, plan in enumerate(plans)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         with self._in_flight.writing(self):
@@ -158,17 +159,19 @@ class OssStorageWriter(HasFolder, StorageWriter):
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Publish: put `.metadata`, then remove what it has replaced."""
-        metadata.version = getattr(dcp_filesystem, "CURRENT_DCP_VERSION", None)
-        metadata.storage_data = {result.index: result.storage_data for ofrank in results for result in ofrank}
-        metadata.storage_meta = self.storage_meta()
+        published = copy.copy(metadata)  # a planner that caches gives the same one to saves that run side by side
+        published.version = getattr(dcp_filesystem, "CURRENT_DCP_VERSION", None)
+        published.storage_data = {result.index: result.storage_data for ofrank in results for result in ofrank}
+        published.storage_meta = self.storage_meta()
         try:
             if self._uses_collectives:
-                self._folder.publish(metadata, overwrite=self._overwrite)
+                self._folder.publish(published, overwrite=self._overwrite)
             else:
-                self._folder.publish_rank(metadata, self._rank)
+                self._folder.publish_rank(published, self._rank)
             self._unconfirmed = None
         finally:
             self._in_flight.end()
+        vars(metadata).update(vars(published))  # `dcp.save` returns it
         size = sum(result.size_in_bytes for ofrank in results for result in ofrank)
         seconds, retries = time.perf_counter() - self._begun, self.client.retries - self._retries_before
         _logger.info("saved %s: %s", self._folder.id, summary(size, seconds, retries))
@@ -236,13 +239,14 @@ class OssStorageWriter(HasFolder, StorageWriter):
         return save.results
 
     def _unspent(self, ticket: object) -> SaveTicket:
-        """Return the ticket; one that was used before, out of a planner's cache, with a token of our own."""
-        if not isinstance(ticket, SaveTicket):
-            raise OssUsageError(f"the plan does not come from this writer's prepare_global_plan: {ticket!r}")
-        if ticket in _spent_tickets:
-            return dataclasses.replace(ticket, token=new_token(time.time_ns() // 1_000_000))
-        _spent_tickets.add(ticket)
-        return ticket
+        """Return the ticket, or one of our own if a planner's cache has kept it from an earlier save.
+
+        That save may have been another writer's, torch's for one, whose plans have no tickets.
+        """
+        if isinstance(ticket, SaveTicket) and ticket not in _spent_tickets:
+            _spent_tickets.add(ticket)
+            return ticket
+        return make_ticket(self._rank, new_token(time.time_ns() // 1_000_000), self._prefix_strategy)
 
     def _refuse_if_it_exists(self) -> None:
         if self._uses_collectives and self._overwrite:

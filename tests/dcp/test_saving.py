@@ -9,11 +9,9 @@ import torch.distributed.checkpoint as dcp
 from dcp.conftest import names
 from dcp.states import blank, differences
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.dcp import OssDCPFileSystem, OssStorageWriter
-from osstorchconnector.errors import OssUsageError
 from osstorchconnector.testing import OssBucket
 
 
@@ -67,24 +65,6 @@ def test_an_upload_whose_crc64_is_wrong_to_the_end_fails(fs: OssDCPFileSystem, o
     with pytest.raises(CheckpointException, match=r"ckpt/__0_0\..*CRC-64"):
         dcp.save({"weight": torch.ones(10)}, storage_writer=fs.writer(oss_bucket.uri + "ckpt"))
     assert names(oss_bucket) == []
-
-
-def test_plans_out_of_a_planners_cache_write_to_new_objects(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
-    uri = oss_bucket.uri + "ckpt"
-    written = set()
-    for number in range(3):
-        state = {"weight": torch.full((10,), float(number))}
-        planner = DefaultSavePlanner(enable_plan_caching=True)
-        dcp.save(state, storage_writer=fs.writer(uri), planner=planner)
-        written |= set(names(oss_bucket, ".distcp"))
-        assert differences(state, loaded(fs, uri, state)) == []
-    assert len(written) == 3
-    assert len(names(oss_bucket, ".distcp")) == 1
-
-
-def test_a_plan_of_another_writer_is_refused(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
-    with pytest.raises(OssUsageError, match="prepare_global_plan"):
-        fs.writer(oss_bucket.uri + "ckpt").write_data(dcp.SavePlan([]), DefaultSavePlanner())
 
 
 def test_an_empty_state_makes_a_checkpoint_too(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
