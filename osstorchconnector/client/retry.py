@@ -49,8 +49,9 @@ class Failure:
     `kind` says where: "setup" is what no repeat can mend (a host that does not exist, a certificate that is not
     trusted), "connect" before a connection was there, "reset" after, "timeout" while nothing came, "protocol" an
     answer that is not HTTP or not OSS's, "integrity" bytes that are not the object's, "service" an answer that is an
-    error, with `status` and `code`. `reused_connection`: the connection had served a request before, and broke before
-    a byte of this answer came. `server_date` is the answer's `Date`, `retry_after_seconds` its `Retry-After`.
+    error, with `status` and `code`. `reused_connection`: the connection had served a request before, and broke or
+    stayed silent before a byte of this answer came. `server_date` is the answer's `Date`, `retry_after_seconds` its
+    `Retry-After`.
     """
 
     kind: Kind
@@ -109,8 +110,8 @@ def decide(
         return RetryDecision(False)
     if elapsed_seconds >= deadline_seconds:
         return RetryDecision(False, reason=f"the time allowed, {deadline_seconds:g} s (operationTimeout), is over")
-    if failure.reused_connection and failure.kind == "reset" and "reconnect" not in used:
-        # The server closed an idle connection just as it was taken: it has not seen the request, so nothing failed.
+    if failure.reused_connection and "reconnect" not in used:
+        # The connection died while it was idle: most likely the server has not seen the request, so nothing failed.
         return RetryDecision(True, remedy="reconnect", counts=False)
     if attempt >= _most_attempts(policy, failure):
         return RetryDecision(False)

@@ -90,6 +90,7 @@ class Sender:
         deadline = begun + self.session.config.operation_timeout_seconds + moved_bytes / SLOWEST_BYTES_PER_SECOND
         attempts = free = 0
         used: set[str] = set()
+        on_new_connection = False
         while True:
             attempts += 1
             if not self._gate.is_open:
@@ -101,7 +102,7 @@ class Sender:
                 raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
             wire = self._wire(request, credentials)
             try:
-                head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts)
+                head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts, on_new_connection)
                 if attempt.settles and head.status < 300:
                     await attempt.settle()
                 verdict = self._judge(request, attempt, head, attempts)
@@ -128,6 +129,9 @@ class Sender:
                     # would stay until Python collects garbage.
                     del error, verdict
             free += not decision.counts
+            on_new_connection = decision.remedy == "reconnect"
+            if not on_new_connection:
+                used.discard("reconnect")  # later on a connection may have died again
             used.add(decision.remedy)
             self.session.retries += 1
 
@@ -146,16 +150,17 @@ class Sender:
         deadline: float,
         on_data_path: bool,
         attempt: int,
+        on_new_connection: bool,
     ) -> ResponseHead:
         session = self.session
         transport = self._transport(wire, on_data_path)
         if session.audit is None:
-            return await transport.exchange(wire, landing, deadline)
+            return await transport.exchange(wire, landing, deadline, on_new_connection=on_new_connection)
         begun = session.clock()
         facts = (begun, request.operation, request.bucket, request.key, attempt)
         sent_bytes = _size(request) if request.body else 0
         try:
-            head = await transport.exchange(wire, landing, deadline)
+            head = await transport.exchange(wire, landing, deadline, on_new_connection=on_new_connection)
         except (Exception, asyncio.CancelledError) as error:
             seconds = session.clock() - begun
             session.audit.record(AuditEntry(*facts, seconds, sent_bytes, error=_how(error)))

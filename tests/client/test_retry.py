@@ -137,17 +137,14 @@ def test_remedies_do_not_use_each_other_up() -> None:
     assert not after(service(404), attempt=3, used={""}).retry
 
 
-def test_an_idle_connection_that_the_server_had_closed_costs_no_attempt_and_no_time() -> None:
-    stale = Failure(kind="reset", reused_connection=True)
+@pytest.mark.parametrize("kind", ["reset", "timeout"])
+def test_a_connection_that_died_while_it_was_idle_costs_no_attempt_and_no_time(kind: Any) -> None:
+    stale = Failure(kind=kind, reused_connection=True)
     first = after(stale, attempt=5)
     assert first == RetryDecision(True, remedy="reconnect", counts=False)
     # The next connection is a new one: what breaks now counts.
     assert after(stale, attempt=1, used={"reconnect"}) == RetryDecision(True, delay_seconds=0.1)
     assert not after(stale, attempt=5, used={"reconnect"}).retry
-
-
-def test_silence_on_a_reused_connection_is_no_stale_connection() -> None:
-    assert after(Failure(kind="timeout", reused_connection=True)).counts
 
 
 def test_attempts_are_limited() -> None:

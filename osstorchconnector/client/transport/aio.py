@@ -6,17 +6,22 @@ The proxy is the one the environment names (`https_proxy` and its kin), as curl 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
+from ..clocks import seconds_slept
 from ..heads import ResponseHead
 from ..pieces import fill
 from ..values import Buffer
 from .base import (
+    IDLE_SECONDS,
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,
     ExchangeFailed,
@@ -29,16 +34,20 @@ from .base import (
 )
 
 WRITE_SLICE_BYTES = 256 * 1024
-IDLE_SECONDS = 45.0
+
+# The sockets that the running exchange has made: none, if its connection was there before.
+_made: contextvars.ContextVar[list[socket.socket]] = contextvars.ContextVar("made")
 
 
-class AioTransport:
-    """One aiohttp session for one event loop."""
+class _Pool:
+    """One aiohttp session and its connections."""
 
     def __init__(self, timeouts: Timeouts, tls: ssl.SSLContext | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls or True, keepalive_timeout=IDLE_SECONDS),
+        self.users = 0
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=tls or True, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds
@@ -51,13 +60,43 @@ class AioTransport:
         )
         # aiohttp sends an idempotent request once more by itself, at once and uncounted; how often is `retry`'s to say,
         # and there is no public way to tell it.
-        self._session._retry_connection = False
-        self._timeouts = timeouts
+        self.session._retry_connection = False
 
-    async def exchange(self, wire: WireRequest, landing: Landing, deadline: float) -> ResponseHead:
-        body = _Body(landing)
+
+class AioTransport:
+    """A pool of connections for one event loop.
+
+    aiohttp has no way to drop idle connections: where they may have died, the whole pool is replaced.
+    """
+
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        tls: ssl.SSLContext | None,
+        *,
+        sleep_clock: Callable[[], float] = seconds_slept,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeouts, self._tls = timeouts, tls
+        self._sleep_clock = sleep_clock
+        self._slept = sleep_clock()
+        self._pool = _Pool(timeouts, tls)
+        self._pools = {self._pool}  # all that are open
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    async def exchange(
+        self, wire: WireRequest, landing: Landing, deadline: float, *, on_new_connection: bool = False
+    ) -> ResponseHead:
+        slept = self._sleep_clock()
+        if on_new_connection or slept - self._slept > IDLE_SECONDS:  # which aiohttp's clock has not counted
+            self._replace_pool()
+        self._slept = slept
+        pool, body = self._pool, _Body(landing)
+        token = _made.set(body.made)
+        pool.users += 1
         try:
-            return await asyncio.wait_for(self._exchange(wire, body), max(deadline - self._loop.time(), 0.0))
+            return await asyncio.wait_for(self._exchange(pool, wire, body), max(deadline - self._loop.time(), 0.0))
         except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
@@ -75,11 +114,15 @@ class AioTransport:
         except aiohttp.ClientResponseError as error:
             raise OssProtocolError(f"the answer is not HTTP/1.1: {error.message}") from error
         except (RuntimeError, AssertionError) as error:
-            if not self._session.closed:
+            if not self._is_closed:
                 raise
             raise ExchangeFailed("reset", "the client was closed meanwhile") from error
         except (aiohttp.ClientError, OSError) as error:
             raise body.failure("reset", f"the connection broke: {error}") from error
+        finally:
+            _made.reset(token)
+            pool.users -= 1
+            self._close_unwanted(pool)
 
     def _timeout_text(self, error: Exception) -> str:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -89,12 +132,26 @@ class AioTransport:
         return "the operation's time was used up"
 
     async def aclose(self) -> None:
-        await self._session.close()
+        self._is_closed = True
+        await asyncio.gather(*[pool.session.close() for pool in self._pools], *self._closing)
 
-    async def _exchange(self, wire: WireRequest, body: _Body) -> ResponseHead:
+    def _replace_pool(self) -> None:
+        old, self._pool = self._pool, _Pool(self._timeouts, self._tls)
+        self._pools.add(self._pool)
+        self._close_unwanted(old)
+
+    def _close_unwanted(self, pool: _Pool) -> None:
+        """Close a pool that has been replaced when its last user has gone."""
+        if pool is not self._pool and pool in self._pools and not pool.users:
+            self._pools.discard(pool)
+            closing = asyncio.ensure_future(pool.session.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _exchange(self, pool: _Pool, wire: WireRequest, body: _Body) -> ResponseHead:
         authority = f"[{wire.origin.host}]" if ":" in wire.origin.host else wire.origin.host
         url = f"{wire.origin.scheme}://{authority}:{wire.origin.port}{wire.target}"
-        async with self._session.request(
+        async with pool.session.request(
             wire.method,
             URL(url, encoded=True),
             headers=wire.headers,
@@ -103,6 +160,7 @@ class AioTransport:
             proxy=proxy_for(wire.origin),
         ) as answer:
             head = _head(answer)
+            body.has_begun = True
             body.request_id = head.get("x-oss-request-id")
             connection = answer.connection.transport if answer.connection is not None else None
             if head.body_length(wire.method) == 0:
@@ -119,11 +177,14 @@ class _Body:
 
     def __init__(self, landing: Landing) -> None:
         self._landing = landing
+        self.made: list[socket.socket] = []
+        self.has_begun = False  # the head has come
         self.received = 0
         self.request_id = ""
 
     def failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
-        return ExchangeFailed(kind, text, received_bytes=self.received, request_id=self.request_id)
+        reused = not self.made and not self.has_begun
+        return ExchangeFailed(kind, text, received_bytes=self.received, reused=reused, request_id=self.request_id)
 
     def skip(self, head: ResponseHead) -> None:
         self._landing.take(head._replace(content_length=0), memoryview(b""))
@@ -143,6 +204,14 @@ class _Body:
             self.received = stop
         if self.received < len(view):
             raise self.failure("reset", f"{self.received} of {len(view)} bytes, then the end")
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """Make a socket as aiohttp does, and take note of it."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    _made.get().append(made)
+    return made
 
 
 def _head(answer: aiohttp.ClientResponse) -> ResponseHead:

@@ -54,8 +54,9 @@ class Landing(Protocol):
 class ExchangeFailed(Exception):
     """No whole answer: what failed, and how many bytes of the body are already in place.
 
-    `reused` is True when a connection that had been idle broke before the first byte of the answer: most likely
-    the server had closed it, and the request may be sent again at once. `request_id` is OSS's, if its head came.
+    `reused` is True when a connection that had been idle broke, or went silent, before the first byte of the answer:
+    most likely it had died while nobody looked, and the request may be sent again at once on a new one. `request_id`
+    is OSS's, if its head came.
     """
 
     def __init__(
@@ -68,6 +69,10 @@ class ExchangeFailed(Exception):
 class UnsizedBody(Exception):
     """The answer is as long as the connection lives, which `direct` does not read: ask again through aiohttp."""
 
+
+# A connection that was idle for longer is not used again. OSS closes it after 60 s; a NAT or a load balancer forgets it
+# when it likes, and says nothing: then the next request would wait for an answer until it is out of patience.
+IDLE_SECONDS = 10.0
 
 # An answer that does not say how long it is, is gathered in memory, up to so much.
 MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
@@ -131,10 +136,14 @@ def _is_in_networks(host: str, names: str) -> bool:
 
 
 class Transport(Protocol):
-    async def exchange(self, wire: WireRequest, landing: Landing, deadline: float) -> ResponseHead:
+    async def exchange(
+        self, wire: WireRequest, landing: Landing, deadline: float, *, on_new_connection: bool = False
+    ) -> ResponseHead:
         """Send `wire`, bring the body where `landing` says, return the head.
 
-        `deadline` is in the running loop's time. Raises `ExchangeFailed`, or what `landing` raised.
+        `deadline` is in the running loop's time. After one connection died while it was idle, none that was idle for
+        as long is used again; `on_new_connection` uses none that was used before. Raises `ExchangeFailed`, or what
+        `landing` raised.
         """
         ...
 

@@ -94,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self.exchanges = 0
         self.is_usable = True
         self.idle_since = 0.0
-        self.deadline = 0.0
+        self.deadline = self.begun = 0.0
         self.quiet_since = 0.0
         self._touched = False
         self._unsent_bytes = self._seen_bytes = 0
@@ -158,7 +158,8 @@ class Connection(asyncio.BufferedProtocol):
         assert self._transport is not None
         head = encode_head(wire.method, wire.target, wire.headers)
         self.exchanges += 1
-        self.deadline, self.quiet_since = deadline, self._loop.time()
+        self.deadline, self.begun = deadline, self._loop.time()
+        self.quiet_since = self.begun
         self._landing, self._method, self._has_body = landing, wire.method, bool(wire.body)
         self._incoming_limit = HEAD_ONLY_BYTES if landing.lands_in_place else INCOMING_BYTES
         self._answer = answer = self._loop.create_future()
@@ -189,9 +190,14 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(view[start : start + WRITE_SLICE_BYTES])
 
     def check(self, now: float, read_seconds: float) -> None:
-        """Fail the running exchange if it is late or has gone quiet."""
+        """Fail the running exchange if it is late or has gone quiet.
+
+        Silence on a connection that may have died while it was idle leaves half of the time for another one.
+        """
         if self._answer is None:
             return
+        if self.exchanges > 1 and self._is_untouched():
+            read_seconds = min(read_seconds, (self.deadline - self.begun) / 2)
         if self._has_moved():
             self.quiet_since = now
         if now >= self.deadline:
@@ -282,14 +288,17 @@ class Connection(asyncio.BufferedProtocol):
         self.abort()
 
     def _failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
-        untouched = self._head is None and not self._filled
         return ExchangeFailed(
             kind,
             text,
             received_bytes=self._received if self._body is not None else 0,
-            reused=kind == "reset" and self.exchanges > 1 and untouched,
+            reused=self.exchanges > 1 and self._is_untouched(),
             request_id=self._head.get("x-oss-request-id") if self._head is not None else "",
         )
+
+    def _is_untouched(self) -> bool:
+        """Say whether no byte of an answer has come."""
+        return self._head is None and not self._filled
 
     def _has_moved(self) -> bool:
         unsent = self._unsent()

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 
+from ..clocks import seconds_since_boot
 from ..endpoint import Origin
 from ..heads import ResponseHead
-from .base import ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
+from .base import IDLE_SECONDS, ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
 from .connection import Connection, Incoming
-
-# OSS closes an idle connection after 60 s; a request sent just then would fail and be sent again.
-IDLE_SECONDS = 45.0
 
 
 class DirectTransport:
     """The pool of one event loop."""
 
-    def __init__(self, timeouts: Timeouts, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, timeouts: Timeouts, tls: ssl.SSLContext | None, *, idle_clock: Callable[[], float] = seconds_since_boot
+    ) -> None:
         self._timeouts = timeouts
         self._tls = tls
+        self._idle_clock = idle_clock
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
@@ -33,8 +35,10 @@ class DirectTransport:
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def exchange(self, wire: WireRequest, landing: Landing, deadline: float) -> ResponseHead:
-        connection = self._idle_connection(wire.origin)
+    async def exchange(
+        self, wire: WireRequest, landing: Landing, deadline: float, *, on_new_connection: bool = False
+    ) -> ResponseHead:
+        connection = None if on_new_connection else self._idle_connection(wire.origin)
         if connection is None:
             connection = await self._connect(wire.origin, deadline)
         self._busy.add(connection)
@@ -46,8 +50,8 @@ class DirectTransport:
                 await connection.send_body(wire.body, answer)
             return await answer
         except ExchangeFailed as failure:
-            if failure.reused:  # the other idle ones have been idle for longer
-                self._drop_idle(wire.origin)
+            if failure.reused:
+                self._drop_idle(wire.origin, since=connection.idle_since)
             raise
         finally:
             connection.end(answer)
@@ -66,14 +70,18 @@ class DirectTransport:
         stack = self._idle.get(origin)
         while stack:
             connection = stack.pop()
-            if connection.is_usable and self._loop.time() - connection.idle_since < IDLE_SECONDS:
+            if connection.is_usable and self._idle_clock() - connection.idle_since < IDLE_SECONDS:
                 return connection
             connection.abort()
         return None
 
-    def _drop_idle(self, origin: Origin) -> None:
-        for connection in self._idle.pop(origin, []):
-            connection.abort()
+    def _drop_idle(self, origin: Origin, *, since: float) -> None:
+        """Drop what has been idle since then, or longer: what one connection met, these have met too."""
+        stack = self._idle.pop(origin, [])
+        self._idle[origin] = [connection for connection in stack if connection.idle_since > since]
+        for connection in stack:
+            if connection.idle_since <= since:
+                connection.abort()
 
     async def _connect(self, origin: Origin, deadline: float) -> Connection:
         connection = Connection(self._loop, self._open, self._incoming)
@@ -106,7 +114,7 @@ class DirectTransport:
         if self._is_closed or not connection.is_usable:
             connection.abort()
             return
-        connection.idle_since = self._loop.time()
+        connection.idle_since = self._idle_clock()
         self._idle.setdefault(origin, []).append(connection)
 
     def _sweep(self) -> None:
