@@ -175,6 +175,10 @@ class OssClient:
             )
         )
 
+    def server_time(self, uri: OssUri | str) -> float:
+        """As `Operations.server_time`."""
+        return self._run(lambda operations: operations.server_time(_any(uri)))
+
     def delete(self, uri: OssUri | str) -> None:
         """As `Operations.delete`."""
         self._run(lambda operations: operations.delete(_object(uri)))

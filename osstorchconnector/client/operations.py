@@ -16,6 +16,7 @@ from ..errors import (
     OssError,
     OssIntegrityError,
     OssNotFoundError,
+    OssProtocolError,
     OssServiceError,
     OssUsageError,
 )
@@ -23,7 +24,7 @@ from ..uri import OssUri, checked_bucket
 from . import requests, xml
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from .checksum import Sum, combine_crc64
-from .heads import ResponseHead, bare_etag, object_stat, parse_crc64
+from .heads import ResponseHead, bare_etag, object_stat, parse_crc64, parse_http_date
 from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
 from .listing import PageOrder, follow
 from .paging import Ahead, PageAttempt
@@ -136,6 +137,11 @@ class Operations:
         attempt = PageAttempt(request, order or PageOrder(start_after), ahead)
         await self._sender.perform(attempt, on_data_path=request.operation not in self._sender.unsized)
         return attempt.result
+
+    async def server_time(self, uri: OssUri) -> float:
+        """Return OSS's clock: whole seconds since the epoch. Takes the right to list what begins as `uri` does."""
+        request = requests.list_objects(uri.bucket, uri.key, max_keys=1)
+        return await self._document(request, lambda head, _: _date(head))
 
     async def delete(self, uri: OssUri) -> None:
         """Delete an object; one that does not exist counts as deleted."""
@@ -262,6 +268,13 @@ def _body(parse: Callable[[bytearray], R]) -> Callable[[ResponseHead, bytearray]
 
 def _crc64(head: ResponseHead) -> int | None:
     return parse_crc64(head.get("x-oss-hash-crc64ecma"))
+
+
+def _date(head: ResponseHead) -> float:
+    date = parse_http_date(head.get("date"))
+    if date is None:
+        raise OssProtocolError(f"the answer does not tell OSS's time: its Date is {head.get('date')[:40]!r}")
+    return date
 
 
 def _nothing(head: ResponseHead, body: bytearray) -> None:

@@ -139,12 +139,13 @@ class StoredObject(NamedTuple):
 
 
 class UploadedPart(NamedTuple):
-    """A part of a multipart upload that OSS has acknowledged."""
+    """A part of a multipart upload that OSS has acknowledged; of one that was listed, when, as OSS writes it."""
 
     number: int
     etag: str
     size: int
     crc64: int
+    last_modified: str = ""
 
 
 class PendingUpload(NamedTuple):

@@ -159,6 +159,7 @@ def parse_parts(body: Buffer) -> PartsPage:
             _etag(entry),
             _number(entry, "Size"),
             parse_crc64(entry.need("HashCrc64ecma")) or 0,
+            entry.get("LastModified"),
         )
         for entry in root.find_all("Part")
     ]

@@ -1,17 +1,21 @@
-"""Removing what dead saves left behind, and nothing that is part of a checkpoint or of a save that may still live."""
+"""Removing what dead saves left behind, and nothing that is part of a checkpoint or of a save that may still live.
+
+Whether a save lives is told by the newest thing it has stored, by OSS's times and OSS's clock. What clocks of this
+machine, or of the one that saved, say does not count.
+"""
 
 from __future__ import annotations
 
 import datetime
 import logging
-import time
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..client.client import OssClient
 from ..client.values import PendingUpload
-from ..errors import OssNotFoundError, OssProtocolError
+from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError
 from ..uri import OssUri, parse_uri
 from .layout import is_rank_metadata, metadata_name, token_of
 from .metadata import load_metadata
@@ -19,6 +23,8 @@ from .metadata import load_metadata
 _logger = logging.getLogger(__name__)
 
 DEFAULT_AGE = datetime.timedelta(days=1)
+# OSS's times are whole seconds: what it has stored at this second it may have stored up to one later.
+RESOLUTION_SECONDS = 1
 
 
 @dataclass
@@ -29,32 +35,49 @@ class _Save:
     uploads: list[PendingUpload] = field(default_factory=list)
     seen_at: float = 0.0
 
+    def note(self, when: str) -> None:
+        """Something of it was stored then, as OSS says."""
+        self.seen_at = max(self.seen_at, _seconds(when))
 
-def clean(
-    client: OssClient, uri: str, *, older_than: datetime.timedelta | float = DEFAULT_AGE, now: float | None = None
-) -> list[str]:
+    def folders(self) -> set[str]:
+        return {key.rpartition("/")[0] for key in (*self.keys, *(upload.key for upload in self.uploads))}
+
+
+def clean(client: OssClient, uri: str, *, older_than: datetime.timedelta | float = DEFAULT_AGE) -> list[str]:
     """Remove files and unfinished uploads below `uri` of saves that never finished; return the URIs of what is gone.
 
-    A save is left alone if any file of it is part of a checkpoint, or if it has begun, or stored anything, within the
-    last `older_than` (a timedelta or seconds). Files that this library did not write are left alone. Raises if some
-    checkpoint's metadata can't be read: what it refers to is not known then.
+    A save is left alone if any file of it is part of a checkpoint, or if it, or another unfinished one in the same
+    folder, has stored anything within the last `older_than` (a timedelta or seconds), a part of an upload included.
+    With 0 nothing counts as alive. Files that this library did not write are left alone. Raises if some checkpoint's
+    metadata can't be read: what it refers to is not known then.
     """
     prefix = parse_uri(uri)
     age = older_than.total_seconds() if isinstance(older_than, datetime.timedelta) else older_than
-    deadline = (time.time() if now is None else now) - age
-    saves = _saves_below(client, prefix)
-    dead = {token: save for token, save in saves.items() if save.seen_at < deadline}
-    referenced = _referenced(client, prefix, (key for save in dead.values() for key in save.keys))
+    # Asked for before anything is listed: what is stored from here on is younger.
+    deadline = _deadline(client.server_time(prefix), age)
+    saves = list(_saves_below(client, prefix).values())
+    referenced = _referenced(client, prefix, (key for save in saves for key in save.keys))
+    unpublished = [save for save in saves if referenced.isdisjoint(save.keys)]
+    for save in saves:
+        if save.seen_at < deadline:
+            _note_parts(client, prefix.bucket, save)
+    alive = set[str]().union(*(save.folders() for save in unpublished if save.seen_at >= deadline))
     removed = []
-    for save in dead.values():
-        if not referenced.isdisjoint(save.keys):
+    for save in saves:
+        if save.seen_at >= deadline or not alive.isdisjoint(save.folders()):
             continue
+        keys = save.keys if referenced.isdisjoint(save.keys) else []
         for upload in save.uploads:
             client.abort_upload(OssUri(prefix.bucket, upload.key), upload.upload_id)
-        client.delete_many(prefix.bucket, save.keys)
-        removed += [str(OssUri(prefix.bucket, key)) for key in (*save.keys, *(one.key for one in save.uploads))]
+        client.delete_many(prefix.bucket, keys)
+        removed += [str(OssUri(prefix.bucket, key)) for key in (*keys, *(one.key for one in save.uploads))]
     _logger.info("cleaned %s: %d objects and uploads of unfinished saves", uri, len(removed))
     return removed
+
+
+def _deadline(now: float, age: float) -> float:
+    """Return when a save must have stored something, to count as alive at `now`."""
+    return now - age - RESOLUTION_SECONDS if age > 0 else math.inf
 
 
 def _saves_below(client: OssClient, prefix: OssUri) -> dict[str, _Save]:
@@ -63,41 +86,57 @@ def _saves_below(client: OssClient, prefix: OssUri) -> dict[str, _Save]:
         token = token_of(found.key)
         if token:
             saves[token].keys.append(found.key)
-            _note(saves[token], token, found.last_modified)
+            saves[token].note(found.last_modified)
     for upload in client.list_uploads(prefix):
         token = token_of(upload.key)
         if token:
             saves[token].uploads.append(upload)
-            _note(saves[token], token, upload.initiated)
+            saves[token].note(upload.initiated)
     return saves
 
 
-def _note(save: _Save, token: str, when: str) -> None:
-    begun = int(token.partition("-")[0], 16) / 1000
+def _note_parts(client: OssClient, bucket: str, save: _Save) -> None:
+    """Take note of the parts that the save's uploads have; an upload that has just ended gave a sign of life."""
+    for upload in save.uploads:
+        try:
+            parts = client.list_parts(OssUri(bucket, upload.key), upload.upload_id)
+        except OssNotFoundError:
+            save.seen_at = math.inf
+        else:
+            for part in parts:
+                save.note(part.last_modified)
+
+
+def _seconds(when: str) -> float:
     try:
-        seen = datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp()
+        return datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError):
-        raise OssProtocolError(f"OSS says when a file was stored in a way that is no time: {when!r}") from None
-    save.seen_at = max(save.seen_at, begun, seen)
+        raise OssProtocolError(f"OSS says when something was stored in a way that is no time: {when!r}") from None
 
 
 def _referenced(client: OssClient, prefix: OssUri, keys: Iterable[str]) -> set[str]:
     """Return the keys that the checkpoints have to which these might belong; looked up after these were listed."""
-    folders = {folder for key in keys for folder in _folders(key, prefix.key)}
-    return {folder + name for folder in folders for name in _names_in(client, OssUri(prefix.bucket, folder))}
+    found = set[str]()
+    for folder in {folder for key in keys for folder in _folders(key)}:
+        try:
+            found.update(folder + name for name in _names_in(client, OssUri(prefix.bucket, folder)))
+        except OssPermissionError:
+            if folder.startswith(prefix.key):
+                raise
+            # Who may not look above the prefix has not saved a checkpoint there.
+    return found
 
 
-def _folders(key: str, prefix: str) -> Iterator[str]:
+def _folders(key: str) -> Iterator[str]:
     """Yield the folders that a file is in, innermost first; a prefix strategy puts it deeper than its checkpoint."""
-    while "/" in key:
+    while key:
         key = key.rpartition("/")[0]
-        if len(key) + 1 < len(prefix.rstrip("/")):
-            return
-        yield key + "/"
+        yield key + "/" if key else ""
 
 
 def _names_in(client: OssClient, folder: OssUri) -> Iterator[str]:
-    listed = (entry.key[len(folder.key) :] for entry in client.list(folder, delimiter="/"))
+    ranks = client.list(OssUri(folder.bucket, folder.key + "__"), delimiter="/")
+    listed = (entry.key[len(folder.key) :] for entry in ranks)
     for name in (metadata_name(), *filter(is_rank_metadata, listed)):
         uri = OssUri(folder.bucket, folder.key + name)
         try:

@@ -58,7 +58,7 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         """Remove what saves below `path` left that never finished and gave no sign of life for `older_than`.
 
         Takes a timedelta or seconds, returns the URIs of what was removed; no checkpoint is touched, and no save that
-        is younger. Unfinished uploads go too.
+        has stored anything since, by OSS's clock. Unfinished uploads go too. With 0 no save counts as alive.
         """
         return clean(self.client, path, older_than=older_than)
 

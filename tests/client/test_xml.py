@@ -84,7 +84,8 @@ def test_markers_of_the_last_page_of_uploads_are_not_followed() -> None:
 
 def test_parts() -> None:
     page = xml.parse_parts(SAMPLES["ListPartsResult"])
-    assert page.parts == [UploadedPart(1, "AB", 102400, 2**64 - 1), UploadedPart(5, "CD", 1, 7)]
+    when = "2025-03-14T15:09:26.000Z"
+    assert page.parts == [UploadedPart(1, "AB", 102400, 2**64 - 1, when), UploadedPart(5, "CD", 1, 7, when)]
     assert page.next_marker == 5
     assert xml.parse_parts(SAMPLES["ListPartsResult"].replace(b">true<", b">false<")).next_marker == 0
 

@@ -129,7 +129,7 @@ def upload(site: Site) -> bool:
     client, uri = site.client(), site.uri("old")
     upload_id = client.create_upload(uri)
     parts = [client.upload_part(uri, upload_id, 1, LARGE[:PART]), client.upload_part(uri, upload_id, 2, LARGE[PART:])]
-    assert client.list_parts(uri, upload_id) == parts
+    assert [part[:4] for part in client.list_parts(uri, upload_id)] == [part[:4] for part in parts]
     client.complete_upload(uri, upload_id, parts)
     return site.bucket.get("old") == LARGE
 
