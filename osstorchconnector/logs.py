@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .config import Config
+from .redaction import MAX_NAME_LETTERS
 
 MAX_AUDIT_BYTES = 256 << 20
 
@@ -86,7 +87,9 @@ class AuditEntry(NamedTuple):
             outcome = f'"error":{_quoted(self.error)}'
         else:
             received = "null" if self.received_bytes is None else self.received_bytes
-            outcome = f'"status":{self.status},"request_id":{_quoted(self.request_id)},"bytes":{received}'
+            outcome = (
+                f'"status":{self.status},"request_id":{_quoted(self.request_id[:MAX_NAME_LETTERS])},"bytes":{received}'
+            )
         return (
             f'{{"pid":{pid},"time":{self.time:.6f},"operation":{_quoted(self.operation)},'
             f'"bucket":{_quoted(self.bucket)},"key":{_quoted(self.key)},"attempt":{self.attempt},'

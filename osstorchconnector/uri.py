@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from .errors import OssUriError
+from .redaction import printable
 
 MAX_KEY_BYTES = 1023
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -19,6 +20,11 @@ class OssUri(NamedTuple):
 
     def __str__(self) -> str:
         return f"oss://{self.bucket}/{self.key}"
+
+    @property
+    def shown(self) -> str:
+        """The URI as it may stand in an error or a log: a key may hold what forges a line or steers a terminal."""
+        return printable(str(self), len(f"oss://{self.bucket}/") + MAX_KEY_BYTES)
 
     @property
     def path(self) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError, OssUsageError
+from ..redaction import MAX_NAME_LETTERS, SecretBuffer, printable
 from ..uri import OssUri
 from . import requests
 from .checksum import Sum, crc64
 from .heads import ResponseHead, bare_etag, content_range, object_stat, parse_crc64
 from .memory import CopiedMemory, FreshMemory, fresh_memory
 from .pieces import Memory, blocks, fill, part
-from .refusals import printable
 from .transport.base import Landing
 from .values import Buffer, ByteSpan, Download, ObjectStat, Request
 
@@ -85,7 +85,7 @@ class DocumentAttempt(_CopyingLanding, Generic[R]):
     def __init__(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> None:
         self._request = request
         self._parse = parse
-        self._document = bytearray()
+        self._document = SecretBuffer()
         self.sent = 0
         self.result: R
 
@@ -101,7 +101,7 @@ class DocumentAttempt(_CopyingLanding, Generic[R]):
         length = head.content_length or 0
         if length > MAX_DOCUMENT_BYTES:
             raise OssProtocolError(f"an answer of {length} bytes where at most {MAX_DOCUMENT_BYTES} make sense")
-        self._document = bytearray(length)
+        self._document = SecretBuffer(length)
         return memoryview(self._document)
 
     def finish(self, head: ResponseHead) -> None:
@@ -111,7 +111,7 @@ class DocumentAttempt(_CopyingLanding, Generic[R]):
         """Nothing is kept: a document is short."""
 
     def discard(self) -> None:
-        self._document = bytearray()
+        self._document = SecretBuffer()
 
 
 class GetAttempt:
@@ -125,7 +125,7 @@ class GetAttempt:
     ) -> None:
         if span is not None and not 0 <= span.start < span.stop:
             raise OssUsageError(
-                f"GetObject {printable(str(uri))}: a span has a byte at least, not from {span.start} to {span.stop}"
+                f"GetObject {uri.shown}: a span has a byte at least, not from {span.start} to {span.stop}"
             )
         if into is not None and (span is None or len(into) != span.size):
             raise ValueError("`into` needs a span, and as many bytes as the span has")
@@ -143,7 +143,7 @@ class GetAttempt:
         self._view: Memory | None = into
         self._store: FreshMemory | CopiedMemory | None = None
         self._body = b""
-        self._refusal = bytearray()
+        self._refusal = SecretBuffer()
         self.on_head: Callable[[], None] | None = None  # told of the first byte of an object, by hedged reads
         self.result: Download
 
@@ -155,7 +155,7 @@ class GetAttempt:
 
     @property
     def _name(self) -> str:
-        return printable(str(self._uri))
+        return self._uri.shown
 
     @property
     def is_resumed(self) -> bool:
@@ -241,7 +241,7 @@ class GetAttempt:
         if self._etag and stat.etag and stat.etag != self._etag:
             raise OssObjectChangedError(
                 f"GetObject {self._name}: the object was replaced while it was read "
-                f"(ETag {self._etag}, now {stat.etag})"
+                f"(ETag {printable(self._etag, MAX_NAME_LETTERS)}, now {printable(stat.etag, MAX_NAME_LETTERS)})"
             )
         if self._expected < 0:
             self._expected, self._stat, self._etag = length, stat, stat.etag or self._etag
@@ -258,7 +258,9 @@ class GetAttempt:
             stop = min(self._wanted.stop, total)  # a span may reach past the end
         if (first, last + 1, last + 1 - first) != (start, stop, length):
             self.discard()  # when resuming, the first answer may have lied: nothing of it is kept
-            raise OssProtocolError(f"asked for bytes {start} to {stop}, got {head.get('content-range')!r} of {length}")
+            raise OssProtocolError(
+                f"asked for bytes {start} to {stop}, got {head.get('content-range')[:80]!r} of {length}"
+            )
 
     def _allocate(self, length: int) -> Memory:
         try:
@@ -271,7 +273,7 @@ class GetAttempt:
     def _place_refusal(self, length: int) -> memoryview:
         if length > MAX_REFUSAL_BYTES:
             raise OssProtocolError(f"an error message of {length} bytes")
-        self._refusal = bytearray(length)
+        self._refusal = SecretBuffer(length)
         return memoryview(self._refusal)
 
 
@@ -281,7 +283,7 @@ class UploadAttempt(_CopyingLanding):
     def __init__(self, request: Request, uri: OssUri, crc: int | None = None) -> None:
         self._request = request
         self._uri = uri
-        self._answer = bytearray()
+        self._answer = SecretBuffer()
         self.size = sum(memoryview(part).nbytes for part in request.body)
         self.sent = 0
         self.crc = functools.reduce(_joined_crc, request.body, 0) if crc is None else crc
@@ -293,7 +295,7 @@ class UploadAttempt(_CopyingLanding):
 
     @property
     def _name(self) -> str:
-        return printable(str(self._uri))
+        return self._uri.shown
 
     def request(self) -> Request:
         self.sent += 1
@@ -303,7 +305,7 @@ class UploadAttempt(_CopyingLanding):
         length = head.content_length or 0
         if length > MAX_REFUSAL_BYTES:
             raise OssProtocolError(f"an answer of {length} bytes to an upload")
-        self._answer = bytearray(length)
+        self._answer = SecretBuffer(length)
         return memoryview(self._answer)
 
     def finish(self, head: ResponseHead) -> None:

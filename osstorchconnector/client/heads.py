@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from ..errors import OssProtocolError
+from ..redaction import SecretBytes
 from .values import Buffer, ObjectStat
 
 MAX_HEAD_BYTES = 65536
@@ -131,14 +132,14 @@ def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] |
     return RequestHead(line[1], path, query, headers, length, chunked, keep_alive, expect), end
 
 
-def encode_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+def encode_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> SecretBytes:
     """Return a request's head; `ValueError` if a part of it holds what would end a line or the head."""
     if not target.isascii() or " " in target or " " in method:
         raise ValueError(f"request target must be percent-encoded: {target!r}")
     return _encode(f"{method} {target} HTTP/1.1\r\n", headers)
 
 
-def encode_response_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
+def encode_response_head(status: int, headers: Iterable[tuple[str, str]]) -> SecretBytes:
     """Return an answer's head; `ValueError` as `encode_head`."""
     return _encode(f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n", headers)
 
@@ -343,10 +344,11 @@ def _origin_form(target: str) -> str:
     return rest if rest.startswith("/") else f"/{rest}"
 
 
-def _encode(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
+def _encode(first_line: str, headers: Iterable[tuple[str, str]]) -> SecretBytes:
     lines = [f"{name}: {value}\r\n" for name, value in headers]
-    text = f"{first_line}{''.join(lines)}\r\n"
+    head = SecretBytes(f"{first_line}{''.join(lines)}\r\n".encode())
     ends = len(lines) + 2
-    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        del lines  # a traceback shows what is in them
         raise ValueError("line end or NUL in a part of an HTTP head")
-    return text.encode()
+    return head

@@ -29,7 +29,6 @@ from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
 from .listing import PageOrder, follow
 from .paging import Ahead, PageAttempt
 from .pieces import Memory
-from .refusals import printable
 from .sender import Sender, Session
 from .values import (
     Buffer,
@@ -194,7 +193,7 @@ class Operations:
             stored = attempt.result
             if stored.crc64 not in (None, whole_crc):
                 raise OssIntegrityError(
-                    f"CompleteMultipartUpload {printable(str(uri))}: OSS stored CRC-64 {stored.crc64}, "
+                    f"CompleteMultipartUpload {uri.shown}: OSS stored CRC-64 {stored.crc64}, "
                     f"the parts sent make {whole_crc}"
                 )
         except OssError as error:

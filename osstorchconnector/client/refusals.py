@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ..errors import OssError, OssServiceError, service_error
+from ..redaction import MAX_NAME_LETTERS, printable
 from .values import Request
 
 _MAX_MESSAGE = 300
 _MAX_EC = 40
+_MAX_PLACE = 1200  # a bucket's name, and a key of 1,023 bytes
 
 _ADVICE = {
     "NoSuchBucket": "check the bucket's name, and that the endpoint is the one of its region",
@@ -25,14 +27,7 @@ _ADVICE = {
 def subject(request: Request) -> str:
     """Return operation and object in one printable phrase: `GetObject oss://bucket/key`."""
     place = f"oss://{request.bucket}/{request.key}" if request.bucket else "the service"
-    return f"{request.operation} {printable(place)}"
-
-
-def printable(text: str) -> str:
-    """Return `text` with everything escaped that could forge a line or steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return f"{request.operation} {printable(place, _MAX_PLACE)}"
 
 
 def circumstances(attempts: int, request_id: str, ec: str = "") -> str:
@@ -40,8 +35,8 @@ def circumstances(attempts: int, request_id: str, ec: str = "") -> str:
 
     `ec` is OSS's number of the exact cause, which its documents are searched by.
     """
-    facts = [f"request id {printable(request_id)}"] if request_id else []
-    facts += [f"EC {printable(ec)[:_MAX_EC]}"] if ec else []
+    facts = [f"request id {printable(request_id, MAX_NAME_LETTERS)}"] if request_id else []
+    facts += [f"EC {printable(ec, _MAX_EC)}"] if ec else []
     return f"[{', '.join([*facts, '1 attempt' if attempts == 1 else f'{attempts} attempts'])}]"
 
 
@@ -49,8 +44,9 @@ def refusal(
     request: Request, *, status: int, code: str, message: str, request_id: str, ec: str, attempts: int
 ) -> OssServiceError:
     """Return the error for OSS's answer to `request`."""
-    said = (str(status), code, f"({message})" if message else "")
-    answer = " ".join(printable(part)[:_MAX_MESSAGE] for part in said if part)
+    code, request_id = printable(code, MAX_NAME_LETTERS), printable(request_id, MAX_NAME_LETTERS)
+    said = (str(status), code, f"({printable(message, _MAX_MESSAGE)})" if message else "")
+    answer = " ".join(part for part in said if part)
     text = f"{subject(request)}: OSS answered {answer} {circumstances(attempts, request_id, ec)}"
     advice = _ADVICE.get(code)
     if advice:

@@ -16,6 +16,7 @@ from ..config import Config
 from ..credentials import Credentials, CredentialsCache
 from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtocolError, OssServiceError, OssTimeoutError
 from ..logs import AuditEntry, AuditLog
+from ..redaction import Secret, printable, without
 from . import refusals
 from .attempts import Attempt
 from .endpoint import Endpoint, Origin, Route, SigningPlan
@@ -105,7 +106,7 @@ class Sender:
                 head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts, on_new_connection)
                 if attempt.settles and head.status < 300:
                     await attempt.settle()
-                verdict = self._judge(request, attempt, head, attempts)
+                verdict = self._judge(request, attempt, wire, head, attempts)
             except UnsizedBody:
                 self.unsized.add(request.operation)
                 on_data_path = False
@@ -208,7 +209,9 @@ class Sender:
 
         return AioTransport(timeouts, self.session.tls)
 
-    def _judge(self, request: Request, attempt: Attempt, head: ResponseHead, attempts: int) -> Verdict | None:
+    def _judge(
+        self, request: Request, attempt: Attempt, wire: WireRequest, head: ResponseHead, attempts: int
+    ) -> Verdict | None:
         if head.status < 300:
             try:
                 attempt.finish(head)
@@ -217,7 +220,7 @@ class Sender:
                 facts = refusals.circumstances(attempts, head.get("x-oss-request-id"))
                 return Failure(kind="integrity"), OssIntegrityError(f"{error} {facts}")
             return None
-        refused = self._refusal(request, head, attempt.refusal, attempts)
+        refused = _refusal(request, wire, head, attempt.refusal, attempts)
         if head.status == 416 and attempt.is_resumed:
             attempt.discard()  # there is no such rest: what came first lied about the length
             return Failure(kind="protocol"), refused
@@ -260,20 +263,26 @@ class Sender:
             await asyncio.sleep(decision.delay_seconds)
         return True
 
-    def _refusal(self, request: Request, head: ResponseHead, body: bytearray, attempts: int) -> OssServiceError:
-        fault = parse_error(body, head)
-        return refusals.refusal(
-            request,
-            status=head.status,
-            code=fault.code,
-            message=fault.message,
-            request_id=fault.request_id or head.get("x-oss-request-id"),
-            ec=fault.ec,
-            attempts=attempts,
-        )
-
     async def _refresh_credentials(self, rejected: Credentials | None = None) -> Credentials:
         return await in_thread(self.session.credentials.refresh, rejected)
+
+
+def _refusal(
+    request: Request, wire: WireRequest, head: ResponseHead, body: bytearray, attempts: int
+) -> OssServiceError:
+    fault = parse_error(body, head)
+    # What stands between us and OSS may tell what it was sent.
+    sent = [value for _, value in wire.headers if isinstance(value, Secret)]
+    sent += [Secret(value.rpartition("=")[2]) for value in sent]
+    return refusals.refusal(
+        request,
+        status=head.status,
+        code=without(fault.code, sent),
+        message=without(fault.message, sent),
+        request_id=without(fault.request_id or head.get("x-oss-request-id"), sent),
+        ec=without(fault.ec, sent),
+        attempts=attempts,
+    )
 
 
 def _how(error: BaseException) -> str:
@@ -288,7 +297,7 @@ def _broken(
 ) -> Verdict:
     request_id = getattr(error, "request_id", "") if head is None else head.get("x-oss-request-id")
     facts = refusals.circumstances(attempts, request_id)
-    text = f"{refusals.subject(request)}: {refusals.printable(str(error))} {facts}"
+    text = f"{refusals.subject(request)}: {printable(str(error))} {facts}"
     if isinstance(error, OssProtocolError):
         return Failure(kind="protocol"), OssProtocolError(text)
     kind: type[OssError] = OssTimeoutError if error.kind == "timeout" else OssConnectionError

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from ..redaction import Secret, SecretBytes
 from .values import Pairs, Request
 
 if TYPE_CHECKING:
@@ -83,18 +84,23 @@ def http_date(epoch_seconds: int) -> str:
 
 def canonical_request_v4(method: str, bucket: str, key: str, query: Sequence[tuple[str, str]], tail: str) -> str:
     """Return the text whose SHA-256 version 4 signs; `key` and `query` are decoded, `tail` is from `canonical_tail`."""
-    return f"{method}\n{canonical_uri_v4(bucket, key)}\n{encode_query(query) if query else ''}\n{tail}"
+    return f"{canonical_lines_v4(method, bucket, key, query)}{tail}"
 
 
-def canonical_tail(headers: Mapping[str, str], additional: Collection[str]) -> str:
+def canonical_lines_v4(method: str, bucket: str, key: str, query: Sequence[tuple[str, str]]) -> str:
+    """Return what stands before the tail."""
+    return f"{method}\n{canonical_uri_v4(bucket, key)}\n{encode_query(query) if query else ''}\n"
+
+
+def canonical_tail(headers: Mapping[str, str], additional: Collection[str]) -> Secret:
     """Return the canonical request from its header block on.
 
     Names in `headers` are lower-case. `additional` names headers that are signed beyond `x-oss-*`, `content-type` and
     `content-md5`, as `additional_names` gives them.
     """
     signed = sorted((name, value.strip(" \t")) for name, value in headers.items() if is_signed_v4(name, additional))
-    block = "".join([f"{name}:{value}\n" for name, value in signed])
-    return f"{block}\n{';'.join(additional)}\n{UNSIGNED_PAYLOAD}"
+    block = Secret("".join([f"{name}:{value}\n" for name, value in signed]))
+    return Secret(f"{block}\n{';'.join(additional)}\n{UNSIGNED_PAYLOAD}")
 
 
 def canonical_uri_v4(bucket: str, key: str) -> str:
@@ -122,11 +128,11 @@ def scope_v4(day: str, region: str, product: str = "oss") -> str:
     return f"{day}/{region}/{product}/{TERMINATOR_V4}"
 
 
-def derive_key_v4(secret: str, day: str, region: str, product: str = "oss") -> bytes:
+def derive_key_v4(secret: str, day: str, region: str, product: str = "oss") -> SecretBytes:
     """Return the key that signs for one day (`20250314`), region and product."""
-    key = b"aliyun_v4" + secret.encode()
+    key = SecretBytes(b"aliyun_v4" + secret.encode())
     for step in (day, region, product, TERMINATOR_V4):
-        key = hmac.digest(key, step.encode(), "sha256")
+        key = SecretBytes(hmac.digest(key, step.encode(), "sha256"))
     return key
 
 
@@ -135,19 +141,20 @@ class Moment:
 
     __slots__ = ("credential", "date", "epoch_seconds", "inner", "outer", "tails")
 
-    def __init__(self, epoch_seconds: int, date: str, credential: str, scope: str, key: bytes) -> None:
+    def __init__(self, epoch_seconds: int, date: str, credential: str, scope: str, key: SecretBytes) -> None:
         self.epoch_seconds, self.date, self.credential = epoch_seconds, date, credential
         # The two halves of HMAC, begun: to copy them costs half of what beginning afresh does.
-        padded = key.ljust(64, b"\0")
+        padded = SecretBytes(key.ljust(64, b"\0"))
         self.inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
         self.inner.update(f"{ALGORITHM_V4}\n{date}\n{scope}\n".encode())
         self.outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
-        self.tails: dict[Pairs, str] = {}
+        self.tails: dict[Pairs, SecretBytes] = {}  # encoded; they hold the security token
 
-    def signature(self, canonical: str) -> str:
-        """Return the signature of a canonical request, in lower-case hex."""
-        inner, outer = self.inner.copy(), self.outer.copy()
-        inner.update(hashlib.sha256(canonical.encode()).hexdigest().encode())
+    def signature(self, lines: str, tail: bytes = b"") -> str:
+        """Return the signature of a canonical request, in lower-case hex; its tail may come by itself, encoded."""
+        canonical, inner, outer = hashlib.sha256(lines.encode()), self.inner.copy(), self.outer.copy()
+        canonical.update(tail)
+        inner.update(canonical.hexdigest().encode())
         outer.update(inner.digest())
         return outer.hexdigest()
 
@@ -163,7 +170,6 @@ class V4Signer:
         self._credentials, self._region, self._product = credentials, region, product
         self._additional = tuple(additional_names(additional))
         self._listed = f", AdditionalHeaders={';'.join(self._additional)}" if self._additional else ""
-        self._day, self._key = "", b""
         self._moment = self._begin(0)
 
     def sign(self, request: Request, epoch_seconds: int) -> list[tuple[str, str]]:
@@ -176,12 +182,12 @@ class V4Signer:
         tail = moment.tails.get(signed)
         if tail is None:
             tail = self._remember_tail(moment, signed)
-        canonical = canonical_request_v4(request.method, request.bucket, request.key, request.query, tail)
-        signature = moment.signature(canonical)
+        lines = canonical_lines_v4(request.method, request.bucket, request.key, request.query)
         headers = [("x-oss-content-sha256", UNSIGNED_PAYLOAD), ("x-oss-date", moment.date)]
         if self._credentials.security_token:
             headers.append(("x-oss-security-token", self._credentials.security_token))
-        headers.append(("authorization", f"{moment.credential}, Signature={signature}{self._listed}"))
+        signed_by = f"{moment.credential}, Signature="
+        headers.append(("authorization", Secret(f"{signed_by}{moment.signature(lines, tail)}{self._listed}")))
         return headers
 
     def _begin(self, epoch_seconds: int) -> Moment:
@@ -192,12 +198,12 @@ class V4Signer:
         credential = f"{ALGORITHM_V4} Credential={self._credentials.access_key_id}/{scope}"
         return Moment(epoch_seconds, date, credential, scope, key)
 
-    def _remember_tail(self, moment: Moment, signed: Pairs) -> str:
+    def _remember_tail(self, moment: Moment, signed: Pairs) -> SecretBytes:
         headers = {name.lower(): value for name, value in signed}
         headers["x-oss-content-sha256"], headers["x-oss-date"] = UNSIGNED_PAYLOAD, moment.date
         if self._credentials.security_token:
             headers["x-oss-security-token"] = self._credentials.security_token
-        tail = canonical_tail(headers, self._additional)
+        tail = SecretBytes(canonical_tail(headers, self._additional).encode())
         if len(moment.tails) < self.MAX_TAILS:
             moment.tails[signed] = tail
         return tail
@@ -208,24 +214,25 @@ class V4Signer:
 
 def string_to_sign_v1(
     method: str, bucket: str, key: str, query: Iterable[tuple[str, str]], headers: Mapping[str, str], date: str
-) -> str:
+) -> Secret:
     """Return the text that version 1 signs.
 
     `key` and `query` are decoded, names in `headers` lower-case; `date` is what stands in `x-oss-date`, else in
     `Date`, or the `Expires` of a presigned URL.
     """
     signed = sorted((name, value.strip(" \t")) for name, value in headers.items() if name[:6] == "x-oss-")
-    block = "".join([f"{name}:{value}\n" for name, value in signed])
+    block = Secret("".join([f"{name}:{value}\n" for name, value in signed]))
     parameters = sorted(pair for pair in query if pair[0] in SIGNED_PARAMETERS_V1)
     resource = f"/{bucket}/{key}" if bucket else "/"
     if parameters:
         resource += "?" + "&".join([f"{name}={value}" if value else name for name, value in parameters])
-    return "\n".join((method, headers.get("content-md5", ""), headers.get("content-type", ""), date, block + resource))
+    lines = (method, headers.get("content-md5", ""), headers.get("content-type", ""), date, block + resource)
+    return Secret("\n".join(lines))
 
 
-def signature_v1(secret: str, text: str) -> str:
+def signature_v1(secret: str, text: str) -> Secret:
     """Return the signature of a string to sign, in base64."""
-    return base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha1")).decode()
+    return Secret(base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha1")).decode())
 
 
 class V1Signer:
@@ -244,7 +251,7 @@ class V1Signer:
         date = headers.get("x-oss-date") or headers["date"]
         text = string_to_sign_v1(request.method, request.bucket, request.key, request.query, headers, date)
         signature = signature_v1(credentials.access_key_secret, text)
-        added.append(("authorization", f"OSS {credentials.access_key_id}:{signature}"))
+        added.append(("authorization", Secret(f"OSS {credentials.access_key_id}:{signature}")))
         return added
 
 

@@ -191,7 +191,7 @@ def parse_deleted(body: Buffer) -> list[str]:
     root = parse_document(body, "DeleteResult")
     decode = _decoder(root)
     for entry in root.find_all("Error"):
-        raise OssProtocolError(f"not deleted: {decode(entry.get('Key'))!r}: {entry.get('Code')[:80]!r}")
+        raise OssProtocolError(f"not deleted: {decode(entry.get('Key'))[:1023]!r}: {entry.get('Code')[:80]!r}")
     return [decode(entry.need("Key")) for entry in root.find_all("Deleted")]
 
 

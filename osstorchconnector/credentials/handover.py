@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import OssCredentialsError
+from ..redaction import SecretBytes
 
 _PREFIX = "osstorchconnector-"
 _SUFFIX = ".credentials"
@@ -32,7 +33,7 @@ class Handover:
     Raises `OSError` where no temporary file can be written.
     """
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: SecretBytes) -> None:
         from multiprocessing.util import Finalize  # unlike atexit, it also runs in forked workers
 
         remove_orphans()
@@ -43,14 +44,14 @@ class Handover:
         os.write(descriptor, payload)
 
 
-def receive(path: str) -> bytes:
+def receive(path: str) -> SecretBytes:
     """Return what the file holds; `OssCredentialsError` if it is gone, or somebody else's."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
             if not _is_private(os.fstat(descriptor)):
                 raise OssCredentialsError(f"{path} is not a file that only this user can read")
-            return file.read(_MAX_BYTES)
+            return SecretBytes(file.read(_MAX_BYTES))
     except OSError as error:
         raise OssCredentialsError(f"{path}: {error.strerror}") from None
 

@@ -21,6 +21,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from ..errors import OssCredentialsError
+from ..redaction import Secret, SecretBytes, keeper, printable, without
 from . import handover
 from .values import Credentials, CredentialsSource, checked_credentials
 
@@ -42,34 +43,37 @@ class ProviderCredentials(CredentialsSource):
                 "cred_provider must be a credentials provider of oss2 or alibabacloud-oss-v2, or a callable that "
                 f"returns credentials, not {_kind(provider)} (the path of a credential file goes to cred_path=)"
             )
-        self._provider: Any = provider
+        self._provider: Callable[[], Any] = keeper(provider)
         self._pid = os.getpid()
-        self._secrets: tuple[str, ...] = ()
+        self._secrets: tuple[Secret, ...] = ()
         self._handover: handover.Handover | None = None
 
     def fetch(self) -> Credentials:
         provider = self._own_provider()
         try:
-            outcome = _read(provider.get_credentials() if hasattr(provider, "get_credentials") else provider())
+            # No variable here holds the provider, nor what it answers: a user's object may show all it has.
+            outcome = _read(
+                keeper(provider().get_credentials() if hasattr(provider(), "get_credentials") else provider()())
+            )
         except OssCredentialsError:
             raise
         except Exception as error:
             raise OssCredentialsError(f"{self} failed: {self._reason(error)}") from error
         if isinstance(outcome, str):
             raise OssCredentialsError(f"{self} {outcome}")
-        self._secrets = tuple(filter(None, (outcome.access_key_secret, outcome.security_token)))
+        self._secrets = tuple(Secret(each) for each in (outcome.access_key_secret, outcome.security_token) if each)
         return outcome
 
     def __str__(self) -> str:
-        return f"the cred_provider {_name(self._provider)}"
+        return f"the cred_provider {_name(self._provider())}"
 
     def __reduce__(self) -> tuple[Callable[..., CredentialsSource], tuple[object, ...]]:
-        recipe = _recipe(self._provider)
+        recipe = _recipe(self._provider())
         if recipe is not None:
             return _made_again, recipe
         payload = self._payload()
-        if _has_no_state(self._provider):
-            return ProviderCredentials, (self._provider,)
+        if _has_no_state(self._provider()):
+            return ProviderCredentials, (self._provider(),)
         if self._handover is None or self._handover.pid != os.getpid():
             self._handover = self._handed_over(payload)
         return _handed_over, (self._handover.path, str(self))
@@ -80,26 +84,26 @@ class ProviderCredentials(CredentialsSource):
     def __deepcopy__(self, memo: dict[int, object]) -> ProviderCredentials:
         return self
 
-    def _own_provider(self) -> Any:
-        """Return the provider; in a forked child a new one of the kind that has a lock.
+    def _own_provider(self) -> Callable[[], Any]:
+        """Return what returns the provider; in a forked child a new one of the kind that has a lock.
 
         The thread that held the old one's is not there to let it go.
         """
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            kind, *arguments = _recipe(self._provider) or (None,)
+            kind, *arguments = _recipe(self._provider()) or (None,)
             if arguments:
-                self._provider = kind(*arguments)
+                self._provider = keeper(kind(*arguments))
         return self._provider
 
-    def _payload(self) -> bytes:
+    def _payload(self) -> SecretBytes:
         try:
-            return pickle.dumps(self._provider)
+            return SecretBytes(pickle.dumps(self._provider()))
         except Exception as error:
             reason = self._reason(error)
         raise self._stranded(reason)
 
-    def _handed_over(self, payload: bytes) -> handover.Handover:
+    def _handed_over(self, payload: SecretBytes) -> handover.Handover:
         try:
             return handover.Handover(payload)
         except OSError as error:
@@ -113,10 +117,7 @@ class ProviderCredentials(CredentialsSource):
         )
 
     def _reason(self, error: Exception) -> str:
-        text = f"{type(error).__name__}: {error}"
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text[:_MAX_REASON_LETTERS]
+        return printable(without(f"{type(error).__name__}: {error}", self._secrets), _MAX_REASON_LETTERS)
 
 
 class UnavailableCredentials(CredentialsSource):
@@ -175,23 +176,23 @@ def _has_no_state(provider: Any) -> bool:
     return make is copyreg.__newobj__ and len(arguments) == 1 and not any(rest)  # type: ignore[attr-defined]
 
 
-def _read(answer: Any) -> Credentials | str:
+def _read(kept: Callable[[], Any]) -> Credentials | str:
     """Return the credentials in a provider's answer (methods, attributes or our own), or what is wrong with it."""
-    if isinstance(answer, Credentials):
-        return answer
-    if inspect.iscoroutine(answer):
-        answer.close()
+    if isinstance(kept(), Credentials):
+        return kept()  # type: ignore[no-any-return]
+    if inspect.iscoroutine(kept()):
+        kept().close()
         return "is asynchronous; give one that returns credentials when called"
-    values = {name: _value(answer, name) for name in ("access_key_id", "access_key_secret", "security_token")}
-    if values["access_key_id"] is None and values["access_key_secret"] is None:
-        return f"returned {_kind(answer)}, which holds no access_key_id and access_key_secret"
-    outcome = checked_credentials(values | {"expires_at": _value(answer, "expiration")}, _NAMES)
+    if _value(kept, "access_key_id") is None and _value(kept, "access_key_secret") is None:
+        return f"returned {_kind(kept())}, which holds no access_key_id and access_key_secret"
+    outcome = checked_credentials(lambda field: _value(kept, _NAMES[field]), _NAMES)
     return outcome if isinstance(outcome, Credentials) else f"returned credentials whose {outcome}"
 
 
-def _value(answer: Any, name: str) -> object:
-    method = getattr(answer, f"get_{name}", None)
-    return method() if callable(method) else getattr(answer, name, None)
+def _value(kept: Callable[[], Any], name: str) -> object:
+    if callable(getattr(kept(), f"get_{name}", None)):
+        return getattr(kept(), f"get_{name}")()
+    return getattr(kept(), name, None)
 
 
 def _name(provider: Any) -> str:

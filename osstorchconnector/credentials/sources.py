@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
 from ..errors import OssCredentialsError
+from ..redaction import Secret, SecretBytes, keeper
 from .values import Credentials, CredentialsSource, checked_credentials
 
 DEFAULT_CREDENTIALS_PATH = "~/.alibabacloud/credentials"
@@ -64,10 +65,10 @@ class FileCredentials(CredentialsSource):
         return FileCredentials, (str(self._path),)
 
     def _read(self) -> Credentials | str:
-        """Return what the file holds, or what is wrong with it: never raised, as this frame holds the secrets."""
+        """Return what the file holds, or what is wrong with it."""
         try:
             with self._path.open("rb") as file:
-                text = file.read(MAX_FILE_BYTES + 1)
+                text = SecretBytes(file.read(MAX_FILE_BYTES + 1))
         except OSError as error:
             return error.strerror or type(error).__name__
         if len(text) > MAX_FILE_BYTES:
@@ -89,7 +90,7 @@ class DefaultCredentials(CredentialsSource):
         environ: Mapping[str, str] | None = None,
         default_path: str = DEFAULT_CREDENTIALS_PATH,
     ) -> None:
-        self._environ = os.environ if environ is None else environ
+        self._environ = keeper(os.environ if environ is None else environ)
         self._default_path = default_path
 
     def fetch(self) -> Credentials:
@@ -105,7 +106,7 @@ class DefaultCredentials(CredentialsSource):
 
     def mark(self) -> Hashable:
         if self._has_variables():
-            return hash(tuple(self._environ.get(name) for name in _VARIABLES.values()))
+            return hash(tuple(self._variable(name) for name in _VARIABLES.values()))
         return FileCredentials(self._default_path).mark()
 
     def __str__(self) -> str:
@@ -116,12 +117,13 @@ class DefaultCredentials(CredentialsSource):
         return DefaultCredentials, ()
 
     def _has_variables(self) -> bool:
-        return bool(self._environ.get("OSS_ACCESS_KEY_ID") or self._environ.get("OSS_ACCESS_KEY_SECRET"))
+        return bool(self._variable("OSS_ACCESS_KEY_ID") or self._variable("OSS_ACCESS_KEY_SECRET"))
+
+    def _variable(self, name: str) -> str | None:
+        return self._environ().get(name)
 
     def _from_variables(self) -> Credentials:
-        values: dict[str, object] = {field: self._environ.get(name) for field, name in _VARIABLES.items()}
-        outcome = checked_credentials(values, _VARIABLES)
-        del values  # a traceback may show this frame's variables
+        outcome = checked_credentials(lambda field: self._variable(_VARIABLES[field]), _VARIABLES)
         if isinstance(outcome, Credentials):
             return outcome
         raise OssCredentialsError(f"the environment variable {outcome}")
@@ -141,14 +143,14 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
         raise OssCredentialsError(f"cred_path names no file: {path!r} ({error})") from None
 
 
-def _parsed(text: bytes) -> Credentials | str:
+def _parsed(text: SecretBytes) -> Credentials | str:
     try:
-        document = json.loads(text.decode("utf-8-sig"))
+        document = keeper(json.loads(Secret(text.decode("utf-8-sig"))))
     except RecursionError:
         return "nested too deeply"
     except ValueError as error:
         place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         return _Torn(f"not valid JSON{place}")
-    if not isinstance(document, dict):
+    if not isinstance(document(), dict):
         return 'must hold a JSON object, {"AccessKeyId": ..., "AccessKeySecret": ...}'
-    return checked_credentials({field: document.get(name) for field, name in _FILE_NAMES.items()}, _FILE_NAMES)
+    return checked_credentials(lambda field: document().get(_FILE_NAMES[field]), _FILE_NAMES)

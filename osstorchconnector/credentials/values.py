@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import NoReturn
 
 from ..errors import OssCredentialsError
+from ..redaction import Secret, keeper
 
 _UTC_TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.\d+)?\s*(?:[Zz]|([+-])(\d\d):?(\d\d))?", re.ASCII
@@ -30,6 +31,12 @@ class Credentials:
     access_key_secret: str = field(repr=False)
     security_token: str = field(default="", repr=False)
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        # However they are handed on, variable by variable, their `repr` shows nothing.
+        object.__setattr__(self, "access_key_id", str(self.access_key_id))
+        object.__setattr__(self, "access_key_secret", Secret(self.access_key_secret))
+        object.__setattr__(self, "security_token", Secret(self.security_token))
 
     def __reduce__(self) -> NoReturn:
         raise OssCredentialsError("credentials are never pickled; pickle the CredentialsSource they come from")
@@ -56,26 +63,24 @@ class CredentialsSource(ABC):
         return f"<{type(self).__name__}: {self}>"
 
 
-def checked_credentials(values: dict[str, object], names: dict[str, str]) -> Credentials | str:
-    """Return credentials made of raw `values` (keyed as the fields of `Credentials`), or what is wrong with them.
+def checked_credentials(value_of: Callable[[str], object], names: dict[str, str]) -> Credentials | str:
+    """Return credentials made of what `value_of` gives for each of their fields, or what is wrong with it.
 
-    `names` is what the user calls each field. Nothing is raised here, and what is wrong is told without the
-    value: a frame of a traceback, with its variables, must hold no secret.
+    `names` is what the user calls each field. What is wrong is told without the value.
     """
-    texts: dict[str, str] = {}
+    texts: dict[str, Secret] = {}
     for name, needed in _FIELDS.items():
-        text = values.get(name)
-        text = "" if text is None else text
-        if not isinstance(text, str):
-            return f"{names[name]} must be a string, not {type(text).__name__}"
-        text = text.strip()
+        value = keeper(value_of(name))
+        if not isinstance(value(), str | None):
+            return f"{names[name]} must be a string, not {type(value()).__name__}"
+        text = Secret(str(value() or "").strip())
         if needed and not text:
             return f"{names[name]} is missing or empty"
         # They become header values: anything else than visible ASCII could only break a request.
         if not all("!" <= letter <= "~" for letter in text):
             return f"{names[name]} holds a character that no key has (blank, control or not ASCII)"
         texts[name] = text
-    moment = expiry(values.get("expires_at"))
+    moment = expiry(value_of("expires_at"))
     if isinstance(moment, str):
         return f"{names['expires_at']} {moment}"
     return Credentials(**texts, expires_at=moment)

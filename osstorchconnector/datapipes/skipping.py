@@ -60,7 +60,7 @@ class Skipping:
             raise error
         if callable(self._on_error):
             self._on_error(info, error)
-        _logger.warning("left out %s: %s", info.uri, error)
+        _logger.warning("left out %s: %s", info.uri.shown, error)
         self._numbers.add(self._place, 1)
 
     def count(self) -> int:

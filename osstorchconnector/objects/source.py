@@ -119,7 +119,7 @@ class ObjectSource:
         except OssIntegrityError:
             raise
         except OssError as error:
-            _logger.warning("%s was read but not checked as a whole: %s", self._uri, error)
+            _logger.warning("%s was read but not checked as a whole: %s", self._uri.shown, error)
         finally:
             self._retire_all()
 
@@ -316,7 +316,7 @@ class ObjectSource:
         self._has_asked_again = True
         if download.span != span:
             raise OssObjectChangedError(
-                f"GetObject {self._uri}: the object was replaced while it was read "
+                f"GetObject {self._uri.shown}: the object was replaced while it was read "
                 f"(it had {self.open().size} bytes, now {download.stat.size})"
             )
         return download
@@ -330,7 +330,8 @@ class ObjectSource:
         whole, stated = self._coverage.crc64, self.open().crc64
         if whole is not None and stated is not None and whole != stated:
             self._error = OssIntegrityError(
-                f"GetObject {self._uri}: the {self.open().size} bytes received have CRC-64 {whole}, OSS says {stated}"
+                f"GetObject {self._uri.shown}: the {self.open().size} bytes received have CRC-64 {whole}, "
+                f"OSS says {stated}"
             )
             self._retire_all()
         self._check()

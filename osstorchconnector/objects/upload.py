@@ -198,7 +198,7 @@ class MultipartUpload:
         try:
             part = future.result()
         except CancelledError:
-            raise OssError(f"the upload of {self._uri} was given up while it was being written") from None
+            raise OssError(f"the upload of {self._uri.shown} was given up while it was being written") from None
         finally:
             del future  # its error knows this frame
         self._parts.append(part)
@@ -228,7 +228,8 @@ class MultipartUpload:
 
     def _gone(self, error: BaseException | None) -> None:
         if error is not None:
-            _logger.warning("the upload of %s was given up, but its parts may still be stored: %s", self._uri, error)
+            shown = self._uri.shown
+            _logger.warning("the upload of %s was given up, but its parts may still be stored: %s", shown, error)
         _aborting.discard(self)
         self._is_gone.set()
 

@@ -204,7 +204,7 @@ class OssWriter(NamedFile):
 
     def _wait_until_gone(self) -> None:
         if self._upload is not None and not self._upload.wait_until_gone(ABORT_SECONDS):
-            _logger.warning("the upload of %s is still being aborted after %g s", self._uri, ABORT_SECONDS)
+            _logger.warning("the upload of %s is still being aborted after %g s", self._uri.shown, ABORT_SECONDS)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -213,6 +213,6 @@ class OssWriter(NamedFile):
     def _check_usable(self) -> None:
         self._check_open()
         if self._pid != os.getpid():
-            raise OssUsageError(f"the writer of {self._uri} belongs to another process: write where it was made")
+            raise OssUsageError(f"the writer of {self._uri.shown} belongs to another process: write where it was made")
         if self._failure:
-            raise OssError(f"an earlier write to {self._uri} failed, nothing is stored: {self._failure}")
+            raise OssError(f"an earlier write to {self._uri.shown} failed, nothing is stored: {self._failure}")

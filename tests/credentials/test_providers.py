@@ -231,7 +231,7 @@ def test_the_ram_role_provider_of_oss2_travels_as_its_constructor_arguments() ->
     provider.credentials = oss2.credentials.EcsRamRoleCredential("a", "CANARY-SECRET", "CANARY-TOKEN", 2**32, 3600)
     text, arrived = crossed(provider)
     assert b"CANARY" not in text
-    again = arrived._provider
+    again = arrived._provider()
     assert (type(again), again.fetcher.auth_host, again.max_retries, again.timeout, again.credentials) == (
         oss2.credentials.EcsRamRoleCredentialsProvider,
         "http://100.100.100.200/role",

@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+import tempfile
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import oss2.credentials
 import pytest
+from exposure import assert_nothing_exposed
 
 import osstorchconnector
 from osstorchconnector.credentials import CredentialsCache, credentials_source
 from osstorchconnector.credentials.sources import DefaultCredentials, FileCredentials
+from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.errors import OssCredentialsError
 
 PACKAGE = str(Path(osstorchconnector.__file__).parent)
@@ -48,6 +52,7 @@ def everything_shown(error: BaseException) -> str:
 def failure(call: Callable[[], object]) -> str:
     with pytest.raises(OssCredentialsError) as caught:
         call()
+    assert_nothing_exposed(caught.value, ["CANARY"])
     return everything_shown(caught.value)
 
 
@@ -119,3 +124,61 @@ def test_a_source_that_was_used_pickles_without_what_it_gave(handovers: Path) ->
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert b"CANARY" not in pickle.dumps(source, protocol)
     assert "CANARY" not in "".join(path.name for path in handovers.iterdir())
+
+
+@dataclass
+class Talkative:
+    """A provider, and its own answer, that tell all they have when they are printed."""
+
+    access_key_id: str = "LTAI"
+    access_key_secret: str = "CANARY-SECRET"
+    security_token: str = "CANARY-TOKEN"
+    fails_at: str = ""
+
+    def get_credentials(self) -> Talkative:
+        if self.fails_at == "asking":
+            raise RuntimeError("no answer")
+        return self
+
+    def get_security_token(self) -> str:
+        if self.fails_at == "reading":
+            raise RuntimeError("no token")
+        return self.security_token
+
+
+@pytest.mark.parametrize("fails_at", ["asking", "reading"])
+def test_a_provider_that_shows_all_it_has_is_not_shown(fails_at: str) -> None:
+    provider = Talkative(fails_at=fails_at)
+    source = credentials_source(cred_provider=provider)
+    with pytest.raises(OssCredentialsError, match="Talkative failed: RuntimeError") as caught:
+        CredentialsCache(source).refresh()
+    # its own frame shows it, which is its own affair
+    assert_nothing_exposed(caught.value, ["CANARY"])
+
+
+def test_a_provider_that_can_not_be_handed_over_is_not_shown(handovers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = credentials_source(cred_provider=Talkative())
+    monkeypatch.setattr(tempfile, "tempdir", str(handovers / "missing"))
+    assert "CANARY" not in failure(lambda: pickle.dumps(source))
+
+
+def test_a_provider_that_is_not_known_where_it_arrives_is_not_shown(handovers: Path) -> None:
+    source = credentials_source(cred_provider=Talkative())
+    pickled = pickle.dumps(source)
+    file = next(handovers.iterdir())
+    file.write_bytes(file.read_bytes().replace(b"Talkative", b"Forgotten"))
+    with pytest.raises(AttributeError) as caught:
+        pickle.loads(pickled)
+    assert_nothing_exposed(caught.value, ["CANARY"])
+
+
+def test_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSS_ACCESS_KEY_ID", "LTAI")
+    monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "CANARY with a blank")
+    assert "CANARY" not in failure(credentials_source().fetch)
+
+
+def test_credentials_show_no_secret_wherever_they_are_taken_apart() -> None:
+    held = Credentials(access_key_id="LTAI", access_key_secret="CANARY-SECRET", security_token="CANARY-TOKEN")
+    assert "CANARY" not in repr([vars(held), held.access_key_secret, (held.security_token,)])
+    assert f"{held.access_key_secret} {held.security_token}" == "CANARY-SECRET CANARY-TOKEN"

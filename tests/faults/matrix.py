@@ -9,10 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from exposure import assert_nothing_exposed
 from faults.faults import FAULTS, HARMLESS, UNDETECTABLE, Ending, Fault
-from faults.users import CLIENT, CROWD, DATA, LARGE, LIBRARY, USERS, Site, User
+from faults.users import CLIENT, CROWD, DATA, LARGE, LIBRARY, SECRETS, USERS, Site, User
 
+from osstorchconnector.emulator.handle import write_credentials
 from osstorchconnector.errors import OssConnectionError, OssError, OssIntegrityError
 
 ANSWERED = {"passing refusal", "throttled", "expired token", "malformed XML", "wrong CRC", "broken body"}
@@ -103,6 +106,7 @@ def end(user: User, site: Site, expected: Ending, operation: str, *, named: bool
         if expected in (HARMLESS, UNDETECTABLE):
             raise
         assert isinstance(expected, type)
+        assert_nothing_exposed(error, SECRETS)
         # an object put together of ranges has no one request that brought it
         of_ranges = user in LIBRARY and expected is OssIntegrityError
         facts = [] if of_ranges else ["attempt", *(["request id"] * named)]
@@ -154,6 +158,8 @@ def with_server_down(user: User, site: Site) -> str:
 
 def with_server_gone_and_back(user: User, site: Site) -> str:
     site.configure(maxAttempts=1000, operationTimeout=40, retryMaxDelay=0.05)
+    # one that starts anew knows no keys but its own
+    write_credentials(Path(site.bucket.cred_path), site.bucket.server.credentials)
     site.bucket.server.kill()
     # not while workers are forked: they would hold the pipes on which the server tells that it has started
     back = threading.Timer(1.0 if user.in_workers else 0.0, site.bucket.server.start)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.users import SAMPLES, Site, furnish
+from faults.users import CREDENTIALS, SAMPLES, Site, furnish
 
 from osstorchconnector import OssClient, OssCredentialsError, OssIterableDataset, OssPermissionError
 from osstorchconnector.credentials.values import Credentials
@@ -32,7 +32,7 @@ def rotate(site: Site, *, new: Credentials = NEW) -> None:
     """Put new keys into the file, and have the server refuse the old ones from now on."""
     site.bucket.server.accept(new)
     write_credentials(Path(site.bucket.cred_path), new)
-    site.bucket.server.revoke(site.bucket.server.credentials.access_key_id)
+    site.bucket.server.revoke(CREDENTIALS.access_key_id)
 
 
 def test_a_file_that_is_replaced_mid_epoch_is_not_noticed(site: Site) -> None:
@@ -49,7 +49,7 @@ def test_a_file_that_is_replaced_mid_epoch_is_not_noticed(site: Site) -> None:
 def test_keys_that_are_refused_and_not_replaced_are_an_error_at_once(site: Site) -> None:
     client = site.client()
     client.head(site.uri("data"))
-    site.bucket.server.revoke(site.bucket.server.credentials.access_key_id)
+    site.bucket.server.revoke(CREDENTIALS.access_key_id)
     site.bucket.server.reset_counters()
     with pytest.raises(OssPermissionError, match="InvalidAccessKeyId.*1 attempt"):
         client.head(site.uri("data"))

@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader
 
 from osstorchconnector import OssCheckpoint, OssClient, OssIterableDataset, OssMapDataset
 from osstorchconnector.client.values import ByteSpan
+from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
+from osstorchconnector.emulator.handle import write_credentials
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import parse_object_uri
 
@@ -38,6 +40,11 @@ SETTINGS = {
     "retryBudget": 100_000,
     "auditPath": "",
 }
+# Temporary credentials, whose token is sent with each request.
+CREDENTIALS = Credentials(
+    access_key_id="STS.FAULTS", access_key_secret="SECRET7of7the7key", security_token="TOKEN7of7the7session"
+)
+SECRETS = (str(CREDENTIALS.access_key_secret), str(CREDENTIALS.security_token))
 PATIENT = {"maxAttempts": 20, "readTimeout": 20, "connectTimeout": 20, "operationTimeout": 50}
 
 
@@ -66,6 +73,8 @@ class Site:
 
 def furnish(bucket: OssBucket, folder: Path) -> Site:
     site = Site(bucket, folder / "config.json")
+    bucket.server.accept(CREDENTIALS)
+    write_credentials(Path(bucket.cred_path), CREDENTIALS)
     site.configure(**PATIENT)
     for key, data in {"data": DATA, "old": b"old", "large": LARGE, **SAMPLES}.items():
         bucket.put(key, data)

@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
+from ...redaction import MAX_NAME_LETTERS, SecretBuffer
 from ..clocks import seconds_slept
 from ..heads import ResponseHead
 from ..pieces import fill
@@ -110,9 +111,11 @@ class AioTransport:
         except aiohttp.InvalidURL as error:
             raise ExchangeFailed("setup", "the proxy that the environment names is no http://host:port") from error
         except aiohttp.ClientHttpProxyError as error:
-            raise ExchangeFailed("connect", f"the proxy answered {error.status} {error.message}") from error
+            raise ExchangeFailed(
+                "connect", f"the proxy answered {error.status} {error.message[:MAX_NAME_LETTERS]}"
+            ) from error
         except aiohttp.ClientResponseError as error:
-            raise OssProtocolError(f"the answer is not HTTP/1.1: {error.message}") from error
+            raise OssProtocolError(f"the answer is not HTTP/1.1: {error.message[:MAX_NAME_LETTERS]}") from error
         except (RuntimeError, AssertionError) as error:
             if not self._is_closed:
                 raise
@@ -236,7 +239,7 @@ async def _steady(content: aiohttp.StreamReader, patience_seconds: float) -> Asy
 
 
 async def _gather(content: AsyncIterator[bytes]) -> bytearray:
-    gathered = bytearray()
+    gathered = SecretBuffer()
     async for chunk in content:
         gathered += chunk
         if len(gathered) > MAX_UNSIZED_BODY_BYTES:

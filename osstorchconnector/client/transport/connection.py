@@ -12,6 +12,7 @@ import asyncio
 from typing import cast
 
 from ...errors import OssProtocolError
+from ...redaction import SecretBuffer, SecretBytes
 from ..chunked import ChunkedDecoder
 from ..heads import ResponseHead, encode_head, parse_response_head
 from ..pieces import Memory, fill, room
@@ -41,7 +42,7 @@ class Incoming:
     __slots__ = ("data", "view")
 
     def __init__(self) -> None:
-        self.data = bytearray(INCOMING_BYTES)
+        self.data = SecretBuffer(INCOMING_BYTES)  # an error document echoes what was signed
         self.view = memoryview(self.data)
 
 
@@ -49,7 +50,7 @@ class _Chunks:
     """A body that comes in chunks."""
 
     def __init__(self) -> None:
-        self.body = bytearray()
+        self.body = SecretBuffer()
         self._decoder = ChunkedDecoder()
 
     @property
@@ -164,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
         self._incoming_limit = HEAD_ONLY_BYTES if landing.lands_in_place else INCOMING_BYTES
         self._answer = answer = self._loop.create_future()
         if wire.body and sum(map(_nbytes, wire.body)) <= JOINED_REQUEST_BYTES:
-            head = b"".join((head, *wire.body))
+            head = SecretBytes(b"".join((head, *wire.body)))
         self._transport.write(head)
         return answer
 

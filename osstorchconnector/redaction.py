@@ -1,0 +1,66 @@
+"""What may be shown of what this library holds: secrets are masked, texts from elsewhere are escaped and cut.
+
+Debuggers and error trackers print the variables of every frame of a traceback, with `repr`. So what is secret, or
+contains a secret, has one of the types below from where it comes in to where it is sent: a security token, a request's
+`Authorization`, its head, an error document of OSS, which echoes the text that was signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MASK = "***"
+# A request id of OSS has 24 letters; what stands in its place on the way from a hostile server may have thousands.
+MAX_NAME_LETTERS = 100
+MAX_TEXT_LETTERS = 1000
+
+
+class Secret(str):
+    """A text whose `repr` shows nothing of it. Formatting gives the text itself: what that makes is a secret again."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{MASK}>"
+
+
+class SecretBytes(bytes):
+    """Bytes whose `repr` shows nothing of them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{MASK}>"
+
+
+class SecretBuffer(bytearray):
+    """Memory whose `repr` shows nothing of what is in it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{MASK}>"
+
+
+def keeper(value: T) -> Callable[[], T]:
+    """Return a function that returns `value`, and that shows nothing of it: for objects that are not ours."""
+    return lambda: value
+
+
+def printable(text: str, most: int = MAX_TEXT_LETTERS) -> str:
+    """Return `text` with everything escaped that could forge a line or steer a terminal, and cut to `most` letters."""
+    if len(text) > most:
+        text = f"{text[: most - 3]}..."
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` with the secrets masked that stand in it, because who wrote it was sent them."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
