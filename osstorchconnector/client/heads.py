@@ -348,7 +348,7 @@ def _encode(first_line: str, headers: Iterable[tuple[str, str]]) -> SecretBytes:
     lines = [f"{name}: {value}\r\n" for name, value in headers]
     head = SecretBytes(f"{first_line}{''.join(lines)}\r\n".encode())
     ends = len(lines) + 2
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or 0 in head:
         del lines  # a traceback shows what is in them
         raise ValueError("line end or NUL in a part of an HTTP head")
     return head
