@@ -5,6 +5,7 @@
 - saving: `saving` writes a rank's `files`, made of `items` and `tensors`; `in_flight` and `collecting` guard a save
 - loading: `loading` plans what is `wanted` by `segments`, `fetching` brings it to its `places`, `decoding`
   makes tensors of what does not land in them
+- `torch_context` keeps all of it out of the contexts that the user's code has switched on
 - formats: `metadata`, `archive` (with `crc32`), `safetensors`
 - pickles are not trusted: `opcodes`, `dry_run`, `vetting`
 - `progress` for whoever watches

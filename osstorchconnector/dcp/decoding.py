@@ -85,7 +85,7 @@ def strided(
     Raises one of Python's errors if the bytes do not suffice.
     """
     if 0 in shape:
-        return torch.empty(tuple(shape), dtype=dtype)
+        return torch.empty(tuple(shape), dtype=dtype, device="cpu")
     flat = torch.frombuffer(octets, dtype=torch.uint8)
     if flat.data_ptr() % dtype.itemsize:
         flat = flat.clone()

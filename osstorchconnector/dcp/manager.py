@@ -24,6 +24,7 @@ from .cleaning import DEFAULT_AGE, clean
 from .layout import checkpoint_uri, metadata_name
 from .place import Access, HasClient, open_folder
 from .reader import OssStorageReader
+from .torch_context import outside_contexts
 from .writer import OssStorageWriter
 
 _logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class OssCheckpointManager:
 
     # saving and loading
 
+    @outside_contexts
     def save(self, step: int, state: dict[str, Any], **options: Any) -> None:
         """Save the state of a step, and remove checkpoints that are too many. `options` go to `dcp.save`."""
         slot = self._free_slot(makes_group=False)
@@ -113,6 +115,7 @@ class OssCheckpointManager:
         dcp_save(state, process_group=self._group, **where, **options)
         self._remove_surplus(step)
 
+    @outside_contexts
     def async_save(self, step: int, state: dict[str, Any], **options: Any) -> Future[Any]:
         """Copy the state, begin to save it on a thread, and return a future that ends with the save.
 
@@ -128,6 +131,7 @@ class OssCheckpointManager:
         executor.shutdown(wait=False)  # its thread ends with the save
         return slot.future
 
+    @outside_contexts
     def load(self, state: dict[str, Any], step: int | None = None, **options: Any) -> int | None:
         """Load a step, the newest if none is named, into `state`; return the step, None if there is none to load.
 

@@ -9,7 +9,7 @@ import torch
 from ..client.pieces import Memory, Pieces, part
 from ..client.values import ByteSpan
 from .segments import Range, Segment
-from .tensors import memory
+from .tensors import memory, uninitialised
 from .wanted import Wanted
 
 
@@ -85,4 +85,4 @@ class Place:
 
 def _new_memory(size_bytes: int) -> memoryview:
     """Return memory with whatever stands in it: unlike a `bytearray`'s nobody has to write zeros there first."""
-    return memory(torch.empty(size_bytes, dtype=torch.uint8))
+    return memory(uninitialised((size_bytes,), torch.uint8))

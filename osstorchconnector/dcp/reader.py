@@ -23,6 +23,7 @@ from .collecting import collection_put_off
 from .loading import RankLoad
 from .place import Access, HasClient, HasFolder
 from .progress import Progress, ProgressCallback, summary
+from .torch_context import outside_contexts
 from .wanted import Saved, Settings, Wanted
 
 _logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class OssStorageReader(HasFolder, StorageReader):
         self._move(checkpoint_id)
         self._load_id = str(uuid.uuid4())
 
+    @outside_contexts
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return the checkpoint's metadata, or that of the rank given as `rank=`.
 
@@ -116,6 +118,7 @@ class OssStorageReader(HasFolder, StorageReader):
     def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
         return plans
 
+    @outside_contexts
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         settings = Settings(planner, self._registry, self._weights_only, self._safe_types)
         with collection_put_off():

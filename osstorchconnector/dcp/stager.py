@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from .collecting import collection_put_off
 from .tensors import Shape
+from .torch_context import outside_contexts, plain_torch
 
 _logger = logging.getLogger(__name__)
 
@@ -43,10 +44,10 @@ class HostMemory:
 
     def pinned(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
         """Return memory that devices copy to without the processor's help."""
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+        return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=True)
 
     def ordinary(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
 
     def buffer_for(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return memory to copy a tensor to; where no more can be pinned the log says so once, and it is ordinary."""
@@ -113,6 +114,7 @@ class OssStager(AsyncStager):
         self._memory = memory or HostMemory()
         self._buffers: dict[Path, _Buffer] = {}
 
+    @outside_contexts
     def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of `state_dict` that shares no memory with it."""
         with collection_put_off():
@@ -228,4 +230,5 @@ def _is_copied_bytewise(tensor: torch.Tensor) -> bool:
 
 # Not public: torch's own graph trees count so who uses a storage.
 _uses: Any = getattr(torch._C, "_storage_Use_Count", lambda address: object())
-_OF_A_FREE_ONE = _Buffer(torch.empty(1)).references()
+with plain_torch():
+    _OF_A_FREE_ONE = _Buffer(torch.empty(1, dtype=torch.float32, device="cpu")).references()

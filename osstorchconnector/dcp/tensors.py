@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import pickle
 from typing import Any, NamedTuple
 
@@ -37,6 +38,10 @@ QUANTISED_DTYPES = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.qui
 
 # Those that Python's memoryviews know: they need not be looked at as bytes first, which takes torch a while.
 _PYTHONS_DTYPES = frozenset({torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.uint8})
+
+
+# torch does not type it.
+_UntypedStorage: Any = torch.UntypedStorage
 
 
 class PlainTensor(NamedTuple):
@@ -84,15 +89,36 @@ def memory(tensor: torch.Tensor) -> memoryview:
     return tensor.numpy().data.cast("B")
 
 
+def writable_memory(tensor: torch.Tensor) -> memoryview:
+    """Return what `memory` does, to be written to: autograd learns that the tensor has changed."""
+    torch.autograd.graph.increment_version(tensor)
+    return memory(tensor)
+
+
 def fill(tensor: torch.Tensor, octets: memoryview) -> None:
     """Put bytes, as many as it has, into a contiguous detached tensor in the processor's memory."""
-    copy_bytes(memory(tensor), octets)
+    copy_bytes(writable_memory(tensor), octets)
+
+
+def copy_into(target: torch.Tensor, source: torch.Tensor) -> None:
+    """Copy, also into a tensor of `torch.inference_mode`, which torch lets nobody else change."""
+    with torch.inference_mode(target.is_inference()):
+        target.copy_(source)
+
+
+def uninitialised(shape: Shape, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor in the processor's memory, with whatever stands there: its pages take up no room yet.
+
+    (`torch.empty` writes to all of them under `torch.use_deterministic_algorithms(True)`.)
+    """
+    storage = _UntypedStorage(math.prod(shape) * dtype.itemsize, device="cpu")
+    return torch.empty(0, dtype=dtype, device="cpu").set_(storage, 0, shape, contiguous(shape))
 
 
 @functools.lru_cache(maxsize=4096)
 def tensor_archive(dtype: torch.dtype, shape: Shape) -> Archive:
     """Return the archive that `torch.save` makes of a contiguous tensor of this kind."""
-    tensor = torch.empty(shape, dtype=dtype)  # its memory is never touched
+    tensor = uninitialised(shape, dtype)
     return archive_around(_pickled(tensor), tensor.numel() * tensor.element_size())
 
 

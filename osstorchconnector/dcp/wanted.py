@@ -18,7 +18,7 @@ from .archive import Archive, stated_crc
 from .crc32 import combine_crc32
 from .decoding import check_records, decode_tensor, restored, strided
 from .segments import Segment, Slice, slice_of
-from .tensors import QUANTISED_DTYPES, contiguous, fill, is_plain, memory, tensor_archive
+from .tensors import QUANTISED_DTYPES, contiguous, copy_into, fill, is_plain, tensor_archive, writable_memory
 from .vetting import vet_object
 
 # From here on a tensor's bytes land in the target, below that they are copied: to receive a few by themselves costs
@@ -147,7 +147,7 @@ class Wanted:
             wanted = ByteSpan(data.start + self._slice.start * width, data.start + self._slice.stop * width)
         if wanted.size >= DIRECT_BYTES and (self._slice is None or self._slice.is_block) and self._can_land():
             assert self._target is not None
-            self.direct = (wanted, memory(self._target))
+            self.direct = (wanted, writable_memory(self._target))
             around = [ByteSpan(whole.start, data.start)]
             if self._slice is None:
                 around.append(ByteSpan(data.stop, whole.stop))
@@ -220,7 +220,7 @@ class Wanted:
         if tuple(tensor.shape) != self.saved.shape:
             raise OssIntegrityError(f"{where}: a tensor of {tuple(tensor.shape)}, not of {self.saved.shape}")
         part = narrow_tensor_by_index(tensor, self.request.storage_offsets, self.request.lengths)
-        self.target().copy_(part)
+        copy_into(self.target(), part)
         self._commit()
 
     def _check_archive(self, archive: Archive) -> bool:
@@ -257,7 +257,7 @@ class Wanted:
             fill(target, octets)
         else:
             strides = contiguous(self.saved.shape)
-            target.copy_(strided(octets, self.saved.dtype, tuple(self.request.lengths), strides))
+            copy_into(target, strided(octets, self.saved.dtype, tuple(self.request.lengths), strides))
 
     def _commit(self) -> None:
         self._settings.planner.commit_tensor(self.request, self.target())

@@ -31,6 +31,7 @@ from .place import Access, HasClient, HasFolder
 from .progress import Progress, ProgressCallback, summary
 from .saving import RankSave
 from .stager import OssStager
+from .torch_context import outside_contexts
 
 _logger = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         # What stands there already is of an earlier save, perhaps another writer's: planners that cache keep it.
         return [dataclasses.replace(plan, storage_data=self._ticket(rank)) for rank, plan in enumerate(plans)]
 
+    @outside_contexts
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         with self._in_flight.writing(self):
             results = self._write(plan, planner)
@@ -157,6 +159,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         future.set_result(results)
         return future
 
+    @outside_contexts
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Publish: put `.metadata`, then remove what it has replaced."""
         published = copy.copy(metadata)  # a planner that caches gives the same one to saves that run side by side
