@@ -1,8 +1,8 @@
 """HTTP/1.1 heads: bytes in, values out, and the other way round. Pure.
 
 Strict where a lax reader could be led astray: a line that is not `name: value`, a folded line, a bare CR or LF, a
-NUL, two different lengths, a length beside a transfer coding, all mean that this is not HTTP, or that two readers
-could see two messages in it. Such a connection must not be used again.
+NUL, two different lengths, all mean that this is not HTTP, or that two readers could see two messages in it. So does an
+answer's length beside a transfer coding; a request's is passed over. Such a connection must not be used again.
 """
 
 from __future__ import annotations
@@ -123,11 +123,14 @@ def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] |
     if line is None:
         raise OssProtocolError(f"not an HTTP/1.1 request: it begins {text[:40]!r}")
     headers = _request_shapes.fields(line[1], text, line.end())
-    length, chunked = _framing(headers, line[3])
+    is_twofold = "transfer-encoding" in headers and "content-length" in headers
+    framing = {name: headers[name] for name in headers if name != "content-length"} if is_twofold else headers
+    length, chunked = _framing(framing, line[3])
     if length is None and not chunked:
         length = 0
     path, _, query = _origin_form(line[2]).partition("?")
-    keep_alive = _keep_alive(headers, line[3])
+    # RFC 9112, 6.1: the coding counts, and the connection ends, since a proxy before us may have read the length.
+    keep_alive = _keep_alive(headers, line[3]) and not is_twofold
     expect = headers.get("expect", "").lower() == "100-continue"
     return RequestHead(line[1], path, query, headers, length, chunked, keep_alive, expect), end
 

@@ -24,6 +24,10 @@ _TURN_BYTES = 4 * 1024 * 1024
 _LOOK_SECONDS = 0.2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
+# Requests that are answered without a body that they announce: OSS does not read it, and many never send it.
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
+# How long a client may go on sending what nobody reads, before the connection is closed on it.
+_LINGER_SECONDS = 2.0
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -73,6 +77,7 @@ class Connection:
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
         self.is_paused = self._is_reading = self._is_writing = self._is_closed = self._is_at_end = False
+        self._leaves_bytes = self._is_lingering = False
         self._watch_reads(True)
 
     def close(self, *, with_reset: bool = False) -> None:
@@ -92,7 +97,9 @@ class Connection:
     def _on_readable(self) -> None:
         try:
             while True:
-                if self._steps is not None:
+                if self._is_lingering:
+                    self._read_away()
+                elif self._steps is not None:
                     self._read_ahead()
                 elif self._work is not None:
                     self._read_body()
@@ -128,6 +135,11 @@ class Connection:
             if self.is_paused:
                 self.close()
 
+    def _read_away(self) -> None:
+        """Take what nobody wants, until the client is done."""
+        if self._channel.receive(self._scratch) == 0:
+            self.close()
+
     def _read_body(self) -> None:
         budget = _TURN_BYTES
         while budget > 0 and self._steps is None and self._is_reading and self._work is not None:
@@ -159,12 +171,16 @@ class Connection:
             self._start(head, rest)
 
     def _refuse_what_is_no_http(self) -> None:
-        self._keep_alive = False
+        self._keep_alive, self._leaves_bytes = False, True
         self._filled = 0
         self._steps = iter((_NOT_HTTP,))
         self._pump()
 
     def _start(self, head: RequestHead, rest: bytearray) -> None:
+        is_whole = not head.chunked and len(rest) >= (head.content_length or 0)
+        self._leaves_bytes = not is_whole and head.method in _WITHOUT_BODY
+        if self._leaves_bytes:
+            head, rest = head._replace(keep_alive=False, content_length=0, chunked=False), bytearray()
         self._work = self._begin(head)
         self._keep_alive = head.keep_alive
         self._sent = 0
@@ -192,7 +208,7 @@ class Connection:
                 pieces = decoder.feed(data)
             except OssProtocolError as error:
                 work.refuse(Refused("BadRequest", str(error)))
-                self._keep_alive, decoder.is_done = False, True
+                self._keep_alive, self._leaves_bytes, decoder.is_done = False, True, True
             rest = memoryview(decoder.rest)
         for piece in pieces:
             self._mind(work.receive(piece))
@@ -297,10 +313,19 @@ class Connection:
     def _finish_answer(self) -> None:
         self._steps = self._step = None
         self._end_work()
-        if not self._keep_alive or self._is_at_end:
+        if self._leaves_bytes and not self._is_at_end and not self._is_closed:
+            self._linger()
+        elif not self._keep_alive or self._is_at_end:
             self.close()
         else:
             self._watch_reads(True)
+
+    def _linger(self) -> None:
+        """Say that nothing more comes, and wait for the client. To close while it sends would reset the answer."""
+        self._is_lingering, self._filled = True, 0
+        self._channel.end()
+        self._timer = self._loop.call_later(_LINGER_SECONDS, self.close)
+        self._watch_reads(True)
 
     def _end_work(self) -> None:
         work, self._work = self._work, None
@@ -315,6 +340,8 @@ class Connection:
             self.close(with_reset=wanted.with_reset)
             return
         self.is_paused = True
+        if self._timer is not None:
+            self._timer.cancel()
         if wanted.seconds != FOREVER:
             self._timer = self._loop.call_later(wanted.seconds, self._resume)
 

@@ -63,6 +63,10 @@ class Channel:
         except BlockingIOError:
             return None
 
+    def end(self) -> None:
+        """Tell the peer that nothing more comes; what it sends can still be received."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def close(self, *, with_reset: bool = False) -> None:
         """Close for every process that may hold a copy of the socket, with a reset (RST) if asked."""
         sock = self._socket

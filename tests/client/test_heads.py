@@ -327,7 +327,6 @@ def test_a_malformed_line_is_refused(line: str) -> None:
         ["Content-Length: \u00b2"],
         ["Content-Length: 9999999999999999999"],
         ["Content-Length: " + "9" * 5000],
-        ["Content-Length: 5", "Transfer-Encoding: chunked"],
         ["Transfer-Encoding: gzip, chunked"],
         ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
         ["Transfer-Encoding: identity"],
@@ -340,6 +339,14 @@ def test_a_body_whose_end_is_not_clear_is_refused(lines: list[str]) -> None:
         answer(*lines)
     with pytest.raises(OssProtocolError, match="not a Content-Length|where the body ends"):
         question(*lines)
+
+
+def test_a_length_beside_chunks_is_refused_in_an_answer_and_passed_over_in_a_request() -> None:
+    lines = ["Content-Length: 5", "Transfer-Encoding: chunked"]
+    with pytest.raises(OssProtocolError, match="where the body ends"):
+        answer(*lines)
+    asked = question(*lines)
+    assert (asked.content_length, asked.chunked, asked.keep_alive) == (None, True, False)
 
 
 def test_digits_of_other_scripts_are_no_length() -> None:

@@ -123,6 +123,66 @@ def test_what_is_not_http_is_told_so(oss: Emulator, data: bytes) -> None:
         assert (head.status, head.get("connection")) == (400, "close")
 
 
+@pytest.mark.parametrize("data", [b"GET\r\n\r\n", b"x" * 70_000, b"PUT / HTTP/1.1\r\ncontent-length: x\r\n\r\n"])
+def test_what_is_not_http_is_told_so_while_more_of_it_comes(oss: Emulator, data: bytes) -> None:
+    with connected(oss) as peer:
+        peer.send(data)
+        for _ in range(32):
+            peer.send(b"y" * 65_536)
+        assert peer.head().status == 400
+        assert peer.rest() == b""
+
+
+def test_chunks_that_are_none_are_told_of_while_more_of_them_come(oss: Emulator) -> None:
+    with connected(oss) as peer:
+        peer.send(request(oss, "PUT", "k", headers=[("transfer-encoding", "chunked")]) + b"nonsense\r\n")
+        for _ in range(32):
+            peer.send(b"y" * 65_536)
+        assert peer.answer()[0].status == 400
+        assert peer.rest() == b""
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+@pytest.mark.parametrize("announced", [("content-length", "5"), ("transfer-encoding", "chunked")])
+def test_a_request_that_announces_a_body_and_sends_none_is_answered(
+    oss: Emulator, method: str, announced: tuple[str, str]
+) -> None:
+    oss.put("photos", "k", b"x")
+    with connected(oss) as peer:
+        peer.send(request(oss, method, "k", headers=[announced]))
+        head, body = peer.answer(method)
+        assert (head.status, head.get("connection")) == (204 if method == "DELETE" else 200, "close")
+        assert body == (b"x" if method == "GET" else b"")
+        assert peer.rest() == b""
+
+
+def test_a_get_whose_body_comes_late_has_its_whole_answer(oss: Emulator) -> None:
+    oss.put("photos", "k", DATA)
+    with connected(oss) as peer:
+        peer.send(request(oss, "GET", "k", headers=[("content-length", str(len(DATA)))]))
+        peer.send(DATA)
+        assert peer.answer()[1] == DATA
+        assert peer.rest() == b""
+
+
+def test_a_get_whose_body_is_there_keeps_its_connection(oss: Emulator) -> None:
+    oss.put("photos", "k", b"x")
+    with connected(oss) as peer:
+        peer.send(request(oss, "GET", "k", headers=[("content-length", "5")]) + b"12345" + request(oss, "GET", "k"))
+        assert peer.answer()[1] == b"x"
+        assert peer.answer()[1] == b"x"
+
+
+def test_an_upload_with_length_and_chunks_is_read_by_its_chunks(oss: Emulator) -> None:
+    with connected(oss) as peer:
+        peer.send(request(oss, "PUT", "k", headers=[("content-length", "5"), ("transfer-encoding", "chunked")]))
+        peer.send(b"5\r\nhello\r\n0\r\n\r\n")
+        head, _ = peer.answer()
+        assert (head.status, head.get("connection")) == (200, "close")
+        assert peer.rest() == b""
+    assert oss.get("photos", "k") == b"hello"
+
+
 def test_a_head_answer_has_no_body(oss: Emulator) -> None:
     oss.put("photos", "k", DATA)
     with connected(oss) as peer:
