@@ -27,8 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             settings = _settings(options)
             run(settings, announce=lambda port: _say(_greeting(settings, port)))
-    except (OSError, Refused) as error:
-        _say(f"the emulator can't serve: {error}", sys.stderr)
+    except (OSError, Refused, TypeError, ValueError) as error:
+        if options.settings_from_stdin:
+            _say(json.dumps({"error": f"{error}"}))
+        else:
+            _say(f"the emulator can't serve: {error}", sys.stderr)
         return 1
     return 0
 

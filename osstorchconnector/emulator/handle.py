@@ -169,10 +169,11 @@ class Emulator:
             line = process.stdout.readline()
         except OSError:
             line = b""
-        if not line.startswith(b"{"):
+        said = json.loads(line) if line.startswith(b"{") else {"error": "what it wrote to stderr says why"}
+        if "error" in said:
             self.kill()
-            raise EmulatorError("the emulator did not start; what it wrote to stderr says why")
-        self._settings["port"] = json.loads(line)["port"]
+            raise EmulatorError(f"the emulator did not start: {said['error']}")
+        self._settings["port"] = said["port"]
 
     def stop(self) -> None:
         """End the process in good order; the port is closed, the objects stay."""

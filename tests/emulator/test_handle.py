@@ -134,17 +134,6 @@ def test_a_forked_child_does_not_take_the_server_with_it() -> None:
         assert oss.keys("photos") == []
 
 
-def test_a_server_that_cannot_start_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with emulator.serve(tmp_path) as oss:
-        with pytest.raises(EmulatorError, match="did not start"):
-            emulator.serve(tmp_path)
-        assert "in use by another emulator" in capfd.readouterr().err
-        with pytest.raises(EmulatorError, match="did not start"):
-            emulator.serve(port=oss.port)
-        with pytest.raises(EmulatorError, match="did not start"):
-            emulator.serve(buckets=["../escape"])
-
-
 def test_a_server_listens_on_loopback_unless_told_otherwise() -> None:
     with emulator.serve() as oss:
         assert oss.endpoint == f"http://127.0.0.1:{oss.port}"
@@ -313,3 +302,24 @@ def test_no_secret_is_in_the_process_list_the_root_or_the_counters(tmp_path: Pat
         for text in written + shown:
             assert CANARY.encode() not in text
             assert CANARY_TOKEN.encode() not in text
+
+
+def test_why_it_did_not_start_is_in_the_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, emulator.serve(tmp_path / "used"):
+        port = taken.getsockname()[1]
+        for settings, reason in (
+            ({"buckets": ["b"]}, r"InvalidBucketName: The specified bucket is not valid. \(b\)"),
+            ({"buckets": ["fine-one", "Bad_Name"]}, r"\(Bad_Name\)"),
+            ({"buckets": ["../escape"]}, r"\(\.\./escape\)"),
+            ({"port": port}, "in use"),
+            ({"root": tmp_path / "used"}, "is in use by another emulator"),
+            ({"certfile": str(tmp_path / "missing.pem")}, "missing.pem"),
+        ):
+            with pytest.raises(EmulatorError, match=f"did not start: .*{reason}"):
+                emulator.serve(**settings)  # type: ignore[arg-type]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_bucket_that_can_not_be_made_is_named(oss: Emulator) -> None:
+    with pytest.raises(EmulatorError, match=r"InvalidBucketName.*\(b\)"):
+        oss.create_bucket("b")
