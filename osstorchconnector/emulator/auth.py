@@ -22,6 +22,12 @@ from .refusals import Refused, invalid_argument
 
 MAX_SKEW_SECONDS = 15 * 60
 PUBLIC_READS = frozenset({"GetObject", "HeadObject", "GetObjectMeta", "ListObjects", "ListObjectsV2"})
+PUBLIC_WRITES = frozenset(
+    """
+    PutObject AppendObject DeleteObject InitiateMultipartUpload UploadPart CompleteMultipartUpload
+    AbortMultipartUpload ListParts
+    """.split()
+)
 
 _V4_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z").fullmatch
 _SIGNED = signing.ALWAYS_SIGNED
@@ -185,9 +191,8 @@ def _compare_v4(
     rules: Rules,
 ) -> None:
     if (claim.region, claim.product) != (rules.region, "oss"):
-        raise Refused(
-            "InvalidArgument", f"Invalid signing region in Authorization: {claim.region}.", ec="0002-00000226"
-        )
+        message = "Invalid signing region in Authorization header."
+        raise Refused("InvalidArgument", message, ec="0002-00000226", extras={"Region": claim.region})
     if claim.day != timestamp[:8]:
         raise invalid_argument("Credential", claim.day, "The date of the credential is not that of the request.")
     additional = claim.additional

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .auth import PUBLIC_READS, Rules, authenticate, is_signed
+from .auth import PUBLIC_READS, PUBLIC_WRITES, Rules, authenticate, is_signed
 from .exchange import Call, Reply
+from .headers import check_headers
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake, Received
-from .operations import buckets, copying, listing, multipart, objects
+from .operations import attributes, buckets, copying, listing, multipart, objects, restoring, symlinks
+from .records import DEFAULT_ACL
 from .refusals import Refused
 from .routing import Place, check_names, why_not
 from .service import MAX_BODY_BYTES, Service
@@ -19,13 +21,17 @@ from .service import MAX_BODY_BYTES, Service
 Operation = Callable[[Service, Call, Received], Reply]
 
 OPERATIONS: dict[str, Operation] = {
+    **attributes.OPERATIONS,
     **buckets.OPERATIONS,
     **copying.OPERATIONS,
     **listing.OPERATIONS,
     **multipart.OPERATIONS,
     **objects.OPERATIONS,
+    **restoring.OPERATIONS,
+    **symlinks.OPERATIONS,
 }
 _TAKES_OBJECT = frozenset({"PutObject", "UploadPart", "AppendObject"})
+_MAKES_BUCKET = frozenset({"PutBucket", "PutBucketAcl"})
 _NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects"}
 
 
@@ -34,7 +40,10 @@ def admit(service: Service, call: Call) -> None:
     if not call.operation:
         raise why_not(call.method, Place(call.bucket, call.key), call.query)
     check_names(call)
+    if call.bucket and call.bucket not in service.storage.buckets and call.operation not in _MAKES_BUCKET:
+        service.bucket(call.bucket)
     _check_right(service, call)
+    check_headers(call.operation, call.method, call.headers)
     if call.operation in _NEEDS_LENGTH:
         if "content-length" not in call.headers and not call.chunked:
             raise Refused("MissingContentLength")
@@ -75,12 +84,20 @@ def perform(service: Service, call: Call, received: Received) -> Reply:
 
 
 def _check_right(service: Service, call: Call) -> None:
-    if call.operation in PUBLIC_READS and not is_signed(call) and _is_public(service, call.bucket):
-        return
+    """Refuse who may not do this: who is not signed needs an ACL that lets everybody."""
+    if not is_signed(call):
+        if call.operation in PUBLIC_READS and _acls(service, call) <= {"public-read", "public-read-write"}:
+            return
+        if call.operation in PUBLIC_WRITES and _acls(service, call) == {"public-read-write"}:
+            return
     versions = ("v1", "v4") if service.policy.accept_v1 else ("v4",)
     authenticate(call, service.keyring, Rules(service.policy.region, versions), service.now())
 
 
-def _is_public(service: Service, name: str) -> bool:
-    bucket = service.storage.buckets.get(name)
-    return bucket is not None and bucket.acl.startswith("public-read")
+def _acls(service: Service, call: Call) -> set[str]:
+    """Return the ACLs that hold for what a call names: the object's own or its bucket's, for a symlink two."""
+    bucket = service.bucket(call.bucket)
+    record = bucket.objects.get(call.key)
+    target = bucket.objects.get(record.traits.target) if record is not None and record.traits.target else None
+    own = {found.traits.acl for found in (record, target) if found is not None} or {DEFAULT_ACL}
+    return {bucket.acl if acl == DEFAULT_ACL else acl for acl in own}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 from xml.parsers import expat
 
-from .refusals import Refused
+from .refusals import Refused, not_implemented
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile("[&<>\"'\x00-\x08\x0b-\x1f]")
@@ -24,6 +24,10 @@ _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 PLAIN = f"{string.ascii_letters}{string.digits}-_.~/".encode()
 _PLAIN = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
 MAX_DEPTH = 8
+# Control characters that documents may hold though XML does not allow them; line ends and tabs may stand between tags.
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)|&#").search
+_CONTROL_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)|&#(?:0*([0-9]{1,2})|x0*([0-9a-fA-F]{1,2}));")
+_PRIVATE = range(0xF0000, 0x10FFFE, 32)
 
 Encode = Callable[[str], str]
 
@@ -98,46 +102,106 @@ def parse_delete(body: bytes) -> KeysToDelete:
         elif name == "Object":
             if not children.get("Key"):
                 raise Refused("MalformedXML", "An Object without Key.")
+            check_version(children.get("VersionId", ""))
             keys.append(children["Key"])
     if not 1 <= len(keys) <= 1000:
         raise Refused("MalformedXML", f"{len(keys)} keys; 1 to 1000 can be deleted at once.")
     return KeysToDelete(keys, quiet)
 
 
+def check_version(version_id: str) -> None:
+    """Refuse any version but the one that each object has."""
+    if version_id not in ("", "null"):
+        raise not_implemented("versionId", "This emulator does not have versions of objects.")
+
+
+def parse_tagging(body: bytes) -> list[tuple[str, str]]:
+    """Return the keys and values of a `Tagging` document; `Refused` with MalformedXML if it is none."""
+    tags = []
+    for name, children in _entries(body, "Tagging", depth=3):
+        if name != "Tag" or not children.get("Key"):
+            raise Refused("MalformedXML", "A tag without Key.")
+        tags.append((children["Key"], children.get("Value", "")))
+    return tags
+
+
+def parse_restore(body: bytes) -> int:
+    """Return for how many days a `RestoreRequest` wants a copy; 1 if it does not say."""
+    for name, children in _entries(body, "RestoreRequest"):
+        if name == "Days":
+            text = children[""].strip()
+            if not (text.isascii() and text.isdigit() and len(text) < 10):
+                raise Refused("MalformedXML", "Days must be a number.")
+            return int(text)
+        if name != "JobParameters":
+            raise Refused("MalformedXML", f"{name} is not supported.")
+    return 1
+
+
+def parse_bucket(body: bytes) -> dict[str, str]:
+    """Return the settings of a `CreateBucketConfiguration`; `Refused` with MalformedXML if it is none."""
+    return {name: children[""].strip() for name, children in _entries(body, "CreateBucketConfiguration")}
+
+
 def _children_named(body: bytes, root: str, wanted: str) -> Iterable[dict[str, str]]:
     return (children for name, children in _entries(body, root) if name == wanted)
 
 
-def _entries(body: bytes, root: str) -> list[tuple[str, dict[str, str]]]:
-    """Return name and children of every element below `root`; the element's own text is the child ''."""
+def _entries(body: bytes, root: str, *, depth: int = 2) -> list[tuple[str, dict[str, str]]]:
+    """Return name and children of every element at `depth`, which is 1 for the root; its own text is the child ''."""
     entries: list[tuple[str, dict[str, str]]] = []
     path: list[str] = []
     text: list[str] = []
+    readable, undisguise = _disguised(body)
 
     def start(name: str, _attributes: object) -> None:
         path.append(name)
         text.clear()
         if path[0] != root or len(path) > MAX_DEPTH:
             raise Refused("MalformedXML")
-        if len(path) == 2:
+        if len(path) == depth:
             entries.append((name, {}))
 
     def end(name: str) -> None:
         path.pop()
-        if len(path) in (1, 2):
-            entries[-1][1]["" if len(path) == 1 else name] = "".join(text)
+        if len(path) in (depth - 1, depth):
+            entries[-1][1]["" if len(path) == depth - 1 else name] = "".join(text).translate(undisguise)
         text.clear()
 
     def refuse(*_: object) -> None:
         raise Refused("MalformedXML", "A document type declaration is not accepted.")
 
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = text.append
     parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(body, True)
+        parser.Parse(readable, True)
     except (expat.ExpatError, ValueError) as error:
         raise Refused("MalformedXML") from error
     return entries
+
+
+def _disguised(body: bytes) -> tuple[bytes, dict[int, str]]:
+    """Return a document that an XML parser can read, and what turns its texts back into those of `body`.
+
+    Clients send control characters in keys, as they are or as references, and OSS takes them. XML allows neither, so
+    private characters that the document does not have stand for them.
+    """
+    if _CONTROL(body) is None:
+        return body, {}
+    try:
+        document = body.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("MalformedXML") from error
+    taken = {ord(letter) // 32 * 32 for letter in set(document)}
+    base = next((base for base in _PRIVATE if base not in taken), None)
+    if base is None:
+        raise Refused("MalformedXML")
+
+    def disguise(match: re.Match[str]) -> str:
+        number = int(match[2], 16) if match[2] else int(match[1] or ord(match[0]))
+        return chr(base + number) if number < 32 else match[0]
+
+    return _CONTROL_TEXT.sub(disguise, document).encode(), {base + number: chr(number) for number in range(32)}

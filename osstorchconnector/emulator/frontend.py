@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from ..client.heads import RequestHead
 from ..client.signing import http_date
@@ -17,10 +18,24 @@ from .effect import Effect
 from .exchange import Call, Reply
 from .faults import FaultBook, names_of
 from .intake import NOTHING, Intake
+from .operations.arguments import TRAFFIC_LIMIT, traffic_limit
 from .refusals import Refused
 from .routing import Hosts, Place, decode_query, name_operation
 from .service import Service
-from .wire import Early, Hangup, Pause, Step, body_steps, common_headers, encode_reply_head, error_reply
+from .wire import (
+    Early,
+    Hangup,
+    Pause,
+    Step,
+    body_steps,
+    common_headers,
+    encode_reply_head,
+    error_reply,
+    in_small_pieces,
+)
+
+# How often a request with a traffic limit is given its share.
+PACE_SECONDS = 0.1
 
 _logger = logging.getLogger(__name__)
 
@@ -67,6 +82,7 @@ class OssWork:
         "_held",
         "_intake",
         "_is_taken",
+        "_pace",
         "_past",
         "_received",
         "_refused",
@@ -81,7 +97,7 @@ class OssWork:
         self._refused: Refused | None = None
         self._intake: Intake = NOTHING
         self._is_taken = False
-        self._received = self._head_size = self._status = 0
+        self._received = self._head_size = self._status = self._pace = 0
         self._request_id = frontend.next_request_id()
         self._held: Content = ()
         self._past: list[Effect] = []
@@ -101,7 +117,8 @@ class OssWork:
                 self._intake.write(data)
             except (Refused, OSError) as error:
                 self.refuse(_as_refused(error))
-        return self._interruption() if self._effects else None
+        wanted = self._interruption() if self._effects else None
+        return Pause(len(data) / self._pace) if self._pace and wanted is None else wanted
 
     def _interruption(self) -> Pause | Hangup | Early | None:
         """Return what a fault wants done now that so much of the body is there: each once, a drip again and again."""
@@ -134,6 +151,10 @@ class OssWork:
         head = encode_reply_head(result, common)
         self._head_size = len(head)
         body = [] if call.method == "HEAD" else body_steps(result.body, frontend.service.blobs)
+        if self._pace:
+            pieces = in_small_pieces(body, max(int(self._pace * PACE_SECONDS), 1), PACE_SECONDS)
+            self._hold(result)
+            return self._disturbed(chain((head,), pieces))
         if not self._effects and len(body) == 1 and isinstance(body[0], bytes):
             return (head + body[0],)
         self._hold(result)
@@ -179,6 +200,8 @@ class OssWork:
             return
         try:
             admit(self._frontend.service, self._call)
+            if self._call.query or TRAFFIC_LIMIT in self._call.headers:
+                self._pace = traffic_limit(self._call)
             self._intake = open_intake(self._frontend.service, self._call)
         except (Refused, OSError) as error:
             self._refused = _as_refused(error)

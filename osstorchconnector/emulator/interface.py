@@ -48,6 +48,7 @@ ROUTES: Mapping[tuple[str, str], tuple[Route, ...]] = MappingProxyType(
             _route("GetBucketInfo", "bucketInfo"),
             _route("GetBucketLocation", "location"),
             _route("GetBucketAcl", "acl"),
+            _route("GetBucketStat", "stat"),
             _route(
                 "ListMultipartUploads",
                 "uploads",
@@ -60,20 +61,28 @@ ROUTES: Mapping[tuple[str, str], tuple[Route, ...]] = MappingProxyType(
         ("DELETE", BUCKET): (_route("DeleteBucket"),),
         ("GET", OBJECT): (
             _route("ListParts", "uploadId", "max-parts part-number-marker encoding-type"),
-            _route("GetObject", "", _OVERRIDES),
+            _route("GetObjectACL", "acl"),
+            _route("GetObjectTagging", "tagging"),
+            _route("GetSymlink", "symlink"),
+            _route("GetObject", "", f"{_OVERRIDES} x-oss-traffic-limit"),
         ),
         ("HEAD", OBJECT): (_route("GetObjectMeta", "objectMeta"), _route("HeadObject")),
         ("PUT", OBJECT): (
-            _route("UploadPart", "uploadId", "partNumber"),
-            _route("PutObject"),
+            _route("UploadPart", "uploadId", "partNumber x-oss-traffic-limit"),
+            _route("PutObjectACL", "acl"),
+            _route("PutObjectTagging", "tagging"),
+            _route("PutSymlink", "symlink"),
+            _route("PutObject", "", "x-oss-traffic-limit"),
         ),
         ("POST", OBJECT): (
-            _route("AppendObject", "append", "position"),
+            _route("AppendObject", "append", "position x-oss-traffic-limit"),
             _route("InitiateMultipartUpload", "uploads", "encoding-type"),
             _route("CompleteMultipartUpload", "uploadId", "encoding-type"),
+            _route("RestoreObject", "restore"),
         ),
         ("DELETE", OBJECT): (
             _route("AbortMultipartUpload", "uploadId"),
+            _route("DeleteObjectTagging", "tagging"),
             _route("DeleteObject"),
         ),
     }
@@ -108,8 +117,6 @@ MISSING: Mapping[str, str] = MappingProxyType(
         "processing of images, documents and videos": "x-oss-process x-oss-async-process asyncFetch style styleName "
         "processConfiguration img",
         "live channels": "live vod status endTime startTime",
-        "object ACLs, tags, symlinks, restoring": "tagging symlink restore",
-        "statistics, traffic limits": "stat x-oss-traffic-limit",
         "callbacks": "callback callback-var",
         "regions and cloud boxes": "regions regionList cloudboxes",
         "renaming and other forms of writing": "x-oss-rename x-oss-select sequential link objectInfo",

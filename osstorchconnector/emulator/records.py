@@ -5,13 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .blobs import Blob, Content, Slice, size_of
 
-NORMAL, MULTIPART, APPENDABLE = "Normal", "Multipart", "Appendable"
+NORMAL, MULTIPART, APPENDABLE, SYMLINK = "Normal", "Multipart", "Appendable", "Symlink"
+DEFAULT_ACL = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What only few objects have: an ACL of their own, tags, the key a symlink points to, a restored copy.
+
+    The copy of an archived object can be read from `readable_at` until `readable_until`, in seconds since the epoch.
+    """
+
+    acl: str = DEFAULT_ACL
+    tags: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    readable_at: int = 0
+    readable_until: int = 0
+
+
+NO_TRAITS = Traits()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +48,7 @@ class ObjectRecord:
     kind: str = NORMAL
     storage_class: str = "Standard"
     headers: dict[str, str] = field(default_factory=dict)
+    traits: Traits = NO_TRAITS
 
     @property
     def is_discarded(self) -> bool:
@@ -57,6 +76,7 @@ class UploadRecord:
     initiated: int
     storage_class: str = "Standard"
     headers: dict[str, str] = field(default_factory=dict)
+    traits: Traits = NO_TRAITS
     parts: dict[int, PartRecord] = field(default_factory=dict)
 
 
@@ -80,11 +100,13 @@ def dump_object(record: ObjectRecord) -> dict[str, Any]:
         "kind": record.kind,
         "storage_class": record.storage_class,
         "headers": record.headers,
+        **_dump_traits(record.traits),
     }
 
 
 def load_object(entry: dict[str, Any], adopt: Callable[[str], Blob]) -> ObjectRecord:
-    return ObjectRecord(**{**entry, "content": load_content(entry["content"], adopt)})
+    content, traits = load_content(entry["content"], adopt), Traits(**entry.get("traits", {}))
+    return ObjectRecord(**{**entry, "content": content, "traits": traits})
 
 
 def dump_part(part: PartRecord) -> dict[str, Any]:
@@ -110,8 +132,13 @@ def dump_upload(upload: UploadRecord) -> dict[str, Any]:
         "initiated": upload.initiated,
         "storage_class": upload.storage_class,
         "headers": upload.headers,
+        **_dump_traits(upload.traits),
     }
 
 
 def load_upload(entry: dict[str, Any]) -> UploadRecord:
-    return UploadRecord(**entry)
+    return UploadRecord(**{**entry, "traits": Traits(**entry.get("traits", {}))})
+
+
+def _dump_traits(traits: Traits) -> dict[str, Any]:
+    return {} if traits is NO_TRAITS else {"traits": asdict(traits)}

@@ -14,40 +14,73 @@ class _Kind(NamedTuple):
 _KINDS = {
     "NotModified": _Kind(304, "0015-00000305", "The object has not been modified since then."),
     "BadRequest": _Kind(400, "0001-00000001", "The request is not understood."),
-    "EntityTooLarge": _Kind(400, "0017-00000701", "The body is larger than allowed."),
-    "EntityTooSmall": _Kind(400, "0042-00000213", "A part other than the last is smaller than 102400 bytes."),
+    "EntityTooLarge": _Kind(400, "0017-00000701", "Your proposed upload exceeds the maximum allowed size."),
+    "EntityTooSmall": _Kind(400, "0042-00000213", "Your proposed upload smaller than the minimum allowed size."),
     "InvalidArgument": _Kind(400, "0017-00000504", "An argument is invalid."),
     "InvalidBucketName": _Kind(400, "0015-00000001", "The specified bucket is not valid."),
-    "InvalidDigest": _Kind(400, "0016-00000004", "The Content-MD5 you specified did not match what was received."),
+    "InvalidDigest": _Kind(400, "0016-00000004", "The Content-MD5 you specified was invalid."),
+    "InvalidEncryptionAlgorithmError": _Kind(400, "0016-00000206", "The encryption algorithm specified is not valid."),
+    "InvalidTag": _Kind(400, "0010-00000201", "The tag is not valid."),
+    "InvalidTargetType": _Kind(400, "0026-00000011", "The symbolic's target file type is invalid."),
+    "NotSymlink": _Kind(400, "0043-00000101", "The object is not symlink."),
+    "OperationNotSupported": _Kind(400, "0016-00000702", "The operation is not supported for this resource."),
     "InvalidObjectName": _Kind(400, "0016-00000005", "The specified object is not valid."),
-    "InvalidPart": _Kind(400, "0042-00000005", "A listed part was not uploaded, or its ETag is another."),
-    "InvalidPartOrder": _Kind(400, "0042-00000004", "The list of parts is not in ascending order."),
-    "MalformedXML": _Kind(400, "0016-00000701", "The XML you provided was not well-formed or not what is expected."),
+    "InvalidPart": _Kind(
+        400,
+        "0042-00000005",
+        "One or more of the specified parts could not be found or the specified entity tag might not have matched "
+        "the part's entity tag.",
+    ),
+    "InvalidPartOrder": _Kind(400, "0042-00000004", "The list of parts was not in ascending order."),
+    "MalformedXML": _Kind(
+        400,
+        "0016-00000701",
+        "The XML you provided was not well-formed or did not validate against our published schema.",
+    ),
     "MissingArgument": _Kind(400, "0016-00000606", "A required argument is missing."),
-    "RequestTimeout": _Kind(400, "0005-00000001", "The body did not arrive in time."),
+    "RequestTimeout": _Kind(
+        400,
+        "0005-00000001",
+        "Your socket connection to the server was not read from or written to within the timeout period. "
+        "Idle connections will be closed.",
+    ),
     "AccessDenied": _Kind(403, "0003-00000001", "You have no right to access this object because of bucket acl."),
-    "InvalidAccessKeyId": _Kind(403, "0002-00000902", "The OSS Access Key Id you provided does not exist."),
+    "InvalidAccessKeyId": _Kind(
+        403, "0002-00000902", "The OSS Access Key Id you provided does not exist in our records."
+    ),
     "InvalidObjectState": _Kind(403, "0021-00000001", "The operation is not valid for the object's state."),
     "InvalidSecurityToken": _Kind(403, "0002-00000006", "The security token you provided is invalid."),
-    "RequestTimeTooSkewed": _Kind(403, "0002-00000504", "The request's time differs too much from the server's."),
+    "RequestTimeTooSkewed": _Kind(
+        403, "0002-00000504", "The difference between the request time and the current time is too large."
+    ),
     "SecurityTokenExpired": _Kind(403, "0002-00000007", "The security token you provided has expired."),
     "SignatureDoesNotMatch": _Kind(
-        403, "0002-00000001", "The signature we calculated does not match the provided one."
+        403,
+        "0002-00000001",
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your key and signing method.",
     ),
     "NoSuchBucket": _Kind(404, "0015-00000101", "The specified bucket does not exist."),
     "NoSuchKey": _Kind(404, "0026-00000001", "The specified key does not exist."),
-    "NoSuchUpload": _Kind(404, "0042-00000002", "The upload was completed, aborted or never begun."),
+    "NoSuchUpload": _Kind(
+        404,
+        "0042-00000002",
+        "The specified upload does not exist. The upload ID may be invalid, "
+        "or the upload may have been aborted or completed.",
+    ),
+    "SymlinkTargetNotExist": _Kind(404, "0026-00000012", "The symlink target object does not exist."),
     "MethodNotAllowed": _Kind(405, "0017-00000001", "The specified method is not allowed against this resource."),
     "BucketAlreadyExists": _Kind(409, "0015-00000104", "The requested bucket name is not available."),
-    "BucketNotEmpty": _Kind(
-        409, "0015-00000301", "The bucket has objects or unfinished uploads. Please delete them first."
+    "BucketNotEmpty": _Kind(409, "0015-00000301", "The bucket has objects. Please delete them first."),
+    "FileAlreadyExists": _Kind(
+        409, "0026-00000002", "The object you specified already exists and can not be overwritten."
     ),
-    "FileAlreadyExists": _Kind(409, "0026-00000002", "The object exists, and the request forbids to overwrite it."),
-    "ObjectNotAppendable": _Kind(409, "0026-00000007", "The object is not appendable."),
-    "PositionNotEqualToLength": _Kind(409, "0026-00000016", "The position is not the object's length."),
+    "ObjectNotAppendable": _Kind(409, "0026-00000007", "The object is not appendable"),
+    "PositionNotEqualToLength": _Kind(409, "0026-00000016", "Position is not equal to file length"),
+    "RestoreAlreadyInProgress": _Kind(409, "0016-00000701", "The restore operation is in progress."),
     "MissingContentLength": _Kind(411, "0017-00000902", "You must provide the Content-Length HTTP header."),
-    "PreconditionFailed": _Kind(412, "0026-00000009", "At least one of the preconditions did not hold."),
-    "InvalidRange": _Kind(416, "0026-00000101", "The requested range cannot be satisfied."),
+    "PreconditionFailed": _Kind(412, "0026-00000009", "At least one of the pre-conditions you specified did not hold."),
+    "InvalidRange": _Kind(416, "0026-00000101", "The requested range cannot be satisfied"),
     "QpsLimitExceeded": _Kind(429, "0026-00000020", "Too many requests. Please slow down."),
     "InternalError": _Kind(500, "0006-00000001", "We encountered an internal error. Please try again."),
     "NotImplemented": _Kind(501, "0017-00000002", "This emulator does not have the requested operation."),
@@ -55,6 +88,8 @@ _KINDS = {
 }
 
 CODES = frozenset(_KINDS)
+# Of the extras, those that say what a refusal speaks of.
+_NAMES = ("BucketName", "ObjectName", "Key")
 
 
 class Refused(Exception):
@@ -74,7 +109,9 @@ class Refused(Exception):
         extras: dict[str, str] | None = None,
     ) -> None:
         kind = _KINDS.get(code, _KINDS["InternalError"])
-        super().__init__(f"{code}: {message or kind.message}")
+        named = [extras[name] for name in _NAMES if name in extras] if extras else []
+        about = f" ({'/'.join(named)})" if named else ""
+        super().__init__(f"{code}: {message or kind.message}{about}")
         self.code = code
         self.status = status or kind.status
         self.message = message or kind.message
@@ -83,9 +120,9 @@ class Refused(Exception):
         self.extras = extras or {}
 
 
-def invalid_argument(name: str, value: str, message: str) -> Refused:
+def invalid_argument(name: str, value: str, message: str, *, ec: str = "") -> Refused:
     """Return the refusal of an argument, naming it as OSS does."""
-    return Refused("InvalidArgument", message, extras={"ArgumentName": name, "ArgumentValue": value})
+    return Refused("InvalidArgument", message, ec=ec, extras={"ArgumentName": name, "ArgumentValue": value})
 
 
 def not_implemented(name: str, message: str) -> Refused:

@@ -28,7 +28,7 @@ class Policy:
 
     `discard_bodies`: uploads are checked and forgotten, only their records are kept; those of up to
     `keep_up_to_bytes` are kept all the same. `fast_etag`: ETags are made of CRC-64 and size instead of MD5.
-    `accept_v1`: signature V1 is accepted beside V4.
+    `accept_v1`: signature V1 is accepted beside V4. `restore_seconds`: how long it takes to restore an archived object.
     """
 
     region: str = "cn-test"
@@ -37,6 +37,7 @@ class Policy:
     fast_etag: bool = False
     accept_v1: bool = True
     min_part_bytes: int = 102_400
+    restore_seconds: float = 0.0
 
 
 @dataclass
@@ -60,10 +61,14 @@ class Service:
         """The time this server believes in."""
         return time.time() + self.clock_offset_seconds
 
-    def create_bucket(self, name: str, *, acl: str = "private", storage_class: str = "Standard") -> Bucket:
+    def create_bucket(
+        self, name: str, *, acl: str = "private", storage_class: str = "Standard", redundancy: str = "LRS"
+    ) -> Bucket:
         """Create a bucket; refuse a name that OSS does not allow: it becomes a file's name."""
         check_bucket_name(name)
-        return self.storage.create_bucket(name, created=int(self.now()), acl=acl, storage_class=storage_class)
+        return self.storage.create_bucket(
+            name, created=int(self.now()), acl=acl, storage_class=storage_class, redundancy=redundancy
+        )
 
     def ensure_bucket(self, name: str) -> None:
         """Create a bucket unless it is there."""

@@ -19,8 +19,11 @@ from .records import ObjectRecord, PartRecord, UploadRecord
 class Bucket:
     """One bucket: its objects, its unfinished uploads, and the journal that makes them last."""
 
-    def __init__(self, name: str, blobs: BlobFolder, *, created: int, acl: str, storage_class: str) -> None:
-        self.name, self.created, self.acl, self.storage_class = name, created, acl, storage_class
+    def __init__(
+        self, name: str, blobs: BlobFolder, *, created: int, acl: str, storage_class: str, redundancy: str = "LRS"
+    ) -> None:
+        self.name, self.created, self.acl = name, created, acl
+        self.storage_class, self.redundancy = storage_class, redundancy
         self.objects: dict[str, ObjectRecord] = {}
         self.uploads: dict[str, UploadRecord] = {}
         self._blobs = blobs
@@ -74,7 +77,8 @@ class Bucket:
         self._write(self.describe())
 
     def describe(self) -> Entry:
-        return {"bucket": {"created": self.created, "acl": self.acl, "storage_class": self.storage_class}}
+        settings = {"storage_class": self.storage_class, "redundancy": self.redundancy}
+        return {"bucket": {"created": self.created, "acl": self.acl, **settings}}
 
     def entries(self) -> Iterator[Entry]:
         """The shortest journal that gives this bucket."""
@@ -170,8 +174,10 @@ class Storage:
             self.close()
             raise
 
-    def create_bucket(self, name: str, *, created: int, acl: str, storage_class: str) -> Bucket:
-        bucket = Bucket(name, self.blobs, created=created, acl=acl, storage_class=storage_class)
+    def create_bucket(
+        self, name: str, *, created: int, acl: str, storage_class: str, redundancy: str = "LRS"
+    ) -> Bucket:
+        bucket = Bucket(name, self.blobs, created=created, acl=acl, storage_class=storage_class, redundancy=redundancy)
         bucket.write_to(Journal.begin(self._path(name), bucket.entries()))
         self.buckets[name] = bucket
         return bucket

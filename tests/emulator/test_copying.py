@@ -56,6 +56,34 @@ def test_a_source_may_name_a_version_and_encode_its_slashes(filled: Driver) -> N
     assert copy(filled, "/photos/dir%2Fa%20b%2B%C3%A9?versionId=null").status == 200
 
 
+def test_a_version_that_there_is_not_is_not_copied(filled: Driver) -> None:
+    assert refused(copy(filled, f"{SOURCE}?versionId=CAEQ"), 501, "NotImplemented")
+
+
+def test_a_copy_is_answered_with_its_checksum(filled: Driver) -> None:
+    assert copy(filled, SOURCE).headers["x-oss-hash-crc64ecma"] == str(crc64(DATA))
+
+
+@pytest.mark.parametrize("operation", ["put", "append", "copy", "complete"])
+def test_no_way_of_writing_replaces_an_object_when_told_not_to(filled: Driver, operation: str) -> None:
+    filled("PUT", "photos", "copy", body=b"what was there")
+    upload = [("uploadId", filled("POST", "photos", "copy", [("uploads", "")]).xml.findtext("UploadId", ""))]
+    filled("PUT", "photos", "copy", [*upload, ("partNumber", "1")], body=b"part")
+    spare = ("x-oss-forbid-overwrite", "true")
+    if operation == "copy":
+        answer = copy(filled, SOURCE, "copy", spare)
+    elif operation == "complete":
+        answer = filled("POST", "photos", "copy", upload, headers=[("x-oss-complete-all", "yes"), spare])
+    elif operation == "append":
+        answer = filled("POST", "photos", "copy", [("append", ""), ("position", "14")], body=b"x", headers=[spare])
+        assert refused(answer, 409, "ObjectNotAppendable")
+        return
+    else:
+        answer = filled("PUT", "photos", "copy", body=b"new", headers=[spare])
+    assert refused(answer, 409, "FileAlreadyExists")
+    assert filled("GET", "photos", "copy").body == b"what was there"
+
+
 @pytest.mark.parametrize(
     ("source", "status", "code"),
     [
@@ -114,7 +142,7 @@ def test_parts_are_copied_from_ranges(filled: Driver) -> None:
     [
         ("bytes=0-256000", 400 + 16, "InvalidRange"),
         ("bytes=5-4", 416, "InvalidRange"),
-        ("bytes=5-", 400, "InvalidArgument"),
+        ("bytes=-5", 400, "InvalidArgument"),
         ("0-5", 400, "InvalidArgument"),
     ],
 )
@@ -123,3 +151,12 @@ def test_a_part_is_copied_only_from_within_its_source(filled: Driver, span: str,
     assert refused(copy_part(filled, upload_id, 1, span), status, code)
     assert refused(copy_part(filled, "0" * 32, 1), 404, "NoSuchUpload")
     assert refused(copy_part(filled, upload_id, 0), 400, "InvalidArgument")
+
+
+@pytest.mark.parametrize("first", [0, 1, len(DATA) - 1])
+def test_a_part_may_be_copied_up_to_its_sources_end(filled: Driver, first: int) -> None:
+    upload = [("uploadId", filled("POST", "photos", "copy", [("uploads", "")]).xml.findtext("UploadId", ""))]
+    headers = [("x-oss-copy-source", SOURCE), ("x-oss-copy-source-range", f"bytes={first}-")]
+    assert filled("PUT", "photos", "copy", [*upload, ("partNumber", "1")], headers=headers).status == 200
+    filled("POST", "photos", "copy", upload, headers=[("x-oss-complete-all", "yes")])
+    assert filled("GET", "photos", "copy").body == DATA[first:]

@@ -11,7 +11,8 @@ from osstorchconnector.emulator import documents
 from osstorchconnector.emulator.documents import PartName
 from osstorchconnector.emulator.refusals import Refused
 
-XML_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"))
+SPEAKABLE = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff")
+XML_TEXT = st.text(SPEAKABLE)
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,6 +93,49 @@ def test_keys_to_delete_are_read_as_they_stand() -> None:
     keys = ["a%20b", "<&>", "é", " "]
     assert documents.parse_delete(deletion(*keys)) == (keys, False)
     assert documents.parse_delete(deletion("k", quiet="<Quiet> true </Quiet>")) == (["k"], True)
+
+
+CONTROLS = st.sampled_from([chr(number) for number in range(1, 32)])
+LETTERS = CONTROLS | SPEAKABLE | st.just("\U000f0001")  # the last stands where control characters are hidden
+
+
+def in_references(text: str) -> str:
+    """Return a text as alibabacloud-oss-v2 writes it."""
+    return "".join(f"&#{ord(letter):02d};" if letter < " " else documents.escape(letter) for letter in text)
+
+
+def in_raw_bytes(text: str) -> str:
+    """Return a text as oss2 and ali-oss write it."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(LETTERS, min_size=1), min_size=1, max_size=5))
+def test_keys_with_control_characters_are_read_as_they_are(keys: list[str]) -> None:
+    rows = [f"<Object><Key>{in_references(key)}</Key></Object>" for key in keys]
+    assert documents.parse_delete(documents.document("Delete", *rows)).keys == keys
+    keys = [key.replace("\r\n", "\n") for key in keys]  # XML makes one line end of it
+    rows = [f"<Object><Key>{in_raw_bytes(key)}</Key></Object>" for key in keys]
+    assert documents.parse_delete(documents.document("Delete", *rows)).keys == keys
+
+
+def test_hexadecimal_references_are_read_too() -> None:
+    body = documents.document("Delete", "<Object><Key>a&#x1;b&#x1F;&#x041;</Key></Object>")
+    assert documents.parse_delete(body).keys == ["a\x01b\x1fA"]
+
+
+def test_line_ends_between_elements_do_no_harm() -> None:
+    body = (
+        b'<?xml version="1.0"?>\r\n<Delete>\r\n<Quiet>true\r\n</Quiet><Object>\r\n<Key>\x01</Key>\r\n</Object></Delete>'
+    )
+    assert documents.parse_delete(body) == (["\x01"], True)
+
+
+@pytest.mark.parametrize("version", ["CAEQMhiBgIDXiaaB0BYiIGQz", "1"])
+def test_a_version_that_there_is_not_is_not_deleted(version: str) -> None:
+    row = documents.element("Object", documents.fields({"Key": "k", "VersionId": version}))
+    with pytest.raises(Refused, match="NotImplemented"):
+        documents.parse_delete(documents.document("Delete", row))
 
 
 @pytest.mark.parametrize("body", [deletion(), deletion(*["k"] * 1001), deletion(""), b"<Delete><Object/></Delete>"])

@@ -284,7 +284,7 @@ def test_an_etag_can_be_had_without_md5(send: Driver, service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("method", "key", "query", "status"),
-    [("POST", "k", [], 501), ("GET", "k", [("tagging", "")], 501), ("PATCH", "k", [], 405), ("HEAD", "", [], 501)],
+    [("POST", "k", [], 501), ("GET", "k", [("versionId", "")], 501), ("PATCH", "k", [], 405), ("HEAD", "", [], 501)],
 )
 def test_what_the_emulator_does_not_have_it_says(
     send: Driver, method: str, key: str, query: list[tuple[str, str]], status: int
@@ -331,3 +331,37 @@ def test_every_operation_of_the_dispatcher_is_counted_under_its_name(send: Drive
     assert {"GetObject", "PutObject", "ListObjectsV2", "CompleteMultipartUpload"} <= set(OPERATIONS)
     send("PUT", "photos", "k", body=DATA)
     assert send.frontend.recorder.snapshot().requests == {"PutObject": 1}
+
+
+@pytest.mark.parametrize(
+    ("refused_by", "message"),
+    [
+        ("precondition", "At least one of the pre-conditions you specified did not hold."),
+        ("position", "Position is not equal to file length"),
+        ("append", "The object is not appendable"),
+        ("skew", "The difference between the request time and the current time is too large."),
+        ("region", "Invalid signing region in Authorization header."),
+        ("overwrite", "The object you specified already exists and can not be overwritten."),
+    ],
+)
+def test_what_people_match_in_messages_is_as_oss_says_it(
+    send: Driver, service: Service, refused_by: str, message: str
+) -> None:
+    send("PUT", "photos", "k", body=DATA)
+    send("POST", "photos", "a", [("append", ""), ("position", "0")], body=DATA)
+    if refused_by == "precondition":
+        answer = send("GET", "photos", "k", headers=[("if-match", "other")])
+    elif refused_by in ("position", "append"):
+        key = "a" if refused_by == "position" else "k"
+        answer = send("POST", "photos", key, [("append", ""), ("position", "0")], body=DATA)
+    elif refused_by == "skew":
+        head = signed_head(send, "GET", "/photos/k", ("host", "127.0.0.1"))
+        service.clock_offset_seconds = 3600
+        answer = send.send(head)
+    elif refused_by == "region":
+        head = signed_head(send, "GET", "/photos/k", ("host", "127.0.0.1"))
+        service.policy = Policy(region="cn-other")
+        answer = send.send(head)
+    else:
+        answer = send("PUT", "photos", "k", headers=[("x-oss-forbid-overwrite", "true")])
+    assert answer.texts("Message") == [message]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from time import gmtime, strftime
@@ -10,6 +11,7 @@ from ...client.signing import http_date
 from ..documents import Encode, url_encoded
 from ..exchange import Call
 from ..refusals import Refused, invalid_argument
+from ..routing import MAX_KEY_BYTES
 
 _KEPT_HEADERS = {
     "content-type": "Content-Type",
@@ -21,14 +23,68 @@ _KEPT_HEADERS = {
 }
 STORAGE_CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 DEFAULT_TYPE = "application/octet-stream"
+MAX_METADATA_BYTES = 8 * 1024
+BUCKET_ACLS = ("private", "public-read", "public-read-write")
+_METADATA_NAME = re.compile(r"x-oss-meta-[a-z0-9-]*").fullmatch
+_ALGORITHMS = ("AES256", "KMS", "SM4")
+TRAFFIC_LIMIT = "x-oss-traffic-limit"
+_ENCRYPTION = "x-oss-server-side-encryption"
 
 
 def object_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a write that are kept with the object and sent back with it."""
     kept = {shown: headers[name] for name, shown in _KEPT_HEADERS.items() if headers.get(name)}
-    kept.update({name: value for name, value in headers.items() if name.startswith("x-oss-meta-")})
+    metadata = {name: value for name, value in headers.items() if name.startswith("x-oss-meta-")}
+    if metadata:
+        _check_metadata(metadata)
+        kept.update(metadata)
     kept.setdefault("Content-Type", DEFAULT_TYPE)
+    kept.update(encryption(headers))
     return kept
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    """Refuse metadata that is too large or has names that OSS does not allow."""
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+    wrong = next((name for name in metadata if not _METADATA_NAME(name)), "")
+    if wrong or size > MAX_METADATA_BYTES:
+        message = f"The user metadata has {size} bytes, 8 KB are allowed." if not wrong else "No name of user metadata."
+        raise invalid_argument(wrong or "x-oss-meta-*", "", message, ec="0011-00000002")
+
+
+def encryption(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what a write says of server-side encryption, which is kept and sent back; nothing is encrypted."""
+    wanted = {name: value for name, value in headers.items() if name.startswith("x-oss-server-side-")}
+    if not wanted:
+        return wanted
+    if wanted.get(_ENCRYPTION) not in _ALGORITHMS:
+        raise Refused("InvalidEncryptionAlgorithmError", extras={"ArgumentName": _ENCRYPTION})
+    if len(wanted) > 1 and wanted[_ENCRYPTION] != "KMS":
+        name = next(name for name in wanted if name != _ENCRYPTION)
+        raise invalid_argument(name, wanted[name], "Only x-oss-server-side-encryption: KMS goes with it.")
+    if wanted.get("x-oss-server-side-data-encryption", "SM4") != "SM4":
+        raise Refused("InvalidEncryptionAlgorithmError", extras={"ArgumentName": "x-oss-server-side-data-encryption"})
+    return wanted
+
+
+def encryption_of(kept: Mapping[str, str]) -> dict[str, str]:
+    """Return what an object's own headers say of its encryption."""
+    return {name: value for name, value in kept.items() if name.startswith("x-oss-server-side-")}
+
+
+def traffic_limit(call: Call) -> int:
+    """Return how many bytes a second a request wants to be held to, 0 for no limit."""
+    name = TRAFFIC_LIMIT
+    text = call.headers.get(name, "")
+    if call.query and call.has_parameter(name):
+        if text:
+            raise invalid_argument(name, text, "It stands in the headers and in the query.", ec="0004-00000501")
+        text = call.parameter(name)
+    elif name not in call.headers:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 245_760 <= int(text) <= 838_860_800):
+        raise invalid_argument(name, text, "Must be 245760 to 838860800 bit/s.", ec="0004-00000502")
+    return int(text) // 8
 
 
 def storage_class(headers: Mapping[str, str], default: str = "Standard") -> str:
@@ -41,7 +97,7 @@ def storage_class(headers: Mapping[str, str], default: str = "Standard") -> str:
 def forbids_overwrite(headers: Mapping[str, str]) -> bool:
     value = headers.get("x-oss-forbid-overwrite", "false").lower()
     if value not in ("true", "false"):
-        raise invalid_argument("x-oss-forbid-overwrite", value, "Must be true or false.")
+        raise invalid_argument("x-oss-forbid-overwrite", value, "Must be true or false.", ec="0017-00000279")
     return value == "true"
 
 
@@ -53,6 +109,14 @@ def whole_number(call: Call, name: str, *, default: int, least: int, most: int) 
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise invalid_argument(name, text, f"Argument {name} must be an integer between {least} and {most}.")
     return int(text)
+
+
+def short_name(call: Call, name: str, ec: str = "") -> str:
+    """Return a query parameter that is a name, or the beginning of one; refuse what no key can have."""
+    text = call.parameter(name)
+    if len(text.encode()) > MAX_KEY_BYTES:
+        raise invalid_argument(name, text[:100], f"The length of {name} must be less than 1024.", ec=ec)
+    return text
 
 
 def listing_encoding(call: Call) -> tuple[str | None, Encode]:

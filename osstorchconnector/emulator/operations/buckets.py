@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from ..documents import document, element, fields
+from ..documents import document, element, fields, parse_bucket
 from ..exchange import Call, Reply, xml_reply
 from ..intake import Received
 from ..refusals import Refused, invalid_argument
-from ..service import OWNER_ID, Service
+from ..service import Service
 from ..storage import Bucket
-from .arguments import STORAGE_CLASSES, iso_time, whole_number
+from .arguments import BUCKET_ACLS, STORAGE_CLASSES, iso_time, whole_number
+from .attributes import OWNER
 
-_ACLS = ("private", "public-read", "public-read-write")
-_OWNER = element("Owner", fields({"ID": OWNER_ID, "DisplayName": OWNER_ID}))
+_REDUNDANCIES = ("LRS", "ZRS")
+# Storage classes as the elements of GetBucketStat begin.
+_STATISTICS = {
+    "Standard": "Standard",
+    "IA": "InfrequentAccess",
+    "Archive": "Archive",
+    "ColdArchive": "ColdArchive",
+    "DeepColdArchive": "DeepColdArchive",
+}
 
 
 def put_bucket(service: Service, call: Call, received: Received) -> Reply:
@@ -19,21 +27,26 @@ def put_bucket(service: Service, call: Call, received: Received) -> Reply:
     acl = _acl(call)
     bucket = service.storage.buckets.get(call.bucket)
     if bucket is None:
-        chosen = _storage_class(received.data)
-        service.create_bucket(call.bucket, acl=acl, storage_class=chosen)
+        chosen, redundancy = _configuration(received.data)
+        service.create_bucket(call.bucket, acl=acl, storage_class=chosen, redundancy=redundancy)
     elif "x-oss-acl" in call.headers:
         bucket.update(acl=acl)
     return Reply(200, {"Location": f"/{call.bucket}"})
 
 
 def put_bucket_acl(service: Service, call: Call, _received: Received) -> Reply:
-    service.bucket(call.bucket).update(acl=_acl(call))
+    """Change a bucket's ACL; one that is not there is created with it, as OSS does."""
+    acl = _acl(call)
+    if call.bucket in service.storage.buckets:
+        service.bucket(call.bucket).update(acl=acl)
+    else:
+        service.create_bucket(call.bucket, acl=acl)
     return Reply()
 
 
 def get_bucket_acl(service: Service, call: Call, _received: Received) -> Reply:
     grant = element("AccessControlList", fields({"Grant": service.bucket(call.bucket).acl}))
-    return xml_reply(document("AccessControlPolicy", _OWNER, grant))
+    return xml_reply(document("AccessControlPolicy", OWNER, grant))
 
 
 def delete_bucket(service: Service, call: Call, _received: Received) -> Reply:
@@ -54,15 +67,49 @@ def list_buckets(service: Service, call: Call, _received: Received) -> Reply:
     if prefix or marker or call.has_parameter("max-keys"):
         paging = {"Prefix": prefix, "Marker": marker, "MaxKeys": limit, "IsTruncated": str(is_truncated).lower()}
         paging["NextMarker"] = shown[-1] if is_truncated else None
-    rows = [element("Bucket", fields(_summary(service, service.storage.buckets[name]))) for name in shown]
-    return xml_reply(document("ListAllMyBucketsResult", fields(paging), _OWNER, element("Buckets", *rows)))
+    rows = [element("Bucket", fields(_summary(service, call, service.storage.buckets[name]))) for name in shown]
+    return xml_reply(document("ListAllMyBucketsResult", fields(paging), OWNER, element("Buckets", *rows)))
 
 
 def get_bucket_info(service: Service, call: Call, _received: Received) -> Reply:
     bucket = service.bucket(call.bucket)
-    described = fields(_summary(service, bucket))
+    described = {
+        "AccessMonitor": "Disabled",
+        "BlockPublicAccess": "false",
+        "Comment": "",
+        "CrossRegionReplication": "Disabled",
+        **_summary(service, call, bucket),
+        "DataRedundancyType": bucket.redundancy,
+        "TransferAcceleration": "Disabled",
+    }
     acl = element("AccessControlList", fields({"Grant": bucket.acl}))
-    return xml_reply(document("BucketInfo", element("Bucket", described, _OWNER, acl)))
+    encryption = element("ServerSideEncryptionRule", fields({"SSEAlgorithm": "None"}))
+    policy = element("BucketPolicy", fields({"LogBucket": "", "LogPrefix": ""}))
+    return xml_reply(document("BucketInfo", element("Bucket", fields(described), OWNER, acl, encryption, policy)))
+
+
+def get_bucket_stat(service: Service, call: Call, _received: Received) -> Reply:
+    """Count what is in a bucket, by storage class; an archived object counts as such also while it is restored."""
+    bucket = service.bucket(call.bucket)
+    records = bucket.objects.values()
+    parts = sum(part.size for upload in bucket.uploads.values() for part in upload.parts.values())
+    shown: dict[str, object] = {
+        "Storage": sum(record.size for record in records),
+        "ObjectCount": len(records),
+        "MultipartUploadCount": len(bucket.uploads),
+        "MultipartPartCount": sum(len(upload.parts) for upload in bucket.uploads.values()),
+        "LiveChannelCount": 0,
+        "LastModifiedTime": int(service.now()),
+        "MultipartPartStorage": parts,
+        "DeleteMarkerCount": 0,
+    }
+    for name, element_name in _STATISTICS.items():
+        of_class = [record.size for record in records if record.storage_class == name]
+        if name != "Standard":
+            shown[f"{element_name}RealStorage"] = sum(of_class)
+        shown[f"{element_name}Storage"] = sum(of_class)
+        shown[f"{element_name}ObjectCount"] = len(of_class)
+    return xml_reply(document("BucketStat", fields(shown)))
 
 
 def get_bucket_location(service: Service, call: Call, _received: Received) -> Reply:
@@ -70,33 +117,42 @@ def get_bucket_location(service: Service, call: Call, _received: Received) -> Re
     return xml_reply(document("LocationConstraint", f"oss-{service.policy.region}"))
 
 
-def _summary(service: Service, bucket: Bucket) -> dict[str, object]:
-    region = service.policy.region
+def _summary(service: Service, call: Call, bucket: Bucket) -> dict[str, object]:
+    """Return what listing and description of a bucket share; its endpoints are those by which the client came."""
+    region, endpoint = service.policy.region, _endpoint(call)
     return {
         "Name": bucket.name,
         "CreationDate": iso_time(bucket.created),
         "Location": f"oss-{region}",
         "Region": region,
-        "ExtranetEndpoint": f"oss-{region}.aliyuncs.com",
-        "IntranetEndpoint": f"oss-{region}-internal.aliyuncs.com",
+        "ExtranetEndpoint": endpoint,
+        "IntranetEndpoint": endpoint,
         "StorageClass": bucket.storage_class,
-        "DataRedundancyType": "LRS",
+        "ResourceGroupId": "rg-emulator",
     }
+
+
+def _endpoint(call: Call) -> str:
+    """Return host and port that a client can use as its endpoint: those it called, without a bucket in front."""
+    return call.headers.get("host", "").removeprefix(f"{call.bucket}.")
 
 
 def _acl(call: Call) -> str:
     acl = call.headers.get("x-oss-acl", "private")
-    if acl not in _ACLS:
+    if acl not in BUCKET_ACLS:
         raise invalid_argument("x-oss-acl", acl, "No such ACL.")
     return acl
 
 
-def _storage_class(body: bytes) -> str:
-    """Return the storage class that a `CreateBucketConfiguration` asks for."""
-    for name in STORAGE_CLASSES:
-        if f"<StorageClass>{name}</StorageClass>".encode() in body:
-            return name
-    return "Standard"
+def _configuration(body: bytes) -> tuple[str, str]:
+    """Return the storage class and the redundancy that a `CreateBucketConfiguration` asks for."""
+    wanted = parse_bucket(body) if body.strip() else {}
+    chosen, redundancy = wanted.get("StorageClass", "Standard"), wanted.get("DataRedundancyType", "LRS")
+    if chosen not in STORAGE_CLASSES:
+        raise invalid_argument("StorageClass", chosen, "No such storage class.")
+    if redundancy not in _REDUNDANCIES:
+        raise invalid_argument("DataRedundancyType", redundancy, "No such redundancy.")
+    return chosen, redundancy
 
 
 OPERATIONS = {
@@ -107,4 +163,5 @@ OPERATIONS = {
     "ListBuckets": list_buckets,
     "GetBucketInfo": get_bucket_info,
     "GetBucketLocation": get_bucket_location,
+    "GetBucketStat": get_bucket_stat,
 }

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..blobs import Content, cut
 from ..conditions import check_conditions
-from ..documents import document, fields
+from ..documents import check_version, document, fields
 from ..exchange import Call, Reply, xml_reply
 from ..intake import Received
-from ..records import NORMAL, ObjectRecord, PartRecord
+from ..records import DEFAULT_ACL, NO_TRAITS, NORMAL, SYMLINK, ObjectRecord, PartRecord, Traits
 from ..refusals import Refused, invalid_argument
 from ..routing import check_names, decode_path
 from ..service import MAX_BODY_BYTES, Service
-from .arguments import iso_time, object_headers, storage_class
+from .arguments import encryption_of, iso_time, object_headers, storage_class
+from .attributes import traits
 from .multipart import find_upload, part_number
-from .objects import check_overwrite, check_readable
+from .objects import check_overwrite
+from .restoring import check_readable
 
-_SOURCE = re.compile(r"/([^/?]+)/([^?]+)(?:\?versionId=[^&]*)?", re.DOTALL)
-_SOURCE_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{1,19})", re.ASCII)
+_SOURCE = re.compile(r"/([^/?]+)/([^?]+)(?:\?versionId=([^&]*))?", re.DOTALL)
+_SOURCE_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})", re.ASCII)
 _CONDITIONS = "x-oss-copy-source-"
 
 
@@ -37,9 +40,8 @@ def copy_object(service: Service, call: Call, _received: Received) -> Reply:
     bucket = service.bucket(call.bucket)
     source = _source(service, call)
     check_overwrite(service, call)
-    directive = call.headers.get("x-oss-metadata-directive", "COPY").upper()
-    if directive not in ("COPY", "REPLACE"):
-        raise invalid_argument("x-oss-metadata-directive", directive, "Must be COPY or REPLACE.")
+    given = traits(call.headers)
+    tags = given.tags if _replaces(call, "x-oss-tagging-directive") else source.traits.tags
     if source.size > MAX_BODY_BYTES:
         raise Refused("EntityTooLarge", "The source of a copy is larger than 5 GB: use UploadPartCopy.")
     record = ObjectRecord(
@@ -49,12 +51,38 @@ def copy_object(service: Service, call: Call, _received: Received) -> Reply:
         source.etag,
         source.crc64,
         int(service.now()),
-        NORMAL,
+        SYMLINK if source.kind == SYMLINK else NORMAL,
         storage_class(call.headers, bucket.storage_class),
-        object_headers(call.headers) if directive == "REPLACE" else source.headers,
+        _headers_of_copy(call, source),
+        _traits_of_copy(given.acl, tags, source.traits.target),
     )
     bucket.put(record)
-    return _copied("CopyObjectResult", record.etag, record.modified)
+    reply = _copied("CopyObjectResult", record.etag, record.modified)
+    reply.headers.update(encryption_of(record.headers))
+    if record.crc64 is not None:
+        reply.headers["x-oss-hash-crc64ecma"] = str(record.crc64)
+    return reply
+
+
+def _replaces(call: Call, name: str) -> bool:
+    """Return whether a directive asks for what the request says instead of what the source has."""
+    directive = call.headers.get(name, "COPY").upper()
+    if directive not in ("COPY", "REPLACE"):
+        raise invalid_argument(name, directive, "Must be COPY or REPLACE.")
+    return directive == "REPLACE"
+
+
+def _headers_of_copy(call: Call, source: ObjectRecord) -> dict[str, str]:
+    """Return the copy's headers. Encryption is never the source's: the request says it, or there is none."""
+    given = object_headers(call.headers)
+    if _replaces(call, "x-oss-metadata-directive"):
+        return given
+    own = encryption_of(source.headers)
+    return {**{name: value for name, value in source.headers.items() if name not in own}, **encryption_of(given)}
+
+
+def _traits_of_copy(acl: str, tags: Mapping[str, str], target: str) -> Traits:
+    return Traits(acl, tags, target) if tags or target or acl != DEFAULT_ACL else NO_TRAITS
 
 
 def upload_part_copy(service: Service, call: Call, _received: Received) -> Reply:
@@ -81,11 +109,12 @@ def _source(service: Service, call: Call) -> ObjectRecord:
         raise invalid_argument(
             "x-oss-copy-source", header, "Copy Source must mention the source bucket and key: /bucket/key."
         )
+    check_version(match[3] or "")
     bucket, key = decode_path(match[1]), decode_path(match[2])
     check_names(Call("", "", bucket, key))
     record = service.find(bucket, key)
     check_conditions(call.headers, record.etag, record.modified, _CONDITIONS)
-    check_readable(record)
+    check_readable(record, service.now())
     return record
 
 
@@ -101,8 +130,8 @@ def _source_span(header: str | None, size: int) -> tuple[int, int]:
         return 0, size
     match = _SOURCE_RANGE.fullmatch(header)
     if match is None:
-        raise invalid_argument("x-oss-copy-source-range", header, "Must be bytes=first-last.")
-    first, last = int(match[1]), int(match[2])
+        raise invalid_argument("x-oss-copy-source-range", header, "Must be bytes=first-last or bytes=first-.")
+    first, last = int(match[1]), int(match[2] or size - 1)
     if not first <= last < size:
         raise Refused("InvalidRange", f"The source has {size} bytes; {header} is not within them.")
     return first, last + 1

@@ -14,13 +14,15 @@ from typing import NamedTuple
 from ..documents import PLAIN, Encode, document, element, escape, fields
 from ..exchange import Call, Reply, xml_reply
 from ..intake import Received
-from ..records import ObjectRecord, UploadRecord
+from ..records import NO_TRAITS, ObjectRecord, UploadRecord
 from ..refusals import invalid_argument
 from ..service import OWNER_ID, Service
-from .arguments import iso_time, listing_encoding, whole_number
+from .arguments import iso_time, listing_encoding, short_name, whole_number
+from .restoring import restore_status
 
 _OWNER = element("Owner", fields({"ID": OWNER_ID, "DisplayName": OWNER_ID}))
 _LAST_CHARACTER = chr(0x10FFFF)
+_LONG_PREFIX, _LONG_MARKER = "0015-00000403", "0015-00000405"
 
 
 class Page(NamedTuple):
@@ -86,8 +88,8 @@ def list_objects_v2(service: Service, call: Call, _received: Received) -> Reply:
     bucket = service.bucket(call.bucket)
     encoding, encode = listing_encoding(call)
     limit = whole_number(call, "max-keys", default=100, least=1, most=1000)
-    prefix, delimiter = call.parameter("prefix"), call.parameter("delimiter")
-    token, start_after = call.parameter("continuation-token"), call.parameter("start-after")
+    prefix, delimiter = short_name(call, "prefix", _LONG_PREFIX), short_name(call, "delimiter")
+    token, start_after = call.parameter("continuation-token"), short_name(call, "start-after")
     after = _from_token(token) if token else start_after
     page = find_page(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=after, limit=limit)
     next_token = _to_token(page.last) if page.last else None
@@ -104,14 +106,17 @@ def list_objects_v2(service: Service, call: Call, _received: Received) -> Reply:
         "NextContinuationToken": encode(next_token) if next_token else None,
         "KeyCount": page.size,
     }
-    return xml_reply(document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, owner)))
+    return xml_reply(
+        document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, owner, service.now()))
+    )
 
 
 def list_objects_v1(service: Service, call: Call, _received: Received) -> Reply:
     bucket = service.bucket(call.bucket)
     encoding, encode = listing_encoding(call)
     limit = whole_number(call, "max-keys", default=100, least=1, most=1000)
-    prefix, delimiter, marker = call.parameter("prefix"), call.parameter("delimiter"), call.parameter("marker")
+    prefix, delimiter = short_name(call, "prefix", _LONG_PREFIX), short_name(call, "delimiter")
+    marker = short_name(call, "marker", _LONG_MARKER)
     page = find_page(bucket.sorted_keys(), prefix=prefix, delimiter=delimiter, after=marker, limit=limit)
     head: dict[str, object] = {
         "Name": bucket.name,
@@ -123,7 +128,9 @@ def list_objects_v1(service: Service, call: Call, _received: Received) -> Reply:
         "IsTruncated": str(bool(page.last)).lower(),
         "NextMarker": encode(page.last) if page.last else None,
     }
-    return xml_reply(document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, _OWNER)))
+    return xml_reply(
+        document("ListBucketResult", fields(head), *_rows(page, bucket.objects, encode, _OWNER, service.now()))
+    )
 
 
 def list_uploads(service: Service, call: Call, _received: Received) -> Reply:
@@ -131,12 +138,12 @@ def list_uploads(service: Service, call: Call, _received: Received) -> Reply:
     bucket = service.bucket(call.bucket)
     encoding, encode = listing_encoding(call)
     limit = whole_number(call, "max-uploads", default=1000, least=1, most=1000)
-    prefix, delimiter = call.parameter("prefix"), call.parameter("delimiter")
-    key_marker, id_marker = call.parameter("key-marker"), call.parameter("upload-id-marker")
+    prefix, delimiter = short_name(call, "prefix"), short_name(call, "delimiter")
+    key_marker, id_marker = short_name(call, "key-marker"), call.parameter("upload-id-marker")
     entries = _uploads_after(bucket.uploads.values(), prefix, delimiter, key_marker, id_marker)
     found = list(islice(entries, limit + 1))
     shown, is_truncated = found[:limit], len(found) > limit
-    last = shown[-1] if is_truncated else ""
+    last = shown[-1] if shown else ""  # OSS names the last entry on the last page as well
     last_key, last_id = (last, "") if isinstance(last, str) else (last.key, last.upload_id)
     head: dict[str, object] = {
         "EncodingType": encoding,
@@ -183,16 +190,21 @@ def _upload_row(entry: UploadRecord | str, encode: Encode) -> str:
     return element("Upload", fields(row))
 
 
-def _rows(page: Page, objects: Mapping[str, ObjectRecord], encode: Encode, owner: str) -> list[str]:
+def _rows(page: Page, objects: Mapping[str, ObjectRecord], encode: Encode, owner: str, now: float) -> list[str]:
     """Return the entries of a page, objects first, as OSS orders its document."""
     found = map(objects.__getitem__, page.keys)
     rows = [
         f"<Contents><Key>{key}</Key><LastModified>{iso_time(record.modified)}</LastModified>"
         f'<ETag>"{record.etag}"</ETag><Type>{record.kind}</Type><Size>{record.size}</Size>'
-        f"<StorageClass>{record.storage_class}</StorageClass>{owner}</Contents>"
+        f"<StorageClass>{record.storage_class}</StorageClass>{_restore_info(record, now)}{owner}</Contents>"
         for key, record in zip(_shown(page.keys, encode), found, strict=True)
     ]
     return rows + [_prefix_row(text, encode) for text in page.prefixes]
+
+
+def _restore_info(record: ObjectRecord, now: float) -> str:
+    status = restore_status(record, now) if record.traits is not NO_TRAITS else ""
+    return element("RestoreInfo", escape(status)) if status else ""
 
 
 def _shown(keys: list[str], encode: Encode) -> list[str]:

@@ -14,7 +14,8 @@ from ..records import MULTIPART, ObjectRecord, PartRecord, UploadRecord
 from ..refusals import Refused, invalid_argument
 from ..service import Service, new_upload_id
 from ..storage import Bucket
-from .arguments import iso_time, listing_encoding, object_headers, storage_class, whole_number
+from .arguments import encryption_of, iso_time, listing_encoding, object_headers, storage_class, whole_number
+from .attributes import traits
 from .objects import check_overwrite, written_reply
 
 MAX_PARTS = 10_000
@@ -30,10 +31,13 @@ def initiate(service: Service, call: Call, _received: Received) -> Reply:
         int(service.now()),
         storage_class(call.headers, bucket.storage_class),
         object_headers(call.headers),
+        traits(call.headers),
     )
     bucket.begin_upload(upload)
     answer = {"EncodingType": encoding, "Bucket": call.bucket, "Key": encode(call.key), "UploadId": upload.upload_id}
-    return xml_reply(document("InitiateMultipartUploadResult", fields(answer)))
+    reply = xml_reply(document("InitiateMultipartUploadResult", fields(answer)))
+    reply.headers.update(encryption_of(upload.headers))
+    return reply
 
 
 def upload_part(service: Service, call: Call, received: Received) -> Reply:
@@ -64,6 +68,7 @@ def complete(service: Service, call: Call, received: Received) -> Reply:
     reply = xml_reply(document("CompleteMultipartUploadResult", fields(answer)))
     reply.headers["ETag"] = f'"{record.etag}"'
     reply.headers["x-oss-hash-crc64ecma"] = str(record.crc64)
+    reply.headers.update(encryption_of(record.headers))
     return reply
 
 
@@ -153,6 +158,7 @@ def _joined(upload: UploadRecord, parts: Sequence[PartRecord], now: int) -> Obje
         MULTIPART,
         upload.storage_class,
         upload.headers,
+        upload.traits,
     )
 
 

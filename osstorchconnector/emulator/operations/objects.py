@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from functools import lru_cache
 
 from ...client.checksum import combine_crc64
@@ -11,10 +12,20 @@ from ..conditions import check_conditions, resolve_range
 from ..documents import document, element, escape, fields, parse_delete
 from ..exchange import Call, Reply, xml_reply
 from ..intake import Received
-from ..records import APPENDABLE, ObjectRecord
+from ..records import APPENDABLE, NO_TRAITS, SYMLINK, ObjectRecord
 from ..refusals import Refused, invalid_argument
 from ..service import Service
-from .arguments import forbids_overwrite, http_time, listing_encoding, missing, object_headers, storage_class
+from .arguments import (
+    encryption_of,
+    forbids_overwrite,
+    http_time,
+    listing_encoding,
+    missing,
+    object_headers,
+    storage_class,
+)
+from .attributes import traits
+from .restoring import check_readable, restore_status
 
 _OVERRIDES = {
     "response-content-type": "Content-Type",
@@ -24,7 +35,6 @@ _OVERRIDES = {
     "response-content-disposition": "Content-Disposition",
     "response-content-encoding": "Content-Encoding",
 }
-_COLD = ("Archive", "ColdArchive", "DeepColdArchive")
 
 
 def put_object(service: Service, call: Call, received: Received) -> Reply:
@@ -39,14 +49,15 @@ def put_object(service: Service, call: Call, received: Received) -> Reply:
         int(service.now()),
         storage_class=storage_class(call.headers, bucket.storage_class),
         headers=object_headers(call.headers),
+        traits=traits(call.headers),
     )
     bucket.put(record)
-    return written_reply(received)
+    return written_reply(received, encryption_of(record.headers))
 
 
-def written_reply(received: Received) -> Reply:
-    """Return what a PUT of bytes is answered with."""
-    headers = {"ETag": f'"{received.etag}"', "x-oss-hash-crc64ecma": str(received.crc64)}
+def written_reply(received: Received, more: dict[str, str] | None = None) -> Reply:
+    """Return what a PUT of bytes is answered with, and `more` headers."""
+    headers = {**(more or {}), "ETag": f'"{received.etag}"', "x-oss-hash-crc64ecma": str(received.crc64)}
     if received.md5 is not None:
         headers["Content-MD5"] = base64.b64encode(received.md5).decode()
     return Reply(200, headers)
@@ -59,10 +70,10 @@ def check_overwrite(service: Service, call: Call) -> None:
 
 
 def get_object(service: Service, call: Call, _received: Received) -> Reply:
-    record = service.record(call)
+    record = _followed(service, call)
     check_conditions(call.headers, record.etag, record.modified)
-    check_readable(record)
-    headers = _described(record).copy()
+    check_readable(record, service.now())
+    headers = _headers(service, record)
     if call.query:
         headers.update(_overrides(call))
     span = _span(call, record)
@@ -74,9 +85,9 @@ def get_object(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def head_object(service: Service, call: Call, _received: Received) -> Reply:
-    record = service.record(call)
+    record = _followed(service, call)
     check_conditions(call.headers, record.etag, record.modified)
-    headers = _described(record).copy()
+    headers = _headers(service, record)
     span = _span(call, record)
     if span is None:
         return Reply(200, headers, length=record.size)
@@ -90,6 +101,27 @@ def get_object_meta(service: Service, call: Call, _received: Received) -> Reply:
     if record.crc64 is not None:
         headers["x-oss-hash-crc64ecma"] = str(record.crc64)
     return Reply(200, headers, length=record.size)
+
+
+def _followed(service: Service, call: Call) -> ObjectRecord:
+    """Return the object that a call reads: for a symlink what it points to, under the symlink's own headers."""
+    record = service.record(call)
+    if record.kind != SYMLINK:
+        return record
+    target = service.bucket(call.bucket).objects.get(record.traits.target)
+    if target is None:
+        raise Refused("SymlinkTargetNotExist", extras={"BucketName": call.bucket, "Key": call.key})
+    if target.kind == SYMLINK:
+        raise Refused("InvalidTargetType", extras={"BucketName": call.bucket, "Key": call.key})
+    modified = max(record.modified, target.modified)
+    return replace(target, kind=SYMLINK, modified=modified, headers=record.headers)
+
+
+def _headers(service: Service, record: ObjectRecord) -> dict[str, str]:
+    headers = _described(record).copy()
+    if record.traits is not NO_TRAITS and (status := restore_status(record, service.now())):
+        headers["x-oss-restore"] = status
+    return headers
 
 
 @lru_cache(maxsize=8192)
@@ -107,15 +139,9 @@ def _described(record: ObjectRecord) -> dict[str, str]:
         headers["x-oss-hash-crc64ecma"] = str(record.crc64)
     if record.kind == APPENDABLE:
         headers["x-oss-next-append-position"] = str(record.size)
+    if record.traits.tags:
+        headers["x-oss-tagging-count"] = str(len(record.traits.tags))
     return headers
-
-
-def check_readable(record: ObjectRecord) -> None:
-    """Refuse an object whose bytes are not at hand: archived, or checked and discarded."""
-    if record.storage_class in _COLD:
-        raise Refused("InvalidObjectState", "The object is archived and has not been restored.")
-    if record.is_discarded:
-        raise Refused("InvalidObjectState", "This server was told to check uploads and to discard their bytes.")
 
 
 def delete_object(service: Service, call: Call, _received: Received) -> Reply:
@@ -161,6 +187,7 @@ def append_object(service: Service, call: Call, received: Received) -> Reply:
         APPENDABLE,
         old.storage_class if old else storage_class(call.headers, bucket.storage_class),
         old.headers if old else object_headers(call.headers),
+        old.traits if old else traits(call.headers),
     )
     bucket.put(record)
     return Reply(

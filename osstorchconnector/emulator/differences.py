@@ -1,0 +1,80 @@
+"""Where this server differs from OSS: a table that the page about it shows, and that tests hold it to. Pure."""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+from .interface import BUCKET, MISSING, OBJECT, ROUTES, SERVICE
+
+
+class Difference(NamedTuple):
+    """One matter in which this server is not as OSS."""
+
+    matter: str
+    here: str
+
+
+DIFFERENCES = (
+    Difference(
+        "query parameters",
+        "An operation that does not know a parameter answers 501 and does nothing. Only GetObject and HeadObject pass "
+        "over custom ones, such as `?v=3`",
+    ),
+    Difference(
+        "headers",
+        "An `x-oss-` header that an operation does not know gets 501, callbacks for instance. Conditions on writes "
+        "(`If-Match` and the like) get 400 NotImplemented, as there",
+    ),
+    Difference(
+        "encryption",
+        "`x-oss-server-side-encryption` and its key id are kept and sent back. Nothing is encrypted",
+    ),
+    Difference(
+        "storage classes",
+        "Any class can be written. What is archived can be read once it is restored, at once unless the policy "
+        "`restore_seconds` says how long that takes, by the server's clock. There are no fees and no least durations",
+    ),
+    Difference(
+        "access", "There is one account. ACLs of buckets and objects say what others may do; there are no policies"
+    ),
+    Difference(
+        "endpoints",
+        "GetBucketInfo and ListBuckets name the host by which the client came, never the live service",
+    ),
+    Difference("throttling", "It happens only on demand, by faults. A request keeps to its own `x-oss-traffic-limit`"),
+    Difference(
+        "ranges",
+        "Several parts in one `Range` are ignored. With `x-oss-range-behavior: standard` a suffix longer than the "
+        "object is the whole object",
+    ),
+    Difference("discarded bodies", "What was uploaded under `discard_bodies` can't be read: 403 InvalidObjectState"),
+    Difference("sizes of copies", "CopyObject takes sources of up to 5 GB; parts are copied from any"),
+    Difference("ETags under `fast_etag`", "They are made of CRC-64 and size, not of MD5"),
+)
+
+
+def render() -> str:
+    """Return what docs/emulator.md shows between its two marks."""
+    lines = ["It has these operations:", ""]
+    for place in (SERVICE, BUCKET, OBJECT):
+        names = sorted(_operations_of(place))
+        lines.append(
+            f"- of the {place}: {', '.join(names)}" if place == SERVICE else f"- of {place}s: {', '.join(names)}"
+        )
+    lines += ["", "It does not have what these parameters ask for; each is answered 501 NotImplemented and named:", ""]
+    lines += ["| what | parameters |", "|---|---|"]
+    lines += [f"| {what} | {' '.join(f'`{name}`' for name in names.split())} |" for what, names in MISSING.items()]
+    lines += ["", "What it has differs from OSS in this:", "", "| matter | here |", "|---|---|"]
+    lines += [f"| {matter} | {here} |" for matter, here in DIFFERENCES]
+    return "\n".join(lines) + "\n"
+
+
+def _operations_of(place: str) -> set[str]:
+    found = {route.operation for (_, where), routes in ROUTES.items() for route in routes if where == place}
+    more = {BUCKET: {"ListObjectsV2"}, OBJECT: {"CopyObject", "UploadPartCopy"}}
+    return found | more.get(place, set())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
