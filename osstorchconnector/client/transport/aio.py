@@ -10,9 +10,9 @@ import contextvars
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
@@ -21,6 +21,7 @@ from ..clocks import seconds_slept
 from ..heads import ResponseHead
 from ..pieces import fill
 from ..values import Buffer
+from .addresses import HEAD_START_SECONDS, Addresses, AddressInfo
 from .base import (
     IDLE_SECONDS,
     LEAST_PROGRESS_BYTES,
@@ -36,18 +37,60 @@ from .base import (
 
 WRITE_SLICE_BYTES = 256 * 1024
 
-# The sockets that the running exchange has made: none, if its connection was there before.
-_made: contextvars.ContextVar[list[socket.socket]] = contextvars.ContextVar("made")
+
+class _Connecting:
+    """What an exchange did to get a connection: nothing, where it took one that was there."""
+
+    def __init__(self) -> None:
+        self.host, self.port = "", 0
+        self.infos: list[AddressInfo] = []
+        self.made: list[tuple[AddressInfo, socket.socket]] = []
+
+    @property
+    def is_new(self) -> bool:
+        """True if the exchange has no connection that was there before."""
+        return bool(self.host or self.made)
+
+
+# aiohttp makes connections in tasks of its own: they find here the exchange that they work for.
+_connecting: contextvars.ContextVar[_Connecting] = contextvars.ContextVar("connecting")
+
+
+class _Resolver(AbstractResolver):
+    """Gives aiohttp the addresses of a host as `Addresses` orders them."""
+
+    def __init__(self, addresses: Addresses, seconds: float) -> None:
+        self._addresses, self._seconds = addresses, seconds
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        connecting = _connecting.get()
+        connecting.host, connecting.port = host, port
+        connecting.infos = await self._addresses.of(host, port, self._seconds)
+        return [
+            ResolveResult(hostname=host, host=address[0], port=address[1], family=family, proto=protocol, flags=0)
+            for family, _, protocol, _, address in connecting.infos
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class _Pool:
     """One aiohttp session and its connections."""
 
-    def __init__(self, timeouts: Timeouts, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, timeouts: Timeouts, tls: ssl.SSLContext | None, addresses: Addresses) -> None:
         self.users = 0
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, ssl=tls or True, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
+                limit=0,
+                ssl=tls or True,
+                keepalive_timeout=IDLE_SECONDS,
+                socket_factory=_socket,
+                resolver=_Resolver(addresses, timeouts.connect_seconds),
+                use_dns_cache=False,  # `addresses` is one
+                happy_eyeballs_delay=HEAD_START_SECONDS,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
@@ -75,13 +118,15 @@ class AioTransport:
         timeouts: Timeouts,
         tls: ssl.SSLContext | None,
         *,
+        addresses: Addresses | None = None,
         sleep_clock: Callable[[], float] = seconds_slept,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeouts, self._tls = timeouts, tls
+        self._addresses = addresses or Addresses()
         self._sleep_clock = sleep_clock
         self._slept = sleep_clock()
-        self._pool = _Pool(timeouts, tls)
+        self._pool = _Pool(timeouts, tls, self._addresses)
         self._pools = {self._pool}  # all that are open
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -94,19 +139,20 @@ class AioTransport:
             self._replace_pool()
         self._slept = slept
         pool, body = self._pool, _Body(landing)
-        token = _made.set(body.made)
+        token = _connecting.set(body.connecting)
         pool.users += 1
         try:
             return await asyncio.wait_for(self._exchange(pool, wire, body), max(deadline - self._loop.time(), 0.0))
         except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
-            raise body.failure("timeout", self._timeout_text(error)) from error
+            raise self._failure(body, "timeout", self._timeout_text(error)) from error
         except aiohttp.ClientProxyConnectionError as error:
             raise ExchangeFailed(
                 "connect", f"no connection to the proxy {error.host}:{error.port}: {error.os_error}"
             ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError) as error:
+            self._addresses.book.forget(body.connecting.host, body.connecting.port)
             raise connect_failure(wire.origin, error) from error
         except aiohttp.InvalidURL as error:
             raise ExchangeFailed("setup", "the proxy that the environment names is no http://host:port") from error
@@ -121,9 +167,9 @@ class AioTransport:
                 raise
             raise ExchangeFailed("reset", "the client was closed meanwhile") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise body.failure("reset", f"the connection broke: {error}") from error
+            raise self._failure(body, "reset", f"the connection broke: {error}") from error
         finally:
-            _made.reset(token)
+            _connecting.reset(token)
             pool.users -= 1
             self._close_unwanted(pool)
 
@@ -139,7 +185,7 @@ class AioTransport:
         await asyncio.gather(*[pool.session.close() for pool in self._pools], *self._closing)
 
     def _replace_pool(self) -> None:
-        old, self._pool = self._pool, _Pool(self._timeouts, self._tls)
+        old, self._pool = self._pool, _Pool(self._timeouts, self._tls, self._addresses)
         self._pools.add(self._pool)
         self._close_unwanted(old)
 
@@ -150,6 +196,17 @@ class AioTransport:
             closing = asyncio.ensure_future(pool.session.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+    def _note_address(self, connecting: _Connecting) -> None:
+        """Take in which address has answered; aiohttp has closed the sockets of those that it tried before."""
+        for _, made in connecting.made:
+            self._addresses.won(connecting.host, connecting.infos, made)
+
+    def _failure(self, body: _Body, kind: FailureKind, text: str) -> ExchangeFailed:
+        if not body.has_begun:  # another address may lead to a server that is well
+            for info, _ in body.connecting.made:
+                self._addresses.lost(info[4])
+        return body.failure(kind, text)
 
     async def _exchange(self, pool: _Pool, wire: WireRequest, body: _Body) -> ResponseHead:
         authority = f"[{wire.origin.host}]" if ":" in wire.origin.host else wire.origin.host
@@ -164,6 +221,7 @@ class AioTransport:
         ) as answer:
             head = _head(answer)
             body.has_begun = True
+            self._note_address(body.connecting)
             body.request_id = head.get("x-oss-request-id")
             connection = answer.connection.transport if answer.connection is not None else None
             if head.body_length(wire.method) == 0:
@@ -180,13 +238,13 @@ class _Body:
 
     def __init__(self, landing: Landing) -> None:
         self._landing = landing
-        self.made: list[socket.socket] = []
+        self.connecting = _Connecting()
         self.has_begun = False  # the head has come
         self.received = 0
         self.request_id = ""
 
     def failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
-        reused = not self.made and not self.has_begun
+        reused = not self.connecting.is_new and not self.has_begun
         return ExchangeFailed(kind, text, received_bytes=self.received, reused=reused, request_id=self.request_id)
 
     def skip(self, head: ResponseHead) -> None:
@@ -209,11 +267,11 @@ class _Body:
             raise self.failure("reset", f"{self.received} of {len(view)} bytes, then the end")
 
 
-def _socket(address: tuple[Any, ...]) -> socket.socket:
+def _socket(info: AddressInfo) -> socket.socket:
     """Make a socket as aiohttp does, and take note of it."""
-    family, kind, protocol, *_ = address
+    family, kind, protocol, *_ = info
     made = socket.socket(family, kind, protocol)
-    _made.get().append(made)
+    _connecting.get().made.append((info, made))
     return made
 
 

@@ -9,7 +9,7 @@ as OSS sends documents, is gathered first. Answers that end where the connection
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 from ...errors import OssProtocolError
 from ...redaction import SecretBuffer, SecretBytes
@@ -92,6 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = False
         self._method = ""
         self._has_body = False
+        self.address: tuple[Any, ...] = ()
         self.exchanges = 0
         self.is_usable = True
         self.idle_since = 0.0

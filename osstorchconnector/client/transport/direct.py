@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ..clocks import seconds_since_boot
 from ..endpoint import Origin
 from ..heads import ResponseHead
+from .addresses import Addresses, AddressInfo, address_of
 from .base import IDLE_SECONDS, ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
 from .connection import Connection, Incoming
 
@@ -21,10 +22,16 @@ class DirectTransport:
     """The pool of one event loop."""
 
     def __init__(
-        self, timeouts: Timeouts, tls: ssl.SSLContext | None, *, idle_clock: Callable[[], float] = seconds_since_boot
+        self,
+        timeouts: Timeouts,
+        tls: ssl.SSLContext | None,
+        *,
+        addresses: Addresses | None = None,
+        idle_clock: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self._timeouts = timeouts
         self._tls = tls
+        self._addresses = addresses or Addresses()
         self._idle_clock = idle_clock
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Origin, list[Connection]] = {}
@@ -52,6 +59,8 @@ class DirectTransport:
         except ExchangeFailed as failure:
             if failure.reused:
                 self._drop_idle(wire.origin, since=connection.idle_since)
+            elif connection.exchanges == 1 and not failure.received_bytes:
+                self._addresses.lost(connection.address)  # another address may lead to a server that is well
             raise
         finally:
             connection.end(answer)
@@ -94,21 +103,29 @@ class DirectTransport:
 
     async def _establish(self, connection: Connection, origin: Origin, seconds: float) -> None:
         seconds = min(self._timeouts.connect_seconds, seconds)
+        begun = self._loop.time()
         try:
-            await asyncio.wait_for(
-                self._loop.create_connection(
-                    lambda: connection,
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls if origin.scheme == "https" else None,
-                ),
-                seconds,
-            )
+            infos = await self._addresses.of(origin.host, origin.port, seconds)
+            left_seconds = seconds - (self._loop.time() - begun)
+            await asyncio.wait_for(self._open_to(connection, origin, infos), left_seconds)
         except asyncio.TimeoutError:
+            self._addresses.lost(connection.address)
             text = f"no connection to {origin.host}:{origin.port} within {seconds:.3g} s"
             raise ExchangeFailed("timeout", text) from None
         except OSError as error:
+            self._addresses.lost(connection.address)
             raise connect_failure(origin, error) from error
+
+    async def _open_to(self, connection: Connection, origin: Origin, infos: list[AddressInfo]) -> None:
+        connected = await self._addresses.connect(origin.host, origin.port, infos)
+        connection.address = address_of(connected)
+        tls, name = (self._tls, origin.host) if origin.scheme == "https" else (None, None)
+        try:
+            await self._loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=name)
+        except BaseException:
+            if not isinstance(self._loop, asyncio.BaseEventLoop):
+                connected.detach()  # uvloop has closed it; before 0.23 the socket would close its number once more
+            raise
 
     def _park(self, origin: Origin, connection: Connection) -> None:
         if self._is_closed or not connection.is_usable:

@@ -1,0 +1,189 @@
+"""Which address of a host to connect to: what its name stands for, and first those that nothing speaks against.
+
+Happy eyeballs (RFC 8305): addresses are tried in turns of their families, a quarter of a second apart, and the first
+that answers is taken. What lost against it is tried last for ten minutes, so only the first connection of a process
+waits for an address, or a whole family of them, that leads nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import aiohappyeyeballs
+
+from ..engine import in_thread
+
+# As `socket.getaddrinfo` gives them: family, type, protocol, canonical name, socket address.
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+Lookup = Callable[[str, int], Sequence[AddressInfo]]
+
+HEAD_START_SECONDS = 0.25
+LOST_SECONDS = 600.0
+FRESH_SECONDS = 10.0
+# An answer of the resolver is better than none for so long, and not waited for longer than this where there is one.
+KEPT_SECONDS = 600.0
+SILENT_SECONDS = 2.0
+
+
+def look_up(host: str, port: int) -> Sequence[AddressInfo]:
+    """Return the addresses of a host, as the system's resolver knows them; may block for long."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+class AddressBook:
+    """What a process knows of the addresses of hosts. Pure: the time is handed in, in seconds."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
+        self._lost: dict[object, float] = {}  # address, or host and family: until when
+
+    def learn(self, host: str, port: int, infos: Sequence[AddressInfo], now: float) -> None:
+        """Take in what the resolver says."""
+        self._known[host, port] = now, infos
+
+    def known(self, host: str, port: int, now: float, *, within_seconds: float) -> list[AddressInfo]:
+        """Return what the resolver said lately, in the order to try; nothing if that is too long ago."""
+        then, infos = self._known.get((host, port), (now, ()))
+        return self.in_order(host, infos, now) if now - then < within_seconds else []
+
+    def forget(self, host: str, port: int) -> None:
+        """Ask the resolver again: nothing could be connected."""
+        self._known.pop((host, port), None)
+
+    def won(self, host: str, tried: Sequence[AddressInfo], winner: tuple[Any, ...], now: float) -> None:
+        """Take in a race: of the addresses, in the order in which they were tried, `winner` answered first."""
+        losers = list(itertools.takewhile(lambda info: info[4][:2] != winner[:2], tried))
+        if len(losers) == len(tried):
+            return  # the winner was none of them
+        family = tried[len(losers)][0]
+        self._lost = {key: until for key, until in self._lost.items() if until > now}
+        self._lost.pop(winner[:2], None)
+        self._lost.pop((host, family), None)
+        for info in losers:
+            self.lost(info[4], now)
+            if info[0] != family:
+                self._lost[host, info[0]] = now + LOST_SECONDS
+
+    def lost(self, address: tuple[Any, ...], now: float) -> None:
+        """An address led nowhere, or to a server that does not answer."""
+        self._lost[address[:2]] = now + LOST_SECONDS
+
+    def in_order(self, host: str, infos: Iterable[AddressInfo], now: float) -> list[AddressInfo]:
+        """Return a host's addresses in the order to try."""
+        families: dict[int, list[AddressInfo]] = {}
+        for info in infos:
+            families.setdefault(info[0], []).append(info)
+        in_turns = itertools.chain.from_iterable(itertools.zip_longest(*families.values()))
+        lost = {key for key, until in self._lost.items() if until > now}
+        return sorted(
+            (info for info in in_turns if info is not None),
+            key=lambda info: (info[4][:2] in lost) + ((host, info[0]) in lost),
+        )
+
+
+shared_book = AddressBook()
+
+
+class Addresses:
+    """The addresses of hosts for one event loop; a name that many ask for at once is looked up once.
+
+    `look_up` is called in a thread of its own; it may hang, which then nobody waits for longer than they like.
+    """
+
+    def __init__(
+        self,
+        book: AddressBook = shared_book,
+        look_up: Lookup = look_up,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.book, self._look_up, self._clock = book, look_up, clock
+        self._under_way: dict[tuple[str, int], asyncio.Future[Sequence[AddressInfo]]] = {}
+
+    async def of(self, host: str, port: int, seconds: float) -> list[AddressInfo]:
+        """Return the addresses of a host in the order to try; `socket.gaierror` if there are none within `seconds`.
+
+        Where the resolver fails for the moment, or is silent, its last answer still holds.
+        """
+        literal = _literal(host, port)
+        if literal:
+            return literal
+        fresh = self.book.known(host, port, self._clock(), within_seconds=FRESH_SECONDS)
+        if fresh:
+            return fresh
+        stale = self.book.known(host, port, self._clock(), within_seconds=KEPT_SECONDS)
+        lookup = self._begin(host, port)
+        await asyncio.wait({lookup}, timeout=min(seconds, SILENT_SECONDS) if stale else seconds)
+        if not lookup.done():
+            self._under_way.pop((host, port), None)  # who asks next, asks in a thread that does not hang yet
+        elif stale and _is_for_the_moment(lookup.exception()):
+            pass
+        else:
+            try:
+                return self.book.in_order(host, lookup.result(), self._clock())
+            finally:
+                del lookup  # its error knows this frame
+        if stale:
+            return stale
+        raise socket.gaierror(socket.EAI_AGAIN, f"the resolver says nothing of {host} within {seconds:.3g} s")
+
+    async def connect(self, host: str, port: int, infos: Sequence[AddressInfo]) -> socket.socket:
+        """Return a socket that is connected to the first of the addresses that answers; else `OSError`."""
+        try:
+            connected = await aiohappyeyeballs.start_connection(
+                infos, happy_eyeballs_delay=HEAD_START_SECONDS, interleave=0, loop=asyncio.get_running_loop()
+            )
+        except BaseException:
+            self.book.forget(host, port)
+            raise
+        self.won(host, infos, connected)
+        return connected
+
+    def won(self, host: str, infos: Sequence[AddressInfo], connected: socket.socket) -> None:
+        """As `AddressBook.won`, now; a socket that is not connected any more says nothing."""
+        self.book.won(host, infos, address_of(connected), self._clock())
+
+    def lost(self, address: tuple[Any, ...]) -> None:
+        """As `AddressBook.lost`, now."""
+        self.book.lost(address, self._clock())
+
+    def _begin(self, host: str, port: int) -> asyncio.Future[Sequence[AddressInfo]]:
+        lookup = self._under_way.get((host, port))
+        if lookup is None:
+            lookup = asyncio.ensure_future(in_thread(self._look_up, host, port))
+            self._under_way[host, port] = lookup
+            lookup.add_done_callback(functools.partial(self._end, (host, port)))
+        return lookup
+
+    def _end(self, key: tuple[str, int], lookup: asyncio.Future[Sequence[AddressInfo]]) -> None:
+        if self._under_way.get(key) is lookup:
+            del self._under_way[key]
+        # asked for its error in any case: else asyncio complains where nobody waits for it any more
+        if not lookup.cancelled() and lookup.exception() is None:
+            self.book.learn(*key, lookup.result(), self._clock())
+
+
+def address_of(connected: socket.socket) -> tuple[Any, ...]:
+    """Return the address that a socket is connected to; () if it is not any more."""
+    try:
+        address = connected.getpeername()
+    except OSError:
+        return ()
+    return address if isinstance(address, tuple) else ()
+
+
+def _is_for_the_moment(error: BaseException | None) -> bool:
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+
+
+def _literal(host: str, port: int) -> list[AddressInfo]:
+    """Return the address that a host's name spells out, if it does."""
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except (OSError, UnicodeError):
+        return []
