@@ -8,8 +8,8 @@ From Python, `serve()` starts one in a process of its own:
 From a shell, `python -m osstorchconnector.emulator --root DIR --port N` serves a folder until it is interrupted.
 
 - from outside: `handle` starts and steers it, `__main__` is the command line, `control` what the handle asks for
-- from the wire inwards: `server`, `sockets`, `connection`, `wire`; `frontend`, `intake` and `chunked` for bodies;
-  `interface` (what there is and what not), `routing`, `headers`, `dispatch`, `auth`
+- from the wire inwards: `server`, `sockets`, `connection`, `wire`; `frontend`; `intake`, `forms` for bodies;
+  `interface` (what there is and what not), `routing`, `headers`, `dispatch`, `auth`, `postpolicy`
 - what OSS does: `operations` on a `service`, with `exchange`, `conditions`, `documents`, `refusals`;
   `differences` tells where it is not as there
 - what lasts: `storage` of `blobs` (read through `windows`) and a `journal` of `records`

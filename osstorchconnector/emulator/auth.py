@@ -102,11 +102,11 @@ def authenticate(call: Call, keyring: Keyring, rules: Rules, now: float) -> Cred
 
 def _check_header(call: Call, keyring: Keyring, rules: Rules, now: float) -> Credentials:
     claim, signature = _parse_claim(call.headers["authorization"])
-    _check_version(claim.version, rules)
+    check_version(claim.version, rules)
     identity = keyring.find(claim.access_key_id, call.headers.get("x-oss-security-token", ""), now)
     if claim.version == "v1":
         date = call.headers.get("x-oss-date") or call.headers.get("date", "")
-        _check_skew(_epoch_of(date), now)
+        _check_skew(epoch_of(date), now)
         _compare_v1(call, identity, signature, date, call.query)
         return identity
     if call.headers.get("x-oss-content-sha256") != signing.UNSIGNED_PAYLOAD:
@@ -114,7 +114,7 @@ def _check_header(call: Call, keyring: Keyring, rules: Rules, now: float) -> Cre
             "x-oss-content-sha256", call.headers.get("x-oss-content-sha256", ""), "Only UNSIGNED-PAYLOAD is accepted."
         )
     timestamp = call.headers.get("x-oss-date", "")
-    moment = _epoch_of(timestamp or call.headers.get("date", ""))
+    moment = epoch_of(timestamp or call.headers.get("date", ""))
     _check_skew(moment, now)
     _compare_v4(call, claim, signature, identity, timestamp or signing.oss_date(moment), call.query, rules)
     return identity
@@ -142,22 +142,18 @@ def _check_query_v4(call: Call, keyring: Keyring, rules: Rules, now: float) -> C
         raise invalid_argument(
             "x-oss-signature-version", call.parameter("x-oss-signature-version"), "Unknown signature version."
         )
-    try:
-        claim = signing.parsed_v4(
-            call.parameter("x-oss-credential"),
-            call.parameter("x-oss-signature"),
-            call.parameter("x-oss-additional-headers"),
-        )
-    except ValueError as error:
-        raise invalid_argument("x-oss-credential", call.parameter("x-oss-credential"), f"{error}.") from error
-    _check_version("v4", rules)
+    claim = claim_of(
+        call.parameter("x-oss-credential"),
+        call.parameter("x-oss-signature"),
+        call.parameter("x-oss-additional-headers"),
+    )
+    check_version("v4", rules)
     identity = keyring.find(claim.access_key_id, call.parameter("x-oss-security-token"), now)
-    begin = _epoch_of(call.parameter("x-oss-date"))
+    begin = epoch_of(call.parameter("x-oss-date"))
     lifetime_seconds = _whole_number(call, "x-oss-expires")
     if not 1 <= lifetime_seconds <= signing.MAX_PRESIGN_SECONDS:
         raise invalid_argument("x-oss-expires", str(lifetime_seconds), "Must be 1 to 604800 seconds.")
-    if begin > now + MAX_SKEW_SECONDS:
-        raise Refused("RequestTimeTooSkewed")
+    check_begun(begin, now)
     if now > begin + lifetime_seconds:
         raise Refused("AccessDenied", "Request has expired.")
     signed = [pair for pair in call.query if pair[0] != "x-oss-signature"]
@@ -166,7 +162,7 @@ def _check_query_v4(call: Call, keyring: Keyring, rules: Rules, now: float) -> C
 
 
 def _check_query_v1(call: Call, keyring: Keyring, rules: Rules, now: float) -> Credentials:
-    _check_version("v1", rules)
+    check_version("v1", rules)
     identity = keyring.find(call.parameter("OSSAccessKeyId"), call.parameter("security-token"), now)
     if now > _whole_number(call, "Expires"):
         raise Refused("AccessDenied", "Request has expired.")
@@ -177,7 +173,7 @@ def _check_query_v1(call: Call, keyring: Keyring, rules: Rules, now: float) -> C
 def _compare_v1(call: Call, identity: Credentials, provided: str, date: str, query: list[tuple[str, str]]) -> None:
     text = signing.string_to_sign_v1(call.method, call.bucket, call.key, query, call.headers, date)
     expected = signing.signature_v1(identity.access_key_secret, text)
-    if not _is_same(provided, expected):
+    if not is_same(provided, expected):
         raise _mismatch(provided, identity, StringToSign=text)
 
 
@@ -190,11 +186,7 @@ def _compare_v4(
     query: list[tuple[str, str]],
     rules: Rules,
 ) -> None:
-    if (claim.region, claim.product) != (rules.region, "oss"):
-        message = "Invalid signing region in Authorization header."
-        raise Refused("InvalidArgument", message, ec="0002-00000226", extras={"Region": claim.region})
-    if claim.day != timestamp[:8]:
-        raise invalid_argument("Credential", claim.day, "The date of the credential is not that of the request.")
+    check_scope(claim, timestamp, rules)
     additional = claim.additional
     signed = tuple(
         [
@@ -205,12 +197,35 @@ def _compare_v4(
     )
     canonical = signing.canonical_request_v4(call.method, call.bucket, call.key, query, _tail(signed, additional))
     moment = _moment(identity.access_key_secret, timestamp, claim.region, claim.product)
-    if not _is_same(provided, moment.signature(canonical)):
+    if not is_same(provided, moment.signature(canonical)):
         text = signing.string_to_sign_v4(canonical, timestamp=timestamp, scope=claim.scope)
         raise _mismatch(provided, identity, StringToSign=text, CanonicalRequest=canonical)
 
 
-def _is_same(provided: str, expected: str) -> bool:
+def claim_of(credential: str, signature: str, additional: str = "") -> ParsedAuthorization:
+    """Return what a presigned URL or a form claims."""
+    try:
+        return signing.parsed_v4(credential, signature, additional)
+    except ValueError as error:
+        raise invalid_argument("x-oss-credential", credential, f"{error}.") from error
+
+
+def check_scope(claim: ParsedAuthorization, timestamp: str, rules: Rules) -> None:
+    """Refuse a signature for another region, service or day."""
+    if (claim.region, claim.product) != (rules.region, "oss"):
+        message = "Invalid signing region in Authorization header."
+        raise Refused("InvalidArgument", message, ec="0002-00000226", extras={"Region": claim.region})
+    if claim.day != timestamp[:8]:
+        raise invalid_argument("Credential", claim.day, "The date of the credential is not that of the request.")
+
+
+def check_begun(begin: int, now: float) -> None:
+    """Refuse what is signed for a time to come."""
+    if begin > now + MAX_SKEW_SECONDS:
+        raise Refused("RequestTimeTooSkewed")
+
+
+def is_same(provided: str, expected: str) -> bool:
     return hmac.compare_digest(provided.encode(), expected.encode())
 
 
@@ -223,7 +238,7 @@ def _mismatch(provided: str, identity: Credentials, **texts: str) -> Refused:
     )
 
 
-def _check_version(version: str, rules: Rules) -> None:
+def check_version(version: str, rules: Rules) -> None:
     if version not in rules.versions:
         raise Refused("AccessDenied", f"Signature {version.upper()} is not accepted here.", ec="0002-00000080")
 
@@ -241,7 +256,7 @@ def _check_skew(moment: int, now: float) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _epoch_of(date: str) -> int:
+def epoch_of(date: str) -> int:
     """Return the time that an `x-oss-date` of version 4 or a `Date` says."""
     moment = parse_http_date(date)
     if moment is None and _V4_DATE(date):

@@ -6,13 +6,15 @@ received body, and returns a reply or raises `Refused`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from .auth import PUBLIC_READS, PUBLIC_WRITES, Rules, authenticate, is_signed
 from .exchange import Call, Reply
+from .forms import FormIntake
 from .headers import check_headers
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake, Received
-from .operations import attributes, buckets, copying, listing, multipart, objects, restoring, symlinks
+from .operations import attributes, buckets, copying, listing, multipart, objects, posting, restoring, symlinks
 from .records import DEFAULT_ACL
 from .refusals import Refused
 from .routing import Place, check_names, why_not
@@ -27,12 +29,13 @@ OPERATIONS: dict[str, Operation] = {
     **listing.OPERATIONS,
     **multipart.OPERATIONS,
     **objects.OPERATIONS,
+    **posting.OPERATIONS,
     **restoring.OPERATIONS,
     **symlinks.OPERATIONS,
 }
 _TAKES_OBJECT = frozenset({"PutObject", "UploadPart", "AppendObject"})
 _MAKES_BUCKET = frozenset({"PutBucket", "PutBucketAcl"})
-_NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects"}
+_NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects", "PostObject"}
 
 
 def admit(service: Service, call: Call) -> None:
@@ -42,7 +45,8 @@ def admit(service: Service, call: Call) -> None:
     check_names(call)
     if call.bucket and call.bucket not in service.storage.buckets and call.operation not in _MAKES_BUCKET:
         service.bucket(call.bucket)
-    _check_right(service, call)
+    if call.operation != "PostObject":  # what allows a form is in its body
+        _check_right(service, call)
     check_headers(call.operation, call.method, call.headers)
     if call.operation in _NEEDS_LENGTH:
         if "content-length" not in call.headers and not call.chunked:
@@ -53,21 +57,22 @@ def admit(service: Service, call: Call) -> None:
 
 def open_intake(service: Service, call: Call) -> Intake:
     """Return where the body of an admitted call goes."""
-    if (
-        not call.content_length
-        and not call.chunked
-        and call.operation not in _TAKES_OBJECT
-        and "content-md5" not in call.headers
-    ):
-        return NOTHING
+    if call.operation in _TAKES_OBJECT:
+        return _open_blob(service, call, call.headers)
+    if call.operation == "PostObject":
+        return FormIntake(call.headers.get("content-type", ""), partial(_open_blob, service, call))
     content_md5 = call.headers.get("content-md5")
-    if call.operation not in _TAKES_OBJECT:
-        return DocumentIntake(content_md5)
+    if not call.content_length and not call.chunked and content_md5 is None:
+        return NOTHING
+    return DocumentIntake(content_md5)
+
+
+def _open_blob(service: Service, call: Call, headers: Mapping[str, str]) -> BlobIntake:
     is_kept = not service.policy.discard_bodies or (call.content_length or 0) <= service.policy.keep_up_to_bytes
     return BlobIntake(
         service.blobs if is_kept else None,
         with_md5=not service.policy.fast_etag,
-        content_md5=content_md5,
+        content_md5=headers.get("content-md5"),
         limit_bytes=MAX_BODY_BYTES,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from ..client.checksum import crc64
@@ -43,7 +45,7 @@ class Digest:
 class Received(NamedTuple):
     """A body that arrived whole. `data` is a document, `content` an object's bytes on disk.
 
-    `content` is empty where bodies are discarded; `md5` is None where nobody asked for it.
+    `content` is empty where bodies are discarded; `md5` is None where nobody asked for it; `fields` are a form's.
     """
 
     size: int = 0
@@ -52,6 +54,7 @@ class Received(NamedTuple):
     crc64: int = 0
     md5: bytes | None = None
     etag: str = ""
+    fields: Mapping[str, str] = MappingProxyType({})
 
 
 class Intake(Protocol):

@@ -57,7 +57,7 @@ ROUTES: Mapping[tuple[str, str], tuple[Route, ...]] = MappingProxyType(
             _route("ListObjects", "", _LISTING),
         ),
         ("PUT", BUCKET): (_route("PutBucketAcl", "acl"), _route("PutBucket")),
-        ("POST", BUCKET): (_route("DeleteMultipleObjects", "delete", "encoding-type"),),
+        ("POST", BUCKET): (_route("DeleteMultipleObjects", "delete", "encoding-type"), _route("PostObject")),
         ("DELETE", BUCKET): (_route("DeleteBucket"),),
         ("GET", OBJECT): (
             _route("ListParts", "uploadId", "max-parts part-number-marker encoding-type"),

@@ -20,6 +20,17 @@ _KINDS = {
     "InvalidBucketName": _Kind(400, "0015-00000001", "The specified bucket is not valid."),
     "InvalidDigest": _Kind(400, "0016-00000004", "The Content-MD5 you specified was invalid."),
     "InvalidEncryptionAlgorithmError": _Kind(400, "0016-00000206", "The encryption algorithm specified is not valid."),
+    "FieldItemTooLong": _Kind(400, "0016-00000106", "Your name of form field is too long."),
+    "IncorrectNumberOfFilesInPOSTRequest": _Kind(
+        400, "0006-00000105", "POST requires exactly one file upload per request."
+    ),
+    "InvalidPolicyDocument": _Kind(400, "0006-00000201", "Invalid policy document, please check."),
+    "MalformedPOSTRequest": _Kind(
+        400, "0006-00000101", "The body of your POST request is not well-formed multipart/form-data."
+    ),
+    "RequestIsNotMultiPartContent": _Kind(
+        400, "0006-00000001", "Bucket POST must be of the enclosure-type multipart/form-data."
+    ),
     "InvalidTag": _Kind(400, "0010-00000201", "The tag is not valid."),
     "InvalidTargetType": _Kind(400, "0026-00000011", "The symbolic's target file type is invalid."),
     "NotSymlink": _Kind(400, "0043-00000101", "The object is not symlink."),

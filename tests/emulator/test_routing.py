@@ -79,7 +79,7 @@ BUCKET, OBJECT = Place("photos", ""), Place("photos", "k")
         ("PUT", BUCKET, "", "PutBucket"),
         ("DELETE", BUCKET, "", "DeleteBucket"),
         ("POST", BUCKET, "delete", "DeleteMultipleObjects"),
-        ("POST", BUCKET, "", ""),
+        ("POST", BUCKET, "", "PostObject"),
         ("HEAD", BUCKET, "", ""),
         ("GET", BUCKET, "lifecycle", ""),
         ("GET", OBJECT, "", "GetObject"),
