@@ -2,7 +2,8 @@
 
 - faces: `writer`, `reader`, `filesystem`, `manager`, `stager`
 - where: `place`, `folder`, `layout`, and `cleaning` up after saves that died
-- saving: `saving` writes a rank's `files`, made of `items` and `tensors`; `in_flight` and `collecting` guard a save
+- saving: `saving` writes a rank's `files`, made of `items` and `tensors`, `publishing` makes them the checkpoint;
+  `in_flight` and `collecting` guard a save
 - loading: `loading` plans what is `wanted` by `segments`, `fetching` brings it to its `places`, `decoding`
   makes tensors of what does not land in them
 - `torch_context` keeps all of it out of the contexts that the user's code has switched on

@@ -17,7 +17,7 @@ from ..client.client import OssClient
 from ..client.values import PendingUpload
 from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError
 from ..uri import OssUri, parse_uri
-from .layout import is_rank_metadata, metadata_name, token_of
+from .layout import METADATA_LOCK, is_rank_metadata, metadata_name, token_of
 from .metadata import load_metadata
 
 _logger = logging.getLogger(__name__)
@@ -55,14 +55,15 @@ def clean(client: OssClient, uri: str, *, older_than: datetime.timedelta | float
     age = older_than.total_seconds() if isinstance(older_than, datetime.timedelta) else older_than
     # Asked for before anything is listed: what is stored from here on is younger.
     deadline = _deadline(client.server_time(prefix), age)
-    saves = list(_saves_below(client, prefix).values())
+    found, locks = _found_below(client, prefix)
+    saves = list(found.values())
     referenced = _referenced(client, prefix, (key for save in saves for key in save.keys))
     unpublished = [save for save in saves if referenced.isdisjoint(save.keys)]
     for save in saves:
         if save.seen_at < deadline:
             _note_parts(client, prefix.bucket, save)
     alive = set[str]().union(*(save.folders() for save in unpublished if save.seen_at >= deadline))
-    removed = []
+    removed: list[str] = []
     for save in saves:
         if save.seen_at >= deadline or not alive.isdisjoint(save.folders()):
             continue
@@ -70,9 +71,11 @@ def clean(client: OssClient, uri: str, *, older_than: datetime.timedelta | float
         for upload in save.uploads:
             client.abort_upload(OssUri(prefix.bucket, upload.key), upload.upload_id)
         client.delete_many(prefix.bucket, keys)
-        removed += [str(OssUri(prefix.bucket, key)) for key in (*keys, *(one.key for one in save.uploads))]
+        removed += [*keys, *(one.key for one in save.uploads)]
+    client.delete_many(prefix.bucket, old_locks := [key for key, since in locks.items() if since < deadline])
+    removed += old_locks
     _logger.info("cleaned %s: %d objects and uploads of unfinished saves", uri, len(removed))
-    return removed
+    return [str(OssUri(prefix.bucket, key)) for key in removed]
 
 
 def _deadline(now: float, age: float) -> float:
@@ -80,19 +83,23 @@ def _deadline(now: float, age: float) -> float:
     return now - age - RESOLUTION_SECONDS if age > 0 else math.inf
 
 
-def _saves_below(client: OssClient, prefix: OssUri) -> dict[str, _Save]:
+def _found_below(client: OssClient, prefix: OssUri) -> tuple[dict[str, _Save], dict[str, float]]:
+    """Return what saves have left, by token, and the locks that are held, each with the time since when."""
     saves: dict[str, _Save] = defaultdict(_Save)
+    locks = {}
     for found in client.list(prefix):
         token = token_of(found.key)
         if token:
             saves[token].keys.append(found.key)
             saves[token].note(found.last_modified)
+        elif found.key.rpartition("/")[2] == METADATA_LOCK:
+            locks[found.key] = _seconds(found.last_modified)
     for upload in client.list_uploads(prefix):
         token = token_of(upload.key)
         if token:
             saves[token].uploads.append(upload)
             saves[token].note(upload.initiated)
-    return saves
+    return saves, locks
 
 
 def _note_parts(client: OssClient, bucket: str, save: _Save) -> None:

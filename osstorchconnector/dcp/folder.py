@@ -1,8 +1,7 @@
-"""The objects of one checkpoint: what is there, and how another takes its place."""
+"""The objects of one checkpoint: what is there."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -10,10 +9,10 @@ from collections.abc import Callable, Iterable
 from torch.distributed.checkpoint.metadata import Metadata
 
 from ..client.client import OssClient
-from ..errors import OssError, OssIntegrityError, OssNotFoundError
+from ..errors import OssError, OssNotFoundError
 from ..uri import OssUri
 from .layout import SaveTicket, checkpoint_uri, is_data, is_rank_metadata, member, metadata_name, token_of
-from .metadata import dump_metadata, load_metadata
+from .metadata import load_metadata
 
 _logger = logging.getLogger(__name__)
 
@@ -30,16 +29,19 @@ class CheckpointFolder:
         """Return the object that the checkpoint calls `name`; one that leads outside is refused."""
         return member(self.uri, name)
 
-    def read_metadata(self, rank: int | None = None) -> Metadata:
-        """Return the checkpoint's metadata, or a rank's; if there is none, `OssNotFoundError` says what is there."""
+    def read_metadata(self, rank: int | None = None) -> tuple[Metadata, str]:
+        """Return the checkpoint's metadata, or a rank's, and the ETag it has.
+
+        If there is none, `OssNotFoundError` says what is there.
+        """
         uri = self.member(metadata_name(rank))
         try:
-            data = self.client.get(uri).body
+            download = self.client.get(uri)
         except OssNotFoundError as error:
             raise OssNotFoundError(
                 f"{self._missing()} ({error})", status=error.status, code=error.code, request_id=error.request_id
             ) from error
-        return load_metadata(data, str(uri))
+        return load_metadata(download.body, str(uri)), download.stat.etag
 
     def _missing(self) -> str:
         """Say what is there where metadata was expected; what can't be listed is not guessed at."""
@@ -67,62 +69,17 @@ class CheckpointFolder:
         names = [found.key[start:] for found in self.client.list(self.uri, delimiter="/")]
         return [name for name in names if name == metadata_name() or is_rank_metadata(name)]
 
-    # taking the place of what is there
-
-    def publish(self, metadata: Metadata, *, overwrite: bool) -> None:
-        """Put `.metadata`, which makes the new data the checkpoint, then remove what the old one had and this has not.
-
-        Nothing is removed that can't be known to be superfluous, and no failure to remove fails the save.
-        """
-        old = self._names_in_use()
-        self._put(metadata, metadata_name(), overwrite=overwrite)
-        new = {info.relative_path for info in metadata.storage_data.values()}
-        quietly(functools.partial(self.remove, [name for name in old if name not in new]))
-
-    def publish_rank(self, metadata: Metadata, rank: int) -> None:
-        """Put a rank's own metadata, where there must not be any."""
-        self._put(metadata, metadata_name(rank), overwrite=False)
+    def has(self, name: str) -> bool:
+        """Say whether the checkpoint has an object of that name."""
+        try:
+            self.client.head(self.member(name))
+        except OssNotFoundError:
+            return False
+        return True
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete objects of the checkpoint; those that are not there count as deleted."""
         self.client.delete_many(self.uri.bucket, [self.member(name).key for name in names])
-
-    def _put(self, metadata: Metadata, name: str, *, overwrite: bool) -> None:
-        self.client.put(self.member(name), dump_metadata(metadata), forbid_overwrite=not overwrite)
-
-    def _names_in_use(self) -> list[str]:
-        """Return the objects that the checkpoint has now, and that another in its place makes superfluous."""
-        names: set[str] = set()
-        try:
-            uri = self.member(metadata_name())
-            old = load_metadata(self.client.get(uri).body, str(uri))
-            names = {info.relative_path for info in old.storage_data.values()}
-        except OssNotFoundError:
-            pass
-        except OssIntegrityError as error:
-            _logger.warning("what stood there before can't be read, so its data is not removed: %s", error)
-        return [*names, *(name for name in self.metadata_names() if name != metadata_name())]
-
-    # what a save left that did not end well
-
-    def remove_unpublished(self, names: list[str], rank: int) -> None:
-        """Remove a rank's files unless they were published: `.metadata` is there and is not older than they are."""
-        if names and not self._is_published(names, rank):
-            self.remove(names)
-
-    def _is_published(self, names: list[str], rank: int) -> bool:
-        try:
-            written = self.client.head(self.member(names[-1])).last_modified
-        except OssNotFoundError:
-            return True  # removed already: the checkpoint was replaced
-        for metadata in (metadata_name(), metadata_name(rank)):
-            try:
-                published = self.client.head(self.member(metadata)).last_modified
-            except OssNotFoundError:
-                continue
-            if written is None or published is None or published >= written:
-                return True
-        return False
 
     def abort_lost_uploads(self, ticket: SaveTicket) -> None:
         """Abort uploads of this rank's files that are still open when all its files are stored.

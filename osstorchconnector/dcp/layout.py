@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from ..errors import OssConfigError
 from ..uri import OssUri, checked_key, parse_uri
 
-METADATA = ".metadata"
+METADATA, METADATA_LOCK = ".metadata", ".metadata.lock"
 TORCH_SUFFIX, SAFETENSORS_SUFFIX = ".distcp", ".safetensors"
 
 _DATA = re.compile(r"(?:.*/)?__\d+_\d+(?:\.(?P<token>[0-9a-f]{11,16}-[0-9a-f]{8}))?\.(?:distcp|safetensors)")

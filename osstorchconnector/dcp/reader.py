@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.checkpoint._extension import ExtensionRegistry
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
@@ -17,7 +19,7 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from ..client.client import OssClient
-from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError
+from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError, OssObjectChangedError
 from ..uri import OssUri
 from .collecting import collection_put_off
 from .loading import RankLoad
@@ -31,6 +33,8 @@ _logger = logging.getLogger(__name__)
 DEFAULT_MEMORY_BYTES = 96 << 20
 # Up to so much beyond what is asked for, the metadata is believed about an item's length.
 UNDOUBTED_BYTES = 64 << 20
+# How often the checkpoint may be replaced, again and again, while it is loaded.
+MOST_REPLACEMENTS = 4
 
 
 class OssStorageReader(HasFolder, StorageReader):
@@ -75,6 +79,7 @@ class OssStorageReader(HasFolder, StorageReader):
         self._progress = progress
         self._load_id = str(uuid.uuid4())
         self._metadata: Metadata | None = None
+        self._rank, self._etag = None, ""  # whose metadata was read, and which
         self._unreadable: OssError | None = None  # why the checkpoint's metadata, which may be there, was not read
 
     # the order of calls
@@ -97,13 +102,14 @@ class OssStorageReader(HasFolder, StorageReader):
         if rank is not None and unreadable is not None:
             raise unreadable
         try:
-            metadata = self._folder.read_metadata(rank)
+            metadata, self._etag = self._folder.read_metadata(rank)
         except OssNotFoundError:
             raise
         except OssError as error:
             _logger.error("the metadata of %s can't be read: %s", self._folder.id, error)
             self._unreadable = error if rank is None else None
             raise
+        self._rank = rank
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self._load_id
@@ -113,21 +119,60 @@ class OssStorageReader(HasFolder, StorageReader):
         self._metadata = metadata
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
-        return plan
+        return dataclasses.replace(plan, storage_data=_Read(self._etag)) if self._rank is None else plan
 
     def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        """Raise `OssObjectChangedError` if the ranks have read different metadata: a save came between them."""
+        read = {plan.storage_data for plan in plans if isinstance(plan.storage_data, _Read)}
+        if len(read) > 1:
+            raise OssObjectChangedError(f"{self._replaced()}: its ranks have read different metadata. Load it again")
+        if len(plans) > 1:
+            return [dataclasses.replace(plan, storage_data=_Read(self._etag, len(plans))) for plan in plans]
         return plans
 
     @outside_contexts
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Fill the plan's tensors and objects.
+
+        Where a save replaced the checkpoint meanwhile, and removed data of the old one, all of the new one is read,
+        unless other ranks may have read the old one already or the new one is laid out in another way: then that is an
+        `OssObjectChangedError`.
+        """
         settings = Settings(planner, self._registry, self._weights_only, self._safe_types)
+        ranks = plan.storage_data.ranks if isinstance(plan.storage_data, _Read) else _world_size()
         with collection_put_off():
-            self._load(self._wanted(plan, settings))
+            for may_follow in range(MOST_REPLACEMENTS, -1, -1):
+                try:
+                    self._load(self._wanted(plan, settings))
+                    break
+                except (OssNotFoundError, OssObjectChangedError) as error:
+                    if not may_follow:
+                        raise
+                    self._follow(error, ranks)
         future: Future[None] = Future()
         future.set_result(None)
         return future
 
     # the steps
+
+    def _follow(self, error: OssError, ranks: int) -> None:
+        """Go over to the checkpoint that has taken the place of the one that is loaded; raise `error` if none has."""
+        if self._metadata is None or not self._etag:
+            raise error
+        metadata, etag = self._folder.read_metadata(self._rank)
+        if etag == self._etag:
+            raise error
+        if ranks > 1 and self._rank is None:
+            raise OssObjectChangedError(f"{self._replaced()} by {ranks} ranks: load it again ({error})") from error
+        if metadata.state_dict_metadata != self._metadata.state_dict_metadata:
+            raise OssObjectChangedError(
+                f"{self._replaced()} by one of other contents: load it again ({error})"
+            ) from error
+        _logger.info("%s, so all of the new one is loaded (%s)", self._replaced(), error)
+        self._metadata, self._etag = metadata, etag
+
+    def _replaced(self) -> str:
+        return f"{self._folder.id} was replaced by another save while it was loaded"
 
     def _load(self, wanted: Iterable[tuple[OssUri, Wanted]]) -> None:
         load = RankLoad(self.client, wanted, memory_bytes=self._memory_bytes)
@@ -165,6 +210,18 @@ class OssStorageReader(HasFolder, StorageReader):
                 f"the metadata says that {saved.where} ends at byte {saved.start + saved.length} of a file of "
                 f"{sizes[saved.uri]} bytes"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """Travels in plans: the ETag of the metadata that a rank has read, and how many ranks load together."""
+
+    etag: str
+    ranks: int = 1
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _asked_bytes(request: ReadItem, saved: Saved) -> int:

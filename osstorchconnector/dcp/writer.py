@@ -29,6 +29,7 @@ from .items import item_bytes, split_into_files
 from .layout import PrefixStrategy, SaveTicket, make_ticket, metadata_name, new_token
 from .place import Access, HasClient, HasFolder
 from .progress import Progress, ProgressCallback, summary
+from .publishing import Publisher
 from .saving import RankSave
 from .stager import OssStager
 from .torch_context import outside_contexts
@@ -49,8 +50,9 @@ class OssStorageWriter(HasFolder, StorageWriter):
     Every rank: [reset,] set_up_storage_writer, prepare_local_plan, write_data; the coordinator also
     prepare_global_plan before the last and finish after it.
 
-    A checkpoint exists when `.metadata` does, which is one PutObject at the end. A save under an id that exists writes
-    new objects, then replaces `.metadata`, then removes the old objects: at every moment one of the two loads.
+    A checkpoint exists when `.metadata` does, which is one PutObject at the end, when all data was seen to be there. A
+    save under an id that exists writes new objects, then replaces `.metadata`, then removes the old objects: at every
+    moment one of the two loads.
     `overwrite=False` refuses an id that exists; so does a save with `use_collectives=False`, always.
 
     It is a stager, too: `dcp.async_save` copies the state into buffers that the writer keeps. One save at a time; for
@@ -166,11 +168,12 @@ class OssStorageWriter(HasFolder, StorageWriter):
         published.version = getattr(dcp_filesystem, "CURRENT_DCP_VERSION", None)
         published.storage_data = {result.index: result.storage_data for ofrank in results for result in ofrank}
         published.storage_meta = self.storage_meta()
+        publisher = Publisher(self._folder)
         try:
             if self._uses_collectives:
-                self._folder.publish(published, overwrite=self._overwrite)
+                publisher.publish(published, self._save_id, overwrite=self._overwrite)
             else:
-                self._folder.publish_rank(published, self._rank)
+                publisher.publish_rank(published, self._rank)
             self._unconfirmed = None
         finally:
             self._in_flight.end()
@@ -207,7 +210,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         (folder, names), self._unconfirmed = self._unconfirmed, None
         if self._in_flight.may_go_on():
             return  # other ranks may still publish these; if they do not, `clean` removes them
-        quietly(lambda: folder.remove_unpublished(names, self._rank))
+        quietly(lambda: Publisher(folder).remove_unpublished(names, self._rank))
 
     def _give_way(self) -> None:
         """Let the thread that staged return to its training, if this is another.

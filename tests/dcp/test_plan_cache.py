@@ -95,7 +95,7 @@ def test_saves_side_by_side_that_share_cached_metadata_publish_their_own(
 ) -> None:
     """The second save ends while the first is about to publish: both were given one and the same metadata."""
     save(fs.writer(oss_bucket.uri + "before"), 0)
-    oss_bucket.server.fail("ListObjectsV2", "503", query={"prefix": "first/"})
+    oss_bucket.server.fail("ListObjectsV2", "503", query={"prefix": "first/__"})
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(save, fs.writer(oss_bucket.uri + "first"), 1)
         while not oss_bucket.server.counters(with_log=False).faults["503"]:

@@ -1,0 +1,186 @@
+"""Making what a save has written the checkpoint: its data is there, `.metadata` is put, what it replaces goes.
+
+ckpt/.metadata.lock    while a save replaces another one: two that do so at once would each miss what the other left
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from torch.distributed.checkpoint.metadata import Metadata
+
+from ..client.operations import Operations
+from ..errors import OssConflictError, OssError, OssIntegrityError, OssNotFoundError
+from ..uri import OssUri
+from .folder import CheckpointFolder, quietly
+from .layout import METADATA_LOCK, is_rank_metadata, metadata_name
+from .metadata import dump_metadata, load_metadata
+
+_logger = logging.getLogger(__name__)
+
+# How long a lock that does not change hands holds others up. A publication takes a few requests; who is slower, or was
+# killed, loses the lock, and at worst some data that nothing refers to is left behind.
+PATIENCE_SECONDS = 10.0
+POLL_SECONDS = 0.05
+_NAMED_AT_MOST = 3
+
+
+class Publisher:
+    """Publishes the saves of one checkpoint folder."""
+
+    def __init__(
+        self,
+        folder: CheckpointFolder,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._folder, self._client = folder, folder.client
+        self._clock, self._sleep = clock, sleep
+
+    def publish(self, metadata: Metadata, save_id: str, *, overwrite: bool) -> None:
+        """Put `.metadata`, which makes the new data the checkpoint, then remove what the old one had and this has not.
+
+        Raises `OssIntegrityError`, and leaves the old checkpoint as it is, if a file of the new one is not there.
+        Nothing is removed that can't be known to be superfluous, and no failure to remove fails the save.
+        """
+        rank_names = [name for name in self._check_stored(metadata) if is_rank_metadata(name)]
+        data, uri = dump_metadata(metadata), self._folder.member(metadata_name())
+        if not overwrite:
+            self._client.put(uri, data, forbid_overwrite=True)
+            return
+        if not rank_names and not self._folder.has(metadata_name()):
+            try:
+                self._client.put(uri, data, forbid_overwrite=True)
+                return
+            except OssConflictError:
+                _logger.info("%s: another save was published meanwhile, and is replaced", self._folder.id)
+        with self._lock(save_id):
+            old = {*rank_names}.union(*map(self._names_in_use, (metadata_name(), *rank_names)))
+            self._client.put(uri, data)
+            quietly(functools.partial(self._folder.remove, sorted(old - _names(metadata))))
+
+    def publish_rank(self, metadata: Metadata, rank: int) -> None:
+        """Put a rank's own metadata, where there must not be any; raises as `publish` does."""
+        self._check_stored(metadata)
+        self._client.put(self._folder.member(metadata_name(rank)), dump_metadata(metadata), forbid_overwrite=True)
+
+    def remove_unpublished(self, names: list[str], rank: int) -> None:
+        """Remove those of a rank's files that neither `.metadata` nor the rank's own metadata names."""
+        unnamed = set(names)
+        for metadata in (metadata_name(), metadata_name(rank)):
+            if unnamed:
+                unnamed -= self._names_in(metadata)
+        self._folder.remove(sorted(unnamed))
+
+    # what is there
+
+    def _check_stored(self, metadata: Metadata) -> list[str]:
+        """Raise unless the files that the metadata names are there, and as long as it says.
+
+        Returns what else of this library's was seen beside them, other ranks' metadata for one.
+        """
+        sizes = _sizes(metadata)
+        folders: dict[str, list[str]] = defaultdict(list, {"": []})  # a prefix strategy makes more
+        for name in sizes:
+            folders[name[: name.rfind("/") + 1]].append(name)
+        transfer = self._client.config.checkpoint
+        listings = self._client.map(
+            functools.partial(_listed, self._folder.uri),
+            folders,
+            concurrency=transfer.prefetch_concurrency,
+            workers=transfer.prefetch_worker,
+        )
+        found = {name: size for listing in listings for name, size in listing.items()}
+        wrong = [
+            f"{name} is gone" if name not in found else f"{name} has {found[name]} bytes, not {size}"
+            for name, size in sizes.items()
+            if found.get(name) != size
+        ]
+        if wrong:
+            raise OssIntegrityError(
+                f"{self._folder.id} was not published: of the {len(sizes)} files just written, {len(wrong)} are not as "
+                f"they were stored ({'; '.join(wrong[:_NAMED_AT_MOST])}). Something else removes or changes objects "
+                "there: another job, a clean-up, a lifecycle rule"
+            )
+        return [name for name in found if name not in sizes]
+
+    def _names_in_use(self, metadata: str) -> set[str]:
+        """Return the data that the checkpoint has now; none, and a word in the log, if that can't be known."""
+        try:
+            return self._names_in(metadata)
+        except OssIntegrityError as error:
+            _logger.warning("what stood there before can't be read, so its data is not removed: %s", error)
+            return set()
+
+    def _names_in(self, metadata: str) -> set[str]:
+        uri = self._folder.member(metadata)
+        try:
+            return _names(load_metadata(self._client.get(uri).body, str(uri)))
+        except OssNotFoundError:
+            return set()
+
+    # one at a time
+
+    @contextmanager
+    def _lock(self, save_id: str) -> Iterator[None]:
+        """Let nobody else replace the checkpoint meanwhile, unless that takes longer than anybody waits."""
+        uri = self._folder.member(METADATA_LOCK)
+        holder, since = b"", self._clock()
+        while True:
+            try:
+                self._client.put(uri, save_id.encode(), forbid_overwrite=True)
+                break
+            except OssConflictError:
+                pass
+            except OssError as error:
+                _logger.warning("%s is replaced without a lock: %s", self._folder.id, error)
+                break
+            if (now_held_by := self._holder(uri)) != holder:
+                _logger.info("%s is being replaced by another save: waiting for that", self._folder.id)
+                holder, since = now_held_by, self._clock()
+            elif self._clock() - since >= PATIENCE_SECONDS:
+                _logger.warning("%s: a save that was replacing it has not ended, its lock is removed", self._folder.id)
+                self._client.delete(uri)
+            self._sleep(POLL_SECONDS)
+        since = self._clock()
+        try:
+            yield
+        finally:
+            if self._clock() - since < PATIENCE_SECONDS:  # else it may be another's by now
+                quietly(functools.partial(self._client.delete, uri))
+
+    def _holder(self, uri: OssUri) -> bytes:
+        try:
+            return self._client.get(uri).body
+        except OssError:
+            return b""
+
+
+async def _listed(root: OssUri, operations: Operations, folder: str) -> Mapping[str, int]:
+    """Return names, relative to the checkpoint, and sizes of the data and the ranks' metadata in a folder of it."""
+    found: dict[str, int] = {}
+    prefix, token = OssUri(root.bucket, f"{root.key}{folder}__"), ""
+    while True:
+        page = await operations.list_page(prefix, delimiter="/", token=token)
+        found.update((key[len(root.key) :], size) for key, size in zip(page.keys, page.sizes, strict=True))
+        token = page.next_token
+        if not token:
+            return found
+
+
+def _sizes(metadata: Metadata) -> dict[str, int]:
+    """Return the files that the metadata names, with their sizes: their last items end where they do."""
+    sizes: dict[str, int] = {}
+    for info in metadata.storage_data.values():
+        sizes[info.relative_path] = max(sizes.get(info.relative_path, 0), info.offset + info.length)
+    return sizes
+
+
+def _names(metadata: Metadata) -> set[str]:
+    return {info.relative_path for info in metadata.storage_data.values()}
