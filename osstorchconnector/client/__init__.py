@@ -8,5 +8,5 @@
 - one coroutine per operation: `operations`, and `paging` for listings
 - time: `clocks`
 - threads: `engine` has the event loops, `pipeline` and `lanes` keep many requests in flight on them
-- faces: `client`, made by `access` from what users give
+- faces: `client`, made by `access` from what users give; `reference` names one to another process
 """

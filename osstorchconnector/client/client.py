@@ -11,6 +11,7 @@ import functools
 import itertools
 import logging
 import platform
+import secrets
 import ssl
 import sys
 import weakref
@@ -20,7 +21,7 @@ from importlib import metadata
 from typing import Any, TypeVar
 
 from ..config import Config, load_config
-from ..credentials import CredentialsCache, CredentialsSource, credentials_source
+from ..credentials import CredentialsCache, credentials_source
 from ..errors import OssConfigError
 from ..logs import audit_log, configure_logging
 from ..uri import OssUri, parse_object_uri, parse_uri
@@ -31,6 +32,7 @@ from .listing import PageOrder
 from .operations import Operations
 from .paging import Ahead, PageStream
 from .pipeline import Pipeline
+from .reference import ClientReference, Recipe, reference_to, remember
 from .sender import Session
 from .values import (
     Buffer,
@@ -63,6 +65,8 @@ class OssClient:
     The methods are those of `Operations`, with the URI also as text, and block until done.
     """
 
+    _opened: Session | None
+
     def __init__(
         self,
         endpoint: str,
@@ -72,11 +76,19 @@ class OssClient:
         config_path: str = "",
         region: str = "",
     ) -> None:
-        self._open(endpoint, region, credentials_source(cred_path, cred_provider), load_config(config_path))
+        source, config = credentials_source(cred_path, cred_provider), load_config(config_path)
+        self.__setstate__((endpoint, region, source, config, secrets.token_hex(8)))
+        self._opened = self._open()
 
-    def _open(self, endpoint: str, region: str, source: CredentialsSource, config: Config) -> None:
-        self._recipe = (endpoint, region, source, config)
-        self.config = config
+    @property
+    def _session(self) -> Session:
+        """What the loops share. A client that was unpickled has none before it is used."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> Session:
+        endpoint, region, source, config, _ = self._recipe
         parsed = parse_endpoint(endpoint, config.addressing)
         configure_logging(config)
         signing = plan_signing(parsed, region, config.signature_version)
@@ -85,7 +97,7 @@ class OssClient:
         if parsed.is_exposed and str(parsed) not in _warned_of:
             _warned_of.add(str(parsed))
             _logger.warning("%s is plain http: signatures, and the data, travel in the clear; use https", parsed)
-        self._session = Session(
+        return Session(
             endpoint=parsed,
             signing=signing,
             config=config,
@@ -94,15 +106,27 @@ class OssClient:
             audit=audit_log(config),
             tls=_tls_context(config) if parsed.scheme == "https" else None,
         )
+
+    def __getstate__(self) -> Recipe:
+        return self._recipe
+
+    def __setstate__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._opened = None
+        self.config = recipe[3]
         self._number = next(_client_numbers)
         self._turn = itertools.count()
         self._finalizer = weakref.finalize(self, _close_everywhere, self._number)
+        remember(self, self._number)
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self._recipe
+    @property
+    def identity(self) -> str:
+        """What copies of this client in other processes have in common, and no other client has."""
+        return self._recipe[4]
 
-    def __setstate__(self, recipe: tuple[Any, ...]) -> None:
-        self._open(*recipe)
+    def reference(self) -> ClientReference:
+        """Return what stands for this client in the pickle of an item: no secrets, and nothing that could fail."""
+        return reference_to(self, self._recipe)
 
     def __repr__(self) -> str:
         return f"OssClient({str(self._session.endpoint)!r})"

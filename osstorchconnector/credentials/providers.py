@@ -78,6 +78,11 @@ class ProviderCredentials(CredentialsSource):
             self._handover = self._handed_over(payload)
         return _handed_over, (self._handover.path, str(self))
 
+    def by_name(self) -> CredentialsSource:
+        if _recipe(self._provider()) is not None or _has_no_state(self._provider()):
+            return self
+        return UnavailableCredentials(str(self), "an item that crosses to another process takes no secrets along")
+
     def __copy__(self) -> ProviderCredentials:
         return self
 

@@ -56,6 +56,10 @@ class CredentialsSource(ABC):
         """Return, without blocking, what changes when `fetch` would answer anew; `None` if only `fetch` can tell."""
         return None
 
+    def by_name(self) -> CredentialsSource:
+        """Return what to pickle where nothing may be sent beside the pickle: this source, if it names a place."""
+        return self
+
     @abstractmethod
     def __str__(self) -> str: ...
 

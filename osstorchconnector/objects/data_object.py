@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from ..uri import OssUri
 from .named import NamedFile
@@ -17,8 +17,10 @@ from .reader import InvalidSeekError, OssReader
 class DataObject(NamedFile):
     """An object's bytes as a file open for reading; `key` is `/bucket/key`, `uri` is `oss://bucket/key`.
 
-    `body` is the whole object, or a reader for one that is too large to be held. It pickles with its bytes, so it
-    can cross processes; closed, it keeps name, size and label, and reading it raises `ValueError`.
+    `body` is the whole object, or a reader for one that is too large to be held. In another process, or as a copy, it
+    is what it is here: open, with its bytes and its position, or closed. Of a large one the bytes travel that came
+    with the first request; the rest is fetched by whoever reads it. Closed, it keeps name, size and label, and
+    reading it raises `ValueError`. To pickle it sends nothing and never fails.
     """
 
     __slots__ = ("_file", "etag", "label", "size")
@@ -29,7 +31,7 @@ class DataObject(NamedFile):
         super().__init__(uri)
         self.label = label
         self.etag = etag
-        self._file: io.BytesIO | OssReader
+        self._file: io.BytesIO | OssReader | _ClosedFile
         if isinstance(body, bytes):
             self.size = len(body)
             self._file = io.BytesIO(body)  # shares the bytes, and gives out the very same when all are read at once
@@ -47,13 +49,14 @@ class DataObject(NamedFile):
         return DataObject(self._uri, body, label=self.label, etag=self.etag)
 
     def __reduce__(self) -> tuple[Callable[..., DataObject], tuple[Any, ...]]:
+        # A queue pickles in a thread of its own: an error there is printed, and the item is lost.
         file = self._file
-        if isinstance(file, io.BytesIO):
-            body = file.getvalue()
-        else:
-            with file.copy() as whole:
-                body = whole.read()
-        return _restored, (self._uri, body, self.label, self.etag, file.tell())
+        if isinstance(file, OssReader):
+            return _with_reader, (self._uri, *file.__reduce__(), self.size, self.label, self.etag)
+        try:
+            return _with_bytes, (self._uri, file.getvalue(), file.tell(), self.label, self.etag)
+        except ValueError:  # closed, perhaps by another thread just now
+            return _closed, (self._uri, self.size, self.label, self.etag)
 
     # what a file can do
 
@@ -108,17 +111,61 @@ class DataObject(NamedFile):
 
     def close(self) -> None:
         self._file.close()
+        self._file = _ClosedFile(self._uri)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._file.__exit__(kind, error, traceback)
+        self._file = _ClosedFile(self._uri)
 
     def __del__(self) -> None:
         """Leave closing to the file below, which knows what a finaliser may do."""
 
 
-def _restored(uri: OssUri, body: bytes, label: Any, etag: str, position: int) -> DataObject:
-    data_object = DataObject(uri, body, label=label, etag=etag)
+class _ClosedFile:
+    """What a closed item has for a file: whatever it is asked for is an error that names the object."""
+
+    __slots__ = ("_uri",)
+
+    closed = True
+
+    def __init__(self, uri: OssUri) -> None:
+        self._uri = uri
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise ValueError(f"I/O operation on closed file: {self._uri}")
+
+    read = read1 = peek = readinto = readinto1 = readline = seek = tell = readable = seekable = flush = _refuse
+    copy = getvalue = _refuse
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: it is closed."""
+
+
+def _with_bytes(uri: OssUri, data: bytes, position: int, label: Any, etag: str) -> DataObject:
+    data_object = DataObject(uri, data, label=label, etag=etag)
     data_object.seek(position)
+    return data_object
+
+
+def _with_reader(
+    uri: OssUri,
+    make: Callable[..., OssReader],
+    arguments: tuple[Any, ...],
+    size: int,
+    label: Any,
+    etag: str,
+) -> DataObject:
+    reader = make(*arguments)
+    return _closed(uri, size, label, etag) if reader.closed else DataObject(uri, reader, label=label, etag=etag)
+
+
+def _closed(uri: OssUri, size: int, label: Any, etag: str) -> DataObject:
+    data_object = DataObject(uri, b"", label=label, etag=etag)
+    data_object.size = size
+    data_object.close()
     return data_object

@@ -6,11 +6,13 @@ import errno
 import io
 import operator
 import os
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from ..client.client import OssClient
 from ..client.memory import fresh_memory
+from ..client.reference import ClientReference
 from ..client.values import Download
 from ..config import TransferConfig
 from ..uri import OssUri
@@ -30,7 +32,8 @@ class OssReader(NamedFile):
     Nothing is sent until something is read (or the size is needed). All bytes come from one and the same object: if
     it is replaced meanwhile, the next fetch raises `OssObjectChangedError`. When every byte has been fetched, in any
     order, their CRC-64 is held against OSS's, and `OssIntegrityError` raised if they differ; `close` fetches the last
-    few bytes that nobody asked for, if they are few. A reader is for one thread at a time.
+    few bytes that nobody asked for, if they are few. A reader is for one thread at a time. Pickled, it goes on where it
+    stands, with the same object, in another process; that sends nothing.
     """
 
     mode = "rb"
@@ -164,8 +167,9 @@ class OssReader(NamedFile):
         if hasattr(self, "_block"):
             self._finish(check=False)
 
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(f"a reader can't be pickled, no more than an open file: pickle its uri ({self._uri})")
+    def __reduce__(self) -> tuple[Callable[..., OssReader], tuple[Any, ...]]:
+        first = self._source.first_here()
+        return _restored, (self._client.reference(), self._uri, self._transfer, first, self._pos, self.closed)
 
     def _finish(self, *, check: bool) -> None:
         if self.closed:
@@ -176,7 +180,7 @@ class OssReader(NamedFile):
 
     def _check_open(self) -> None:
         if self.closed:
-            raise ValueError("I/O operation on closed file")
+            raise ValueError(f"I/O operation on closed file: {self._uri}")
 
     # the slow half of reading: bytes that are not in the present block
 
@@ -245,6 +249,21 @@ class OssReader(NamedFile):
         piece = block.view[start : newline + 1 if newline >= 0 else stop].tobytes()
         self._pos += len(piece)
         return piece
+
+
+def _restored(
+    client: ClientReference,
+    uri: OssUri,
+    transfer: TransferConfig,
+    first: Download | None,
+    position: int,
+    is_closed: bool,
+) -> OssReader:
+    reader = OssReader(client.resolve(), uri, transfer=transfer, first=first)
+    reader.seek(position)
+    if is_closed:
+        reader.close()
+    return reader
 
 
 def _writable(buffer: Any) -> memoryview:

@@ -125,9 +125,19 @@ class ObjectSource:
 
     def first_download(self) -> Download:
         """Return the first download, made now if there was none: another source can begin with it."""
-        stat = self.open()
-        data = bytes(self._first.data)
-        return Download(stat, self._first.span, data, crc64(data))
+        self.open()
+        first = self.first_here()
+        assert first is not None
+        return first
+
+    def first_here(self) -> Download | None:
+        """Return the first download if there was one, without its bytes once they were let go; for any thread."""
+        if self.stat is None:
+            return None
+        data, span = bytes(self._first.data), self._first.span
+        if len(data) != span.size:  # let go just now
+            data, span = b"", ByteSpan(0, 0)
+        return Download(self.stat, span, data, crc64(data))
 
     # the beginning
 

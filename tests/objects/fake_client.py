@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import itertools
 import threading
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -58,10 +59,23 @@ class Gate:
         await asyncio.shield(asyncio.wrap_future(self._opened))
 
 
+class FakeReference(NamedTuple):
+    """Finds the client of this process by its number."""
+
+    number: int
+
+    def resolve(self) -> FakeClient:
+        return _living[self.number]
+
+
+_living: weakref.WeakValueDictionary[int, FakeClient] = weakref.WeakValueDictionary()
+
+
 class FakeClient:
     """Has what readers and writers use of `OssClient`."""
 
     def __init__(self, config: Config | None = None) -> None:
+        _living[id(self)] = self
         self.config = config if config is not None else Config(checkpoint=TRANSFER, dataset=TRANSFER)
         self.objects: dict[OssUri, Stored] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
@@ -105,6 +119,10 @@ class FakeClient:
 
     def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
         return self._run(self._operations.complete_upload(uri, upload_id, parts))
+
+    def reference(self) -> FakeReference:
+        """What stands for this client in a pickle: it is found again while it lives."""
+        return FakeReference(id(self))
 
     def close(self) -> None:
         """End the loop; what still runs on it is abandoned."""

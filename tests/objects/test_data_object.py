@@ -108,7 +108,6 @@ def test_the_end_of_the_block_closes_it(data: DataObject) -> None:
         lambda data: data.copy(),
         lambda data: data.flush(),
         lambda data: data.__enter__(),
-        pickle.dumps,
     ],
 )
 def test_using_a_closed_one_is_a_value_error(data: DataObject, use: Any) -> None:

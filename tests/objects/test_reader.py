@@ -543,9 +543,44 @@ def test_calls_that_make_no_sense_raise_as_files_do(client: FakeClient, use: Any
         assert reader.read(3) == DATA[:3]
 
 
-def test_a_reader_does_not_pickle(client: FakeClient) -> None:
-    with pytest.raises(TypeError, match=r"pickle its uri \(oss://bucket/folder/object.bin\)"), reader_of(client) as it:
-        pickle.dumps(it)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_pickled_reader_goes_on_where_it_stood_and_sends_nothing_before(
+    client: FakeClient, protocol: int, is_begun: bool
+) -> None:
+    with reader_of(client) as reader:
+        if is_begun:
+            reader.read(3)
+        reader.seek(1000)
+        calls = len(client.calls)
+        other = pickle.loads(pickle.dumps(reader, protocol))
+        assert other.tell() == 1000
+        assert len(client.calls) == calls
+        with other:
+            assert other.read() == DATA[1000:]
+            assert reader.tell() == 1000
+            assert not is_begun or all(call.if_match for call in client.calls[calls:])
+
+
+def test_a_pickled_reader_does_not_go_on_with_another_object(client: FakeClient) -> None:
+    with reader_of(client) as reader:
+        reader.read(1)
+        pickled = pickle.dumps(reader)
+        client.store(URI, b"x" * len(DATA))
+        with pickle.loads(pickled) as other:
+            other.seek(MIB)
+            with pytest.raises(OssObjectChangedError):
+                other.read()
+
+
+def test_a_closed_reader_arrives_closed(client: FakeClient) -> None:
+    reader = reader_of(client)
+    reader.close()
+    other = pickle.loads(pickle.dumps(reader))
+    assert other.closed
+    assert other.uri == str(URI)
+    with pytest.raises(ValueError, match=r"closed file: oss://bucket/folder/object.bin"):
+        other.read()
 
 
 def test_a_dropped_reader_fetches_nothing(client: FakeClient) -> None:
