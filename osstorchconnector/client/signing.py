@@ -38,10 +38,10 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 # Query parameters that are part of a version 1 signature, and the only ones.
 SIGNED_PARAMETERS_V1 = frozenset(
     """
-    accessPoint accessPointPolicy acl append asyncFetch bucketArchiveDirectRead bucketInfo callback callback-var cname
-    comp continuation-token cors delete encryption endTime group httpsConfig inventory inventoryId lifecycle link live
-    location logging metaQuery objectInfo objectMeta partNumber policy position publicAccessBlock qos qosInfo
-    qosRequester redundancyTransition referer regionList replication replicationLocation replicationProgress
+    accessPoint accessPointPolicy acl append asyncFetch bucketArchiveDirectRead bucketInfo callback callback-var
+    cloudboxes cname comp continuation-token cors delete encryption endTime group httpsConfig inventory inventoryId
+    lifecycle link live location logging metaQuery objectInfo objectMeta partNumber policy position publicAccessBlock
+    qos qosInfo qosRequester redundancyTransition referer regionList replication replicationLocation replicationProgress
     requestPayment requesterQosInfo resourceGroup resourcePool resourcePoolBuckets resourcePoolInfo
     response-cache-control response-content-disposition response-content-encoding response-content-language
     response-content-type response-expires restore security-token sequential startTime stat status style styleName
