@@ -20,12 +20,12 @@ PIP := python -m pip --disable-pip-version-check --no-input
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test chaos bench bench-quick lint types tests lowest format constraints wheel clean
+.PHONY: demo test chaos bench bench-quick lint types tests interop lowest format constraints wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-test: lint types tests
+test: lint types tests interop
 
 # Everything that clouds do, for minutes. SEED=7 repeats a run, ROUNDS=20 soaks longer, CHAOS=chaos/test_soak.py is one part.
 chaos: $(STAMP)
@@ -51,6 +51,10 @@ tests: $(STAMP)
 	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Official SDKs against the emulator: oss2, alibabacloud-oss-v2 and npm's ali-oss. One that can't be had is named and left out.
+interop: $(STAMP)
+	$(BIN)/python -m interop
 
 # The tests once more, with the lowest versions of everything that the package requires.
 lowest: $(LOWEST)/installed

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..credentials.values import Credentials
-from .handle import DEFAULT_KEY_ID, DEFAULT_REGION, endpoint_of
+from .handle import DEFAULT_KEY_ID, DEFAULT_REGION
 from .refusals import Refused
 from .server import Settings, run
 from .service import Policy
+from .sockets import endpoint_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

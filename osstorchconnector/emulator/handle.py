@@ -27,6 +27,7 @@ from urllib.parse import urlencode
 from ..credentials.values import Credentials
 from .control import PREFIX, TOKEN_HEADER, encode_data
 from .counters import Counters
+from .sockets import endpoint_of, loopback_of
 
 DEFAULT_KEY_ID = "emulator-key-id"
 DEFAULT_REGION = "cn-test"
@@ -121,7 +122,7 @@ class Emulator:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._scheme = "https" if settings["certfile"] else "http"
-        self._connect_host = _loopback_of(settings["host"])
+        self._connect_host = loopback_of(settings["host"])
 
     @property
     def port(self) -> int:
@@ -371,16 +372,6 @@ class Emulator:
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         return HTTPSConnection(self._connect_host, self.port, context=context)
-
-
-def endpoint_of(scheme: str, host: str, port: int) -> str:
-    """Return the endpoint for clients on this machine of a server that listens on `host`."""
-    host = _loopback_of(host)
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _loopback_of(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def write_credentials(path: Path, credentials: Credentials) -> None:

@@ -72,6 +72,11 @@ class Hosts:
         return None if match is None else match[1] or ""
 
 
+def is_live(host: str) -> bool:
+    """Tell whether a `Host` names the live service: some clients send its names to whatever address they were given."""
+    return _SERVICE_HOST.fullmatch(_without_port(host).lower()) is not None
+
+
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -22,7 +22,7 @@ from .control import PREFIX, Control
 from .frontend import Frontend
 from .routing import Hosts
 from .service import Policy, Service
-from .sockets import Channel, SecureChannel
+from .sockets import Channel, SecureChannel, endpoint_of
 
 # What waits for the client stays in the processor's cache: with the megabytes that the system would allow, a large
 # object takes more than twice the time on loopback (measured). What comes in needs no such limit.
@@ -80,6 +80,7 @@ class Server:
         self._listener = listener
         self.loop.add_reader(listener.fileno(), self._accept)
         port: int = listener.getsockname()[1]
+        self.service.endpoint = endpoint_of(settings.scheme, settings.host, port)
         return port
 
     def close(self) -> None:

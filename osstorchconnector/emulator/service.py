@@ -14,7 +14,7 @@ from .exchange import Call
 from .intake import Digest
 from .records import ObjectRecord
 from .refusals import Refused
-from .routing import check_bucket_name
+from .routing import check_bucket_name, is_live
 from .storage import Bucket, Storage
 
 MAX_BODY_BYTES = 5 * 1024**3
@@ -42,12 +42,13 @@ class Policy:
 
 @dataclass
 class Service:
-    """The state that every operation works on."""
+    """The state that every operation works on; `endpoint` is where clients on this machine reach the server."""
 
     storage: Storage
     keyring: Keyring
     policy: Policy = field(default_factory=Policy)
     clock_offset_seconds: float = 0.0
+    endpoint: str = "http://localhost"
 
     @classmethod
     def open(cls, root: Path, *identities: Credentials, policy: Policy | None = None) -> Service:
@@ -56,6 +57,20 @@ class Service:
     @property
     def blobs(self) -> BlobFolder:
         return self.storage.blobs
+
+    def endpoint_for(self, call: Call) -> str:
+        """Return an endpoint by which who sent a call reaches this server again, and never the live service."""
+        host = call.headers.get("host", "").removeprefix(f"{call.bucket}.")
+        if not host or is_live(host):
+            return self.endpoint
+        return f"{self.endpoint.partition('://')[0]}://{host}"
+
+    def location(self, call: Call, key: str) -> str:
+        """Return the address of an object."""
+        in_host = call.headers.get("host", "").startswith(f"{call.bucket}.") and not is_live(call.headers["host"])
+        endpoint = self.endpoint_for(call)
+        scheme, _, host = endpoint.partition("://")
+        return f"{scheme}://{call.bucket}.{host}/{key}" if in_host else f"{endpoint}/{call.bucket}/{key}"
 
     def now(self) -> float:
         """The time this server believes in."""

@@ -107,3 +107,14 @@ class SecureChannel(Channel):
 
     def send_both(self, data: bytes | memoryview, piece: memoryview) -> int | None:
         return self.send(b"".join((data, piece[:_RECORD_BYTES])))
+
+
+def endpoint_of(scheme: str, host: str, port: int) -> str:
+    """Return the endpoint for clients on this machine of a server that listens on `host`."""
+    host = loopback_of(host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def loopback_of(host: str) -> str:
+    """Return the address of this machine for a server that listens on all."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

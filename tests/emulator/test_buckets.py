@@ -8,6 +8,7 @@ from osstorchconnector.client.signing import V4Signer
 from osstorchconnector.client.values import Request
 from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.emulator.documents import document, element
+from osstorchconnector.emulator.service import Service
 
 
 def refused(answer: Answer, status: int, code: str) -> bool:
@@ -111,9 +112,12 @@ def test_the_acl_of_a_missing_bucket_makes_the_bucket(send: Driver) -> None:
         ("127.0.0.1:9000", "127.0.0.1:9000"),
         ("localhost:9000", "localhost:9000"),
         ("photos.oss.test:9000", "oss.test:9000"),
+        ("photos.oss-cn-test.aliyuncs.com", "127.0.0.1:1234"),
+        ("photos.cn-test.oss.aliyuncs.com", "127.0.0.1:1234"),
     ],
 )
-def test_the_endpoints_of_a_bucket_are_this_server(send: Driver, host: str, endpoint: str) -> None:
+def test_the_endpoints_of_a_bucket_are_this_server(send: Driver, service: Service, host: str, endpoint: str) -> None:
+    service.endpoint = "http://127.0.0.1:1234"
     in_path = not host.startswith("photos.")
     request = Request("", "GET", "photos", "", (("bucketInfo", ""),))
     signed = V4Signer(send.credentials, "cn-test").sign(request, int(send.frontend.service.now()))

@@ -119,7 +119,7 @@ def get_bucket_location(service: Service, call: Call, _received: Received) -> Re
 
 def _summary(service: Service, call: Call, bucket: Bucket) -> dict[str, object]:
     """Return what listing and description of a bucket share; its endpoints are those by which the client came."""
-    region, endpoint = service.policy.region, _endpoint(call)
+    region, endpoint = service.policy.region, service.endpoint_for(call).partition("://")[2]
     return {
         "Name": bucket.name,
         "CreationDate": iso_time(bucket.created),
@@ -130,11 +130,6 @@ def _summary(service: Service, call: Call, bucket: Bucket) -> dict[str, object]:
         "StorageClass": bucket.storage_class,
         "ResourceGroupId": "rg-emulator",
     }
-
-
-def _endpoint(call: Call) -> str:
-    """Return host and port that a client can use as its endpoint: those it called, without a bucket in front."""
-    return call.headers.get("host", "").removeprefix(f"{call.bucket}.")
 
 
 def _acl(call: Call) -> str:

@@ -60,7 +60,7 @@ def complete(service: Service, call: Call, received: Received) -> Reply:
     bucket.complete_upload(upload.upload_id, record)
     answer = {
         "EncodingType": encoding,
-        "Location": f"http://{call.headers.get('host', '')}/{encode(call.key)}",
+        "Location": service.location(call, encode(call.key)),
         "Bucket": call.bucket,
         "Key": encode(call.key),
         "ETag": f'"{record.etag}"',

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from ..auth import Rules
-from ..documents import document, fields
+from ..documents import document, fields, url_encoded
 from ..exchange import Call, Reply, xml_reply
 from ..headers import check_headers
 from ..intake import Received
@@ -43,7 +43,7 @@ def post_object(service: Service, call: Call, received: Received) -> Reply:
     check_names(put)
     check_headers("PutObject", "PUT", put.headers)
     stored = put_object(service, put, received)
-    return _answer(put, form, stored)
+    return _answer(put, form, stored, service.location(put, url_encoded(key)))
 
 
 def _check_right(service: Service, call: Call, received: Received) -> None:
@@ -57,9 +57,8 @@ def _check_right(service: Service, call: Call, received: Received) -> None:
     check_form(received.fields, call.bucket, received.size, service.keyring, rules, service.now())
 
 
-def _answer(put: Call, form: Mapping[str, str], stored: Reply) -> Reply:
+def _answer(put: Call, form: Mapping[str, str], stored: Reply, location: str) -> Reply:
     """Return what the form wants as its answer: a redirect, a document (201), or nothing (200 or 204)."""
-    location = f"http://{put.headers['host']}/{quote(put.key, safe='/-_.~')}"
     if redirect := form.get("success_action_redirect"):
         query = urlencode({"bucket": put.bucket, "key": put.key, "etag": stored.headers["ETag"]})
         return Reply(303, {**stored.headers, "Location": f"{redirect}{'&' if '?' in redirect else '?'}{query}"})
