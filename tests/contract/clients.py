@@ -285,7 +285,8 @@ class Ours(Client):
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> Part:
         with _our_errors():
-            return Part(*self._client.upload_part(self._uri(key), upload_id, number, body))
+            uploaded = self._client.upload_part(self._uri(key), upload_id, number, body)
+        return Part(uploaded.number, uploaded.etag, uploaded.size, uploaded.crc64)
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> Seen:
         with _our_errors():
