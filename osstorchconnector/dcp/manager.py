@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import inspect
 import logging
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 from torch.distributed.checkpoint.stateful import Stateful
 
 from ..client.client import OssClient
-from ..errors import OssConfigError, OssError, OssNotFoundError
-from ..uri import OssUri
+from ..errors import OssConfigError, OssError, OssObjectChangedError
 from .cleaning import DEFAULT_AGE, clean
-from .layout import checkpoint_uri, metadata_name
 from .place import Access, HasClient, open_folder
 from .reader import OssStorageReader
+from .run import RunFolder
 from .torch_context import outside_contexts
 from .writer import OssStorageWriter
 
 _logger = logging.getLogger(__name__)
 
-_STEP = re.compile(r"step-(\d{10,})/")
-
 
 class _Slot:
     """What a save in flight needs to itself: a writer with its buffers, and a process group."""
 
-    def __init__(self, writer: OssStorageWriter, group: dist.ProcessGroup | None) -> None:
+    def __init__(self, writer: _StepWriter, group: dist.ProcessGroup | None) -> None:
         self.writer, self.group = writer, group
         self.future: Future[Any] | None = None
+        self.step = 0
+        self.later: set[int] = set()  # steps whose saves began while this one was in flight
+
+
+class _StepWriter(OssStorageWriter):
+    """A writer that first does something on the coordinator, there where an error of it reaches all ranks."""
+
+    before_saving: Callable[[], object] = staticmethod(lambda: None)
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        if self._is_coordinator:
+            self.before_saving()
+        return super().prepare_local_plan(plan)
 
 
 class OssCheckpointManager:
@@ -48,8 +60,11 @@ class OssCheckpointManager:
         manager.async_save(step, state)           # training goes on when the state has been copied
 
     With `torch.distributed` every rank makes one and calls the same methods in the same order. After a save all but
-    the newest `keep` whole checkpoints are removed, never the one just saved nor the newest; None keeps all. Saves
-    that did not finish do not count and do not hurt: `clean` removes them.
+    the newest `keep` whole checkpoints are removed, never the one just saved; None keeps all. Saves that did not finish
+    do not count and do not hurt: `clean` removes them.
+
+    The newest is the highest step, unless you went back: to save a step leaves those above it on an older branch, which
+    `latest`, `load` and `keep` take for older than all of the new one. That is remembered in `uri/.branches.json`.
 
     `in_flight` asynchronous saves may run at once, each with a writer, buffers and a gloo group of its own; one more
     waits for the oldest. `writer_options` and `reader_options` go to `OssStorageWriter` and `OssStorageReader`.
@@ -75,6 +90,7 @@ class OssCheckpointManager:
             raise OssConfigError(f"keep={keep}, in_flight={in_flight}: at least 1 each")
         folder = open_folder(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
         self.client, self._root = folder.client, folder.uri
+        self._run = RunFolder(self.client, self._root)
         self._keep, self._in_flight = keep, in_flight
         self._group = process_group
         self._writer_options, self._reader_options = dict(writer_options or {}), dict(reader_options or {})
@@ -89,31 +105,25 @@ class OssCheckpointManager:
 
     def uri(self, step: int) -> str:
         """Return where the checkpoint of a step is, or would be."""
-        return f"{self._root}step-{step:010d}"
+        return self._run.uri(step)
 
     def steps(self) -> list[int]:
-        """Return the steps of which there is a whole checkpoint, in order."""
-        found = []
-        for page in self.client.list_pages(self._root, delimiter="/"):
-            for prefix in page.prefixes:
-                match = _STEP.fullmatch(prefix[len(self._root.key) :])
-                if match and self._is_whole(prefix):
-                    found.append(int(match[1]))
-        return sorted(found)
+        """Return the steps of which there is a whole checkpoint, in ascending order, whatever branch they are on."""
+        return self._run.steps()
 
     def latest(self) -> int | None:
         """Return the newest step of which there is a whole checkpoint; None if there is none."""
-        return max(self.steps(), default=None)
+        return self._run.latest()
 
     # saving and loading
 
     @outside_contexts
     def save(self, step: int, state: dict[str, Any], **options: Any) -> None:
         """Save the state of a step, and remove checkpoints that are too many. `options` go to `dcp.save`."""
-        slot = self._free_slot(makes_group=False)
+        slot = self._free_slot(step, makes_group=False)
         where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
         dcp_save(state, process_group=self._group, **where, **options)
-        self._remove_surplus(step)
+        self._tidy(step)
 
     @outside_contexts
     def async_save(self, step: int, state: dict[str, Any], **options: Any) -> Future[Any]:
@@ -123,7 +133,7 @@ class OssCheckpointManager:
         it copies takes twice as long as the copy of 5,000 small tensors.)
         """
         inspect.signature(dcp_save).bind(state, **options)  # an error of the caller's belongs to the caller
-        slot = self._free_slot(makes_group=True)
+        slot = self._free_slot(step, makes_group=True)
         staged = slot.writer.stage(_plain_state(state))
         where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
         executor = ThreadPoolExecutor(1, "osstorchconnector-save")
@@ -137,18 +147,25 @@ class OssCheckpointManager:
 
         A step that was named and is not there is an error. `options` go to `dcp.load`.
         """
-        if step is None:
-            step = self._agreed(self.latest())
-            if step is None:
+        may_repeat = True
+        while True:
+            found = step if step is not None else self._agreed_latest()
+            if found is None:
                 return None
-        reader = OssStorageReader(self.client, self.uri(step), **self._reader_options)
-        dcp_load(state, storage_reader=reader, process_group=self._group, **options)
-        return step
+            reader = OssStorageReader(self.client, self.uri(found), **self._reader_options)
+            try:
+                dcp_load(state, storage_reader=reader, process_group=self._group, **options)
+                return found
+            except CheckpointException as error:
+                is_gone = _was_replaced(error) or (step is None and self._agreed_latest() != found)
+                if not may_repeat or not is_gone:
+                    raise
+                _logger.info("step %d was replaced or removed while it was loaded: trying again", found)
+                may_repeat = False
 
     def wait(self) -> None:
         """Wait for all asynchronous saves; raise the error of the first that failed since the last call."""
-        for turn in range(len(self._slots)):  # the oldest first
-            self._end(self._slots[(self._turn + turn) % len(self._slots)])
+        self._end_all()
         errors, self._errors = self._errors, []
         if errors:
             raise errors[0]
@@ -167,25 +184,29 @@ class OssCheckpointManager:
 
     # the steps
 
-    def _is_whole(self, prefix: str) -> bool:
-        try:
-            self.client.head(OssUri(self._root.bucket, prefix + metadata_name()))
-        except OssNotFoundError:
-            return False
-        return True
-
-    def _free_slot(self, *, makes_group: bool) -> _Slot:
-        """Return the slot whose turn it is, when its save is over; the same on all ranks."""
+    def _free_slot(self, step: int, *, makes_group: bool) -> _Slot:
+        """Return the slot whose turn it is, for a step, when its save is over; the same on all ranks."""
+        if any(slot.future is not None and slot.step > step for slot in self._slots):  # going back: from what, is known
+            self._end_all()
         number = self._turn % self._in_flight
         if number == len(self._slots):
-            self._slots.append(_Slot(OssStorageWriter(self.client, str(self._root), **self._writer_options), None))
+            self._slots.append(_Slot(_StepWriter(self.client, str(self._root), **self._writer_options), None))
         slot = self._slots[number]
         if makes_group:
             self._turn += 1
             if slot.group is None and _is_distributed():
                 slot.group = _gloo_group_like(self._group)
         self._end(slot)
+        slot.step, slot.later = step, set()
+        slot.writer.before_saving = functools.partial(self._run.note_going_back, step, slot.later)
+        for other in self._slots:
+            if other is not slot:
+                other.later.add(step)
         return slot
+
+    def _end_all(self) -> None:
+        for turn in range(len(self._slots)):  # the oldest first
+            self._end(self._slots[(self._turn + turn) % len(self._slots)])
 
     def _end(self, slot: _Slot) -> None:
         """Wait until a slot's save is over; its error is for `wait` to raise, and for who has the future."""
@@ -201,34 +222,33 @@ class OssCheckpointManager:
         except BaseException as error:
             _logger.error("step %d was not saved: %s", step, error)
             raise
-        try:
-            self._remove_surplus(step)
-        except OssError as error:
-            _logger.warning("checkpoints that are too many were not removed: %s", error)
+        self._tidy(step)
         return metadata
 
-    def _remove_surplus(self, saved_step: int) -> None:
-        if self._keep is None or (_is_distributed() and dist.get_rank(self._group) != 0):
-            return
-        steps = self.steps()
-        for step in steps[: -self._keep]:
-            if step != saved_step:
-                self._remove(step)
+    def _tidy(self, saved_step: int) -> None:
+        if not _is_distributed() or dist.get_rank(self._group) == 0:
+            self._run.tidy(saved_step, self._keep)
 
-    def _remove(self, step: int) -> None:
-        """Remove a checkpoint: `.metadata` first, so that at no moment half of one looks like a whole."""
-        folder = checkpoint_uri(self.uri(step))
-        self.client.delete(OssUri(folder.bucket, folder.key + metadata_name()))
-        self.client.delete_many(folder.bucket, [found.key for found in self.client.list(folder)])
-
-    def _agreed(self, step: int | None) -> int | None:
-        """Return what the first rank has found: the others may have looked at another moment."""
+    def _agreed_latest(self) -> int | None:
+        """Return what the first rank finds, or raise its error: the others might look at another moment."""
         if not _is_distributed():
-            return step
-        answer = [step]
+            return self.latest()
+        answer: list[int | OssError | None] = [None]
+        if dist.get_rank(self._group) == 0:
+            try:
+                answer = [self.latest()]
+            except OssError as error:
+                answer = [error]
         source = dist.get_global_rank(self._group, 0) if self._group is not None else 0
         dist.broadcast_object_list(answer, src=source, group=self._group)
+        if isinstance(answer[0], OssError):
+            raise answer[0]
         return answer[0]
+
+
+def _was_replaced(error: CheckpointException) -> bool:
+    """Say whether a load failed since another save replaced the checkpoint. All ranks know the errors of all."""
+    return any(isinstance(cause, OssObjectChangedError) for cause, _ in error.failures.values())
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -201,6 +201,10 @@ def manager_on_many_ranks(place: Place) -> None:
     assert (weight.to_local() == 4).all()
     assert manager.load({"weight": weight}) == 5
     assert (weight.to_local() == 5).all()
+    manager.save(3, {"weight": weight})  # going back
+    dist.barrier()
+    assert manager.load({"weight": weight}) == 3
+    assert manager.steps() == [3, 5]
 
 
 def trouble(place: Place) -> None:

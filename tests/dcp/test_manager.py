@@ -47,13 +47,6 @@ def test_only_the_newest_are_kept(manager: OssCheckpointManager, oss_bucket: Oss
     assert {key.split("/")[1] for key in names(oss_bucket)} == {"step-0000000010", "step-0000000011"}
 
 
-def test_a_step_saved_again_after_going_back_is_kept(manager: OssCheckpointManager) -> None:
-    for step in (10, 20, 5):
-        manager.save(step, state(step))
-    assert manager.steps() == [5, 10, 20]
-    assert loaded(manager, 5) == (5, 5)
-
-
 def test_half_written_neighbours_do_not_count(manager: OssCheckpointManager, oss_bucket: OssBucket) -> None:
     manager.save(1, state(1))
     for step in ("step-0000000007", "step-0000000008", "step-9", "else"):
