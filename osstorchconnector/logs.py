@@ -165,7 +165,10 @@ class AuditLog:
 
 
 class _LogFile(logging.Handler):
-    """Appends one line per record; a full disk costs lines, not the job."""
+    """Appends one line per record; a full disk costs lines, not the job.
+
+    Where the program has no handler, Python writes warnings to stderr, but not if there is one as this: so it does it.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -180,6 +183,19 @@ class _LogFile(logging.Handler):
             return
         with contextlib.suppress(OSError):
             _append(self.path, line.encode(errors="backslashreplace"))
+        last_resort = logging.lastResort
+        if last_resort is not None and record.levelno >= last_resort.level and self._is_all_there_is(record.name):
+            last_resort.handle(record)
+
+    def _is_all_there_is(self, name: str) -> bool:
+        """Say whether no handler but this and other files of ours sees what is logged under `name`."""
+        logger: logging.Logger | None = logging.getLogger(name)
+        handlers: list[logging.Handler] = []
+        while logger is not None:
+            handlers += logger.handlers
+            logger = logger.parent if logger.propagate else None
+        files = [handler for handler in handlers if isinstance(handler, _LogFile)]
+        return len(files) == len(handlers) and files[0] is self
 
 
 class _OneLineFormatter(logging.Formatter):

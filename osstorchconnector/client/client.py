@@ -34,6 +34,7 @@ from .paging import Ahead, PageStream
 from .pipeline import Pipeline
 from .reference import ClientReference, Recipe, reference_to, remember
 from .sender import Session
+from .shared_state import SharedState, can_travel
 from .values import (
     Buffer,
     ByteSpan,
@@ -105,15 +106,17 @@ class OssClient:
             user_agent=user_agent(),
             audit=audit_log(config),
             tls=_tls_context(config) if parsed.scheme == "https" else None,
+            shared=self._shared,
         )
 
-    def __getstate__(self) -> Recipe:
-        return self._recipe
+    def __getstate__(self) -> Recipe | tuple[Any, ...]:
+        return (*self._recipe, self._shared) if can_travel() else self._recipe
 
-    def __setstate__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __setstate__(self, state: Recipe | tuple[Any, ...]) -> None:
+        self._recipe: Recipe = state[:5]
+        self._shared: SharedState = state[5] if len(state) > 5 else SharedState()
         self._opened = None
-        self.config = recipe[3]
+        self.config = self._recipe[3]
         self._number = next(_client_numbers)
         self._turn = itertools.count()
         self._finalizer = weakref.finalize(self, _close_everywhere, self._number)
@@ -138,8 +141,8 @@ class OssClient:
 
     @property
     def retries(self) -> int:
-        """How many requests of this client had to be sent again so far, in this process."""
-        return self._session.retries
+        """How many requests were sent again so far, also by processes that were started with this client in them."""
+        return self._shared.retries
 
     def get(
         self, uri: OssUri | str, span: ByteSpan | None = None, *, into: memoryview | None = None, if_match: str = ""

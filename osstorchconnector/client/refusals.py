@@ -54,6 +54,12 @@ def refusal(
     return service_error(text, status=status, code=code, request_id=request_id)
 
 
+def retried(error: OssError, *, next_attempt: int, delay_seconds: float, left_seconds: float, untold: int) -> str:
+    """Return the log's line about a request that failed and is sent again."""
+    line = f"{error}; sent again in {delay_seconds:.2g} s as attempt {next_attempt}, for {left_seconds:.0f} s at most"
+    return f"{line} ({untold} more retries there since the last such line)" if untold else line
+
+
 def with_reason(error: OssError, reason: str) -> OssError:
     """Return `error`, its text saying why nothing more was done."""
     error.args = (f"{error}; {reason}",)

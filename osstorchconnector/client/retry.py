@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Kind = Literal["setup", "connect", "reset", "timeout", "protocol", "integrity", "service"]
+Kind = Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol", "integrity", "service"]
 Remedy = Literal["", "reconnect", "refresh_credentials", "newer_credentials", "correct_clock", "resend"]
 
 # Codes that something can be done about, once: the same answer again means that it did not help.
@@ -31,6 +31,13 @@ _THROTTLING_STATUSES = frozenset({429, 503})
 # What an overloaded server or a broken line does again and again; bytes and documents are wrong for good, or by chance.
 _MAX_ATTEMPTS_AT_CHANCE = 5
 _MAX_DOUBLINGS = 60
+_UNCONNECTED = frozenset({"connect", "connect_timeout"})
+# A server that was there a moment ago is waited for; an address that nothing ever answered at is most likely wrong.
+UNREACHED_SECONDS = 10.0
+_UNREACHED = (
+    "nothing has ever answered there: check endpoint= (an -internal endpoint is reached from its own region's network "
+    "only), the network, the proxy and the firewall"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +54,11 @@ class Failure:
     """How one try failed.
 
     `kind` says where: "setup" is what no repeat can mend (a host that does not exist, a certificate that is not
-    trusted), "connect" before a connection was there, "reset" after, "timeout" while nothing came, "protocol" an
-    answer that is not HTTP or not OSS's, "integrity" bytes that are not the object's, "service" an answer that is an
-    error, with `status` and `code`. `reused_connection`: the connection had served a request before, and broke or
-    stayed silent before a byte of this answer came. `server_date` is the answer's `Date`, `retry_after_seconds` its
-    `Retry-After`.
+    trusted), "connect" and "connect_timeout" before a connection was there, "reset" after, "timeout" while nothing
+    came, "protocol" an answer that is not HTTP or not OSS's, "integrity" bytes that are not the object's, "service" an
+    answer that is an error, with `status` and `code`. `reused_connection`: the connection had served a request before,
+    and broke or stayed silent before a byte of this answer came. `server_date` is the answer's `Date`,
+    `retry_after_seconds` its `Retry-After`.
     """
 
     kind: Kind
@@ -99,17 +106,21 @@ def decide(
     now: float,
     random: float,
     used: Collection[str] = (),
+    is_reached: bool = True,
 ) -> RetryDecision:
     """Return what to do after try number `attempt` (1 is the first) failed.
 
     `random` is drawn from 0 to 1, `now` is this machine's clock in seconds since the epoch, `used` are the remedies
-    that earlier decisions of the same operation asked for.
+    that earlier decisions of the same operation asked for. `is_reached`: somebody of this job had an answer from there.
     """
     remedy = _remedy(failure)
     if remedy in used if remedy else not is_passing(failure):
         return RetryDecision(False)
+    over = f"the time allowed, {deadline_seconds:g} s (operationTimeout), is over"
+    if is_unconnected(failure) and not is_reached:
+        deadline_seconds, over = min(deadline_seconds, UNREACHED_SECONDS), _UNREACHED
     if elapsed_seconds >= deadline_seconds:
-        return RetryDecision(False, reason=f"the time allowed, {deadline_seconds:g} s (operationTimeout), is over")
+        return RetryDecision(False, reason=over)
     if failure.reused_connection and "reconnect" not in used:
         # The connection died while it was idle: most likely the server has not seen the request, so nothing failed.
         return RetryDecision(True, remedy="reconnect", counts=False)
@@ -120,8 +131,7 @@ def decide(
         return RetryDecision(True, remedy=remedy, clock_offset_seconds=offset)
     delay = backoff_seconds(policy, failure, attempt=attempt, random=random)
     if elapsed_seconds + delay >= deadline_seconds:
-        reason = f"the time allowed, {deadline_seconds:g} s (operationTimeout), leaves none for another attempt"
-        return RetryDecision(False, reason=reason)
+        return RetryDecision(False, reason=over.replace("is over", "leaves none for another attempt"))
     return RetryDecision(True, delay)
 
 
@@ -142,7 +152,12 @@ def is_throttling(failure: Failure) -> bool:
 
 def is_charged(failure: Failure) -> bool:
     """Say whether sending again burdens the server: where no connection came about, nothing was sent at all."""
-    return failure.kind != "connect" and not failure.reused_connection
+    return not (is_unconnected(failure) or failure.reused_connection)
+
+
+def is_unconnected(failure: Failure) -> bool:
+    """Say whether no connection came about."""
+    return failure.kind in _UNCONNECTED
 
 
 def backoff_seconds(policy: RetryPolicy, failure: Failure, *, attempt: int, random: float) -> float:

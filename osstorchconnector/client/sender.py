@@ -6,6 +6,7 @@ What is decided is decided by pure functions (`retry.decide`, `landing`, `refusa
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 import time
@@ -22,7 +23,9 @@ from .attempts import Attempt
 from .endpoint import Endpoint, Origin, Route, SigningPlan
 from .engine import in_thread
 from .heads import ResponseHead, parse_http_date, retry_after_seconds
-from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling
+from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling, is_unconnected
+from .retry_news import RetryNews
+from .shared_state import SharedState
 from .signing import V1Signer, V4Signer, encode_key, encode_query
 from .traffic import Gate, RetryBudget, shared
 from .transport.base import ExchangeFailed, Landing, Timeouts, Transport, UnsizedBody, WireRequest, proxy_for
@@ -36,6 +39,8 @@ _NO_BUDGET = (
     "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "
     "requests that end well; the server, or the way to it, is failing at large"
 )
+
+_logger = logging.getLogger(__name__)
 
 Verdict = tuple[Failure, OssError]
 
@@ -52,7 +57,7 @@ class Session:
     audit: AuditLog | None = None
     clock: Callable[[], float] = time.time
     clock_offset_seconds: float = 0.0
-    retries: int = 0  # requests that were sent again: for the log, not exact to the last one
+    shared: SharedState = field(default_factory=SharedState)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     @property
@@ -73,6 +78,8 @@ class Sender:
         server = str(session.endpoint)
         self._gate: Gate = shared.gate(server)
         self._budget: RetryBudget = shared.budget(server)
+        self._news: RetryNews = shared.news(server)
+        self._is_reached = False
         self.unsized: set[str] = set()  # operations whose answers end with the connection, which only aiohttp reads
         self._transports: dict[str, Transport] = {}
         self._routes: dict[str, Route] = {}
@@ -117,11 +124,13 @@ class Sender:
             if verdict is None:
                 assert head is not None
                 self._gate.accepted()
+                if not self._is_reached:
+                    self._note_reached()
                 if self._budget.debt:
                     self._budget.earn()
                 return head
             failure, error = verdict
-            decision = self._decide(failure, attempts - free, begun, deadline, used)
+            decision = self._decide(failure, error, attempts - free, begun, deadline, used)
             if not decision.retry or not await self._prepare(decision, credentials):
                 try:
                     raise refusals.with_reason(error, decision.reason) if decision.reason else error
@@ -134,7 +143,7 @@ class Sender:
             if not on_new_connection:
                 used.discard("reconnect")  # later on a connection may have died again
             used.add(decision.remedy)
-            self.session.retries += 1
+            self.session.shared.count_retry()
 
     async def aclose(self) -> None:
         """Drop all connections; what still runs ends with `OssConnectionError`."""
@@ -233,23 +242,54 @@ class Sender:
         )
         return failure, refused
 
-    def _decide(self, failure: Failure, attempt: int, begun: float, deadline: float, used: set[str]) -> RetryDecision:
+    def _decide(
+        self, failure: Failure, error: OssError, attempt: int, begun: float, deadline: float, used: set[str]
+    ) -> RetryDecision:
         """Decide what to do about a failure; a retry that this process has no budget for is none."""
         if is_throttling(failure):
             self._gate.refused()
+        if not self._is_reached and failure.kind != "setup" and not is_unconnected(failure):
+            self._note_reached()
+        elapsed = asyncio.get_running_loop().time() - begun
         decision = decide(
             self._policy,
             failure,
             attempt=attempt,
-            elapsed_seconds=asyncio.get_running_loop().time() - begun,
+            elapsed_seconds=elapsed,
             deadline_seconds=deadline - begun,
             now=self.session.clock(),
             random=random.random(),
             used=used,
+            is_reached=not is_unconnected(failure) or self._was_reached(),
         )
         if decision.retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
             return RetryDecision(False, reason=_NO_BUDGET)
+        if decision.retry and not decision.needs_newer_credentials:
+            self._tell(error, decision, attempt, elapsed, deadline - begun)
         return decision
+
+    def _tell(
+        self, error: OssError, decision: RetryDecision, attempt: int, elapsed_seconds: float, deadline_seconds: float
+    ) -> None:
+        news = self._news.of(attempt=attempt * decision.counts, seconds_so_far=elapsed_seconds)
+        if news is not None and _logger.isEnabledFor(news.level):
+            line = refusals.retried(
+                error,
+                next_attempt=attempt + decision.counts,
+                delay_seconds=decision.delay_seconds,
+                left_seconds=deadline_seconds - elapsed_seconds,
+                untold=news.untold,
+            )
+            _logger.log(news.level, "%s", line)
+
+    def _note_reached(self) -> None:
+        self._is_reached = True
+        shared.reached.add(str(self.session.endpoint))
+        self.session.shared.note_reached()
+
+    def _was_reached(self) -> bool:
+        """Say whether the endpoint has ever answered this process, or another one of its job."""
+        return self._is_reached or str(self.session.endpoint) in shared.reached or self.session.shared.is_reached
 
     async def _prepare(self, decision: RetryDecision, rejected: Credentials) -> bool:
         """Mend what can be mended before the next attempt, and wait; False if it can't be."""
@@ -300,7 +340,7 @@ def _broken(
     text = f"{refusals.subject(request)}: {printable(str(error))} {facts}"
     if isinstance(error, OssProtocolError):
         return Failure(kind="protocol"), OssProtocolError(text)
-    kind: type[OssError] = OssTimeoutError if error.kind == "timeout" else OssConnectionError
+    kind: type[OssError] = OssTimeoutError if error.kind in ("timeout", "connect_timeout") else OssConnectionError
     return Failure(kind=error.kind, reused_connection=error.reused), kind(text)
 
 

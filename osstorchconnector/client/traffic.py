@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from .pace import Pace, first_pace
+from .retry_news import RetryNews
 
 # A retry costs one; an operation that ends well gives so much of it back.
 EARNED_PER_SUCCESS = 0.2
@@ -103,9 +104,11 @@ class _Shared:
     """One of each for the process, anew after a fork: a lock may have been held then."""
 
     def __init__(self) -> None:
+        self.reached: set[str] = set()  # endpoints that have answered, this process or one that it was forked from
         self.renew()
 
     def renew(self) -> None:
+        self._news: dict[str, RetryNews] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._gates: dict[str, Gate] = {}
         self._lock = threading.Lock()
@@ -116,6 +119,13 @@ class _Shared:
             budget.debt = 0.0
         for gate in self._gates.values():
             gate.open()
+        self.reached.clear()
+        self._news.clear()
+
+    def news(self, server: str) -> RetryNews:
+        """Return what decides which retries at `server` are told of."""
+        with self._lock:
+            return self._news.setdefault(server, RetryNews())
 
     def budget(self, server: str) -> RetryBudget:
         """Return what may be retried of `server`, an endpoint."""

@@ -143,6 +143,11 @@ class ObjectDataset:
         save_index(self._index, index_uri, self._client)
 
     @property
+    def retries(self) -> int:
+        """How many requests the dataset's client has sent again so far, in this process and in workers made from it."""
+        return self._client.retries
+
+    @property
     def skipped_folder_markers(self) -> int:
         """How many markers of folders the listing has left out so far."""
         return self._index.skipped()

@@ -91,7 +91,7 @@ def test_what_passes_is_sent_again_after_a_while(status: int, code: str) -> None
     assert after(service(status, code)) == RetryDecision(True, delay_seconds=0.1)
 
 
-@pytest.mark.parametrize("kind", ["connect", "reset", "timeout", "protocol", "integrity"])
+@pytest.mark.parametrize("kind", ["connect", "connect_timeout", "reset", "timeout", "protocol", "integrity"])
 def test_what_broke_on_the_way_is_sent_again_after_a_while(kind: Any) -> None:
     assert after(Failure(kind=kind)) == RetryDecision(True, delay_seconds=0.1)
 
@@ -186,7 +186,9 @@ def test_a_server_that_names_a_wait_gets_it_within_the_limit() -> None:
 
 failures = st.builds(
     Failure,
-    kind=st.sampled_from(["setup", "connect", "reset", "timeout", "protocol", "integrity", "service"]),
+    kind=st.sampled_from(
+        ["setup", "connect", "connect_timeout", "reset", "timeout", "protocol", "integrity", "service"]
+    ),
     status=st.sampled_from([0, 301, 304, 400, 401, 403, 404, 408, 409, 412, 416, 429, 500, 501, 503, 599]),
     code=st.sampled_from(
         ["", "InternalError", "RequestTimeTooSkewed", "InvalidDigest", "RequestTimeout", EXPIRED[0][1]]
@@ -259,6 +261,7 @@ def test_a_server_that_is_gone_for_20_seconds_is_waited_for(dice: Any) -> None:
         (service(429), True, True),
         (service(500), False, True),
         (Failure(kind="connect"), False, False),
+        (Failure(kind="connect_timeout"), False, False),
         (Failure(kind="reset"), False, True),
         (Failure(kind="reset", reused_connection=True), False, False),
     ],
@@ -272,3 +275,21 @@ def test_keys_that_are_refused_are_replaced_once_if_there_are_others(code: str) 
     first = after(service(403, code))
     assert (first.retry, first.refresh_credentials, first.needs_newer_credentials) == (True, True, True)
     assert not after(service(403, code), attempt=2, used={first.remedy}).retry
+
+
+@pytest.mark.parametrize("kind", ["connect", "connect_timeout"])
+def test_where_nothing_ever_answered_it_is_given_up_within_10_seconds_with_a_hint(kind: Any) -> None:
+    failure = Failure(kind=kind)
+    assert after(failure, elapsed_seconds=5.0, is_reached=False).retry
+    late = after(failure, elapsed_seconds=9.95, is_reached=False)
+    later = after(failure, elapsed_seconds=10.0, is_reached=False)
+    for decision in (late, later):
+        assert not decision.retry
+        assert "nothing has ever answered there: check endpoint=" in decision.reason
+    assert after(failure, elapsed_seconds=50.0, is_reached=True).retry
+
+
+def test_a_server_that_accepts_and_then_breaks_is_one_that_is_reached() -> None:
+    for kind in ("reset", "timeout", "protocol", "service"):
+        failure = Failure(kind=kind, status=503 if kind == "service" else 0)  # type: ignore[arg-type]
+        assert after(failure, elapsed_seconds=50.0, is_reached=False).retry

@@ -146,7 +146,7 @@ class AioTransport:
         except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
-            raise self._failure(body, "timeout", self._timeout_text(error)) from error
+            raise self._timed_out(body, error) from error
         except aiohttp.ClientProxyConnectionError as error:
             raise ExchangeFailed(
                 "connect", f"no connection to the proxy {error.host}:{error.port}: {error.os_error}"
@@ -173,12 +173,12 @@ class AioTransport:
             pool.users -= 1
             self._close_unwanted(pool)
 
-    def _timeout_text(self, error: Exception) -> str:
+    def _timed_out(self, body: _Body, error: Exception) -> ExchangeFailed:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return f"no connection within {self._timeouts.connect_seconds:g} s"
+            return ExchangeFailed("connect_timeout", f"no connection within {self._timeouts.connect_seconds:g} s")
         if isinstance(error, aiohttp.SocketTimeoutError):
-            return f"hardly a byte for {self._timeouts.read_seconds:g} s"
-        return "the operation's time was used up"
+            return self._failure(body, "timeout", f"hardly a byte for {self._timeouts.read_seconds:g} s")
+        return self._failure(body, "timeout", "the operation's time was used up")
 
     async def aclose(self) -> None:
         self._is_closed = True

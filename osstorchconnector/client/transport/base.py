@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import ssl
 import urllib.request
@@ -21,7 +22,7 @@ from ..heads import ResponseHead
 from ..pieces import Memory
 from ..values import Buffer
 
-FailureKind = Literal["setup", "connect", "reset", "timeout", "protocol"]
+FailureKind = Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,14 @@ def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
                 "setup", f"the host {origin.host} is not known; check endpoint= and the bucket's name"
             )
         cause = cause.__cause__ or getattr(cause, "os_error", None)
-    return ExchangeFailed("connect", f"no connection to {where}: {error}")
+    return ExchangeFailed("connect", f"no connection to {where}: {_reason(getattr(error, 'os_error', error))}")
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system said, in its own words: those of asyncio and aiohttp repeat the address."""
+    number = getattr(error, "errno", None)
+    plain = isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror)
+    return os.strerror(number) if plain and number else str(error) or type(error).__name__
 
 
 def proxy_for(origin: Origin) -> str | None:

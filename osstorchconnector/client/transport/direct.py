@@ -111,7 +111,7 @@ class DirectTransport:
         except asyncio.TimeoutError:
             self._addresses.lost(connection.address)
             text = f"no connection to {origin.host}:{origin.port} within {seconds:.3g} s"
-            raise ExchangeFailed("timeout", text) from None
+            raise ExchangeFailed("connect_timeout", text) from None
         except OSError as error:
             self._addresses.lost(connection.address)
             raise connect_failure(origin, error) from error

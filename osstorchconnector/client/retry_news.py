@@ -1,0 +1,66 @@
+"""When retries are told of: the first of an operation, then at growing intervals. Pure; the clock is handed in.
+
+One of these stands for all operations of a process at one endpoint: where hundreds are retried at a time, one line in
+a while speaks for all. What goes on for longer than a few seconds is a warning, which everybody sees.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+# An operation that has been retried for so long is told of to everybody.
+LONG_SECONDS = 5.0
+# The time until the next warning doubles up to this, and is short again after a while without any retry.
+LONGEST_INTERVAL_SECONDS = 300.0
+CALM_SECONDS = 60.0
+# No more than one line of those that are no warnings.
+INFO_INTERVAL_SECONDS = 1.0
+
+
+class News(NamedTuple):
+    """A line to log at `level`; `untold` retries at the endpoint were not told of since the last one."""
+
+    level: int
+    untold: int
+
+
+class RetryNews:
+    """Decides which retries at one endpoint are told of."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = self._next_info = self._next_warning = float("-inf")
+        self._interval = LONG_SECONDS
+        self._untold = 0
+
+    def of(self, *, attempt: int, seconds_so_far: float) -> News | None:
+        """Return what to tell of a retry after try number `attempt` of an operation; None for nothing.
+
+        Number 0 is a try that does not count: its connection had died while it was idle.
+        """
+        with self._lock:
+            now = self._clock()
+            if now - self._last > CALM_SECONDS:
+                self._interval, self._next_warning = LONG_SECONDS, now
+            self._last = now
+            level = self._level(now, attempt, seconds_so_far)
+            if not level:
+                self._untold += 1
+                return None
+            news, self._untold = News(level, self._untold), 0
+            return news
+
+    def _level(self, now: float, attempt: int, seconds_so_far: float) -> int:
+        if seconds_so_far >= LONG_SECONDS and now >= self._next_warning:
+            self._next_warning = now + self._interval
+            self._interval = min(2 * self._interval, LONGEST_INTERVAL_SECONDS)
+            return logging.WARNING
+        if attempt == 1 and now >= self._next_info:
+            self._next_info = now + INFO_INTERVAL_SECONDS
+            return logging.INFO
+        return logging.NOTSET

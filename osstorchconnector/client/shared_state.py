@@ -1,0 +1,96 @@
+"""What a client and its copies in a job's other processes share: how often they retried, whether anything answered.
+
+It lies in a page of anonymous memory, which forked processes have in common with their parent. Processes that are
+spawned get a second page by its descriptor. Nothing has a name that could be left behind, and to count costs no call
+to the system. A copy that travels in any other way begins with a state of its own.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+from typing import Any
+
+_SIZE = mmap.PAGESIZE
+_NUMBER = struct.Struct("=q")
+# The first number says whether the endpoint has answered. Each thread counts in one of the others, without a lock.
+_SLOTS = _SIZE // _NUMBER.size - 1
+
+
+class _Page:
+    def __init__(self, descriptor: int = -1) -> None:
+        self.descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, _SIZE)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.reduction import DupFd
+
+        return _received, (DupFd(self.descriptor),)
+
+    def get(self, place: int) -> int:
+        return int(_NUMBER.unpack_from(self._memory, place * _NUMBER.size)[0])
+
+    def set(self, place: int, number: int) -> None:
+        _NUMBER.pack_into(self._memory, place * _NUMBER.size, number)
+
+    def sum(self) -> int:
+        return sum(number for (number,) in _NUMBER.iter_unpack(self._memory[_NUMBER.size :]))
+
+
+class SharedState:
+    """The state of one client, in this process and in those that it started with the client in them."""
+
+    def __init__(self) -> None:
+        self._pages = [_Page()]
+
+    def __getstate__(self) -> list[_Page]:
+        """Let a process that is being spawned have the page that is for those."""
+        if len(self._pages) == 1:
+            self._pages.append(_page_to_spawn())
+            self._pages[1].set(0, int(self.is_reached))
+        return self._pages[1:]
+
+    def __setstate__(self, pages: list[_Page]) -> None:
+        self._pages = [*pages, *pages]  # both are the same: what this process forks or spawns counts there, too
+
+    @property
+    def retries(self) -> int:
+        """How many requests were sent again, by all."""
+        return sum(page.sum() for page in set(self._pages))
+
+    def count_retry(self) -> None:
+        """Count a request that is sent again."""
+        place = 1 + threading.get_native_id() % _SLOTS
+        self._pages[0].set(place, self._pages[0].get(place) + 1)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the endpoint has ever answered one of them."""
+        return any(page.get(0) for page in self._pages)
+
+    def note_reached(self) -> None:
+        """Tell all that the endpoint has answered."""
+        for page in self._pages:
+            page.set(0, 1)
+
+
+def can_travel() -> bool:
+    """Say whether what is being pickled goes to a process that is being spawned, on a system that shares memory so."""
+    from multiprocessing.context import get_spawning_popen
+
+    return get_spawning_popen() is not None and hasattr(os, "memfd_create")
+
+
+def _page_to_spawn() -> _Page:
+    descriptor = os.memfd_create("osstorchconnector")
+    os.posix_fallocate(descriptor, 0, _SIZE)
+    return _Page(descriptor)
+
+
+def _received(duplicate: Any) -> _Page:
+    try:
+        return _Page(duplicate.detach())
+    except (OSError, ValueError):  # what was pickled for one process came to another
+        return _Page()
