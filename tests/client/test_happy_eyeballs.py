@@ -317,7 +317,7 @@ def test_a_black_hole_is_given_up_after_the_time_to_connect(kind: Any) -> None:
         asking = Asking(kind, [info("127.0.0.1", port)], Timeouts(connect_seconds=0.3, read_seconds=30))
         with pytest.raises(ExchangeFailed, match=r"within 0\.3 s") as failed:
             await asking.get()
-        assert (failed.value.kind, failed.value.reused) == ("timeout", False)
+        assert (failed.value.kind, failed.value.reused) == ("connect_timeout", False)
         await asking.transport.aclose()
 
     with black_hole() as port:
