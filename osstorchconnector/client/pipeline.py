@@ -94,6 +94,11 @@ class Pipeline(Iterator[R], Generic[T, R]):
             self._learn(self._size(result))
         return result
 
+    def begin(self) -> None:
+        """Send the first requests now, before anybody asks for a result."""
+        self._top_up()
+        self._wake_lanes()
+
     def close(self) -> None:
         """Abandon what is in flight and let the source go."""
         if self._is_closed:

@@ -6,8 +6,8 @@ Importing this registers their functional forms. They need no particular torchda
 
 - which objects: `lister` (with `fast_listing`), `manifest`, `saved`
 - in which order, and whose: `shuffler`, `sharder`, `ranks`
-- their bytes: `fetcher`, `table` for maps, `streams` for archive readers, `skipping` for those that can't be read; and
-  back: `saver`
+- their bytes: `fetcher`, `table` for maps, with `batches` of them, `streams` for archive readers, `skipping` for those
+  that can't be read; and back: `saver`
 - as a dataset that goes on where it was: `graph`, `resumable`, `position`, `state`
 - `common` is what all share, `orphans` ends workers whose job was killed
 """

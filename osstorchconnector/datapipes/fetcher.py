@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from torch.utils.data import IterDataPipe
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.operations import Operations
+from ..client.pipeline import Pipeline
 from ..client.values import ByteSpan, Download
 from ..errors import OssConfigError, OssError, OssTransformError, OssUriError
 from ..objects.data_object import DataObject
@@ -45,16 +47,28 @@ def fetch(
     transform: Callable[[DataObject], Any] = identity,
     in_order: bool = True,
     skip: Skip | None = None,
+    begin: bool = False,
 ) -> Generator[Any, None, None]:
     """Yield what `transform` makes of each object, `prefetchConcurrency` requests in flight ahead of the consumer.
 
     An object that can't be had is an error at its place; with `skip`, it is left out, unless that raises. A large
-    object's rest is fetched when it is read.
+    object's rest is fetched when it is read. With `begin` the first requests are sent at once.
     """
+    pipeline = functools.partial(_downloads, client, infos, in_order=in_order, returns_errors=skip is not None)
+    if begin:
+        downloads = pipeline()
+        downloads.begin()
+        return _items(client, lambda: downloads, transform, skip)
+    return _items(client, pipeline, transform, skip)
+
+
+def _downloads(
+    client: OssClient, infos: Iterable[ObjectInfo], *, in_order: bool, returns_errors: bool
+) -> Pipeline[ObjectInfo, tuple[ObjectInfo, Any]]:
     end_with_job()
     config = client.config.dataset
-    downloads = client.map(
-        _first_bytes if skip is None else _first_bytes_or_error,
+    return client.map(
+        _first_bytes_or_error if returns_errors else _first_bytes,
         infos,
         concurrency=config.prefetch_concurrency,
         workers=config.prefetch_worker,
@@ -63,7 +77,15 @@ def fetch(
         max_bytes=PREFETCH_BYTES,
         size=_received_bytes,
     )
-    with contextlib.closing(downloads):
+
+
+def _items(
+    client: OssClient,
+    pipeline: Callable[[], Pipeline[ObjectInfo, tuple[ObjectInfo, Any]]],
+    transform: Callable[[DataObject], Any],
+    skip: Skip | None,
+) -> Generator[Any, None, None]:
+    with contextlib.closing(pipeline()) as downloads:
         if skip is not None:
             for info, download in downloads:
                 try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import IterDataPipe, MapDataPipe
@@ -15,6 +16,7 @@ from ..objects.data_object import DataObject
 from ..objects.info import ObjectInfo
 from ..objects.shared_numbers import SharedNumbers
 from ..objects.views import View
+from .batches import FetchesBatches, LeftOut, checked_position, is_batch, without_left_out
 from .common import NumberedObjects, functional
 from .fetcher import as_info, checked_transform, data_object, fetch, first_span, identity, transformed
 from .skipping import OnError, Skipping
@@ -35,8 +37,11 @@ class OssObjectTable(MapDataPipe[ObjectInfo]):
     def __len__(self) -> int:
         return self._view().count()
 
-    def __getitem__(self, position: int) -> ObjectInfo:
-        return self.__getitems__([position])[0]
+    def __getitem__(self, position: int | Sequence[int]) -> Any:
+        if is_batch(position):
+            return self.__getitems__(position)
+        (info,) = self._view().at([checked_position(position, len(self))])
+        return info
 
     def __getitems__(self, positions: Sequence[int]) -> list[ObjectInfo]:
         """Return what is known of several objects, in the order of `positions`."""
@@ -55,8 +60,11 @@ class OssObjectTable(MapDataPipe[ObjectInfo]):
 
 
 @functional("fetch_oss_objects")
-class OssObjectMapFetcher(MapDataPipe[Any]):
+class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
     """Fetch objects by number; several at a time in parallel (functional form: `fetch_oss_objects`).
+
+    Several are those of a batch, or of a list of numbers in square brackets. `a + b` does the same with the objects of
+    both.
 
     With `on_error="skip"` what can't be read even after retries is left out of a batch, logged and counted in
     `skipped_objects`, and so it is when the pipe is iterated over; a function is called with the `ObjectInfo` and the
@@ -91,30 +99,33 @@ class OssObjectMapFetcher(MapDataPipe[Any]):
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, position: int | Sequence[int]) -> Any:
+        if not isinstance(position, int) and is_batch(position):
+            return self.__getitems__(position)
         info = as_info(self._source[position])
         data = data_object(self._client, info, self._client.get(info.uri, first_span(info)))
         return data if self._transform is identity else transformed(data, self._transform)
 
     def __getitems__(self, positions: Sequence[int]) -> list[Any]:
         """Return the objects of a batch, in its order, fetched in parallel."""
+        outcomes = self.outcomes(positions)
+        return without_left_out(outcomes) if self._skipping.is_on else list(outcomes)
+
+    def outcomes(self, positions: Sequence[int]) -> Generator[Any, None, None]:
         source = self._source
         if isinstance(source, OssObjectTable):
             infos = source.__getitems__(positions)
         else:
             infos = [as_info(source[position]) for position in positions]
         if not self._skipping.is_on:
-            return list(fetch(self._client, infos, transform=self._transform))
-        errors: list[OssError] = []
+            return fetch(self._client, infos, transform=self._transform, begin=True)
+        left_out: deque[LeftOut] = deque()
 
         def skip(info: ObjectInfo, error: OssError) -> None:
             self._skipping(info, error)
-            errors.append(error)
+            left_out.append(LeftOut(error))
 
-        items = list(fetch(self._client, infos, transform=self._transform, skip=skip))
-        if errors and not items:
-            raise errors[-1]
-        return items
+        return _with_left_out(fetch(self._client, infos, transform=self._transform, skip=skip, begin=True), left_out)
 
     def __iter__(self) -> Iterator[Any]:
         source = self._source
@@ -123,16 +134,14 @@ class OssObjectMapFetcher(MapDataPipe[Any]):
         return fetch(self._client, map(as_info, infos), transform=self._transform, skip=skip)
 
 
-def checked_position(position: Any, count: int) -> int:
-    """Return the number of an object, counted from 0; `IndexError` if there is none, `TypeError` for a slice."""
-    if isinstance(position, slice):
-        raise TypeError(
-            "there are no slices: use torch.utils.data.Subset(dataset, range(...)), which fetches nothing by itself"
-        )
-    number = operator.index(position)
-    if not -count <= number < count:
-        raise IndexError(f"there is no object {number}: the dataset has {count}")
-    return number % count
+def _with_left_out(items: Generator[Any, None, None], left_out: deque[LeftOut]) -> Generator[Any, None, None]:
+    """Yield the items, and before each what was left out on the way to it."""
+    with contextlib.closing(items):
+        for item in items:
+            while left_out:
+                yield left_out.popleft()
+            yield item
+    yield from left_out
 
 
 # A form of iterable pipes that makes a map, which torch's decorator can't tell. A second load replaces its own.

@@ -13,6 +13,7 @@ from ..datapipes.fetcher import checked_transform, identity
 from ..datapipes.lister import OssObjectLister, OssObjectNames
 from ..datapipes.manifest import ManifestParser, OssManifestParser
 from ..datapipes.saved import OssSavedObjects, save_index
+from ..errors import OssConfigError
 from ..objects.data_object import DataObject
 from ..objects.filters import Filter
 
@@ -39,7 +40,7 @@ class ObjectDataset:
     @classmethod
     def from_prefix(
         cls,
-        oss_uri: str,
+        oss_uri: str | Iterable[str],
         endpoint: str | OssClient,
         *,
         cred_path: str = "",
@@ -51,7 +52,7 @@ class ObjectDataset:
         filter: Filter = None,
         **options: Any,
     ) -> Self:
-        """Take all objects whose URIs begin with `oss_uri`, in OSS's order.
+        """Take all objects whose URIs begin with `oss_uri`, in OSS's order; several prefixes one after the other.
 
         They are listed once, at first use, for all processes and epochs. Markers of folders (the key ends in `/`, the
         object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set.
@@ -59,7 +60,8 @@ class ObjectDataset:
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        lister = OssObjectLister([oss_uri], client, keep_folder_markers=keep_folder_markers, filter=filter)
+        prefixes = _several("oss_uri", oss_uri)
+        lister = OssObjectLister(prefixes, client, keep_folder_markers=keep_folder_markers, filter=filter)
         return cls(lister, client, transform, **options)
 
     @classmethod
@@ -86,7 +88,7 @@ class ObjectDataset:
     @classmethod
     def from_manifest_file(
         cls,
-        manifest_file_path: str | os.PathLike[str],
+        manifest_file_path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         manifest_parser: ManifestParser,
         oss_base_uri: str,
         endpoint: str | OssClient,
@@ -99,16 +101,17 @@ class ObjectDataset:
         filter: Filter = None,
         **options: Any,
     ) -> Self:
-        """Take the objects that a manifest names, with their labels, in its order.
+        """Take the objects that a manifest names, with their labels, in its order; several one after the other.
 
-        The manifest is a local file or an `oss://bucket/key`. `manifest_parser` gets it as a binary file and yields
+        A manifest is a local file or an `oss://bucket/key`. `manifest_parser` gets it as a binary file and yields
         (key, label); the object's URI is `oss_base_uri + key`. It is parsed once, at first use, for all processes and
         epochs. An entry that names no object is an `OssManifestError` with file and entry number.
         """
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        parser = OssManifestParser(manifest_file_path, manifest_parser, oss_base_uri, client, filter=filter)
+        manifests = _several("manifest_file_path", manifest_file_path)
+        parser = OssManifestParser(manifests, manifest_parser, oss_base_uri, client, filter=filter)
         return cls(parser, client, transform, **options)
 
     @classmethod
@@ -151,3 +154,11 @@ class ObjectDataset:
     def skipped_folder_markers(self) -> int:
         """How many markers of folders the listing has left out so far."""
         return self._index.skipped()
+
+
+def _several(name: str, given: object) -> list[Any]:
+    """Return one or several prefixes or manifests as a list; `OssConfigError` for none."""
+    found = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+    if not found:
+        raise OssConfigError(f"{name}: an empty list; name one or several")
+    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import Dataset, MapDataPipe
 
 from ..client.client import OssClient
+from ..datapipes.batches import FetchesBatches
 from ..datapipes.common import NumberedObjects
 from ..datapipes.fetcher import identity
 from ..datapipes.skipping import OnError
@@ -15,11 +16,12 @@ from ..datapipes.table import OssObjectMapFetcher, OssObjectTable
 from .common import ObjectDataset, Transform
 
 
-class OssMapDataset(ObjectDataset, Dataset[Any]):
+class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
     """Objects by number, in the order of the listing, the manifest or the names.
 
     `len` and the first access wait until the listing is done: once for all workers and epochs. Batches are fetched in
-    parallel, and so are all objects when the dataset is iterated over. An object that can't be read is an error
+    parallel, and so are a list of numbers in square brackets, all objects when the dataset is iterated over, and the
+    batches of `a + b`, which has the objects of both. An object that can't be read is an error
     (`OssNotFoundError` if it is missing). An option of the `from_` methods:
 
     - `on_error="skip"`: what can't be read even after retries is left out of its batch, logged, and counted in
@@ -51,12 +53,16 @@ class OssMapDataset(ObjectDataset, Dataset[Any]):
     def __len__(self) -> int:
         return len(self._pipe)
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, position: int | Sequence[int]) -> Any:
+        """Return the object of a number, or the objects of a list of numbers, fetched in parallel."""
         return self._pipe[position]
 
     def __getitems__(self, positions: Sequence[int]) -> list[Any]:
         """Return the objects of a batch, in its order, fetched in parallel."""
         return self._pipe.__getitems__(positions)
+
+    def outcomes(self, positions: Sequence[int]) -> Generator[Any, None, None]:
+        return self._pipe.outcomes(positions)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._pipe)

@@ -52,7 +52,7 @@ def test_a_slice_is_refused_with_what_to_do_instead(dataset: OssMapDataset) -> N
     assert [item.name for item in Subset(dataset, range(1, 3))] == KEYS[1:3]
 
 
-@pytest.mark.parametrize("number", ["1", 1.0, None, [1]])
+@pytest.mark.parametrize("number", ["1", 1.0, None, ["1"], [None], {1}, (1, 2)])
 def test_what_is_no_number_is_a_type_error(dataset: OssMapDataset, number: Any) -> None:
     with pytest.raises(TypeError):
         dataset[number]
