@@ -10,11 +10,11 @@ import torch
 from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
 
 from ..errors import OssIntegrityError
+from .allowed import AllowList
 from .archive import LOCAL_SIGNATURE, NotAnArchiveError, Record, read_directory
 from .crc32 import crc32
-from .dry_run import check_calls
 from .tensors import PlainTensor
-from .vetting import object_pickle, read_tensor_pickle
+from .vetting import HARMLESS, read_tensor_pickle, vet_object
 
 
 def restored(data: memoryview, descriptors: Sequence[str], registry: ExtensionRegistry) -> memoryview:
@@ -47,8 +47,11 @@ def check_records(data: memoryview, where: str) -> dict[str, Record]:
     return records
 
 
-def decode_tensor(data: memoryview, where: str) -> torch.Tensor:
-    """Return the tensor that `torch.save` wrote; it may share the memory of `data`."""
+def decode_tensor(data: memoryview, where: str, allowed: AllowList | None = HARMLESS) -> torch.Tensor:
+    """Return the tensor that `torch.save` wrote; it may share the memory of `data`.
+
+    Raises `UnsafePickleError` if it names what is not allowed (None allows anything), else `OssIntegrityError`.
+    """
     records = check_records(data, where)
     plain = _plain_tensor(data, records)
     if plain is not None and "data/0" in records:
@@ -58,10 +61,11 @@ def decode_tensor(data: memoryview, where: str) -> torch.Tensor:
             return strided(octets, plain.dtype, plain.shape, plain.stride, plain.offset)
         except (RuntimeError, TypeError, ValueError) as error:
             raise OssIntegrityError(f"{where}: the item's bytes do not make its tensor: {error}") from error
+    file = io.BytesIO(data)
+    if allowed is not None:
+        vet_object(file, where, allowed)
     try:
-        if records:
-            check_calls(object_pickle(data))
-        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        tensor = torch.load(file, map_location="cpu", weights_only=False)
     except Exception as error:
         raise OssIntegrityError(f"{where}: no tensor can be read from the item: {error}") from error
     if not isinstance(tensor, torch.Tensor):

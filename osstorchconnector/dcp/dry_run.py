@@ -1,21 +1,22 @@
 """What a pickle would call, seen before it is loaded: nothing that it names is looked up, nothing is called.
 
-Forty bytes of a pickle can ask for a list of all numbers up to 10¹⁰, or for a fraction with as many digits, and name
-nothing but Python's own types. No honest pickle makes such calls. Pure.
+C's unpickler runs the pickle with stand-ins for all that it names. Each stand-in knows how honest pickles use what it
+stands for, and refuses the rest: forty bytes of a pickle can ask for a list of all numbers up to 10¹⁰, or for a
+fraction with as many digits, and name nothing but Python's own types. Pure.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from .opcodes import check_opcodes
 
 _CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, bytearray)
-_FRACTION = re.compile(r"-?\d+(/\d+)?")
+
+Name = tuple[str, str]  # the module, and the name in it, as they stand in a pickle
 
 
 class Budget:
@@ -31,22 +32,37 @@ class Budget:
         if self._left < 0:
             raise pickle.UnpicklingError("containers out of all proportion to the pickle")
 
-    def bounded(self, make: Callable[..., Any], most_arguments: int = 1) -> Callable[..., Any]:
-        """Return `make`, of whose arguments the first so many are containers that count."""
+    def bounded(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `make`, of which the first argument is a container that counts."""
 
         def call(*arguments: Any) -> Any:
-            for contents in arguments[:most_arguments]:
+            for contents in arguments[:1]:
                 self.spend(contents)
             return make(*arguments)
 
         return call
 
 
-class _Anything:
-    """Stands for whatever a pickle makes, and takes whatever is done to it; no container can be made of it."""
+class Made:
+    """Stands for what a call makes, where nothing more may be done to it.
 
-    def __init__(self, *arguments: Any) -> None:
-        """Take any arguments."""
+    The opcode that gives an object its state calls `__setstate__`. Without one it would set attributes: of an
+    instance, and of a class just as well. With it, a class is refused for want of an argument.
+    """
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a state for something that has none")
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise pickle.UnpicklingError("a call of something that has no name")
+
+
+class Filled(Made):
+    """Stands for what a call makes, where the pickle may fill it with state and items."""
+
+    __slots__ = ()
 
     def __setstate__(self, state: Any) -> None:
         """Take any state."""
@@ -57,42 +73,89 @@ class _Anything:
     def append(self, item: Any) -> None:
         """Take any item."""
 
+    def extend(self, items: Any) -> None:
+        """Take any items."""
 
-def check_calls(data: bytes) -> None:
-    """Raise `pickle.UnpicklingError`, or another of Python's errors, if loading `data` would take too much memory."""
-    check_opcodes(data)
-    _DryRun(data).load()
+    def add(self, item: Any) -> None:
+        """Take any item."""
 
 
-class _DryRun(pickle.Unpickler):
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
-        budget = Budget(len(data))
-        container = budget.bounded(_Anything)
-        self._known: dict[str, Any] = {
-            **dict.fromkeys(("set", "frozenset", "bytes", "bytearray", "Counter", "deque", "Size"), container),
-            "OrderedDict": budget.bounded(_Anything),
-            "defaultdict": lambda factory=None, *contents: container(*contents),
-            "encode": budget.bounded(str.encode),  # bytes, as protocol 2 has them
-            "Fraction": _fraction,
-            # by the names of Python 2, too: so they stand in pickles of protocol 2
-            **dict.fromkeys(("int", "long", "float", "bool", "str", "unicode", "list", "tuple", "dict"), _never_called),
-        }
+class Trusted(Filled):
+    """Stands for what the user's own classes and functions make: whatever is done to it is their business."""
+
+    __slots__ = ()
+
+    def __call__(self, *arguments: Any) -> Any:
+        return Trusted()
+
+
+class StandIn(Filled):
+    """Stands for something that a pickle names; a class, as some opcodes take nothing else for one."""
+
+    __slots__ = ()
+    name: ClassVar[Name]
+    call: ClassVar[Callable[..., Any]]
+
+
+Call = Callable[..., Any]  # takes the budget and the arguments, returns what stands for the result
+Allowed = Callable[[Name], Any]  # returns a `Call`, or a constant, or None for what is not allowed
+
+
+class DryRun(pickle.Unpickler):
+    """Runs a pickle with stand-ins for what `allowed` knows, and for the rest such as do nothing."""
+
+    def __init__(self, data: bytes, allowed: Allowed) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")  # as torch reads it
+        self._data, self._budget, self._allowed = data, Budget(len(data)), allowed
+        self._found: dict[Name, Any] = {}
+        self._unknown: dict[Name, None] = {}
+        self._owners: set[Name] = set()  # of what is inside them
+        self._called: set[Name] = set()
+
+    def load(self) -> Any:
+        """Raise `pickle.UnpicklingError`, or another of Python's errors, if loading would take too much memory."""
+        check_opcodes(self._data)
+        return super().load()
+
+    def refused(self) -> list[Name]:
+        """Return the names, so far, that are not allowed: classes that only contain what is allowed are."""
+        return [name for name in self._unknown if name in self._called or name not in self._owners]
 
     def find_class(self, module: str, name: str) -> Any:
-        return self._known.get(name, _Anything)
+        found = self._found.get((module, name))
+        if found is None:
+            found = self._found[module, name] = self._stand_in((module, name))
+        return found
 
     def persistent_load(self, pid: Any) -> Any:
-        return _Anything()
+        """Stand for the bytes of a tensor, which torch holds against the archive."""
+        if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"):
+            raise pickle.UnpicklingError(f"something outside the pickle that is no storage: {pid!r}")
+        return Made()
 
+    def _stand_in(self, name: Name) -> Any:
+        if name in (("builtins", "getattr"), ("__builtin__", "getattr")):
+            return self._class(name, lambda budget, *arguments: self._attribute(*arguments))
+        found = self._allowed(name)
+        if found is None:
+            self._unknown[name] = None
+            return self._class(name, lambda budget, *arguments: self._note_call(name))
+        return self._class(name, found) if callable(found) else found
 
-def _fraction(*arguments: Any) -> _Anything:
-    """Take what fractions are pickled as: `1e999999999` would be another matter."""
-    if not all(isinstance(argument, int) or _FRACTION.fullmatch(argument) for argument in arguments):
-        raise pickle.UnpicklingError("a fraction that is not written as one")
-    return _Anything()
+    def _note_call(self, name: Name) -> Filled:
+        self._called.add(name)
+        return Filled()
 
+    def _class(self, name: Name, call: Call) -> Any:
+        def new(kind: type, *arguments: Any) -> Any:
+            return call(self._budget, *arguments)
 
-def _never_called(*arguments: Any) -> Any:
-    """Stand for a type that a pickle only names, such as a defaultdict's."""
-    raise pickle.UnpicklingError("a call that no pickle of Python's makes")
+        return type("StandIn", (StandIn,), {"__slots__": (), "__new__": new, "name": name, "call": staticmethod(call)})
+
+    def _attribute(self, owner: Any, attribute: Any) -> Any:
+        """Stand for what is inside a class: older protocols name it so. The class itself is not called by that."""
+        if not (isinstance(owner, type) and issubclass(owner, StandIn) and isinstance(attribute, str)):
+            raise pickle.UnpicklingError(f"an attribute {attribute!r} of a {type(owner).__name__}")
+        module, name = owner.name
+        self._owners.add(owner.name)
+        return self.find_class(module, f"{name}.{attribute}")

@@ -21,6 +21,7 @@ from torch.futures import Future
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError, OssObjectChangedError
 from ..uri import OssUri
+from .allowed import AllowList
 from .collecting import collection_put_off
 from .loading import RankLoad
 from .place import Access, HasClient, HasFolder
@@ -73,7 +74,7 @@ class OssStorageReader(HasFolder, StorageReader):
     ) -> None:
         super().__init__()
         self._open(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
-        self._weights_only, self._safe_types = weights_only, tuple(safe_types)
+        self._allowed = AllowList(safe_types) if weights_only else None
         self._memory_bytes = memory_bytes
         self._registry = extension_registry or ExtensionRegistry()
         self._progress = progress
@@ -138,7 +139,7 @@ class OssStorageReader(HasFolder, StorageReader):
         unless other ranks may have read the old one already or the new one is laid out in another way: then that is an
         `OssObjectChangedError`.
         """
-        settings = Settings(planner, self._registry, self._weights_only, self._safe_types)
+        settings = Settings(planner, self._registry, self._allowed)
         ranks = plan.storage_data.ranks if isinstance(plan.storage_data, _Read) else _world_size()
         with collection_put_off():
             for may_follow in range(MOST_REPLACEMENTS, -1, -1):

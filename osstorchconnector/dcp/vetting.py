@@ -1,132 +1,77 @@
-"""Objects of a checkpoint are pickles, and an unpickler runs what they name: here is what they may name."""
+"""Objects of a checkpoint are pickles, and an unpickler runs what they name: here they are looked through before."""
 
 from __future__ import annotations
 
-import argparse
-import collections
-import datetime
-import decimal
-import fractions
 import functools
 import io
-import pathlib
 import pickle
-import random
-import threading
-import types
-import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from ..errors import OssIntegrityError
-from .archive import NotAnArchiveError, read_directory
-from .dry_run import check_calls
+from .allowed import AllowList, readable
+from .archive import LOCAL_SIGNATURE, NotAnArchiveError
+from .dry_run import DryRun, Name
 from .metadata import UnsafePickleError
 from .opcodes import check_opcodes
 from .tensors import STORAGE_DTYPES, PlainTensor
 
-# One at a time: torch keeps the list of what is allowed in a global.
-_vetting = threading.Lock()
+_Reader: Callable[[io.BytesIO], Any] = torch._C.PyTorchFileReader
 
-# The names by which pickles of numpy 1 and 2 call the same things.
-_NUMPY_NAMES = {
-    "scalar": ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
-    "_reconstruct": ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
-}
+HARMLESS = AllowList()
 
 
-def vet_object(data: io.BytesIO, where: str, *, safe_types: Iterable[Any] = ()) -> None:
+def vet_object(data: io.BytesIO, where: str, allowed: AllowList = HARMLESS) -> None:
     """Raise `UnsafePickleError` unless the object that `torch.save` wrote is made of harmless things only.
 
-    Harmless are tensors and what `torch.load(weights_only=True)` knows, Python's containers and values, numpy's
-    arrays, scalars and generators, dates, paths, and `safe_types`; and nothing that takes more memory than its bytes
-    suggest. `OssIntegrityError` if it can't be read at all.
+    Harmless is what `allowed` says, as long as it takes no more memory than its bytes suggest. `OssIntegrityError` if
+    the object can't be read at all.
     """
     try:
-        check_calls(object_pickle(data.getbuffer()))
-        with _vetting, torch.serialization.safe_globals([*_harmless(), *safe_types]):
-            torch.load(data, map_location="cpu", weights_only=True)
+        run = DryRun(object_pickle(data), allowed)
+        try:
+            run.load()
+        except Exception:
+            if not run.refused():
+                raise
+        if run.refused():
+            raise _unsafe(where, f"it names {_listed(run.refused())}", run.refused())
+    except UnsafePickleError:
+        raise
     except pickle.UnpicklingError as error:
-        raise UnsafePickleError(
-            f"{where}: the object is not made of harmless things only, so it was not loaded: {_reason(error)}. "
-            "If it is yours, give its classes to the reader as safe_types=[...], or weights_only=False to load anything"
-        ) from error
+        raise _unsafe(where, str(error), []) from error
     except Exception as error:
         raise OssIntegrityError(f"{where}: no object can be read from the item: {error!r}") from error
     finally:
         data.seek(0)
 
 
-def object_pickle(archive: memoryview) -> bytes:
-    """Return the pickle in an archive of `torch.save`; `NotAnArchiveError` if there is none."""
-    record = read_directory(archive).get("data.pkl")
-    if record is None:
-        raise NotAnArchiveError("an archive without a pickle")
-    return bytes(archive[record.start : record.start + record.size])
+def object_pickle(data: io.BytesIO) -> bytes:
+    """Return the pickle that `torch.load` reads of an archive; `NotAnArchiveError` if it reads something else."""
+    data.seek(0)
+    if data.read(len(LOCAL_SIGNATURE)) != LOCAL_SIGNATURE:
+        raise NotAnArchiveError("it is not an archive, so torch would read it as an older format")
+    data.seek(0)
+    reader = _Reader(data)  # torch's own, as another might find another record
+    if "constants.pkl" in reader.get_all_records():
+        raise NotAnArchiveError("it is a TorchScript archive, which is a program")
+    pickled = reader.get_record("data.pkl")
+    assert isinstance(pickled, bytes)
+    return pickled
 
 
-def _reason(error: pickle.UnpicklingError) -> str:
-    """Return the part of torch's message that names what was refused."""
-    lines = str(error).splitlines()
-    named = [line for line in lines if "GLOBAL" in line] or lines[:1] or ["no reason given"]
-    return named[0].strip().split(" was not an allowed")[0]
+def _unsafe(where: str, why: str, names: Sequence[Name]) -> UnsafePickleError:
+    own = f"its classes by safe_types=[{', '.join(name for _, name in names)}] of the reader, or " if names else ""
+    return UnsafePickleError(
+        f"{where}: the object is not made of harmless things only, so it was not loaded: {why}. "
+        f"If it is yours, allow {own}anything by weights_only=False"
+    )
 
 
-@functools.cache
-def _harmless() -> tuple[Any, ...]:
-    return (*_PYTHON, *_STAND_INS, *_numpy())
-
-
-_PYTHON: tuple[Any, ...] = (
-    collections.Counter,
-    collections.OrderedDict,
-    argparse.Namespace,
-    types.SimpleNamespace,
-    datetime.date,
-    datetime.datetime,
-    datetime.time,
-    datetime.timedelta,
-    datetime.timezone,
-    decimal.Decimal,
-    fractions.Fraction,
-    uuid.UUID,
-    random.Random,
-    *(getattr(pathlib, name) for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
-    *((getattr(pathlib, name), f"pathlib._local.{name}") for name in ("PosixPath", "PurePosixPath")),
-    # what a defaultdict may make, and values that pickle as a call
-    *(int, float, complex, bool, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, slice),
-)
-
-
-def _mapping(*arguments: Any) -> dict[Any, Any]:
-    return {}
-
-
-def _sequence(*arguments: Any) -> list[Any]:
-    return []
-
-
-# torch's unpickler fills only dicts and lists. What is made while vetting is thrown away, so these will do.
-_STAND_INS = ((_mapping, "collections.defaultdict"), (_sequence, "collections.deque"))
-
-
-def _numpy() -> list[Any]:
-    try:
-        import numpy as np
-    except ImportError:
-        return []
-    found: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in np.typecodes["All"]}]
-    multiarray = np.ones(1).__reduce__()[0]
-    found += [(multiarray, name) for name in _NUMPY_NAMES["_reconstruct"]]
-    found += [(np.float64(1).__reduce__()[0], name) for name in _NUMPY_NAMES["scalar"]]
-    from numpy.random import _pickle, bit_generator
-
-    found += [np.random.Generator, np.random.RandomState, bit_generator.SeedSequence, *_pickle.BitGenerators.values()]
-    found += [function for name, function in vars(_pickle).items() if name.endswith("_ctor")]
-    found += [function for name, function in vars(bit_generator).items() if name == "__pyx_unpickle_SeedSequence"]
-    return found
+def _listed(names: Sequence[Name]) -> str:
+    return ", ".join(map(readable, names))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.distributed._shard._utils import narrow_tensor_by_index
@@ -14,6 +13,7 @@ from torch.distributed.checkpoint.planner import LoadItemType, LoadPlanner, Read
 from ..client.values import ByteSpan
 from ..errors import OssIntegrityError
 from ..uri import OssUri
+from .allowed import AllowList
 from .archive import Archive, stated_crc
 from .crc32 import combine_crc32
 from .decoding import check_records, decode_tensor, restored, strided
@@ -64,8 +64,7 @@ class Settings(NamedTuple):
 
     planner: LoadPlanner
     registry: ExtensionRegistry
-    weights_only: bool
-    safe_types: Iterable[Any]
+    allowed: AllowList | None  # None allows anything
 
 
 class Wanted:
@@ -212,11 +211,11 @@ class Wanted:
         if self.request.type == LoadItemType.BYTE_IO:
             check_records(data, where)
             file = io.BytesIO(data)
-            if self._settings.weights_only:
-                vet_object(file, where, safe_types=self._settings.safe_types)
+            if self._settings.allowed is not None:
+                vet_object(file, where, self._settings.allowed)
             self._settings.planner.load_bytes(self.request, file)
             return
-        tensor = decode_tensor(data, where)
+        tensor = decode_tensor(data, where, self._settings.allowed)
         if tuple(tensor.shape) != self.saved.shape:
             raise OssIntegrityError(f"{where}: a tensor of {tuple(tensor.shape)}, not of {self.saved.shape}")
         part = narrow_tensor_by_index(tensor, self.request.storage_offsets, self.request.lengths)

@@ -263,5 +263,5 @@ class OssStorageWriter(HasFolder, StorageWriter):
         if existing:
             why = "overwrite=False" if self._uses_collectives else "a save without collectives can't replace one"
             raise OssConflictError(
-                f"{self._folder.id}: a checkpoint exists there ({existing[0]}), and {why}: use another id"
+                f"{self._folder.id}: Checkpoint already exists ({existing[0]}), and {why}: use another id"
             )

@@ -73,7 +73,7 @@ def test_while_overwriting_the_old_one_loads_until_metadata_is_replaced(
 def test_an_id_that_exists_is_refused_without_overwriting(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
     uri = oss_bucket.uri + "ckpt"
     dcp.save(OLD, storage_writer=fs.writer(uri))
-    with pytest.raises(CheckpointException, match="overwrite=False"):
+    with pytest.raises(CheckpointException, match="Checkpoint already exists.*overwrite=False"):
         dcp.save(NEW, storage_writer=fs.writer(uri, overwrite=False))
     assert differences(OLD, loaded(fs, uri)) == []
 

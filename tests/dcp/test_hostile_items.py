@@ -6,16 +6,19 @@ import collections
 import fractions
 import io
 import pickle
+import warnings
 import zipfile
 from typing import Any
 
 import pytest
 import torch
 
+from osstorchconnector.dcp.allowed import AllowList
 from osstorchconnector.dcp.archive import NotAnArchiveError, read_directory
 from osstorchconnector.dcp.decoding import check_records, decode_tensor
+from osstorchconnector.dcp.dry_run import DryRun
 from osstorchconnector.dcp.metadata import UnsafePickleError, load_metadata
-from osstorchconnector.dcp.vetting import vet_object
+from osstorchconnector.dcp.vetting import object_pickle, vet_object
 from osstorchconnector.errors import OssIntegrityError
 
 
@@ -174,6 +177,111 @@ def test_metadata_of_a_thousand_sizes_made_of_one_list_is_refused() -> None:
     numbers = list(range(1000))
     with pytest.raises(OssIntegrityError, match="out of all proportion"):
         load_metadata(pickle.dumps([Call(torch.Size, numbers) for _ in range(1000)]), "here")
+
+
+def archive_of(pickled: bytes, **others: bytes) -> io.BytesIO:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as writer:
+        for name, content in {"data.pkl": pickled, "byteorder": b"little", "version": b"3\n", **others}.items():
+            writer.writestr(f"archive/{name}", content)
+    return file
+
+
+class Owner:
+    """A class of the user's."""
+
+    allowed = classmethod(lambda cls: cls())
+
+    class Inner:
+        pass
+
+
+OWNER = f"c{__name__}\nOwner\n".encode()
+GETATTR = b"c__builtin__\ngetattr\n"
+LENT = [Owner.Inner]
+
+# Written by hand: Python's pickler makes none of these.
+CRAFTED = {
+    # the opcode for state sets attributes, of classes just as well
+    "state of a class": b"cargparse\nNamespace\n(N(X\x01\0\0\0aX\x01\0\0\0bdtb.",
+    "attributes of a class": b"cargparse\nNamespace\n(X\x01\0\0\0aX\x01\0\0\0bdb.",
+    "state of a function": b"c_codecs\nencode\n(X\x0c\0\0\0__defaults__)db.",
+    "state of a value": b"cdatetime\ndate\n(K\x01K\x01K\x01tR}b.",
+    "items of a class": b"ccollections\nOrderedDict\nK\x01K\x02s.",
+    "elements of a class": b"ccollections\ndeque\nK\x01a.",
+    # what is called has a name that is allowed
+    "call of what was made": b"cargparse\nNamespace\n)R)R.",
+    "call of a constant": b"ctorch\nfloat32\n)R.",
+    "another's method": b"\x80\x04\x8c\x08builtins\x8c\x0ddict.fromkeys\x93.",
+    "another's method by getattr": GETATTR + b"(c__builtin__\ndict\nX\x08\0\0\0fromkeystR.",
+    "a module's": b"cos\nsystem\nX\x02\0\0\0ls\x85R.",
+    "a module's by getattr": GETATTR + b"(cos\npath\nX\x06\0\0\0existstR.",
+    "of an instance by getattr": GETATTR + b"(cargparse\nNamespace\n)RX\x01\0\0\0atR.",
+    "the owner is called before": OWNER + b"q\x00)R0" + GETATTR + b"(h\x00X\x05\0\0\0InnertR.",
+    "the owner is called after": OWNER + b"q\x000" + GETATTR + b"(h\x00X\x05\0\0\0InnertR0h\x00)R.",
+    "the owner's other": GETATTR + b"(" + OWNER + b"X\x08\0\0\0__init__tR.",
+    "by its number": b"\x80\x02\x82\x01.",
+    # what calls something else
+    "a tensor by something else": b"ctorch._tensor\n_rebuild_from_type_v2\n"
+    b"(c__builtin__\nbytearray\nctorch\nTensor\nJ\xff\xff\xff\x7f\x85}tR.",
+    "a generator by something else": b"cnumpy.random._pickle\n__generator_ctor\n(J\xff\xff\xff\x7f"
+    b"c__builtin__\nbytearray\ntR.",
+    # memory
+    "an array": b"cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.",
+    "an array that is not filled": b"cnumpy._core.multiarray\n_reconstruct\n"
+    b"(cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85C\x01btR.",
+    "an array of few objects": b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
+    b"(K\x01J\xff\xff\xff\x7f\x85cnumpy\ndtype\nX\x02\0\0\0O8\x85R\x89]tb.",
+    "a tensor": b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R.",
+    "a storage": b"ctorch.storage\nUntypedStorage\nJ\xff\xff\xff\x7f\x85R.",
+    "a seed": b"cnumpy.random.bit_generator\nSeedSequence\n(K\x01)J\xff\xff\xff\x7ftR.",
+    "a file that goes on behind its end": b"c_io\nBytesIO\n)\x81(C\x01aJ\xff\xff\xff\x7fNtb.",
+    "bytes by another encoding": b"c_codecs\nencode\n(X\x01\0\0\0aX\x04\0\0\0idnatR.",
+    "something outside": b"X\x01\0\0\0aQ.",
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_pickle_that_python_does_not_write_is_refused(name: str) -> None:
+    with pytest.raises(OssIntegrityError, match="^here: "):
+        vet_object(archive_of(CRAFTED[name]), "here", AllowList(LENT))
+
+
+def test_what_is_inside_an_allowed_class_is_allowed_by_its_own_name_only() -> None:
+    inner = GETATTR + b"(" + OWNER + b"X\x05\0\0\0InnertR)R."
+    vet_object(archive_of(inner), "here", AllowList(LENT))
+    with pytest.raises(UnsafePickleError, match=r"names .*Owner\.Inner\."):
+        vet_object(archive_of(inner), "here")
+
+
+def test_an_archive_that_torch_reads_as_something_else_is_refused() -> None:
+    harmless = pickle.dumps([1], 2)
+    vet_object(archive_of(harmless), "here")
+    program = archive_of(harmless, **{"constants.pkl": b"program"})
+    with pytest.raises(OssIntegrityError, match="TorchScript"):
+        vet_object(program, "here")
+    older = io.BytesIO()
+    torch.save(Call(exec, "raise SystemExit"), older, _use_new_zipfile_serialization=False)
+    with pytest.raises(OssIntegrityError, match="older format"):
+        vet_object(io.BytesIO(older.getvalue() + archive_of(harmless).getvalue()), "here")
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL", "data.PKL"])
+def test_of_two_pickles_in_an_archive_that_is_looked_through_which_torch_loads(name: str, order: int) -> None:
+    made: list[str] = []
+    file = io.BytesIO()
+    records = [("data.pkl", pickle.dumps([1], 2)), (name, pickle.dumps(Call(collections.Counter, "attack"), 2))]
+    others = [("version", b"3\n"), ("byteorder", b"little")]
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as writer:
+        warnings.simplefilter("ignore")  # a doubled name
+        for record, content in (*records[:: -1 if order else 1], *others):
+            writer.writestr(f"archive/{record}", content)
+    allowed = AllowList()
+    seen = DryRun(object_pickle(file), lambda found: made.append(found[1]) or allowed(found))
+    seen.load()
+    file.seek(0)
+    assert (torch.load(file, weights_only=False) == [1]) == (made == [])
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"PK\x03\x04", b"\x80\x02.", b"\x80\x02}q\x00."])

@@ -1,0 +1,294 @@
+"""What the pickles in a checkpoint may name, and how honest ones use it.
+
+Harmless are Python's containers and values, numpy's arrays, scalars and generators, and torch's tensors: to make one
+runs nothing of anybody's, and takes no more memory than the pickle has bytes. To these the user's own classes may be
+added. All are told apart by module and name, and nothing is looked up by a name that a pickle gives.
+"""
+
+from __future__ import annotations
+
+import _compat_pickle
+import enum
+import math
+import pickle
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from ..errors import OssUsageError
+from .dry_run import Budget, Call, Filled, Made, Name, StandIn, Trusted
+
+_FRACTION = re.compile(r"-?\d+(/\d+)?")
+
+
+class AllowList:
+    """The harmless, and `safe_types`: classes and functions, or pairs of one and its full name, as torch takes them."""
+
+    def __init__(self, safe_types: Iterable[Any] = ()) -> None:
+        self._own = _by_name(safe_types)
+
+    def __call__(self, name: Name) -> Any:
+        """Return how what a pickle names so may be called, a constant, or None if it is not allowed."""
+        found = _HARMLESS.get(name)
+        if found is not None:
+            return found
+        if name[0] == "torch":
+            found = _of_torch(vars(torch).get(name[1]))  # torch's own `__getattr__` would import
+        return found or _in(self._own, name) or _in(_by_name(torch.serialization.get_safe_globals()), name)
+
+
+def written_names(module: str, name: str) -> Iterator[Name]:
+    """Yield the names of something in pickles: of newer protocols, and of those that Python 2 can read."""
+    yield module, name
+    old = _compat_pickle.REVERSE_NAME_MAPPING.get((module, name))
+    yield old or (_compat_pickle.REVERSE_IMPORT_MAPPING.get(module, module), name)
+
+
+def readable(name: Name) -> str:
+    """Return a name from a pickle as one writes it in Python."""
+    module, inner = _compat_pickle.NAME_MAPPING.get(name, name)
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{inner}"
+
+
+# the user's
+
+
+def _by_name(safe_types: Iterable[Any]) -> dict[Name, Any]:
+    found: dict[Name, Any] = {}
+    for safe in safe_types:
+        value, names = (safe[0], _splits(safe[1])) if isinstance(safe, tuple) and len(safe) == 2 else (safe, [])
+        names = names or _names_of(value)
+        if not (callable(value) and names):
+            raise OssUsageError(f"safe_types are classes and functions, or pairs of one and its name, not {safe!r}")
+        for name in names:
+            found.update(dict.fromkeys(written_names(*name), value))
+    return found
+
+
+def _names_of(value: Any) -> list[Name]:
+    owner = getattr(value, "__self__", None)
+    if isinstance(owner, type):  # a class method, which may be inherited
+        return [(owner.__module__, f"{owner.__qualname__}.{value.__name__}")]
+    name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    return [(str(name[0]), str(name[1]))] if None not in name else []
+
+
+def _splits(full_name: Any) -> list[Name]:
+    """Return all that may be meant: the name may be of something inside a class."""
+    parts = full_name.split(".") if isinstance(full_name, str) else []
+    return [(".".join(parts[:at]), ".".join(parts[at:])) for at in range(1, len(parts))]
+
+
+def _in(own: dict[Name, Any], name: Name) -> Any:
+    """Return how something may be called that is the user's, or by which a class of the user's makes its instances."""
+    if name in own:
+        return _trusted
+    owner, _, attribute = name[1].rpartition(".")
+    kind = own.get((name[0], owner))
+    inner = vars(kind).get(attribute) if isinstance(kind, type) else None
+    if isinstance(kind, enum.EnumMeta) and attribute in kind.__members__:
+        return Filled()
+    return _trusted if isinstance(inner, (classmethod, staticmethod)) else None
+
+
+def _trusted(budget: Budget, *arguments: Any) -> Any:
+    return Trusted()
+
+
+# how what is harmless is called
+
+
+def _made(budget: Budget, *arguments: Any) -> Any:
+    return Made()
+
+
+def _filled(budget: Budget, *arguments: Any) -> Any:
+    return Filled()
+
+
+def _never_called(budget: Budget, *arguments: Any) -> Any:
+    """Stand for a type that a pickle only names, such as a defaultdict's."""
+    raise pickle.UnpicklingError("a call that no pickle of Python's makes")
+
+
+def _container(budget: Budget, *arguments: Any) -> Any:
+    for contents in arguments[:1]:
+        budget.spend(contents)
+    return Filled()
+
+
+def _octets(budget: Budget, *arguments: Any) -> Any:
+    return _container(budget, *arguments) if arguments else b""
+
+
+def _default_dict(budget: Budget, factory: Any = None, *contents: Any) -> Any:
+    return _container(budget, *contents)
+
+
+def _array(budget: Budget, code: str, contents: Any) -> Any:
+    budget.spend(contents)
+    return Made()
+
+
+def _encoded(budget: Budget, text: str, encoding: str) -> bytes:
+    """Return bytes, as protocol 2 has them."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes written as {encoding!r}")
+    budget.spend(text)
+    return text.encode("latin1")
+
+
+def _fraction(budget: Budget, *arguments: Any) -> Any:
+    """Take what fractions are pickled as: `1e999999999` would be another matter."""
+    if not all(isinstance(argument, int) or _FRACTION.fullmatch(argument) for argument in arguments):
+        raise pickle.UnpicklingError("a fraction that is not written as one")
+    return Made()
+
+
+def _type(budget: Budget, value: Any) -> Any:
+    """Take None's type, which has no name."""
+    if value is not None:
+        raise pickle.UnpicklingError("a type that is asked for by a value")
+    return Made()
+
+
+class _Buffer(Made):
+    """Stands for a file in memory."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        contents, position = state[0], state[-2]
+        if not isinstance(position, int) or position > len(contents):  # the next write would fill what is between
+            raise pickle.UnpicklingError("a file in memory that goes on behind its end")
+
+
+def _buffer(budget: Budget) -> Any:
+    return _Buffer()
+
+
+class _NumpyArray(Made):
+    """Stands for an array of numpy's, which makes room for as many elements as its shape says."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, _, _, contents = state
+        if not isinstance(contents, bytes) and len(contents) != math.prod(shape):
+            raise pickle.UnpicklingError(f"an array of shape {shape!r} made of {len(contents)} objects")
+
+
+def _numpy_array(budget: Budget, kind: Any, shape: Any, code: Any) -> Any:
+    if math.prod(shape):  # numpy begins with nothing
+        raise pickle.UnpicklingError(f"an array of shape {shape!r} that is not filled")
+    return _NumpyArray()
+
+
+def _numpy_scalar(budget: Budget, dtype: Any, contents: Any) -> Any:
+    return Made()
+
+
+def _bit_generator(budget: Budget, kind: Any) -> Any:
+    return Filled()
+
+
+def _generator(budget: Budget, kind: Any, make: Any = None) -> Any:
+    """Take a generator of numpy's. Older ones are given what makes their source as well."""
+    if make is not None and getattr(make, "call", None) is not _bit_generator:
+        raise pickle.UnpicklingError("a generator of numbers that calls something else")
+    return Filled()
+
+
+def _tensor(budget: Budget, *arguments: Any) -> Any:
+    """Take a tensor: torch holds its layout against the bytes that it has."""
+    return Made()
+
+
+def _typed_tensor(budget: Budget, rebuild: Any, kind: Any, arguments: Any, state: Any) -> Any:
+    """Take a tensor with attributes, or of a class of its own: torch calls what is named first."""
+    call = rebuild.call if isinstance(rebuild, type) and issubclass(rebuild, StandIn) else None
+    if call not in (_tensor, _trusted):
+        raise pickle.UnpicklingError("a tensor that is made by something else")
+    return call(budget, *arguments)
+
+
+def _of_torch(value: Any) -> Any:
+    """Return constants, and how classes of storages and tensors may be called: they are only named."""
+    if isinstance(value, (torch.dtype, torch.qscheme)):
+        return value
+    is_class = isinstance(value, type) and (value in torch._storage_classes or value in torch._tensor_classes)
+    return _never_called if is_class or value is torch.Tensor else None
+
+
+_NAMES: dict[Call, dict[str, str]] = {
+    _made: {
+        "builtins": "complex range slice",
+        "datetime": "date datetime time timedelta timezone",
+        "decimal": "Decimal",
+        "array": "_array_reconstructor",
+        "ipaddress": "IPv4Address IPv6Address IPv4Network IPv6Network IPv4Interface IPv6Interface",
+        "numpy.core.numeric": "_frombuffer",
+        "numpy._core.numeric": "_frombuffer",
+        "pathlib": "PosixPath PurePath PurePosixPath WindowsPath PureWindowsPath",
+        "pathlib._local": "PosixPath PurePath PurePosixPath WindowsPath PureWindowsPath",
+        "time": "struct_time",
+        "torch": "device",
+        "torch.serialization": "_get_layout",
+        "zoneinfo": "ZoneInfo._unpickle",
+    },
+    _filled: {
+        "argparse": "Namespace",
+        "collections": "ChainMap UserDict UserList UserString",
+        "numpy": "dtype",
+        "numpy.random.bit_generator": "__pyx_unpickle_SeedSequence",
+        "random": "Random",
+        "torch._C": "Generator",
+        "types": "SimpleNamespace",
+        "uuid": "UUID",
+    },
+    # what a defaultdict may make, and what stands in place of values
+    _never_called: {
+        "builtins": "bool dict float int list object str tuple Ellipsis NotImplemented",
+        "numpy": "ndarray matrix record bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 "
+        "float64 longdouble complex64 complex128 str_ bytes_ datetime64 timedelta64",
+        "numpy.rec": "recarray",
+        "numpy.random._mt19937": "MT19937",
+        "numpy.random._pcg64": "PCG64 PCG64DXSM",
+        "numpy.random._philox": "Philox",
+        "numpy.random._sfc64": "SFC64",
+        "numpy.random.bit_generator": "SeedSequence",
+        "torch.storage": "UntypedStorage TypedStorage",
+        "zoneinfo": "ZoneInfo",
+    },
+    _container: {
+        "builtins": "bytearray frozenset set",
+        "collections": "Counter OrderedDict deque",
+        "torch": "Size",
+    },
+    _array: {"array": "array"},
+    _bit_generator: {"numpy.random._pickle": "__bit_generator_ctor"},
+    _buffer: {"_io": "BytesIO StringIO", "io": "BytesIO StringIO"},
+    _default_dict: {"collections": "defaultdict"},
+    _encoded: {"_codecs": "encode"},
+    _fraction: {"fractions": "Fraction"},
+    _generator: {"numpy.random._pickle": "__generator_ctor __randomstate_ctor"},
+    _numpy_array: {"numpy.core.multiarray": "_reconstruct", "numpy._core.multiarray": "_reconstruct"},
+    _numpy_scalar: {"numpy.core.multiarray": "scalar", "numpy._core.multiarray": "scalar"},
+    _tensor: {
+        "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_qtensor _rebuild_parameter "
+        "_rebuild_parameter_with_state _rebuild_sparse_tensor _rebuild_meta_tensor_no_storage _rebuild_nested_tensor "
+        "_rebuild_wrapper_subclass _rebuild_device_tensor_from_numpy _rebuild_device_tensor_from_cpu_tensor",
+    },
+    _octets: {"builtins": "bytes"},
+    _type: {"builtins": "type"},
+    _typed_tensor: {"torch._tensor": "_rebuild_from_type_v2"},
+}
+_HARMLESS: dict[Name, Call] = {
+    written: call
+    for call, modules in _NAMES.items()
+    for module, names in modules.items()
+    for name in names.split()
+    for written in written_names(module, name)
+}
