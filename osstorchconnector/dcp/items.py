@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteIt
 from ..client.values import Buffer
 from ..errors import OssUsageError
 from .crc32 import crc32
-from .tensors import is_plain, memory, tensor_archive
+from .tensors import bare, is_plain, memory, tensor_archive
 
 # Takes the next piece of an item, whose bytes nobody changes, and returns its CRC-32.
 Add = Callable[[Buffer], int]
@@ -47,7 +47,7 @@ def resolve_tensor(planner: SavePlanner, item: WriteItem) -> torch.Tensor:
     tensor = planner.resolve_data(item)
     if not isinstance(tensor, torch.Tensor):
         raise OssUsageError(f"the planner gave {type(tensor).__name__} for the tensor {item.index.fqn}")
-    tensor = tensor.detach()
+    tensor = bare(tensor).detach()
     if tensor.device.type != "cpu":
         tensor = tensor.cpu()
     return tensor.contiguous() if is_plain(tensor) else tensor

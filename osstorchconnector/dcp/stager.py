@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.tensor import DTensor
 
 from .collecting import collection_put_off
-from .tensors import Shape
+from .tensors import Shape, bare
 from .torch_context import outside_contexts, plain_torch
 
 _logger = logging.getLogger(__name__)
@@ -189,10 +189,12 @@ class _Staging:
         self._memory.copy(self._targets, self._sources)
 
     def _copied_leaf(self, value: Any, path: Path) -> Any:
+        if isinstance(value, torch.Tensor):
+            value = bare(value)
         if type(value) in _TENSORS and _is_copied_bytewise(value):
             return self._buffer_for(value, path)
         if isinstance(value, DTensor) and _is_copied_bytewise(value.to_local()):
-            return _spread_like(value, self._buffer_for(value.to_local(), path))
+            return _spread_like(value, self._buffer_for(bare(value.to_local()), path))
         if isinstance(value, torch.Tensor) and not hasattr(value, "local_shards"):
             return value.detach().to("cpu", copy=True)
         if hasattr(value, "local_shards"):

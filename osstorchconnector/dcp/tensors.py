@@ -35,6 +35,8 @@ STORAGE_DTYPES = {
 # Tensors of these are more than their bytes: scales, zero points, several elements in a byte.
 QUANTISED_DTYPES = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
 
+_TORCHS_OWN = (torch.Tensor, torch.nn.Parameter)
+
 
 # Those that Python's memoryviews know: they need not be looked at as bytes first, which takes torch a while.
 _PYTHONS_DTYPES = frozenset({torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.uint8})
@@ -67,10 +69,23 @@ def contiguous(shape: Shape) -> Shape:
     return tuple(reversed(strides))
 
 
+def bare(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a subclass that only adds names and methods as one of torch's own class, sharing its memory.
+
+    A file would name the class, and no reader makes it; a load fills the tensor that is there. Subclasses that decide
+    what torch's operations do with them (DTensor, quantised tensors of torchao) are more than their bytes, and stay.
+    """
+    kind = type(tensor)
+    if kind in _TORCHS_OWN or kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.as_subclass(torch.Tensor)
+
+
 def is_plain(tensor: torch.Tensor) -> bool:
     """True if the tensor is its bytes, shape and dtype and nothing else; there is at least one byte."""
     return (
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        type(tensor) in _TORCHS_OWN
         and tensor.layout == torch.strided
         and tensor.numel() > 0
         and not tensor.is_quantized
