@@ -5,14 +5,13 @@ Whatever is here is collective: every rank must come to it, in the same order, a
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 from ..errors import OssError, OssUsageError
+from ..objects.claims import this_machine
 from ..objects.fixed_index import FixedIndex
 from ..objects.index import ObjectIndex, SharedIndex
-from ..objects.index_file import this_machine
 
 _CHUNK_BYTES = 16 << 20
 
@@ -43,12 +42,12 @@ def share_table(dist: Any, index: SharedIndex, machine: str) -> None:
     index.touch()
     first_machine, path = _from_first(dist, (machine, str(index.path)))
     # Other machines may see the file as well, by NFS say, but not how it grows: they map what they have cached.
-    is_linked = dist.get_rank() == 0 or (machine == first_machine and _link(index, Path(path)))
-    if not all(_from_all(dist, is_linked)):
-        _copy(dist, index, is_linked)
+    is_shared = dist.get_rank() == 0 or (machine == first_machine and index.adopt(Path(path)))
+    if not all(_from_all(dist, is_shared)):
+        _copy(dist, index, is_shared)
 
 
-def _copy(dist: Any, index: SharedIndex, is_linked: bool) -> None:
+def _copy(dist: Any, index: SharedIndex, is_shared: bool) -> None:
     """Send the whole table to those ranks that can't read rank 0's file."""
     data, error = b"", ""
     if dist.get_rank() == 0:
@@ -60,15 +59,8 @@ def _copy(dist: Any, index: SharedIndex, is_linked: bool) -> None:
     if error:
         raise OssError(f"rank 0 could not list the objects for all: {error}")
     chunks = [_from_first(dist, data[start : start + _CHUNK_BYTES]) for start in range(0, size, _CHUNK_BYTES)]
-    if not is_linked:
+    if not is_shared:
         index.restore(b"".join(chunks))
-
-
-def _link(index: SharedIndex, path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        index.adopt(path)
-        return True
-    return False
 
 
 def _check_same(dist: Any, digest: str) -> None:

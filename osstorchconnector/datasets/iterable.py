@@ -86,12 +86,12 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
     def set_epoch(self, epoch: int) -> None:
         """Begin epoch `epoch` with the next iterators, in workers that live on as well."""
         before = self.epoch
-        is_relisted = epoch != before and self._relist == "epoch" and isinstance(self._index, SharedIndex)
-        if is_relisted and self._shard_ranks:
-            agree_on(self._index_of(epoch), _SHARD_RANKS)
+        index = self._index_of(epoch)
+        if epoch != before and self._relist == "epoch" and isinstance(index, SharedIndex):
+            index.touch()  # held here, it outlives the first worker that is through with it
+            if self._shard_ranks:
+                agree_on(index, _SHARD_RANKS)
         super().set_epoch(epoch)
-        if is_relisted and isinstance(self._index, SharedIndex):
-            self._index.discard(before)
 
     def datapipe(self) -> IterDataPipe[Any]:
         """Return the dataset as a graph of datapipes, to which further stages may be chained.

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OssError, OssUsageError
-from .claims import Claim, claim
-from .index_file import choose_folder, new_path, open_own, this_process, write_own
+from .claims import Claim, choose_folder, new_path, open_own
 from .index_layout import Batch, Table, pack_block
 from .info import ObjectInfo
 
@@ -75,16 +74,14 @@ class FixedIndex:
     def _hold(self, blocks: bytes | memoryview) -> None:
         self._blocks, self._table = blocks, Table()
         self._table.extend(memoryview(blocks), 0, len(blocks))
-        self._file: tuple[Path, Claim | None] | None = None
+        self._file: Claim | None = None
 
     def _filed(self) -> Path:
         """Return a file with the rows, written when first asked for; it is held as long as this index is."""
-        if self._file is None or not self._file[0].exists():
-            owner = this_process()
-            path = new_path(choose_folder(self.folder), owner)
-            self._file = path, claim(owner, path)
-            write_own(path, self._blocks)
-        return self._file[0]
+        if self._file is None or not self._file.is_in_place():
+            self._file = Claim(new_path(choose_folder(self.folder)), self._blocks)
+            self._file.file  # noqa: B018
+        return self._file.path
 
 
 def _mapped(path: Path) -> memoryview:
@@ -93,7 +90,7 @@ def _mapped(path: Path) -> memoryview:
             "the names of objects are gone, with the dataset that this process was given a copy of: keep it until the "
             "processes that it is given to have begun"
         )
-    file = open_own(path)
+    file, _ = open_own(path, create=False)
     try:
         return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
     finally:

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from .claims import Claim, claim, remove_all
-from .index_file import Owner, choose_folder, is_alive, new_path, own_path, this_process, write_own
+from .claims import HAS_LOCKS, Claim, choose_folder, claim, new_path, own_path, shared_claim, this_machine
 from .index_filling import Filling, Source
 from .index_layout import State
 from .info import ObjectInfo
@@ -51,10 +50,12 @@ class ObjectIndex(Protocol):
 class SharedIndex:
     """An index filled from a source by one process of the job and read by all.
 
-    Its file goes away with the last copy in the process that made it, or when that process ends; a copy that is
-    unpickled after that, or on another machine, begins a table of its own. `folder` is where the file is put, if not
-    in shared memory or among the temporary files.
+    Its file goes away with the last process that has a copy. A copy that is unpickled after that, or on another
+    machine, begins a table of its own. `folder` is where the file is put, if not in shared memory or among the
+    temporary files.
     """
+
+    _edition: SharedIndex | None
 
     def __init__(self, source: Source, *, folder: str = "") -> None:
         self._source, self._configured = source, folder
@@ -77,27 +78,24 @@ class SharedIndex:
     def again(self, edition: int) -> SharedIndex:
         """Return the index of another asking of the same source; of the same one for all who name one edition.
 
-        Its table goes away with that of the first, edition 0.
+        Edition 0 is this index. The edition that was asked for last lives as long as this index.
         """
         if not edition:
+            self._edition = None
             return self
-        other = SharedIndex.__new__(SharedIndex)
-        other._source, other._configured = self._source, self._configured
-        other._read_table(self._owner, self._edition_path(edition), self._claim)
-        return other
+        path = self._path.with_name(f"{self._path.name}-{edition}")
+        if self._edition is None or self._edition.path != path:
+            self._edition = other = SharedIndex.__new__(SharedIndex)
+            other._source, other._configured = self._source, self._configured
+            other._read_table(path, claim(own_path(path)))
+        return self._edition
 
-    def discard(self, edition: int) -> None:
-        """Remove an edition's table; who reads it goes on reading."""
-        if edition:
-            remove_all(own_path(self._edition_path(edition)))
-
-    def adopt(self, path: Path) -> None:
-        """Read the table at `path` from now on, under a name of this index's own; `OSError` if that can't be."""
-        here = self._path
-        with contextlib.suppress(FileNotFoundError):
-            here.unlink()
-        os.link(path, here)
-        self._processes.clear()
+    def adopt(self, path: Path) -> bool:
+        """Read the table at `path`, which a process on this machine has named, from now on; say whether it can be."""
+        held = shared_claim(path, this_machine())
+        if held is not None:
+            self._read_table(path, held)
+        return held is not None
 
     def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         with self._here().follow() as follower:
@@ -141,52 +139,54 @@ class SharedIndex:
     def dump(self) -> bytes:
         """Return the whole table, when it is complete."""
         self.count()
-        return self._path_here().read_bytes()
+        return bytes(self._here().reader.whole)
 
     def restore(self, table: bytes) -> None:
-        """Have the table that `dump` gave from now on."""
-        path = self._path_here()
-        with contextlib.suppress(FileNotFoundError):
+        """Have the table that `dump` gave from now on, under the same name."""
+        path = self._claim.path
+        with contextlib.suppress(OSError):
             path.unlink()
-        write_own(path, table)
-        self._processes.clear()
+        held = Claim(path, table)
+        held.file  # noqa: B018
+        self._read_table(self._path, held)
 
     def touch(self) -> None:
-        """See to it that the table's file is there."""
+        """See to it that the table's file is there, for others who know its name."""
         self._here()
+        if not self._claim.is_in_place():
+            self.restore(self.dump())  # somebody else has removed the file: the same rows again, in the same order
 
     def __getstate__(self) -> dict[str, Any]:
-        place = {"owner": tuple(self._owner), "path": str(self._path)}
+        self.touch()
+        place = {"machine": this_machine(), "path": str(self._path)}
         return {"source": self._source, "configured": self._configured, **place}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._source, self._configured = state["source"], state["configured"]
-        owner = Owner(*state["owner"])
-        if is_alive(owner):
-            path = Path(state["path"])
-            self._read_table(owner, path, claim(owner, path))
-        else:
+        path = Path(state["path"])
+        held = shared_claim(path, state["machine"]) if HAS_LOCKS else None
+        if held is None:
             self._begin_table()
+        else:
+            self._read_table(path, held)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedIndex:
+        return self
 
     def _begin_table(self) -> None:
-        owner = this_process()
-        path = new_path(choose_folder(self._configured), owner)
-        self._read_table(owner, path, claim(owner, path))
+        path = new_path(choose_folder(self._configured))
+        self._read_table(path, claim(own_path(path)))
 
-    def _read_table(self, owner: Owner, path: Path, held: Claim | None) -> None:
-        self._owner, self._path, self._claim = owner, path, held
+    def _read_table(self, path: Path, held: Claim) -> None:
+        self._path, self._claim = path, held
         self._processes: dict[int, Filling] = {}
-
-    def _edition_path(self, edition: int) -> Path:
-        return self._path.with_name(f"{self._path.name}-{edition}")
-
-    def _path_here(self) -> Path:
-        return own_path(self._path)
+        self._edition = None
 
     def _here(self) -> Filling:
         """Return this process's part in the work, begun afresh after a fork."""
         pid = os.getpid()
         here = self._processes.get(pid)
         if here is None:
-            here = self._processes.setdefault(pid, Filling(own_path(self._path), self._source))
+            held = self._claim if HAS_LOCKS else claim(own_path(self._path))
+            here = self._processes.setdefault(pid, Filling(held, self._source))
         return here

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
-from pathlib import Path
 from typing import Any, Protocol
 
 from .. import errors
 from ..errors import OssError
+from .claims import Claim
 from .index_file import IndexReader, IndexWriter
 from .index_layout import Batch, Progress, State
 
@@ -39,11 +39,11 @@ class Source(Protocol):
 class Filling:
     """What one process knows of a table and does for it."""
 
-    def __init__(self, path: Path, source: Source) -> None:
-        self.reader = IndexReader(path)
+    def __init__(self, held: Claim, source: Source) -> None:
+        self.reader = IndexReader(held)
         self.failures = 0
         self.error: BaseException = OssError("the table of objects has not failed")
-        self._path, self._source, self._pid = path, source, os.getpid()
+        self._held, self._source, self._pid = held, source, os.getpid()
         lock = threading.RLock()
         self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._followers = 0
@@ -77,7 +77,7 @@ class Filling:
         """Say whether this process fills the table, after it has tried to become the one that does."""
         with self._changed:
             if self._writer is None:
-                writer = IndexWriter.try_lock(self._path)
+                writer = IndexWriter.try_lock(self._held)
                 if writer is None:
                     return False
                 if writer.progress.state is State.COMPLETE:

@@ -1,6 +1,7 @@
 """A few whole numbers that the processes of a job share: the epoch, say, which workers that live on must learn of.
 
-They lie in a small file like the tables of objects (see index_file.py), which is made when a number is first written.
+They lie in a small file like the tables of objects (see claims.py), made when it is needed: when a number is written,
+or when a copy goes to another process.
 """
 
 from __future__ import annotations
@@ -8,23 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import OssConfigError
-from .claims import claim
-from .index_file import Owner, choose_folder, is_alive, locked, new_path, open_own, this_process
+from ..errors import OssError
+from .claims import WRITING, Claim, choose_folder, locked, new_path, shared_claim, this_machine, write_all
 
 _NUMBER = struct.Struct("=q")
 
 
 class SharedNumbers:
-    """Numbers by place, at first those in `initial` and 0; copies have the same ones while the maker lives.
+    """Numbers by place, at first those in `initial` and 0; copies have the same ones, in all processes of this machine.
 
-    A copy that is unpickled after that, or on another machine, begins with the numbers as they were when it was
-    pickled, and has them for itself.
+    A copy that is unpickled when no process has them any more, or on another machine, begins with the numbers as they
+    were when it was pickled, and has them for itself.
     """
 
     def __init__(self, *, folder: str = "", initial: Mapping[int, int] = MappingProxyType({})) -> None:
@@ -42,59 +42,57 @@ class SharedNumbers:
 
     def add(self, place: int, amount: int) -> int:
         """Add to the number at `place`, which others may do at the same time; return the sum."""
-        with self._file() as file, locked(file):
+        with self._file() as file, locked(file, WRITING, self._claim.path):
             sum_ = _stored(file).get(place, 0) + amount
             self._write(file, place, sum_)
         return sum_
 
     def __getstate__(self) -> dict[str, Any]:
+        numbers = self._read()
+        if not self._claim.is_in_place():
+            raise OssError(
+                f"{self._claim.path} has been removed while it was in use, and another process would not find it: name "
+                "a folder that nobody clears by indexDir in the config"
+            )
         return {
             "folder": self._folder,
-            "owner": tuple(self._owner),
-            "path": str(self._path),
-            "numbers": self._read(),
+            "machine": this_machine(),
+            "path": str(self._claim.path),
+            "numbers": numbers,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._folder = state["folder"]
-        owner = Owner(*state["owner"])
-        if is_alive(owner):
-            self._share(owner, Path(state["path"]), state["numbers"])
-        else:
+        held = shared_claim(Path(state["path"]), state["machine"])
+        if held is None:
             self._begin(state["numbers"])
+        else:
+            self._claim, self._initial = held, state["numbers"]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedNumbers:
+        return self
 
     def _begin(self, initial: dict[int, int]) -> None:
-        owner = this_process()
-        self._share(owner, new_path(choose_folder(self._folder), owner), initial)
-
-    def _share(self, owner: Owner, path: Path, initial: dict[int, int]) -> None:
-        self._owner, self._path, self._initial = owner, path, initial
-        self._claim = claim(owner, path)
+        places = range(max(initial, default=-1) + 1)
+        content = b"".join(_NUMBER.pack(initial.get(place, 0)) for place in places)
+        self._claim, self._initial = Claim(new_path(choose_folder(self._folder)), content), initial
 
     def _read(self) -> dict[int, int]:
-        if not self._path.exists():
+        if not self._claim.is_open and not self._claim.path.exists():
             return dict(self._initial)
         with self._file() as file:
             return {**self._initial, **_stored(file)}
 
     @contextlib.contextmanager
-    def _file(self) -> Any:
-        is_new = not self._path.exists()
-        file = open_own(self._path)
+    def _file(self) -> Iterator[int]:
+        file = self._claim.reopened()
         try:
-            if is_new:
-                for place, number in self._initial.items():
-                    self._write(file, place, number)
             yield file
         finally:
             os.close(file)
 
     def _write(self, file: int, place: int, number: int) -> None:
-        try:
-            os.lseek(file, place * _NUMBER.size, os.SEEK_SET)
-            os.write(file, _NUMBER.pack(number))
-        except OSError as error:
-            raise OssConfigError(f"{self._path} can't be written: {error.strerror}; name another indexDir") from error
+        write_all(file, _NUMBER.pack(number), place * _NUMBER.size, self._claim.path)
 
 
 def _stored(file: int) -> dict[int, int]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -106,4 +107,7 @@ def test_what_a_killed_program_left_is_removed_by_the_next_one(oss_bucket: OssBu
     next(iter(dataset))
     assert len(list(tables.iterdir())) == 1
     del dataset
+    for thread in threading.enumerate():
+        if thread.name == "oss-index":
+            thread.join()
     assert list(tables.iterdir()) == []

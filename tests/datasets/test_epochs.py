@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,29 @@ def test_an_epoch_may_begin_with_a_new_listing(bucket: OssBucket, tmp_path: Path
     assert len(list(tables.iterdir())) == 3  # the first table, the one in use, and the numbers that are shared
     del loader, dataset
     assert list(tables.iterdir()) == []
+
+
+def names_of(dataset: OssIterableDataset, pipe: Any) -> None:
+    pipe.send(list(dataset))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_that_begins_an_epoch_when_another_has_ended_reads_the_same_listing(
+    bucket: OssBucket, method: Any
+) -> None:
+    dataset = dataset_of(bucket, relist="epoch")
+    context = multiprocessing.get_context(method)
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        for _ in range(2):  # one after the other, as workers of which one is late
+            here, there = context.Pipe()
+            child = context.Process(target=names_of, args=(dataset, there))
+            child.start()
+            assert here.recv() == KEYS
+            child.join()
+            bucket.put("a/30", b"between two workers of an epoch")
+        bucket.server.delete(bucket.name, "a/30")
+    assert listings(bucket) == 2
 
 
 def test_the_graph_of_pipes_is_of_the_epoch_that_is_set(bucket: OssBucket) -> None:

@@ -43,9 +43,10 @@ def test_they_are_nought_and_take_no_file_until_one_is_written(folder: Path) -> 
 
 def test_they_may_begin_with_others_and_be_set_to_nought(folder: Path) -> None:
     numbers = SharedNumbers(folder=str(folder), initial={0: 3, 2: 5})
+    assert [numbers.get(place) for place in range(4)] == [3, 0, 5, 0]
+    assert list(folder.iterdir()) == []
     copy = pickle.loads(pickle.dumps(numbers))
     assert [copy.get(place) for place in range(4)] == [3, 0, 5, 0]
-    assert list(folder.iterdir()) == []
     numbers.set(3, 1)
     assert [copy.get(place) for place in range(4)] == [3, 0, 5, 1]
     copy.set(0, 0)
