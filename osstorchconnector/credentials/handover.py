@@ -41,7 +41,13 @@ class Handover:
         descriptor, self.path = tempfile.mkstemp(suffix=_SUFFIX, prefix=_PREFIX)
         self.remove = Finalize(None, _remove, (self.path, descriptor), exitpriority=_EXIT_PRIORITY)
         _lock(descriptor)
-        os.write(descriptor, payload)
+        rest = memoryview(payload)
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            self.remove()
+            raise
 
 
 def receive(path: str) -> SecretBytes:

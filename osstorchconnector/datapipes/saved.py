@@ -1,62 +1,151 @@
-"""Saved indexes: a listing or a manifest of an earlier job, in a local file or in OSS."""
+"""Saved indexes: a listing or a manifest of an earlier job, in a local file or in OSS.
+
+    magic | block, CRC-64 | block, CRC-64 | ... | end mark: number of rows, CRC-64
+
+Blocks are those of the table of objects (index_layout.py). Each CRC-64 is that of all bytes of the file before it, but
+for the other sums: a CRC over data and its CRC is the same for all data. So no row is given out before it is known to
+be what was saved where it was saved, and the end mark tells that none is missing. Files of earlier versions have
+another magic, and neither sums nor an end mark.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import struct
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
+from ..client.checksum import crc64
 from ..client.client import OssClient
-from ..errors import OssConfigError, OssError
+from ..errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
+from ..local_files import written_whole
 from ..objects.filters import Filter, Filtered, as_keep, described
 from ..objects.index import ObjectIndex, SharedIndex
 from ..objects.index_filling import Source, Wait
-from ..objects.index_layout import MAGIC, Batch, block_bytes, read_block
+from ..objects.index_layout import MAGIC as MAGIC_BEFORE
+from ..objects.index_layout import Batch, Block, block_bytes, read_block
 from ..objects.reader import OssReader
 from ..objects.writer import OssWriter
 from ..uri import parse_object_uri
 from .common import NumberedObjects
 
+MAGIC = struct.pack("=Q", 0x0132_3058_4449_534F)  # "OSIDX02" where the byte order is this machine's
+
 _HEAD_BYTES = 32
-_WRITE_BYTES = 8 << 20
+_PIECE_BYTES = 8 << 20
+_SUM = struct.Struct("=Q")
+_END = struct.Struct("=8sQQ")
+_END_MARK = b"OSIDXEND"
+
+_logger = logging.getLogger(__name__)
 
 
 def save_index(index: ObjectIndex, place: str | os.PathLike[str], client: OssClient) -> None:
-    """Store a table of objects, when it is complete, in a local file or an `oss://bucket/key`: whole or not at all."""
-    blocks = index.blocks()
+    """Store a table of objects, when it is complete, in a local file or an `oss://bucket/key`: whole or not at all.
+
+    `OssUsageError` if it has labels that `from_index` would not load.
+    """
+    blocks, rows, sum_, start = index.blocks(), 0, crc64(MAGIC), 0
     with _written(os.fspath(place), client) as file:
         file.write(MAGIC)
-        for start in range(0, len(blocks), _WRITE_BYTES):
-            file.write(blocks[start : start + _WRITE_BYTES])
+        while start < len(blocks):
+            block = Block(blocks, start)
+            if block.has_pickled_labels:
+                raise OssUsageError(
+                    "the index can't be saved: it has labels that are not plain values (numbers, texts, lists and "
+                    "dictionaries of them), and from_index loads no others, since loading them could run anything"
+                )
+            data = blocks[start : start + block_bytes(bytes(blocks[start : start + _HEAD_BYTES]))]
+            for piece in range(0, len(data), _PIECE_BYTES):
+                file.write(data[piece : piece + _PIECE_BYTES])
+            start, rows, sum_ = start + len(data), rows + block.rows, crc64(data, sum_)
+            file.write(_SUM.pack(sum_))
+        end = _END.pack(_END_MARK, rows, 0)[: -_SUM.size]
+        file.write(end + _SUM.pack(crc64(end, sum_)))
+
+
+class _Place(NamedTuple):
+    """How far a saved index has been read: the offset in bytes, the rows, and the CRC-64 of the blocks before."""
+
+    offset: int
+    rows: int
+    sum: int
 
 
 class SavedListing:
-    """The rows of a saved index, block by block."""
+    """The rows of a saved index, block by block; `OssIntegrityError` for one that is not as it was saved."""
 
     def __init__(self, client: OssClient, place: str) -> None:
         self._client, self._place = client, place
 
     def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
-        offset = int(cursor or len(MAGIC))
         with _opened(self._place, self._client) as file:
-            if file.read(len(MAGIC)) != MAGIC:
+            magic = file.read(len(MAGIC))
+            if magic not in (MAGIC, MAGIC_BEFORE):
                 raise OssError(f"{self._place} is not a saved index, or one of another version or kind of machine")
-            whole = file.seek(0, os.SEEK_END)
-            file.seek(offset)
-            while head := file.read(_HEAD_BYTES):
-                size = block_bytes(head)
-                if not size or size > whole - offset:
-                    raise OssError(f"the saved index {self._place} is damaged at byte {offset}")
-                body = file.read(size - len(head))
-                try:
-                    batch = read_block(memoryview(head + body), b"%d" % (offset + size))
-                except OssError as error:
-                    raise OssError(f"the saved index {self._place}, byte {offset}: {error}") from error
-                offset += size
-                yield batch
+            whole, place = file.seek(0, os.SEEK_END), _Place(*map(int, cursor.split() or (len(MAGIC), 0, crc64(MAGIC))))
+            file.seek(place.offset)
+            if magic == MAGIC:
+                yield from self._checked(file, whole, place)
+            else:
+                if not cursor:
+                    _logger.warning(
+                        "the saved index %s is of an earlier version, which can't tell whether it is as it was saved: "
+                        "save it again by save_index",
+                        self._place,
+                    )
+                yield from self._unchecked(file, whole, place)
+
+    def _checked(self, file: IO[bytes], whole: int, place: _Place) -> Generator[Batch, None, None]:
+        while True:
+            head = file.read(_HEAD_BYTES)
+            if head[: len(_END_MARK)] == _END_MARK:
+                self._check_end(head, whole, place)
+                return
+            data, size = self._block(file, head, whole - _SUM.size, place.offset)
+            sum_ = crc64(data, place.sum)
+            if file.read(_SUM.size) != _SUM.pack(sum_):
+                raise self._damaged(place.offset)
+            batch = self._batch(data, place.offset)
+            place = _Place(place.offset + size + _SUM.size, place.rows + len(batch.tails), sum_)
+            yield batch._replace(cursor=b"%d %d %d" % place)
+
+    def _unchecked(self, file: IO[bytes], whole: int, place: _Place) -> Generator[Batch, None, None]:
+        while head := file.read(_HEAD_BYTES):
+            data, size = self._block(file, head, whole, place.offset)
+            batch = self._batch(data, place.offset)
+            place = place._replace(offset=place.offset + size)
+            yield batch._replace(cursor=b"%d %d %d" % place)
+
+    def _block(self, file: IO[bytes], head: bytes, whole: int, offset: int) -> tuple[bytes, int]:
+        """Return the block that begins with `head`, which can't take more memory than the file is long."""
+        size = block_bytes(head)
+        if not size or size > whole - offset:
+            raise self._damaged(offset)
+        data = head + file.read(size - len(head))
+        if len(data) != size:
+            raise self._damaged(offset)
+        return data, size
+
+    def _batch(self, data: bytes, offset: int) -> Batch:
+        try:
+            return read_block(memoryview(data), b"")
+        except OssError as error:
+            raise OssError(f"the saved index {self._place}, byte {offset}: {error}") from error
+
+    def _check_end(self, end: bytes, whole: int, place: _Place) -> None:
+        stated = _END.pack(_END_MARK, place.rows, crc64(end[: -_SUM.size], place.sum))
+        if end != stated or place.offset + len(end) != whole:
+            raise self._damaged(place.offset)
+
+    def _damaged(self, offset: int) -> OssIntegrityError:
+        return OssIntegrityError(
+            f"the saved index {self._place} is damaged or cut off: what stands at byte {offset} is not what was saved; "
+            "save it again by save_index"
+        )
 
 
 class OssSavedObjects(NumberedObjects):
@@ -92,12 +181,10 @@ def _written(place: str, client: OssClient) -> Iterator[OssWriter | IO[bytes]]:
         with OssWriter(client, parse_object_uri(place), transfer=client.config.checkpoint) as writer:
             yield writer
         return
-    beside = Path(f"{place}.{os.getpid()}.unfinished")
     try:
-        with beside.open("wb") as file:
+        with written_whole(place) as file:
             yield file
-        beside.replace(place)
     except OSError as error:
+        if isinstance(error, OssError):
+            raise
         raise OssConfigError(f"the index can't be saved: {place}: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from ..credentials.values import Credentials
+from ..local_files import written_whole
 from .control import PREFIX, TOKEN_HEADER, encode_data
 from .counters import Counters
 from .sockets import endpoint_of, loopback_of
@@ -381,8 +382,5 @@ def write_credentials(path: Path, credentials: Credentials) -> None:
         content["SecurityToken"] = credentials.security_token
     if credentials.expires_at is not None:
         content["Expiration"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(credentials.expires_at))
-    draft = path.with_name(f"{path.name}.draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        json.dump(content, file)
-    draft.replace(path)
+    with written_whole(path, mode=0o600) as file:
+        file.write(json.dumps(content).encode())

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..local_files import written_whole
+
 Entry = dict[str, Any]
 
 
@@ -30,10 +32,8 @@ class Journal:
     @classmethod
     def begin(cls, path: Path, entries: Iterable[Entry]) -> Journal:
         """Put a journal of these entries at `path`, atomically replacing the one that may be there."""
-        draft = path.with_suffix(".draft")
-        with open(draft, "wb") as file:
+        with written_whole(path) as file:
             file.writelines(map(encode_entry, entries))
-        draft.replace(path)
         return cls(path)
 
     def append(self, *entries: Entry) -> None:

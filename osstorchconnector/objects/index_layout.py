@@ -200,10 +200,15 @@ class Block:
         sizes = self._memory[self._sizes_at : self._ends_at].cast("q").tolist()
         labels = None
         if self._is_labelled:
-            if any(self._stored_label(row)[:1] == b"p" for row in range(self.rows)):
+            if self.has_pickled_labels:
                 raise OssError("the saved index has labels that are not plain values: loading them could run anything")
             labels = list(map(self._label, range(self.rows)))
         return Batch(base, self._tails(0, 1), sizes, labels, cursor)
+
+    @property
+    def has_pickled_labels(self) -> bool:
+        """Whether reading the labels could run anything."""
+        return self._is_labelled and any(self._stored_label(row)[:1] == b"p" for row in range(self.rows))
 
     @property
     def _is_labelled(self) -> bool:

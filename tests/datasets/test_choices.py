@@ -212,22 +212,6 @@ def test_a_saved_index_keeps_sizes_and_labels_and_more_rows_than_a_block(bucket:
     assert list(OssIterableDataset.from_index(where, **options, transform=NAME, shuffle=True, filter=is_even)) != KEYS
 
 
-class Odd:
-    """A label that only pickle can keep."""
-
-
-def test_labels_that_could_run_anything_are_not_loaded(bucket: OssBucket, tmp_path: Path) -> None:
-    manifest, where = tmp_path / "manifest", tmp_path / "index"
-    manifest.write_text(f"{KEYS[0]}\n")
-
-    def parser(file: Any) -> Any:
-        yield KEYS[0], Odd()
-
-    OssMapDataset.from_manifest_file(manifest, parser, bucket.uri, **bucket.options).save_index(where)
-    with pytest.raises(OssError, match="could run anything"):
-        len(OssMapDataset.from_index(where, **bucket.options))
-
-
 @pytest.mark.parametrize("damage", ["other", "cut", "garbled"])
 def test_a_damaged_index_is_an_error(bucket: OssBucket, tmp_path: Path, damage: str) -> None:
     where = tmp_path / "index"

@@ -11,6 +11,7 @@ import pickle
 import tempfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.distributed.checkpoint.filesystem import _StorageInfo
@@ -35,12 +36,13 @@ from osstorchconnector.client.signing import encode_key, parse_authorization
 from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.config import parse_config
 from osstorchconnector.credentials import sources
+from osstorchconnector.datapipes import saved as saved_format
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
-from osstorchconnector.datapipes.saved import SavedListing
 from osstorchconnector.dcp.decoding import decode_tensor
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
 from osstorchconnector.dcp.vetting import read_tensor_pickle, vet_object
 from osstorchconnector.errors import OssError
+from osstorchconnector.objects.fixed_index import FixedIndex
 from osstorchconnector.objects.index_layout import MAGIC, Batch, pack_block
 from osstorchconnector.uri import OssUri, parse_object_uri, parse_uri
 
@@ -105,14 +107,21 @@ def json_manifest(data: bytes) -> None:
 
 
 def saved_index(data: bytes) -> None:
-    """A file that says it is an index: what it names are objects, and as many as it says."""
+    """A file that says it is an index, of this version or the first: what it names are objects, as many as it says."""
     with tempfile.NamedTemporaryFile(prefix="index-") as file:
-        file.write(MAGIC + data)
+        file.write((saved_format.MAGIC if data[:1] == b"2" else MAGIC) + data[1:])
         file.flush()
-        for batch in SavedListing(OFFLINE, file.name).batches(b""):
+        for batch in saved_format.SavedListing(OFFLINE, file.name).batches(b""):
             assert len(batch.tails) == len(batch.sizes)
             for tail in batch.tails:
                 parse_object_uri(f"/{batch.base}{tail}")
+
+
+def saved_index_of(rows: Batch) -> bytes:
+    """Return what `save_index` writes, without the magic that it begins with."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved_format.save_index(FixedIndex([rows]), f"{folder}/index", OFFLINE)
+        return Path(folder, "index").read_bytes()[len(saved_format.MAGIC) :]
 
 
 def uri(data: bytes) -> None:
@@ -218,6 +227,7 @@ OBJECT = saved({**PLAIN, "weight": torch.ones(2)})
 
 ROWS = Batch("bucket/", ["a", "b/ü"], [5, -1], ["cat", [1, {"x": None}]], b"")
 OFFLINE = OssClient("http://127.0.0.1:9")
+INDEX = b"2" + saved_index_of(ROWS)
 
 # By name: the target, and well-formed input from which to start.
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
@@ -229,7 +239,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "error document": (error_document, [ERROR, BOMB, b"<html>502</html>"]),
     "manifest": (manifest, [b"a/b.jpg\tcat\nc\n", b"\xff\t\n"]),
     "json manifest": (json_manifest, [b'{"key": "a", "label": 3}\n', b"[" * 5000]),
-    "saved index": (saved_index, [pack_block(ROWS), pack_block(ROWS._replace(labels=None)) * 2]),
+    "saved index": (saved_index, [b"1" + pack_block(ROWS), b"1" + pack_block(ROWS._replace(labels=None)) * 2, INDEX]),
     "uri": (uri, [b"oss://bucket/a/../b\r\n\x1b[31m", b"/bucket/key"]),
     "endpoint": (endpoint, [b"https://oss-cn-hangzhou.aliyuncs.com:443", b"http://[::1]:80"]),
     "config": (config, [b'{"logLevel": 1, "datasetConfig": {"prefetchWorker": 2}}', b"[" * 5000]),
