@@ -10,7 +10,7 @@ torchdata's own services begin the epoch again.
 
 from __future__ import annotations
 
-import pickle
+import json
 import warnings
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -65,17 +65,17 @@ class OssReadingService(CheckpointableReadingServiceInterface):  # type: ignore[
         return self._items
 
     def restore(self, datapipe: IterDataPipe[Any], serialized_state: bytes) -> IterDataPipe[Any]:
-        """Return a pipe that goes on where the state was taken."""
+        """Return a pipe that goes on where the state was taken; `OssUsageError` for bytes that are no state of it."""
         found = self.initialize(datapipe)
-        if serialized_state:
+        if serialized_state != b"":  # which is the state between epochs
             assert self._items is not None
-            self._items.go_on(*pickle.loads(serialized_state))
+            self._items.go_on(_parsed(serialized_state))
             self._goes_on = True
         return found
 
     def checkpoint(self) -> bytes:
         """Return how far the epoch has come; nothing between epochs."""
-        return pickle.dumps(self._items.state()) if self._items is not None and self._is_in_epoch else b""
+        return json.dumps(self._items.state()).encode() if self._items is not None and self._is_in_epoch else b""
 
     def initialize_iteration(self, seed_generator: Any, iter_reset_fn: Any = None) -> Any:
         """Order the epoch that begins; one that goes on has its order."""
@@ -100,7 +100,7 @@ class _Items(IterDataPipe[Any]):
     """What a `StatefulDataLoader` makes of a dataset; as a pipe, since that is what DataLoader2 reads."""
 
     def __init__(self, dataset: OssPipeDataset, workers: int, context: str | None) -> None:
-        self._dataset, self._workers = dataset, workers
+        self._dataset = dataset
         self._loader: StatefulDataLoader[Any] | None = StatefulDataLoader(
             dataset,
             batch_size=None,
@@ -119,24 +119,27 @@ class _Items(IterDataPipe[Any]):
     def set_epoch(self, epoch: int) -> None:
         self._dataset.set_epoch(epoch)
 
-    def state(self) -> tuple[int, dict[str, Any]]:
-        """Return the number of workers, and the loader's state with as many."""
+    def state(self) -> dict[str, Any]:
+        """Return how far all workers have come."""
         assert self._loader is not None
-        return self._workers, self._loader.state_dict()
+        return merge_states([self._loader.state_dict()])
 
-    def go_on(self, workers: int, state: dict[str, Any]) -> None:
+    def go_on(self, state: dict[str, Any]) -> None:
         """Let the next iterator begin where the state was taken, with whatever number of workers."""
-        assert self._loader is not None
-        if workers == self._workers:
-            self._loader.load_state_dict(state)
-        else:
-            self._dataset.load_state_dict(merge_states([state]))
+        self._dataset.load_state_dict(state)
 
     def close(self) -> None:
         """Let the workers go, although DataLoader2 may still hold the iterator."""
         if self._running is not None:
             self._running.close()
         self._loader = self._running = None
+
+
+def _parsed(serialized_state: Any) -> Any:
+    try:
+        return json.loads(serialized_state)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OssUsageError(f"the state of OssReadingService is damaged: {type(error).__name__}") from None
 
 
 def _given_out(loader: StatefulDataLoader[Any]) -> Generator[Any, None, None]:

@@ -9,7 +9,7 @@ The state of such a loader is small, and restoring it fetches nothing that was g
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .client.access import as_client
@@ -21,7 +21,7 @@ from .datapipes.position import Position
 from .datapipes.resumable import ResumableDataset
 from .datapipes.sharder import Share
 from .datapipes.skipping import OnError, Skipping
-from .errors import OssConfigError, OssError
+from .errors import OssConfigError, OssError, OssUsageError
 from .objects.data_object import DataObject
 from .objects.filters import Filter
 from .objects.info import ObjectInfo
@@ -147,7 +147,7 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
         super().reset(initial_state)
         if self._items is not None:
             self._items.close()
-        self._source.reset(None if initial_state is None else initial_state["source"])
+        self._source.reset(None if initial_state is None else _source_state(initial_state))
         self._state = self._source.state_dict()
         self._states = states = deque[dict[str, Any]]()
         skipping = self._skipping
@@ -173,6 +173,12 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
     def get_state(self) -> dict[str, Any]:
         """Return the state of the source after the last object given out."""
         return {"source": self._state}
+
+
+def _source_state(state: Any) -> dict[str, Any]:
+    if not isinstance(state, Mapping) or not isinstance(state.get("source"), Mapping):
+        raise OssUsageError("this is not the state of an OssFetcher")
+    return dict(state["source"])
 
 
 def _pulled(source: BaseNode, states: deque[dict[str, Any]]) -> Iterator[ObjectInfo]:

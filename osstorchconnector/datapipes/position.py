@@ -44,6 +44,10 @@ class Position:
                 f"the state is of {rows} objects and now there are {self._index.count()}: a shuffled or evened epoch "
                 "can't go on; keep the listing with save_index and from_index"
             )
+        # What was given out last is at the anchor. Where there is none, the listing's end tells whether that can be.
+        furthest = self._begun.furthest()
+        if furthest is not None and (anchor is None or furthest != (anchor.layers, anchor.number)):
+            self._begun.check_against(self._index.count())
         if anchor is not None and self._digest(anchor.layers, anchor.number) != anchor.digest:
             raise OssUsageError(
                 "the state is of another listing: objects have come or gone before the position in it; keep the "

@@ -15,7 +15,7 @@ from ..objects.shared_numbers import SharedNumbers
 from ..objects.views import Evening, Taken, ordered
 from .position import Position
 from .sharder import Share
-from .state import EpochState
+from .state import EpochState, checked_epoch
 
 # Places of the numbers that all processes share; worker n notes in BEGUN + n which loaded state it has begun with.
 EPOCH, SKIPPED, LOADED, BEGUN = range(4)
@@ -52,6 +52,7 @@ class ResumableDataset(IterableDataset[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Begin epoch `epoch` with the next iterators, in workers that live on as well."""
+        epoch = checked_epoch(epoch)
         self._numbers.set(EPOCH, epoch)
         self._position = None
         if self._loaded is not None and self._loaded[0].epoch != epoch:
@@ -72,7 +73,8 @@ class ResumableDataset(IterableDataset[Any]):
 
         A state of one process belongs to the same share in a job of as many ranks and workers; one that
         `merge_states` made belongs to the job: load it before the loader starts. If the objects are not the same any
-        more, the iterator says so. `OssUsageError` for a state of another dataset.
+        more, the iterator says so. `OssUsageError` for a state of another dataset, and for
+        anything that is no state.
         """
         state = EpochState.from_dict(state_dict)
         if state.dataset != self._fingerprint():

@@ -8,6 +8,7 @@ from ..errors import OssUsageError
 from ..objects.info import ObjectInfo
 from ..objects.views import Shuffled, View
 from .common import NumberedObjects, functional
+from .state import checked_epoch
 
 
 @functional("shuffle_oss_objects")
@@ -38,7 +39,7 @@ class OssObjectShuffler(NumberedObjects):
 
     def set_epoch(self, epoch: int) -> None:
         """Order the objects as in epoch `epoch` from the next iterator on."""
-        self._epoch = epoch
+        self._epoch = checked_epoch(epoch)
 
     def set_seed(self, seed: int) -> OssObjectShuffler:
         """Take another seed, as `apply_random_seed` does."""

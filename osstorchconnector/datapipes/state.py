@@ -7,15 +7,23 @@ that goes on from there has the rest, shared out anew, and may be broken off and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from ..errors import OssUsageError
+from ..objects.views import Taken
 from .sharder import Share
 
+LARGEST_NUMBER = (1 << 63) - 1
+
 _MARK = "osstorchconnector_epoch"
-_VERSION = 1
+_VERSION, _VERSION_WITHOUT_CHECK = 2, 1
+_SHOWN_SHARES = 10
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,7 @@ class EpochState:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON could hold it."""
         anchor = self.anchor
-        return {
-            _MARK: _VERSION,
+        fields = {
             "dataset": self.dataset,
             "epoch": self.epoch,
             "share": None if self.share is None else list(self.share),
@@ -55,25 +62,59 @@ class EpochState:
             "rows": self.rows,
             "anchor": None if anchor is None else [anchor.layers, anchor.number, anchor.digest],
         }
+        return {_MARK: _VERSION, **fields, "check": _check_of(fields)}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> EpochState:
         """Return what `to_dict` gave; `OssUsageError` for anything else."""
-        if not isinstance(state, Mapping) or state.get(_MARK) != _VERSION:
-            raise OssUsageError("this is not the state of a dataset of this library (or of another version of it)")
-        try:
-            share, anchor = state["share"], state["anchor"]
-            return cls(
-                dataset=state["dataset"],
-                epoch=state["epoch"],
-                share=None if share is None else Share(*share),
-                consumed=state["consumed"],
-                taken=tuple(map(tuple, state["taken"])),
-                rows=state["rows"],
-                anchor=None if anchor is None else Anchor(*anchor),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise OssUsageError(f"the state is damaged: {type(error).__name__}: {error}") from error
+        if not isinstance(state, Mapping) or not _is_number(state.get(_MARK)):
+            raise OssUsageError("this is not the state of a dataset of this library")
+        if state[_MARK] not in (_VERSION, _VERSION_WITHOUT_CHECK):
+            raise OssUsageError(f"the state is of another version of this library: its format is {state[_MARK]}")
+        fields = {name: _field(name, state) for name in _SCHEMA}
+        if state[_MARK] == _VERSION and state.get("check") != _check_of(fields):
+            raise OssUsageError("the state is damaged: it is not as state_dict() gave it")
+        share, anchor = fields["share"], fields["anchor"]
+        found = cls(
+            dataset=fields["dataset"],
+            epoch=fields["epoch"],
+            share=None if share is None else Share(*share),
+            consumed=fields["consumed"],
+            taken=tuple(map(tuple, fields["taken"])),
+            rows=fields["rows"],
+            anchor=None if anchor is None else Anchor(*anchor),
+        )
+        if (found.share is None and found.consumed) or (found.anchor and found.anchor.layers > len(found.taken)):
+            raise OssUsageError("the state is damaged: its numbers do not belong together")
+        return found
+
+    def furthest(self) -> tuple[int, int] | None:
+        """Return number of layers and number of the last object that was given out; `None` if none was."""
+        if self.share is not None and self.consumed:
+            return len(self.taken), self.share.first + (self.consumed - 1) * self.share.step
+        layer = self.taken[-1] if self.taken else ()
+        numbers = [share + (count - 1) * len(layer) for share, count in enumerate(layer) if count]
+        return (len(self.taken) - 1, max(numbers)) if numbers else None
+
+    def check_against(self, total: int) -> None:
+        """Raise `OssUsageError` if more has been given out than there is of `total` objects."""
+        for layer in self.taken:
+            for share, count in enumerate(layer):
+                _check_given_out(count, Share(share, len(layer)), total)
+            total = Taken(layer).rest(total)
+        if self.share is not None:
+            _check_given_out(self.consumed, self.share, total)
+
+
+def checked_epoch(epoch: Any) -> int:
+    """Return the number of an epoch; `OssUsageError` if it is no whole number of 64 bits."""
+    try:
+        number = operator.index(epoch)
+    except TypeError:
+        number = LARGEST_NUMBER + 1
+    if not -LARGEST_NUMBER <= number <= LARGEST_NUMBER:
+        raise OssUsageError(f"epoch: {_shown(epoch)} is not a whole number of 64 bits")
+    return number
 
 
 def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -83,7 +124,12 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     gave on each rank (with `snapshot_every_n_steps=1`). The dataset's `load_state_dict` takes the result, before the
     new loader starts; what is left of the epoch is then shared out anew. `OssUsageError` names a share that is missing.
     """
-    found = [EpochState.from_dict(state) for given in states for state in _states_in(given)]
+    if not isinstance(states, Iterable):
+        raise OssUsageError(f"merge_states takes several states, not a {type(states).__name__}")
+    try:
+        found = [EpochState.from_dict(state) for given in states for state in _states_in(given)]
+    except RecursionError:
+        raise OssUsageError("the states to merge are nested too deeply, or contain themselves") from None
     if not found:
         raise OssUsageError("no state of a dataset of this library among those to merge")
     if len(found) == 1 and found[0].share is None:
@@ -115,10 +161,11 @@ def _counts(states: Sequence[EpochState]) -> tuple[int, ...]:
             raise OssUsageError(f"share {state.share.first} is there twice among the states to merge")
         counts[state.share.first] = state.consumed
     shares = range(first.share.step if first.share is not None else 0)
-    missing = [share for share in shares if share not in counts]
-    if missing:
+    if len(counts) < len(shares):
+        missing = list(islice((share for share in shares if share not in counts), _SHOWN_SHARES))
+        more = "..." if len(shares) - len(counts) > len(missing) else ""
         raise OssUsageError(
-            f"shares {missing} of {len(shares)} are missing among the states to merge: "
+            f"shares {missing}{more} of {len(shares)} are missing among the states to merge: "
             "give those of every rank and every worker"
         )
     return tuple(counts[share] for share in shares)
@@ -137,3 +184,59 @@ def _states_in(given: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(given, list | tuple):
         for value in given:
             yield from _states_in(value)
+
+
+def _is_number(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value <= LARGEST_NUMBER
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_list(value) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
+
+
+def _is_taken(value: Any) -> bool:
+    return _is_list(value) and all(_is_list(layer) and layer and all(map(_is_number, layer)) for layer in value)
+
+
+def _is_anchor(value: Any) -> bool:
+    return _is_list(value) and len(value) == 3 and all(map(_is_number, value[:2])) and isinstance(value[2], str)
+
+
+_SCHEMA: Mapping[str, Callable[[Any], bool]] = {
+    "dataset": lambda value: isinstance(value, str),
+    "epoch": lambda value: _is_number(value, -LARGEST_NUMBER),
+    "share": lambda value: value is None or _is_share(value),
+    "consumed": _is_number,
+    "taken": _is_taken,
+    "rows": lambda value: _is_number(value, -1),
+    "anchor": lambda value: value is None or _is_anchor(value),
+}
+
+
+def _field(name: str, state: Mapping[str, Any]) -> Any:
+    if name not in state:
+        raise OssUsageError(f"the state is damaged: it has no {name!r}")
+    value = state[name]
+    if not _SCHEMA[name](value):
+        raise OssUsageError(f"the state is damaged: its {name!r} is {_shown(value)}")
+    return value
+
+
+def _check_of(fields: Mapping[str, Any]) -> str:
+    """Return what tells that the fields are those that were written."""
+    return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _check_given_out(count: int, share: Share, total: int) -> None:
+    held = len(range(share.first, total, share.step))
+    if count > held + 1:  # one more is right where ranks are evened out by repeating
+        raise OssUsageError(f"the state is damaged: it has {count} objects given out of a share of {held}")
+
+
+def _shown(value: Any) -> str:
+    is_short = value is None or isinstance(value, bool | float) or (type(value) is int and abs(value) <= 1 << 64)
+    return repr(value) if is_short else f"a {type(value).__name__}"

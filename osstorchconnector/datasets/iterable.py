@@ -17,6 +17,7 @@ from ..datapipes.resumable import SKIPPED, ResumableDataset
 from ..datapipes.sharder import OssObjectSharder, Share
 from ..datapipes.shuffler import OssObjectShuffler
 from ..datapipes.skipping import OnError, Skipping
+from ..datapipes.state import checked_epoch
 from ..errors import OssConfigError
 from ..objects.index import ObjectIndex, SharedIndex
 from ..objects.views import Evening
@@ -85,7 +86,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Begin epoch `epoch` with the next iterators, in workers that live on as well."""
-        before = self.epoch
+        before, epoch = self.epoch, checked_epoch(epoch)
         index = self._index_of(epoch)
         if epoch != before and self._relist == "epoch" and isinstance(index, SharedIndex):
             index.touch()  # held here, it outlives the first worker that is through with it

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 from ..datapipes.fetcher import identity
 from ..datapipes.ranks import this_rank
 from ..datapipes.sharder import Share
-from ..datapipes.state import EpochState
+from ..datapipes.state import EpochState, checked_epoch
 from ..errors import OssConfigError, OssUsageError
 from ..objects.shuffle import Permutation
 from ..objects.views import Evening, Taken, evened
@@ -45,6 +45,7 @@ class ResumableSampler(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Begin epoch `epoch` with the next iterator, if it is not the one of a state that was loaded."""
+        epoch = checked_epoch(epoch)
         if epoch != self._begun.epoch:
             self._begin(EpochState(self._identity, epoch, self._share))
             self._is_loaded = False
@@ -86,6 +87,7 @@ class ResumableSampler(Sampler[int]):
                 f"the state is of rank {state.share.first} of {state.share.step}, and this is rank {self._share.first} "
                 f"of {self._share.step}: merge the states of all ranks by merge_states"
             )
+        state.check_against(self._count)
         self._begin(replace(state, share=self._share))
         self._is_loaded = True
 

@@ -110,5 +110,6 @@ def test_mistakes_are_errors() -> None:
     state = ResumableSampler(3).state_dict()
     with pytest.raises(OssUsageError, match="another sampler"):
         ResumableSampler(4).load_state_dict(state)
+    of_two = {**state, "share": [1, 2], "osstorchconnector_epoch": 1}
     with pytest.raises(OssUsageError, match="rank 1 of 2"):
-        ResumableSampler(3).load_state_dict({**state, "share": [1, 2]})
+        ResumableSampler(3).load_state_dict(of_two)

@@ -140,3 +140,26 @@ def test_stateful_dataloader_of_this_version_goes_on_where_it_was(bucket: OssBuc
     second.load_state_dict(state)
     assert head + list(second) == whole
     assert requests(bucket, "GetObject") == COUNT - 12
+
+
+@pytest.mark.parametrize("state", [{}, {"source": 1}, {"source": {}}, {"source": {"epoch": "1"}}, [], "state"])
+def test_what_is_no_state_is_refused(bucket: OssBucket, state: Any) -> None:
+    node = fetcher(bucket)
+    with pytest.raises(OssUsageError, match="state"):
+        node.reset(state)
+    if isinstance(state, dict):
+        lister = OssLister(bucket.uri, OssClient(**bucket.options))
+        with pytest.raises(OssUsageError, match="state"):
+            lister.reset(state)
+
+
+def test_a_state_that_was_changed_is_refused(bucket: OssBucket) -> None:
+    node = fetcher(bucket)
+    node.reset()
+    node.next()
+    state = node.state_dict()
+    source = state["source"]
+    for name in source:
+        if name != "osstorchconnector_epoch":
+            with pytest.raises(OssUsageError, match="state"):
+                fetcher(bucket).reset({**state, "source": {**source, name: -5}})
