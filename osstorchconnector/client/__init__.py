@@ -6,7 +6,7 @@
 - one request until it is answered for good: `sender`, with `traffic`, `shared_state` and `hedging`, over a `transport`
   into `memory` or into `pieces` of it
 - one coroutine per operation: `operations`, and `paging` for listings
-- time: `clocks`
+- time, as connections and deadlines count it: `clocks`
 - threads: `engine` has the event loops, `pipeline` and `lanes` keep many requests in flight on them
 - faces: `client`, made by `access` from what users give; `reference` names one to another process
 """

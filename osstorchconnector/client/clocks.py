@@ -1,10 +1,21 @@
-"""Time as connections see it: a machine that sleeps forgets none of it, though most of its clocks stand still."""
+"""Time as it should be counted: for connections also while the machine sleeps, for deadlines while the process runs.
+
+A process may be stopped (SIGSTOP, a paused container, a suspended job) or its machine put to sleep, for longer than any
+deadline. What it missed meanwhile says nothing about the server. `RunningTime` takes such gaps out; a `LoopClock` looks
+at the time often enough for that, while anybody on its event loop waits.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # Linux stops CLOCK_MONOTONIC while the machine sleeps and has a clock that goes on; macOS stops Python's `monotonic`.
 _GOES_ON = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
@@ -14,7 +25,149 @@ seconds_since_boot: Callable[[], float] = (
 )
 """Seconds since some moment, those in which the machine slept among them."""
 
+PERIOD_SECONDS = 1.0
+# Who looks at the clock so much later than planned was stopped, and not only slow.
+GRACE_SECONDS = 2.0
+
 
 def seconds_slept() -> float:
     """Return for how long the machine has slept; only the difference between two answers means anything."""
     return seconds_since_boot() - time.monotonic()
+
+
+class RunningTime:
+    """The time in which this process ran, if it looks at least every `period_seconds`. Pure: the clock is handed in.
+
+    `stops` counts how often it was found not to have run.
+    """
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self.seconds, self.stops, self.period_seconds = seconds, 0, PERIOD_SECONDS
+        self._seen = now
+
+    def look(self, now: float) -> float:
+        """Take in the clock's reading, and return the time."""
+        passed, self._seen = now - self._seen, now
+        if passed > self.period_seconds + GRACE_SECONDS:
+            self.stops += 1
+            passed = self.period_seconds
+        self.seconds += passed
+        return self.seconds
+
+    def look_again(self, now: float) -> None:
+        """Begin to look after a while in which nobody had to."""
+        self.seconds += now - self._seen
+        self._seen = now
+
+
+class LoopClock:
+    """The running time of one event loop: the loop's own, less that in which it did not run.
+
+    It ticks while it is watched or used; `running.seconds` is as old as the last tick.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = seconds_since_boot) -> None:
+        self.running = RunningTime(loop.time(), clock())
+        self.is_ticking = False
+        self._clock = clock
+        self._users = self._plans = 0
+        self._watchers: list[Callable[[float], bool]] = []
+
+    def tick_within(self, seconds: float) -> None:
+        """Tick so often at least."""
+        if seconds < self.running.period_seconds:
+            self.running.period_seconds = seconds
+            if self.is_ticking:
+                self._plan()
+
+    def watch(self, watcher: Callable[[float], bool]) -> None:
+        """Call `watcher` with the time at every tick as long as it returns True."""
+        self._watchers.append(watcher)
+        self.start()
+
+    def unwatch(self, watcher: Callable[[float], bool]) -> None:
+        """Do not call `watcher` any more."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+
+    def start(self) -> None:
+        """Tick, if it does not yet."""
+        if not self.is_ticking:
+            self.is_ticking = True
+            self.running.look_again(self._clock())
+            self._plan()
+
+    def look(self) -> float:
+        """Return the time of this moment."""
+        return self.running.look(self._clock())
+
+    async def wait_for(self, coroutine: Coroutine[Any, Any, T], deadline: Callable[[], float]) -> T:
+        """Return the coroutine's result; `asyncio.TimeoutError`, and it is cancelled, when the deadline has passed.
+
+        The deadline is asked for again whenever it seems to have passed.
+        """
+        task = asyncio.ensure_future(coroutine)
+        try:
+            with self.used():
+                while not task.done():
+                    left_seconds = deadline() - self.look()
+                    if left_seconds <= 0:
+                        raise asyncio.TimeoutError
+                    await asyncio.wait({task}, timeout=left_seconds)
+                return task.result()
+        finally:
+            try:
+                while not task.done():
+                    task.cancel()
+                    await asyncio.wait({task})
+            finally:
+                del task  # its error knows this frame
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Tick as long as the context lasts."""
+        self._users += 1
+        self.start()
+        try:
+            yield
+        finally:
+            self._users -= 1
+
+    def _plan(self) -> None:
+        self._plans += 1  # not the timer, which knows the loop: it would never be collected
+        asyncio.get_running_loop().call_later(self.running.period_seconds, self._tick, self._plans)
+
+    def _tick(self, plan: int) -> None:
+        if plan != self._plans:
+            return
+        now = self.look()
+        for watcher in list(self._watchers):
+            if not watcher(now):
+                self.unwatch(watcher)
+        if self._watchers or self._users:
+            self._plan()
+        else:
+            self.is_ticking = False
+
+
+_clocks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopClock] = weakref.WeakKeyDictionary()
+
+
+def loop_clock() -> LoopClock:
+    """Return the clock of the running event loop, which all its clients share."""
+    loop = asyncio.get_running_loop()
+    clock = _clocks.get(loop)
+    if clock is None:
+        clock = _clocks[loop] = LoopClock(loop)
+    return clock
+
+
+def wait_running(
+    wait: Callable[[float], bool], seconds: float, clock: Callable[[], float] = seconds_since_boot
+) -> bool:
+    """Wait by calls of `wait(seconds)`, until one is True or `seconds` in which the process ran are over; say which."""
+    running = RunningTime(0.0, clock())
+    while (left_seconds := seconds - running.look(clock())) > 0:
+        if wait(min(left_seconds, running.period_seconds)):
+            return True
+    return wait(0.0)

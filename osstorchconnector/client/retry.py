@@ -57,7 +57,8 @@ class Failure:
     trusted), "connect" and "connect_timeout" before a connection was there, "reset" after, "timeout" while nothing
     came, "protocol" an answer that is not HTTP or not OSS's, "integrity" bytes that are not the object's, "service" an
     answer that is an error, with `status` and `code`. `reused_connection`: the connection had served a request before,
-    and broke or stayed silent before a byte of this answer came. `server_date` is the answer's `Date`,
+    and broke or stayed silent before a byte of this answer came. `was_stopped`: this process did not run for a while
+    meanwhile, and what it missed says nothing about the server. `server_date` is the answer's `Date`,
     `retry_after_seconds` its `Retry-After`.
     """
 
@@ -65,6 +66,7 @@ class Failure:
     status: int = 0
     code: str = ""
     reused_connection: bool = False
+    was_stopped: bool = False
     server_date: float | None = None
     retry_after_seconds: float = 0.0
 
@@ -121,6 +123,9 @@ def decide(
         deadline_seconds, over = min(deadline_seconds, UNREACHED_SECONDS), _UNREACHED
     if elapsed_seconds >= deadline_seconds:
         return RetryDecision(False, reason=over)
+    if failure.was_stopped:
+        # A clock is not set by an answer that may be old: it comes again if it is wrong.
+        return RetryDecision(True, remedy="reconnect" if remedy in ("", "correct_clock") else remedy, counts=False)
     if failure.reused_connection and "reconnect" not in used:
         # The connection died while it was idle: most likely the server has not seen the request, so nothing failed.
         return RetryDecision(True, remedy="reconnect", counts=False)
@@ -152,7 +157,7 @@ def is_throttling(failure: Failure) -> bool:
 
 def is_charged(failure: Failure) -> bool:
     """Say whether sending again burdens the server: where no connection came about, nothing was sent at all."""
-    return not (is_unconnected(failure) or failure.reused_connection)
+    return not (is_unconnected(failure) or failure.reused_connection or failure.was_stopped)
 
 
 def is_unconnected(failure: Failure) -> bool:

@@ -11,7 +11,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..config import Config
 from ..credentials import Credentials, CredentialsCache
@@ -20,6 +20,7 @@ from ..logs import AuditEntry, AuditLog
 from ..redaction import Secret, printable, without
 from . import refusals
 from .attempts import Attempt
+from .clocks import LoopClock, RunningTime, loop_clock
 from .endpoint import Endpoint, Origin, Route, SigningPlan
 from .engine import in_thread
 from .heads import ResponseHead, parse_http_date, retry_after_seconds
@@ -86,6 +87,7 @@ class Sender:
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
         self._proxied: dict[Origin, bool] = {}
+        self._clock: LoopClock | None = None  # that of the loop, which is known when the first request is sent
         self._is_closed = False
 
     async def perform(self, attempt: Attempt, *, on_data_path: bool, moved_bytes: int = 0) -> ResponseHead:
@@ -93,8 +95,9 @@ class Sender:
 
         Raises an `OssError` that names operation, object, OSS's answer and the number of attempts.
         """
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        clock = self._clock
+        running = clock.running if clock is not None and clock.is_ticking else self._start_clock()
+        begun = running.seconds
         deadline = begun + self.session.config.operation_timeout_seconds + moved_bytes / SLOWEST_BYTES_PER_SECOND
         attempts = free = 0
         used: set[str] = set()
@@ -102,7 +105,8 @@ class Sender:
         while True:
             attempts += 1
             if not self._gate.is_open:
-                await asyncio.sleep(min(self._gate.turn(), max(deadline - loop.time(), 0.0)))
+                await self._sleep(min(self._gate.turn(), max(deadline - running.seconds, 0.0)))
+            stops = running.stops
             request = attempt.request()
             head = None
             credentials = self.session.credentials.current() or await self._refresh_credentials()
@@ -130,7 +134,7 @@ class Sender:
                     self._budget.earn()
                 return head
             failure, error = verdict
-            decision = self._decide(failure, error, attempts - free, begun, deadline, used)
+            decision = self._decide(failure, error, attempts - free, begun, deadline, used, stops)
             if not decision.retry or not await self._prepare(decision, credentials):
                 try:
                     raise refusals.with_reason(error, decision.reason) if decision.reason else error
@@ -243,14 +247,28 @@ class Sender:
         return failure, refused
 
     def _decide(
-        self, failure: Failure, error: OssError, attempt: int, begun: float, deadline: float, used: set[str]
+        self,
+        failure: Failure,
+        error: OssError,
+        attempt: int,
+        begun: float,
+        deadline: float,
+        used: set[str],
+        stops: int,
     ) -> RetryDecision:
-        """Decide what to do about a failure; a retry that this process has no budget for is none."""
+        """Decide what to do about a failure; a retry that this process has no budget for is none.
+
+        `stops` is how often the process had not run for a while when the attempt began.
+        """
+        clock = loop_clock()
+        elapsed = clock.look() - begun
+        if clock.running.stops != stops:
+            failure = replace(failure, was_stopped=True)
+            used.clear()
         if is_throttling(failure):
             self._gate.refused()
         if not self._is_reached and failure.kind != "setup" and not is_unconnected(failure):
             self._note_reached()
-        elapsed = asyncio.get_running_loop().time() - begun
         decision = decide(
             self._policy,
             failure,
@@ -300,11 +318,22 @@ class Sender:
         if decision.clock_offset_seconds is not None:
             self.session.clock_offset_seconds = decision.clock_offset_seconds
         if decision.delay_seconds:
-            await asyncio.sleep(decision.delay_seconds)
+            await self._sleep(decision.delay_seconds)
         return True
 
     async def _refresh_credentials(self, rejected: Credentials | None = None) -> Credentials:
-        return await in_thread(self.session.credentials.refresh, rejected)
+        with loop_clock().used():
+            return await in_thread(self.session.credentials.refresh, rejected)
+
+    async def _sleep(self, seconds: float) -> None:
+        with loop_clock().used():
+            await asyncio.sleep(seconds)
+
+    def _start_clock(self) -> RunningTime:
+        self._clock = loop_clock()
+        self._clock.tick_within(self.session.config.operation_timeout_seconds / 4)
+        self._clock.start()
+        return self._clock.running
 
 
 def _refusal(

@@ -20,7 +20,6 @@ from ..objects.ranges import leftovers
 from ..uri import OssUri
 from .crc32 import SpanSums
 
-DRAIN_SECONDS = 60.0
 FIRST_HELD_BYTES = 32 << 20
 _JUDGED_RANGES = 8
 
@@ -145,7 +144,7 @@ class Fetcher:
         """Fetch what waits in `files`, and a few bytes more where that completes an object, which is then checked.
 
         A file is taken from `files` when there is nothing left to ask for of those before it. When this returns or
-        raises, nothing writes to any of the memory any more.
+        raises, nothing writes to any of the memory any more; where that can't be had, it raises as `Flight.release`.
         """
         self._coming = iter(files)
         total = 0
@@ -167,13 +166,18 @@ class Fetcher:
                 for span in file.leftovers():
                     file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
         except BaseException:
-            self._flight.stop()
-            self._flight.drain(DRAIN_SECONDS)
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        self._flight.stop()
+        try:
+            self._flight.release()
+        finally:
             self._under_way.clear()
             self._coming = iter(())  # what is still to come knows who plans it, who knows this fetcher
             while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
                 self._ended.get()
-            raise
 
     def _top_up(self) -> bool:
         """Ask for as much as may be under way; False if there is nothing more to come."""

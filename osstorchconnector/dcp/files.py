@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
 from ..client.checksum import crc64
 from ..client.client import OssClient
+from ..client.clocks import wait_running
 from ..client.operations import Operations
 from ..client.values import Buffer, StoredObject
 from ..objects.flight import Flight
@@ -89,11 +89,12 @@ class FileUpload:
         self._flight.stop()
         self._upload.abort()
 
-    def wait_until_gone(self, seconds: float) -> None:
-        """After `abort`: wait until OSS knows, at most for twice `seconds`."""
-        self._flight.drain(seconds)
-        self._upload.wait_until_gone(seconds)
+    def wait_until_gone(self, seconds: float) -> bool:
+        """After `abort`: wait until OSS knows, at most for twice `seconds`; False if it takes longer."""
+        is_gone = self._flight.drain(seconds)
+        is_gone = self._upload.wait_until_gone(seconds) and is_gone
         self._pieces.clear()
+        return is_gone
 
     def _add_piece(self, piece: Buffer) -> int:
         view, crc = memoryview(piece), 0
@@ -129,9 +130,9 @@ def give_up(uploads: Sequence[FileUpload]) -> None:
     """Abort files, all at once; then wait until OSS knows, for a time that is the same for any number of them."""
     for upload in uploads:
         upload.abort()
-    deadline = time.monotonic() + ABORT_SECONDS
-    for upload in uploads:
-        upload.wait_until_gone(max(deadline - time.monotonic(), 0))
+    if not wait_running(lambda seconds: all(upload.wait_until_gone(seconds) for upload in uploads), ABORT_SECONDS):
+        for upload in uploads:
+            upload.wait_until_gone(0.0)  # lets go of the memory of those that were not waited for
 
 
 async def _put(uri: OssUri, body: list[Buffer], crc: int, operations: Operations) -> StoredObject:

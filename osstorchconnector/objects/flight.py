@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..client.client import OssClient
+from ..client.clocks import wait_running
 from ..client.operations import Operations
+from ..errors import OssTimeoutError
 
 R = TypeVar("R")
 Work = Callable[[Operations], Coroutine[Any, Any, R]]
@@ -39,7 +40,7 @@ class Flight:
     """Operations under way for one reader or writer.
 
     A future that was cancelled says nothing about the coroutine behind it, so none is ever cancelled here: `stop`
-    cancels the coroutines, and after `drain` none of them runs any more.
+    cancels the coroutines, and after `drain`, if it says so, none of them runs any more.
     """
 
     def __init__(self, client: OssClient, workers: int) -> None:
@@ -76,18 +77,38 @@ class Flight:
 
         A `KeyboardInterrupt` is held back until then: who gave us the memory must not have it back earlier.
         """
-        deadline = time.monotonic() + seconds
-        interrupt: KeyboardInterrupt | None = None
-        while True:
+        interrupts: list[KeyboardInterrupt] = []
+
+        def wait(seconds: float) -> bool:
             try:
                 with self._changed:
-                    is_empty = self._changed.wait_for(lambda: not self._tasks, max(deadline - time.monotonic(), 0))
-                break
+                    return self._changed.wait_for(self._is_empty, seconds)
             except KeyboardInterrupt as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
-        return is_empty
+                interrupts.append(error)
+                return False
+
+        try:
+            is_empty = wait_running(wait, seconds)
+            if interrupts:
+                raise interrupts[0]
+            return is_empty
+        finally:
+            interrupts.clear()  # they know this frame
+
+    def release(self, seconds: float = DRAIN_SECONDS) -> None:
+        """After `stop`: return when no coroutine touches the memory that it was given any more.
+
+        Raises `OssTimeoutError` if one still may after `seconds`: then nobody else must use that memory.
+        """
+        if not self.drain(seconds):
+            raise OssTimeoutError(
+                f"requests that were given up did not end within {seconds:g} s: they may still write into the "
+                "memory that they were to fill; do not use it again"
+            )
+
+    def _is_empty(self) -> bool:
+        """Say whether no coroutine runs; those of a loop that has ended don't."""
+        return not any(loop.is_running() for loop in self._tasks.values())
 
     async def _run(self, operations: Operations, work: Work[R]) -> R:
         task = asyncio.current_task()

@@ -59,13 +59,15 @@ class Landing:
             self._landed(download, view)
 
     def abandon(self) -> None:
-        """Stop, and return when the memory is nobody else's any more."""
+        """Stop, and return when the memory is nobody else's any more; raises as `Flight.release`."""
         self._waiting.clear()
         self._flight.stop()
-        self._flight.drain()
-        self._under_way.clear()
-        while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
-            self._ended.get()
+        try:
+            self._flight.release()
+        finally:
+            self._under_way.clear()
+            while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
+                self._ended.get()
 
     def _top_up(self) -> None:
         while self._waiting and len(self._under_way) < self._concurrency:

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Literal, NamedTuple
 
 from ..client.client import OssClient
+from ..client.clocks import wait_running
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..client.values import Buffer, StoredObject, UploadedPart
@@ -133,7 +134,7 @@ class MultipartUpload:
     def wait_until_gone(self, seconds: float) -> bool:
         """After `abort`: wait until OSS has been told; False if that takes longer."""
         if self._state == "aborted":
-            if not self._is_gone.wait(seconds):
+            if not wait_running(self._is_gone.wait, seconds):
                 return False
             self._let_go()
         return True
@@ -285,8 +286,7 @@ def _remember(upload: MultipartUpload) -> None:
 
 
 def _abort_all() -> None:
-    deadline = time.monotonic() + EXIT_SECONDS
     for upload in list(_begun):
         upload.abort()
-    for upload in list(_aborting):
-        upload.wait_until_gone(max(deadline - time.monotonic(), 0))
+    uploads = list(_aborting)
+    wait_running(lambda seconds: all(upload.wait_until_gone(seconds) for upload in uploads), EXIT_SECONDS)

@@ -14,7 +14,6 @@ from client.scripted_server import ScriptedServer, Step, Visit, answer, close, h
 from scripts import NO_LOGS
 
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.clocks import seconds_since_boot, seconds_slept
 from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.traffic import shared
 from osstorchconnector.client.transport.aio import AioTransport
@@ -34,7 +33,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]
     clients: list[OssClient] = []
 
     def open_client(server: ScriptedServer, **settings: object) -> OssClient:
-        quick = {"maxAttempts": 1, "retryBudget": 0, "readTimeout": 0.3, "retryBaseDelay": 0.001}
+        quick = {"maxAttempts": 1, "retryBudget": 0, "readTimeout": 1, "retryBaseDelay": 0.001}
         chosen = {**NO_LOGS, **quick, "transport": request.param, **settings}
         (tmp_path / "config.json").write_text(json.dumps(chosen))
         paths = {"cred_path": str(tmp_path / "credentials"), "config_path": str(tmp_path / "config.json")}
@@ -249,24 +248,20 @@ def test_what_answered_after_the_dead_connection_was_last_used_is_kept() -> None
         assert asyncio.run(run(server)) == b"kept"
 
 
-def test_silence_on_a_connection_used_before_leaves_half_of_the_time_for_another() -> None:
+@pytest.mark.parametrize("kind", [DirectTransport, AioTransport])
+def test_silence_on_a_connection_used_before_leaves_half_of_the_time_for_another(kind: Any) -> None:
     async def run(server: ScriptedServer) -> ExchangeFailed:
-        transport = DirectTransport(Timeouts(connect_seconds=1, read_seconds=1), None)
+        transport = kind(Timeouts(connect_seconds=1, read_seconds=60), None)
         asking = Asking(server, transport)
         await asking.get()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + 1.2
+        deadline = loop.time() + 6
         with pytest.raises(ExchangeFailed) as failed:
             await transport.exchange(asking._wire, Landing(), deadline)  # type: ignore[arg-type]
-        assert loop.time() < deadline
+        assert loop.time() < deadline, "half of it is left"
         await transport.aclose()
         return failed.value
 
     with ScriptedServer([answer(b"1"), hang]) as server:
         failure = asyncio.run(run(server))
     assert (failure.kind, failure.reused) == ("timeout", True)
-
-
-def test_the_clocks_go_on_while_others_stand_still() -> None:
-    assert seconds_since_boot() <= seconds_since_boot()
-    assert abs(seconds_slept() - seconds_slept()) < 60

@@ -147,6 +147,26 @@ def test_a_connection_that_died_while_it_was_idle_costs_no_attempt_and_no_time(k
     assert not after(stale, attempt=5, used={"reconnect"}).retry
 
 
+@pytest.mark.parametrize("kind", ["reset", "timeout", "connect", "protocol", "integrity"])
+def test_what_failed_while_the_process_did_not_run_is_no_failure(kind: Any) -> None:
+    failure = Failure(kind=kind, was_stopped=True)
+    assert after(failure, attempt=5, used={"reconnect"}) == RetryDecision(True, remedy="reconnect", counts=False)
+    assert not is_charged(failure)
+    assert not after(failure, elapsed_seconds=120.0).retry, "the time in which it ran is used up all the same"
+
+
+def test_a_stop_changes_nothing_about_what_no_repeat_can_help() -> None:
+    assert not after(service(404, was_stopped=True)).retry
+    assert not after(Failure(kind="setup", was_stopped=True)).retry
+
+
+def test_credentials_that_expired_during_a_stop_are_fetched_anew_and_the_clock_is_not_set_by_an_old_answer() -> None:
+    expired = after(service(403, "SecurityTokenExpired", was_stopped=True), attempt=5)
+    assert (expired.remedy, expired.counts) == ("refresh_credentials", False)
+    skewed = after(service(403, "RequestTimeTooSkewed", server_date=NOW - 3600, was_stopped=True), attempt=5)
+    assert skewed == RetryDecision(True, remedy="reconnect", counts=False)
+
+
 def test_attempts_are_limited() -> None:
     assert after(service(500), attempt=4).retry
     last = after(service(500), attempt=5)

@@ -457,7 +457,7 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place, sizes
         connection.connection_made(FakeTransport())
         landing = Scattering(*sizes, lands_in_place=in_place) if sizes else Landing(lands_in_place=in_place)
         request = WireRequest(Origin("http", "x", 80), "GET", "/", [("Host", "x")])
-        answered = connection.begin(request, landing, loop.time() + 10)
+        answered = connection.begin(request, landing, loop.time() + 10, loop.time())
         edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
         for start, stop in itertools.pairwise(edges):
             rest = data[start:stop]

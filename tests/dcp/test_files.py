@@ -14,9 +14,10 @@ class Upload:
     def abort(self) -> None:
         self._notes.append(("abort", self._name))
 
-    def wait_until_gone(self, seconds: float) -> None:
+    def wait_until_gone(self, seconds: float) -> bool:
         assert 0 <= seconds <= ABORT_SECONDS
         self._notes.append(("wait", self._name))
+        return True
 
 
 def test_all_files_are_aborted_before_one_is_waited_for() -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from objects.fake_client import TRANSFER, URI, FakeClient, Gate
 
+from osstorchconnector.client.engine import LoopThread
+from osstorchconnector.errors import OssTimeoutError
 from osstorchconnector.objects.flight import Flight, useful_threads
+from osstorchconnector.objects.landing import Landing
 from osstorchconnector.objects.reader import OssReader
 
 
@@ -53,6 +56,36 @@ def test_drain_waits_until_stopped_work_has_let_go(client: FakeClient) -> None:
     assert held.has_let_go
     with pytest.raises(CancelledError):
         future.result()
+
+
+def test_memory_that_is_still_written_to_is_not_given_back_in_silence(client: FakeClient) -> None:
+    flight, held = Flight(client, 1), Held()
+    flight.start(held.work)
+    held.begun.wait()
+    flight.stop()
+    with pytest.raises(OssTimeoutError, match="may still write into the memory"):
+        flight.release(0.0)
+    landing = Landing(flight, lambda *given: held.work(None), lambda *landed: None, concurrency=1)
+    held.may_end.open()
+    landing.abandon()
+    assert held.has_let_go
+
+
+def test_work_of_a_loop_that_has_ended_is_not_waited_for() -> None:
+    thread = LoopThread("test-loop")
+    held = Held()
+
+    class Submitting:
+        def submit(self, work: Any, *, workers: int) -> Any:
+            return thread.submit(work(None))
+
+    flight = Flight(Submitting(), 1)  # type: ignore[arg-type]
+    flight.start(held.work)
+    held.begun.wait()
+    thread.stop()  # which cancels it, for a while: it does not end
+    flight.stop()
+    assert flight.drain(30)
+    assert not held.has_let_go
 
 
 def test_nothing_begins_after_stop(client: FakeClient) -> None:

@@ -17,7 +17,7 @@ from yarl import URL
 
 from ...errors import OssError, OssProtocolError
 from ...redaction import MAX_NAME_LETTERS, SecretBuffer
-from ..clocks import seconds_slept
+from ..clocks import RunningTime, loop_clock, seconds_slept
 from ..heads import ResponseHead
 from ..pieces import fill
 from ..values import Buffer
@@ -121,7 +121,8 @@ class AioTransport:
         addresses: Addresses | None = None,
         sleep_clock: Callable[[], float] = seconds_slept,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._clock = loop_clock()
+        self._clock.tick_within(min(timeouts.read_seconds, timeouts.connect_seconds) / 4)
         self._timeouts, self._tls = timeouts, tls
         self._addresses = addresses or Addresses()
         self._sleep_clock = sleep_clock
@@ -141,12 +142,13 @@ class AioTransport:
         pool, body = self._pool, _Body(landing)
         token = _connecting.set(body.connecting)
         pool.users += 1
+        begun = self._clock.look()
         try:
-            return await asyncio.wait_for(self._exchange(pool, wire, body), max(deadline - self._loop.time(), 0.0))
+            return await self._clock.wait_for(self._exchange(pool, wire, body), lambda: body.patience(begun, deadline))
         except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
-            raise self._timed_out(body, error) from error
+            raise self._timed_out(body, error, deadline) from error
         except aiohttp.ClientProxyConnectionError as error:
             raise ExchangeFailed(
                 "connect", f"no connection to the proxy {error.host}:{error.port}: {error.os_error}"
@@ -173,11 +175,13 @@ class AioTransport:
             pool.users -= 1
             self._close_unwanted(pool)
 
-    def _timed_out(self, body: _Body, error: Exception) -> ExchangeFailed:
+    def _timed_out(self, body: _Body, error: Exception, deadline: float) -> ExchangeFailed:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return ExchangeFailed("connect_timeout", f"no connection within {self._timeouts.connect_seconds:g} s")
         if isinstance(error, aiohttp.SocketTimeoutError):
             return self._failure(body, "timeout", f"hardly a byte for {self._timeouts.read_seconds:g} s")
+        if self._clock.look() < deadline:
+            return self._failure(body, "timeout", "no answer for half of the operation's time")
         return self._failure(body, "timeout", "the operation's time was used up")
 
     async def aclose(self) -> None:
@@ -227,7 +231,7 @@ class AioTransport:
             if head.body_length(wire.method) == 0:
                 body.skip(head)
             else:
-                await body.read(head, _steady(answer.content, self._timeouts.read_seconds))
+                await body.read(head, _steady(answer.content, self._timeouts.read_seconds, self._clock.running))
             if connection is not None and connection.get_write_buffer_size():
                 connection.abort()  # answered before the upload was through: the rest is not wanted
             return head
@@ -246,6 +250,10 @@ class _Body:
     def failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
         reused = not self.connecting.is_new and not self.has_begun
         return ExchangeFailed(kind, text, received_bytes=self.received, reused=reused, request_id=self.request_id)
+
+    def patience(self, begun: float, deadline: float) -> float:
+        """Return until when to wait: silence on a connection used before leaves half of the time for another one."""
+        return deadline if self.has_begun or self.connecting.is_new else (begun + deadline) / 2
 
     def skip(self, head: ResponseHead) -> None:
         self._landing.take(head._replace(content_length=0), memoryview(b""))
@@ -283,16 +291,15 @@ def _head(answer: aiohttp.ClientResponse) -> ResponseHead:
     return ResponseHead(answer.status, headers, length, length is None, keep_alive=True)
 
 
-async def _steady(content: aiohttp.StreamReader, patience_seconds: float) -> AsyncIterator[bytes]:
+async def _steady(content: aiohttp.StreamReader, patience_seconds: float, running: RunningTime) -> AsyncIterator[bytes]:
     """Yield a body as it comes; `asyncio.TimeoutError` if it drips."""
-    loop = asyncio.get_running_loop()
-    received, since = 0, loop.time()
+    received, since = 0, running.seconds
     async for chunk in content.iter_any():
         yield chunk
         received += len(chunk)
         if received >= LEAST_PROGRESS_BYTES:
-            received, since = 0, loop.time()
-        elif loop.time() - since >= patience_seconds:
+            received, since = 0, running.seconds
+        elif running.seconds - since >= patience_seconds:
             raise aiohttp.SocketTimeoutError
 
 

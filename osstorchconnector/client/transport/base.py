@@ -149,7 +149,7 @@ class Transport(Protocol):
     ) -> ResponseHead:
         """Send `wire`, bring the body where `landing` says, return the head.
 
-        `deadline` is in the running loop's time. After one connection died while it was idle, none that was idle for
+        `deadline` is in the time of `loop_clock()`. After one connection died while it was idle, none that was idle for
         as long is used again; `on_new_connection` uses none that was used before. Raises `ExchangeFailed`, or what
         `landing` raised.
         """

@@ -155,13 +155,15 @@ class Connection(asyncio.BufferedProtocol):
 
     # the pool calls these
 
-    def begin(self, wire: WireRequest, landing: Landing, deadline: float) -> asyncio.Future[ResponseHead]:
-        """Send a request (of one with a body, the head); the future is the answer, all of it."""
+    def begin(self, wire: WireRequest, landing: Landing, deadline: float, now: float) -> asyncio.Future[ResponseHead]:
+        """Send a request (of one with a body, the head); the future is the answer, all of it.
+
+        `now` may be a tick ago: how long the peer has been quiet is counted from the next one on.
+        """
         assert self._transport is not None
         head = encode_head(wire.method, wire.target, wire.headers)
         self.exchanges += 1
-        self.deadline, self.begun = deadline, self._loop.time()
-        self.quiet_since = self.begun
+        self.deadline, self.begun, self._touched = deadline, now, True
         self._landing, self._method, self._has_body = landing, wire.method, bool(wire.body)
         self._incoming_limit = HEAD_ONLY_BYTES if landing.lands_in_place else INCOMING_BYTES
         self._answer = answer = self._loop.create_future()

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from ..clocks import seconds_since_boot
+from ..clocks import loop_clock, seconds_since_boot
 from ..endpoint import Origin
 from ..heads import ResponseHead
 from .addresses import Addresses, AddressInfo, address_of
@@ -38,8 +38,10 @@ class DirectTransport:
         self._busy: set[Connection] = set()
         self._open: set[Connection] = set()
         self._incoming = Incoming()
-        self._sweep_every = min(1.0, timeouts.read_seconds / 4)
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._clock = loop_clock()
+        self._clock.tick_within(min(timeouts.read_seconds, timeouts.connect_seconds) / 4)
+        self._running = self._clock.running
+        self._is_watching = False
         self._is_closed = False
 
     async def exchange(
@@ -49,9 +51,10 @@ class DirectTransport:
         if connection is None:
             connection = await self._connect(wire.origin, deadline)
         self._busy.add(connection)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(self._sweep_every, self._sweep)
-        answer = connection.begin(wire, landing, deadline)
+        if not self._is_watching:
+            self._is_watching = True
+            self._clock.watch(self._check_all)
+        answer = connection.begin(wire, landing, deadline, self._running.seconds)
         try:
             if wire.body:
                 await connection.send_body(wire.body, answer)
@@ -70,8 +73,7 @@ class DirectTransport:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._clock.unwatch(self._check_all)
         self._idle.clear()
         await asyncio.gather(*[connection.aclose() for connection in list(self._open)])
 
@@ -95,7 +97,7 @@ class DirectTransport:
     async def _connect(self, origin: Origin, deadline: float) -> Connection:
         connection = Connection(self._loop, self._open, self._incoming)
         try:
-            await self._establish(connection, origin, max(deadline - self._loop.time(), 0.0))
+            await self._establish(connection, origin, max(deadline - self._clock.look(), 0.0))
         except BaseException:
             connection.connection_lost(None)  # given up just after it was made, uvloop closes it without a word
             raise
@@ -103,11 +105,10 @@ class DirectTransport:
 
     async def _establish(self, connection: Connection, origin: Origin, seconds: float) -> None:
         seconds = min(self._timeouts.connect_seconds, seconds)
-        begun = self._loop.time()
+        deadline = self._running.seconds + seconds
         try:
             infos = await self._addresses.of(origin.host, origin.port, seconds)
-            left_seconds = seconds - (self._loop.time() - begun)
-            await asyncio.wait_for(self._open_to(connection, origin, infos), left_seconds)
+            await self._clock.wait_for(self._open_to(connection, origin, infos), lambda: deadline)
         except asyncio.TimeoutError:
             self._addresses.lost(connection.address)
             text = f"no connection to {origin.host}:{origin.port} within {seconds:.3g} s"
@@ -134,9 +135,9 @@ class DirectTransport:
         connection.idle_since = self._idle_clock()
         self._idle.setdefault(origin, []).append(connection)
 
-    def _sweep(self) -> None:
-        now = self._loop.time()
+    def _check_all(self, now: float) -> bool:
+        """Look for exchanges that are late or have gone quiet; False if there are none at all."""
         for connection in list(self._busy):
             connection.check(now, self._timeouts.read_seconds)
-        busy = bool(self._busy) and not self._is_closed
-        self._sweeper = self._loop.call_later(self._sweep_every, self._sweep) if busy else None
+        self._is_watching = bool(self._busy)
+        return self._is_watching
