@@ -35,6 +35,7 @@ http {{
     listen 127.0.0.1:{port};
     server_name {name};
     root {root};
+    add_header x-oss-request-id 000000000000000000000000;
   }}
 }}
 """

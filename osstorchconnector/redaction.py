@@ -61,6 +61,6 @@ def printable(text: str, most: int = MAX_TEXT_LETTERS) -> str:
 
 def without(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with the secrets masked that stand in it, because who wrote it was sent them."""
-    for secret in secrets:
+    for secret in filter(None, secrets):
         text = text.replace(secret, MASK)
     return text

@@ -38,3 +38,4 @@ def test_what_is_printable_is_one_line_of_bounded_length(text: str, most: int) -
 
 def test_secrets_in_what_others_say_are_masked() -> None:
     assert without("bad token T0KEN and T0KEN, key S3C", ["T0KEN", "S3C"]) == "bad token *** and ***, key ***"
+    assert without("no secret", [""]) == "no secret"

@@ -2,7 +2,7 @@
 
 - what travels: `values`
 - the protocol, pure: `requests`, `endpoint`, `signing`, `heads`, `chunked`, `tree`, `xml`, `listing`, `checksum`
-- what to make of answers and failures, pure: `attempts`, `retry`, `pace`, `retry_news`, `refusals`
+- what to make of answers and failures, pure: `answers`, `attempts`, `retry`, `pace`, `retry_news`, `refusals`
 - one request until it is answered for good: `sender`, with `traffic`, `shared_state` and `hedging`, over a `transport`
   into `memory` or into `pieces` of it
 - one coroutine per operation: `operations`, and `paging` for listings

@@ -14,8 +14,9 @@ from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError,
 from ..redaction import MAX_NAME_LETTERS, SecretBuffer, printable
 from ..uri import OssUri
 from . import requests
+from .answers import REQUEST_ID, stored_crc64, why_not
 from .checksum import Sum, crc64
-from .heads import ResponseHead, bare_etag, content_range, object_stat, parse_crc64
+from .heads import ResponseHead, bare_etag, content_range, object_stat
 from .memory import CopiedMemory, FreshMemory, fresh_memory
 from .pieces import Memory, blocks, fill, part
 from .transport.base import Landing
@@ -73,7 +74,7 @@ class _CopyingLanding:
         raise NotImplementedError
 
     def take(self, head: ResponseHead, body: memoryview) -> None:
-        self.place(head)[:] = body
+        self.place(head._replace(content_length=len(body)))[:] = body
 
     def arrived(self, received_bytes: int) -> None:
         """Nothing is done before all is there."""
@@ -96,6 +97,13 @@ class DocumentAttempt(_CopyingLanding, Generic[R]):
     def request(self) -> Request:
         self.sent += 1
         return self._request
+
+    def take(self, head: ResponseHead, body: memoryview) -> None:
+        if head.content_length is None and not body:  # a document proves by its last tag that it is whole
+            raise OssProtocolError(
+                f"answered {head.status} without a length, and nothing came: it may have been cut off"
+            )
+        super().take(head, body)
 
     def place(self, head: ResponseHead) -> memoryview:
         length = head.content_length or 0
@@ -133,7 +141,7 @@ class GetAttempt:
         self._uri = uri
         self._wanted = span
         self._start = 0 if span is None else span.start
-        self._etag = bare_etag(if_match)
+        self._pinned_etag = self._etag = bare_etag(if_match)
         self._stat: ObjectStat | None = None
         self._expected = -1  # bytes that exist in the span; known with the first good answer
         self._received = 0
@@ -182,9 +190,12 @@ class GetAttempt:
             self._sum_up_to(self._received + received_bytes)
 
     def take(self, head: ResponseHead, body: memoryview) -> None:
+        if head.content_length is None:
+            head = _ended_by_the_connection(head, len(body))
         if self._view is None and head.status in (200, 206):
             self._accept(head, len(body))
             self._body = bytes(body)
+            self._is_data = True
         else:
             fill(self.place(head), 0, body)
 
@@ -194,9 +205,12 @@ class GetAttempt:
     def keep(self, received_bytes: int) -> None:
         if self._is_data:
             self._received += received_bytes
+        if not self._received:
+            self.discard()  # the next answer need not agree with one of which nothing came
 
     def discard(self) -> None:
         self._received, self._expected = 0, -1
+        self._stat, self._etag = None, self._pinned_etag
         self._view, self._store, self._body = self._into, None, b""
         self._is_data, self._crc, self._summed = False, 0, 0
         if self._also is not None:
@@ -205,7 +219,7 @@ class GetAttempt:
     def finish(self, head: ResponseHead) -> None:
         """Check what has come and make the `Download` of it."""
         stat, size = self._stat, self._expected
-        if stat is None:
+        if stat is None or not self._is_data:
             raise OssProtocolError(f"status {head.status} for a GET")
         self._received = size
         if self._view is not None:
@@ -231,6 +245,8 @@ class GetAttempt:
 
     def _accept(self, head: ResponseHead, length: int) -> None:
         """Believe a good answer, or raise what is wrong with it."""
+        if REQUEST_ID not in head.headers:
+            raise OssProtocolError(why_not("GetObject", head))
         stat = object_stat(head)
         if self.on_head is not None:
             self.on_head()
@@ -238,13 +254,28 @@ class GetAttempt:
             self._check_part(head, length)
         elif self._received or (self._wanted is not None and (self._start or length > self._wanted.size)):
             raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
-        if self._etag and stat.etag and stat.etag != self._etag:
+        if not stat.etag:
+            raise OssProtocolError(f"answered {head.status} without an ETag: can't tell of which object the bytes are")
+        if self._etag and stat.etag != self._etag:
             raise OssObjectChangedError(
                 f"GetObject {self._name}: the object was replaced while it was read "
                 f"(ETag {printable(self._etag, MAX_NAME_LETTERS)}, now {printable(stat.etag, MAX_NAME_LETTERS)})"
             )
+        if self._received:
+            self._check_same(stat)
         if self._expected < 0:
-            self._expected, self._stat, self._etag = length, stat, stat.etag or self._etag
+            self._expected, self._stat, self._etag = length, stat, stat.etag
+
+    def _check_same(self, stat: ObjectStat) -> None:
+        """Hold the rest of a body against what the first answer said of the object."""
+        first = self._stat
+        assert first is not None
+        if stat.size != first.size or (None not in (stat.crc64, first.crc64) and stat.crc64 != first.crc64):
+            self.discard()
+            raise OssProtocolError(
+                f"two answers disagree about the object with ETag {stat.etag}: {first.size} bytes with CRC-64 "
+                f"{first.crc64}, then {stat.size} bytes with CRC-64 {stat.crc64}"
+            )
 
     def _check_part(self, head: ResponseHead, length: int) -> None:
         part = content_range(head)
@@ -309,8 +340,8 @@ class UploadAttempt(_CopyingLanding):
         return memoryview(self._answer)
 
     def finish(self, head: ResponseHead) -> None:
-        stored = parse_crc64(head.get("x-oss-hash-crc64ecma"))
-        if stored not in (None, self.crc):
+        stored = stored_crc64(head)
+        if stored != self.crc:
             raise OssIntegrityError(
                 f"{self._request.operation} {self._name}: {self.size} bytes with CRC-64 {self.crc} were sent, "
                 f"OSS received CRC-64 {stored}"
@@ -322,6 +353,16 @@ class UploadAttempt(_CopyingLanding):
 
     def discard(self) -> None:
         """Nothing to discard: the next attempt replaces what was stored."""
+
+
+def _ended_by_the_connection(head: ResponseHead, received_bytes: int) -> ResponseHead:
+    """Return the head with a length, for a body that only the end of the connection ended.
+
+    That it is whole must be shown by something else: the CRC-64 of the object, or the length of the part.
+    """
+    if head.status == 200 and not head.get("x-oss-hash-crc64ecma"):
+        raise OssProtocolError("answered 200 with neither a length nor a CRC-64: the body may have been cut off")
+    return head._replace(content_length=received_bytes)
 
 
 def _joined_crc(crc: int, part: Buffer) -> int:

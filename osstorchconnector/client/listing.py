@@ -1,4 +1,4 @@
-"""Whether the pages of a listing follow each other: none twice, none backwards, no circle of them. Pure."""
+"""Whether the pages of a listing are those asked for, and follow each other: none twice, none backwards. Pure."""
 
 from __future__ import annotations
 
@@ -40,6 +40,28 @@ class PageOrder:
         if page.prefixes:
             self._last_prefix = page.prefixes[-1]
         return page
+
+
+def check_within(page: ListPage, prefix: str, delimiter: str) -> None:
+    """Raise `OssProtocolError` for a page with anything that does not belong to `prefix`, or stands behind a delimiter.
+
+    The names must be in order: then all between the first and the last begin as these two do.
+    """
+    for names in (page.keys, page.prefixes):
+        for name in (*names[:1], *names[-1:]):
+            if not name.startswith(prefix):
+                raise OssProtocolError(f"the listing of {prefix!r} has a name outside it: {name!r}")
+    if not delimiter:
+        if page.prefixes:
+            raise OssProtocolError(f"the listing has a common prefix, {page.prefixes[0]!r}, and was not asked for any")
+        return
+    start = len(prefix)
+    for key in page.keys:
+        if key.find(delimiter, start) >= 0:
+            raise OssProtocolError(f"the listing has the key {key!r} behind the delimiter {delimiter!r}")
+    for folder in page.prefixes:
+        if folder.find(delimiter, start) != len(folder) - len(delimiter):
+            raise OssProtocolError(f"the listing has the common prefix {folder!r} by the delimiter {delimiter!r}")
 
 
 def follow(marker: Marker, seen: set[Marker]) -> Marker:

@@ -8,6 +8,7 @@ gives. All raise `OssError`s: `OssNotFoundError`, `OssPermissionError`, `OssTime
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from ..errors import (
 )
 from ..uri import OssUri, checked_bucket
 from . import requests, xml
+from .answers import stored_crc64
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from .checksum import Sum, combine_crc64
 from .heads import ResponseHead, bare_etag, object_stat, parse_crc64, parse_http_date
@@ -154,7 +156,8 @@ class Operations:
         in_xml = [key for key in keys if xml.carries_key(key)]
         for start in range(0, len(in_xml), requests.MAX_KEYS):
             batch = in_xml[start : start + requests.MAX_KEYS]
-            await self._document(requests.delete_objects(bucket, batch), _body(xml.parse_deleted))
+            parse = functools.partial(xml.parse_deleted, asked=batch)
+            await self._document(requests.delete_objects(bucket, batch), _body(parse))
         for key in keys:
             if not xml.carries_key(key):  # XML 1.0 has no way to write most control characters
                 await self.delete(OssUri(bucket, key))
@@ -167,7 +170,8 @@ class Operations:
 
     async def create_upload(self, uri: OssUri) -> str:
         """Begin a multipart upload and return its id."""
-        return await self._document(requests.create_upload(uri.bucket, uri.key), _body(xml.parse_upload_id))
+        request = requests.create_upload(uri.bucket, uri.key)
+        return await self._document(request, lambda _, body: xml.parse_upload_id(body, uri.key))
 
     async def upload_part(
         self, uri: OssUri, upload_id: str, number: int, body: Buffer | Sequence[Buffer], *, crc64: int | None = None
@@ -187,11 +191,13 @@ class Operations:
         """
         whole_crc, size = _whole(parts)
         request = requests.complete_upload(uri.bucket, uri.key, upload_id, parts)
-        attempt = DocumentAttempt(request, _completed)
+        attempt = DocumentAttempt(
+            request, lambda head, body: StoredObject(xml.parse_complete(body, uri.key), stored_crc64(head))
+        )
         try:
             await self._sender.perform(attempt, on_data_path=False)
             stored = attempt.result
-            if stored.crc64 not in (None, whole_crc):
+            if stored.crc64 != whole_crc:
                 raise OssIntegrityError(
                     f"CompleteMultipartUpload {uri.shown}: OSS stored CRC-64 {stored.crc64}, "
                     f"the parts sent make {whole_crc}"
@@ -229,7 +235,8 @@ class Operations:
         marker, seen = 0, set[int]()
         while True:
             request = requests.list_parts(uri.bucket, uri.key, upload_id, marker=marker)
-            page = await self._document(request, _body(xml.parse_parts))
+            parse = functools.partial(xml.parse_parts, key=uri.key, upload_id=upload_id, marker=marker)
+            page = await self._document(request, _body(parse))
             found += page.parts
             if not page.next_marker:
                 return found
@@ -242,7 +249,7 @@ class Operations:
         seen = set[tuple[str, str]]()
         while True:
             request = requests.list_uploads(uri.bucket, uri.key, key_marker=key_marker, upload_id_marker=id_marker)
-            page = await self._document(request, _body(xml.parse_uploads))
+            page = await self._document(request, lambda _, body: xml.parse_uploads(body, uri.key))
             found += page.uploads
             if not page.next_key_marker:
                 return found
@@ -278,10 +285,6 @@ def _date(head: ResponseHead) -> float:
 
 def _nothing(head: ResponseHead, body: bytearray) -> None:
     return None
-
-
-def _completed(head: ResponseHead, body: bytearray) -> StoredObject:
-    return StoredObject(xml.parse_complete(body), _crc64(head))
 
 
 def _may_be_done(error: OssError, sent: int) -> bool:

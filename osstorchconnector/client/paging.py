@@ -11,7 +11,7 @@ from ..errors import OssProtocolError
 from . import xml
 from .attempts import DocumentAttempt
 from .heads import ResponseHead
-from .listing import PageOrder
+from .listing import PageOrder, check_within
 from .values import ListPage, Request
 
 
@@ -26,12 +26,14 @@ class Ahead(Protocol):
 
 
 class PageAttempt(DocumentAttempt[ListPage]):
-    """A page of a listing, which must go on where the last one ended."""
+    """A page of a listing: of what was asked for, and going on where the last one ended."""
 
     def __init__(self, request: Request, order: PageOrder, ahead: Ahead | None) -> None:
         super().__init__(request, self._read)
         self.settles = ahead is not None
         self._order, self._ahead, self._token = order, ahead, ""
+        asked = dict(request.query)
+        self._prefix, self._delimiter = asked.get("prefix", ""), asked.get("delimiter", "")
 
     async def settle(self) -> None:
         """Let the next request go out before this page is read: the server writes one while we read the other."""
@@ -43,7 +45,9 @@ class PageAttempt(DocumentAttempt[ListPage]):
 
     def _read(self, _head: ResponseHead, body: bytearray) -> ListPage:
         try:
-            page = self._order.accept(xml.parse_list_page(body))
+            page = xml.parse_list_page(body, self._prefix, self._delimiter)
+            check_within(page, self._prefix, self._delimiter)
+            self._order.accept(page)
         except OssProtocolError:
             self._take_back()
             raise

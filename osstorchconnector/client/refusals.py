@@ -10,6 +10,9 @@ _MAX_MESSAGE = 300
 _MAX_EC = 40
 _MAX_PLACE = 1200  # a bucket's name, and a key of 1,023 bytes
 
+# Every answer of OSS has a request id.
+NOT_OSS = "something on the way that is not OSS (a proxy, a cache, a login page)"
+
 _ADVICE = {
     "NoSuchBucket": "check the bucket's name, and that the endpoint is the one of its region",
     "NoSuchKey": "check the key, upper and lower case included",
@@ -47,7 +50,8 @@ def refusal(
     code, request_id = printable(code, MAX_NAME_LETTERS), printable(request_id, MAX_NAME_LETTERS)
     said = (str(status), code, f"({printable(message, _MAX_MESSAGE)})" if message else "")
     answer = " ".join(part for part in said if part)
-    text = f"{subject(request)}: OSS answered {answer} {circumstances(attempts, request_id, ec)}"
+    who = "OSS" if request_id else NOT_OSS
+    text = f"{subject(request)}: {who} answered {answer} {circumstances(attempts, request_id, ec)}"
     advice = _ADVICE.get(code)
     if advice:
         text += f"; {advice}"

@@ -18,7 +18,7 @@ from ..credentials import Credentials, CredentialsCache
 from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtocolError, OssServiceError, OssTimeoutError
 from ..logs import AuditEntry, AuditLog
 from ..redaction import Secret, printable, without
-from . import refusals
+from . import answers, refusals
 from .attempts import Attempt
 from .clocks import LoopClock, RunningTime, loop_clock
 from .endpoint import Endpoint, Origin, Route, SigningPlan
@@ -115,9 +115,10 @@ class Sender:
             wire = self._wire(request, credentials)
             try:
                 head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts, on_new_connection)
-                if attempt.settles and head.status < 300:
+                is_good = head.status in answers.GOOD_STATUSES[request.operation] and answers.REQUEST_ID in head.headers
+                if is_good and attempt.settles:
                     await attempt.settle()
-                verdict = self._judge(request, attempt, wire, head, attempts)
+                verdict = self._judge(request, attempt, wire, head, attempts, is_good)
             except UnsizedBody:
                 self.unsized.add(request.operation)
                 on_data_path = False
@@ -223,9 +224,11 @@ class Sender:
         return AioTransport(timeouts, self.session.tls)
 
     def _judge(
-        self, request: Request, attempt: Attempt, wire: WireRequest, head: ResponseHead, attempts: int
+        self, request: Request, attempt: Attempt, wire: WireRequest, head: ResponseHead, attempts: int, is_good: bool
     ) -> Verdict | None:
         if head.status < 300:
+            if not is_good:
+                raise OssProtocolError(answers.why_not(request.operation, head))
             try:
                 attempt.finish(head)
             except OssIntegrityError as error:
@@ -234,6 +237,8 @@ class Sender:
                 return Failure(kind="integrity"), OssIntegrityError(f"{error} {facts}")
             return None
         refused = _refusal(request, wire, head, attempt.refusal, attempts)
+        if answers.is_hearsay(head.status, refused.request_id):
+            return Failure(kind="protocol"), OssProtocolError(str(refused))
         if head.status == 416 and attempt.is_resumed:
             attempt.discard()  # there is no such rest: what came first lied about the length
             return Failure(kind="protocol"), refused
@@ -342,7 +347,7 @@ def _refusal(
     fault = parse_error(body, head)
     # What stands between us and OSS may tell what it was sent.
     sent = [value for _, value in wire.headers if isinstance(value, Secret)]
-    sent += [Secret(value.rpartition("=")[2]) for value in sent]
+    sent += [Secret(value.rpartition("Signature=")[2].rpartition(":")[2]) for value in sent]  # of version 4, and of 1
     return refusals.refusal(
         request,
         status=head.status,

@@ -8,7 +8,8 @@ Elements that are not known are passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -54,10 +55,12 @@ def quoted_etag(etag: str) -> str:
 # --- listings
 
 
-def parse_list_page(body: Buffer) -> ListPage:
-    """Return a page of ListObjectsV2."""
+def parse_list_page(body: Buffer, prefix: str | None = None, delimiter: str = "") -> ListPage:
+    """Return a page of ListObjectsV2; with `prefix`, one that says that it is of another is refused."""
     root, objects = _read_plain_entries(body) or _read_entries(body)
     decode = _decoder(root)
+    if prefix is not None:
+        _check_echo(root, Prefix=prefix, Delimiter=delimiter)
     prefixes = [decode(entry.need("Prefix")) for entry in root.find_all("CommonPrefixes")]
     token = decode(root.get("NextContinuationToken"))
     if not _flag(root, "IsTruncated"):
@@ -130,14 +133,18 @@ class UploadsPage(NamedTuple):
     next_upload_id_marker: str
 
 
-def parse_uploads(body: Buffer) -> UploadsPage:
-    """Return a page of ListMultipartUploads."""
+def parse_uploads(body: Buffer, prefix: str) -> UploadsPage:
+    """Return a page of ListMultipartUploads, of which every key must begin with `prefix`."""
     root = parse_document(body, "ListMultipartUploadsResult")
     decode = _decoder(root)
+    _check_echo(root, Prefix=prefix)
     uploads = [
         PendingUpload(decode(entry.need("Key")), entry.need("UploadId"), entry.get("Initiated"))
         for entry in root.find_all("Upload")
     ]
+    for upload in uploads:
+        if not upload.key.startswith(prefix):
+            raise OssProtocolError(f"asked for uploads of {prefix!r}, got one of {upload.key!r}")
     if not _flag(root, "IsTruncated"):
         return UploadsPage(uploads, "", "")
     return UploadsPage(uploads, decode(root.need("NextKeyMarker")), root.get("NextUploadIdMarker"))
@@ -150,9 +157,10 @@ class PartsPage(NamedTuple):
     next_marker: int
 
 
-def parse_parts(body: Buffer) -> PartsPage:
-    """Return a page of ListParts."""
+def parse_parts(body: Buffer, key: str, upload_id: str, marker: int) -> PartsPage:
+    """Return a page of ListParts: parts of that upload with rising numbers above `marker`."""
     root = parse_document(body, "ListPartsResult")
+    _check_echo(root, Key=key, UploadId=upload_id)
     parts = [
         UploadedPart(
             _number(entry, "PartNumber"),
@@ -163,28 +171,38 @@ def parse_parts(body: Buffer) -> PartsPage:
         )
         for entry in root.find_all("Part")
     ]
+    numbers = [marker, *(part.number for part in parts)]
+    if any(after <= before for before, after in pairwise(numbers)):
+        raise OssProtocolError(f"the numbers of the parts do not rise above {marker}")
     return PartsPage(parts, _number(root, "NextPartNumberMarker") if _flag(root, "IsTruncated") else 0)
 
 
 # --- answers to writes
 
 
-def parse_upload_id(body: Buffer) -> str:
-    """Return the upload id from the answer to InitiateMultipartUpload."""
-    return parse_document(body, "InitiateMultipartUploadResult").need("UploadId")
+def parse_upload_id(body: Buffer, key: str) -> str:
+    """Return the upload id from the answer to InitiateMultipartUpload for `key`."""
+    root = parse_document(body, "InitiateMultipartUploadResult")
+    _check_echo(root, Key=key)
+    return root.need("UploadId")
 
 
-def parse_complete(body: Buffer) -> str:
-    """Return the ETag from the answer to CompleteMultipartUpload."""
-    return _etag(parse_document(body, "CompleteMultipartUploadResult"))
+def parse_complete(body: Buffer, key: str) -> str:
+    """Return the ETag from the answer to CompleteMultipartUpload for `key`."""
+    root = parse_document(body, "CompleteMultipartUploadResult")
+    _check_echo(root, Key=key)
+    root.need("ETag")
+    return _etag(root)
 
 
 def parse_copy(body: Buffer) -> str:
     """Return the ETag from the answer to CopyObject."""
-    return _etag(parse_document(body, "CopyObjectResult"))
+    root = parse_document(body, "CopyObjectResult")
+    root.need("ETag")
+    return _etag(root)
 
 
-def parse_deleted(body: Buffer) -> list[str]:
+def parse_deleted(body: Buffer, asked: Collection[str]) -> list[str]:
     """Return the keys that DeleteMultipleObjects names as deleted; a quiet answer is empty and names none."""
     if not len(body):
         return []
@@ -192,7 +210,10 @@ def parse_deleted(body: Buffer) -> list[str]:
     decode = _decoder(root)
     for entry in root.find_all("Error"):
         raise OssProtocolError(f"not deleted: {decode(entry.get('Key'))[:1023]!r}: {entry.get('Code')[:80]!r}")
-    return [decode(entry.need("Key")) for entry in root.find_all("Deleted")]
+    deleted = [decode(entry.need("Key")) for entry in root.find_all("Deleted")]
+    if foreign := set(deleted).difference(asked):
+        raise OssProtocolError(f"the answer is to another request: it says that {min(foreign)[:1023]!r} was deleted")
+    return deleted
 
 
 # --- errors
@@ -285,6 +306,18 @@ def _decoder(root: Element) -> Decoder:
     if encoding not in ("", "url"):
         raise OssProtocolError(f"{root.name} document with unknown EncodingType {encoding[:40]!r}")
     return Decoder(encoding == "url")
+
+
+def _check_echo(root: Element, **asked: str) -> None:
+    """Hold what an answer repeats of its request against the request: a cache may give that of another one.
+
+    What is missing or empty does not count: servers differ in what they repeat.
+    """
+    decode = _decoder(root)
+    for name, value in asked.items():
+        said = decode(root.get(name))
+        if said and said != value:
+            raise OssProtocolError(f"the answer is to another request: {name} is {said!r}, asked for was {value!r}")
 
 
 def _number(element: Element, name: str) -> int:

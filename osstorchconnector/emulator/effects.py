@@ -17,6 +17,7 @@ Options = Mapping[str, Any]
 
 _TOKEN = re.compile(rb"<NextContinuationToken>[^<]*</NextContinuationToken>")
 _TRUNCATED = re.compile(rb"<IsTruncated>[^<]*</IsTruncated>")
+_PREFIX = re.compile(rb"(?<!<CommonPrefixes>)<Prefix>[^<]*</Prefix>|<Prefix/>")
 _FILLER_LINE = b"x-filler: " + b"f" * 1000 + b"\r\n"
 
 
@@ -61,7 +62,8 @@ def _answer(options: Options) -> Effect:
 
 def _html(options: Options) -> Effect:
     page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
-    return Effect(instead=Reply(options.get("status", 502), {"Content-Type": "text/html"}, page))
+    reply = Reply(options.get("status", 502), {"Content-Type": "text/html"}, page, is_foreign=True)
+    return Effect(instead=reply, after_work=options.get("after_work", False))
 
 
 def _redirect(options: Options) -> Effect:
@@ -128,6 +130,18 @@ def _headers(options: Options) -> Effect:
     return Effect(reshape=reshape)
 
 
+def _status(options: Options) -> Effect:
+    """Do what was asked, and say so with another status, as a cache or a proxy that rewrites answers does."""
+
+    def reshape(_call: Call, reply: Reply) -> Reply:
+        reply.status = options["status"]
+        if reply.status in (204, 304):
+            reply.body = b""
+        return reply
+
+    return Effect(reshape=reshape)
+
+
 def _malformed_xml(options: Options) -> Effect:
     def reshape(_call: Call, reply: Reply) -> Reply:
         if isinstance(reply.body, bytes):
@@ -158,6 +172,20 @@ def _duplicate_page(_options: Options) -> Effect:
         call.query = [pair for pair in call.query if pair[0] not in ("continuation-token", "marker")]
 
     return Effect(rewrite=rewrite)
+
+
+def _foreign_keys(_options: Options) -> Effect:
+    """List the whole bucket in the name of the prefix that was asked for."""
+
+    def rewrite(call: Call) -> None:
+        call.query = [pair for pair in call.query if pair[0] != "prefix"]
+
+    def reshape(_call: Call, reply: Reply) -> Reply:
+        if isinstance(reply.body, bytes):
+            reply.body = _PREFIX.sub(b"", reply.body)
+        return reply
+
+    return Effect(rewrite=rewrite, reshape=reshape)
 
 
 # --- the bytes sent
@@ -330,7 +358,7 @@ _NO_OPTIONS: frozenset[str] = frozenset()
 CATALOGUE: dict[str, tuple[Callable[[Options], Effect], frozenset[str]]] = {
     "error": (_refuse, _REFUSE_OPTIONS),
     "answer": (_answer, frozenset({"status", "headers", "data", "after_work"})),
-    "html": (_html, frozenset({"status"})),
+    "html": (_html, frozenset({"status", "after_work"})),
     "redirect": (_redirect, frozenset({"location", "status"})),
     "reset": (_reset, frozenset({"after_work"})),
     "close": (_close, frozenset({"after_work"})),
@@ -340,9 +368,11 @@ CATALOGUE: dict[str, tuple[Callable[[Options], Effect], frozenset[str]]] = {
     "delete": (_delete, _NO_OPTIONS),
     "wrong_crc": (_wrong_crc, _NO_OPTIONS),
     "headers": (_headers, frozenset({"headers"})),
+    "status": (_status, frozenset({"status"})),
     "malformed_xml": (_malformed_xml, frozenset({"data"})),
     "repeat_token": (_repeat_token, _NO_OPTIONS),
     "duplicate_page": (_duplicate_page, _NO_OPTIONS),
+    "foreign_keys": (_foreign_keys, _NO_OPTIONS),
     "latency": (_latency, frozenset({"seconds"})),
     "stall_head": (_stall_head, frozenset({"seconds"})),
     "reset_body": (_reset_body, frozenset({"at"})),

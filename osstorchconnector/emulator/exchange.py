@@ -37,13 +37,15 @@ class Call:
 class Reply:
     """An answer; what every answer has (Date, request id, lengths) is added when it is sent.
 
-    `length` is what `Content-Length` says where it is not the body's: answers to HEAD have no body.
+    `length` is what `Content-Length` says where it is not the body's: answers to HEAD have no body. `is_foreign`: it is
+    not OSS that answers but something on the way, so the answer has none of OSS's headers.
     """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | Content = b""
     length: int | None = None
+    is_foreign: bool = False
 
     def body_size(self) -> int:
         return len(self.body) if isinstance(self.body, bytes) else size_of(self.body)

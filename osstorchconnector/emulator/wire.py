@@ -107,7 +107,7 @@ def common_headers(*, date: str, server_time_ms: int, request_id: str, keep_aliv
 
 
 def encode_reply_head(reply: Reply, common: dict[str, str]) -> bytes:
-    headers = {**common, **reply.headers}
+    headers = {**({"Connection": common["Connection"]} if reply.is_foreign else common), **reply.headers}
     if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
         headers["Content-Length"] = str(reply.body_size() if reply.length is None else reply.length)
     return encode_response_head(reply.status, headers.items())

@@ -9,6 +9,12 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+from osstorchconnector.client.checksum import crc64
+
+URI = "oss://bucket/dir/key"
+BODY = bytes(range(200))
+QUICK_SETTINGS = {"retryBaseDelay": 0.001, "retryMaxDelay": 0.002, "maxAttempts": 4, "readTimeout": 0.2}
+REQUEST_ID = "5C3D9175B6FC201293AD4890"
 Step = bytes | Callable[["Visit"], None]
 
 
@@ -61,10 +67,26 @@ def first(data: bytes, then: Step) -> Step:
 
 
 def answer(body: bytes = b"", *, status: str = "200 OK", length: int | None = None, **headers: str) -> bytes:
-    """Return an HTTP answer; header names with underscores for hyphens."""
+    """Return an answer of OSS; header names with underscores for hyphens, those with an empty value are left out."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    headers = {"x_oss_request_id": REQUEST_ID, "ETag": '"ETAG"', **headers}
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def whole(body=BODY, **headers):
+    return answer(body, **{"ETag": '"E1"', "x_oss_hash_crc64ecma": str(crc64(body))} | headers)
+
+
+def part(start, stop, body=BODY, length=None, **headers):
+    shown = {"ETag": '"E1"', "Content_Range": f"bytes {start}-{stop - 1}/{len(body)}"}
+    shown["x_oss_hash_crc64ecma"] = str(crc64(body))
+    return answer(body[start:stop], status="206 Partial Content", length=length, **shown | headers)
+
+
+def refused(status, code, message="told so"):
+    xml = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>REQ-1</RequestId><EC>26-1</EC></Error>"
+    return answer(xml.encode(), status=status)
 
 
 class ScriptedServer:

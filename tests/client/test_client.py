@@ -14,7 +14,19 @@ import threading
 import weakref
 
 import pytest
-from client.scripted_server import ScriptedServer, answer, close, first, hang, reset
+from client.scripted_server import (
+    BODY,
+    URI,
+    ScriptedServer,
+    answer,
+    close,
+    first,
+    hang,
+    part,
+    refused,
+    reset,
+    whole,
+)
 from scripts import NO_LOGS
 
 from osstorchconnector.client.checksum import crc64
@@ -42,47 +54,6 @@ from osstorchconnector.errors import (
 )
 from osstorchconnector.logs import audit_log
 from osstorchconnector.uri import OssUri, parse_object_uri
-
-URI = "oss://bucket/dir/key"
-BODY = bytes(range(200))
-QUICK_SETTINGS = {"retryBaseDelay": 0.001, "retryMaxDelay": 0.002, "maxAttempts": 4, "readTimeout": 0.2}
-
-
-@pytest.fixture(params=["direct", "aiohttp"])
-def settings(request):
-    return QUICK_SETTINGS | {"transport": request.param}
-
-
-@pytest.fixture
-def connect(settings, tmp_path):
-    """Return a function that opens a client for a scripted server; all are closed in the end."""
-    clients = []
-    (tmp_path / "credentials").write_text(json.dumps({"AccessKeyId": "AK", "AccessKeySecret": "SK"}))
-
-    def open_client(server: ScriptedServer, **extra) -> OssClient:
-        (tmp_path / "config.json").write_text(json.dumps(NO_LOGS | settings | extra))
-        paths = {"cred_path": str(tmp_path / "credentials"), "config_path": str(tmp_path / "config.json")}
-        clients.append(OssClient(server.endpoint, region="cn-test", **paths))
-        return clients[-1]
-
-    yield open_client
-    for client in clients:
-        client.close()
-
-
-def whole(body=BODY, **headers):
-    return answer(body, **{"ETag": '"E1"', "x_oss_hash_crc64ecma": str(crc64(body))} | headers)
-
-
-def part(start, stop, body=BODY, length=None, **headers):
-    shown = {"ETag": '"E1"', "Content_Range": f"bytes {start}-{stop - 1}/{len(body)}"}
-    shown["x_oss_hash_crc64ecma"] = str(crc64(body))
-    return answer(body[start:stop], status="206 Partial Content", length=length, **shown | headers)
-
-
-def refused(status, code, message="told so"):
-    xml = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>REQ-1</RequestId><EC>26-1</EC></Error>"
-    return answer(xml.encode(), status=status)
 
 
 def ranges(server):
@@ -249,7 +220,8 @@ def test_another_range_than_asked_for_is_never_taken(connect, wrong):
 
 
 def test_a_flipped_byte_is_fetched_again_and_in_the_end_an_error(connect):
-    flipped = whole().replace(b"\x64", b"\x65")
+    head, end, body = whole().partition(b"\r\n\r\n")
+    flipped = head + end + body.replace(b"\x64", b"\x65")
     with ScriptedServer.in_turn(flipped, whole()) as server:
         assert connect(server).get(URI).body == BODY
     with ScriptedServer.in_turn(*[flipped] * 4) as server:
@@ -403,12 +375,15 @@ def page(keys, token=""):
 
 
 def test_a_listing_goes_on_until_the_last_page_and_fetches_ahead(connect):
-    with ScriptedServer.in_turn(page(["a", "b%20c"], "t1"), page(["d"], "t2"), page(["e"])) as server:
-        listing = connect(server).list("oss://bucket/some prefix")
-        assert next(listing).key == "a"
-        assert [entry.key for entry in listing] == ["b c", "d", "e"]
-    assert b"prefix=some%20prefix" in server.heads[0]
+    with ScriptedServer.in_turn(page(["a%20a", "a%20b"], "t1"), page(["a%20c"], "t2"), page(["a%20d"])) as server:
+        listing = connect(server).list("oss://bucket/a ")
+        assert next(listing).key == "a a"
+        assert [entry.key for entry in listing] == ["a b", "a c", "a d"]
+    assert b"prefix=a%20" in server.heads[0]
     assert b"continuation-token=t2" in server.heads[2]
+
+
+UNSIZED = b"HTTP/1.1 200 OK\r\nx-oss-request-id: 5C3D9175B6FC201293AD4890\r\n"
 
 
 def without_length(step: bytes) -> bytes:
@@ -418,7 +393,7 @@ def without_length(step: bytes) -> bytes:
 def test_pages_may_come_in_chunks(connect):
     def chunked(step: bytes) -> bytes:
         body = without_length(step)
-        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        return UNSIZED + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
     pages = [chunked(page(["a"], "t1")), chunked(page(["b"], "t2")), chunked(page(["c"]))]
     with ScriptedServer.in_turn(*pages) as server:
@@ -428,7 +403,7 @@ def test_pages_may_come_in_chunks(connect):
 
 def test_pages_that_end_with_the_connection_are_asked_for_twice_only_once(connect, settings):
     pages = [
-        first(b"HTTP/1.1 200 OK\r\n\r\n" + without_length(step), close)
+        first(UNSIZED + b"\r\n" + without_length(step), close)
         for step in (page(["a"], "t1"), page(["b"], "t2"), page(["c"]))
     ]
     first_twice = pages[:1] if settings["transport"] == "direct" else []
@@ -604,7 +579,7 @@ def test_a_page_that_comes_twice_is_asked_for_again(connect):
 
 def test_a_listing_that_stays_where_it_is_is_an_error(connect):
     with ScriptedServer.in_turn(*[list_document("a", token="T")] * 9) as server:
-        with pytest.raises(OssProtocolError, match=r"ListObjectsV2 oss://bucket/.*backwards.*\[\d attempts\]"):
+        with pytest.raises(OssProtocolError, match=r"ListObjectsV2 oss://bucket/.*backwards.*\d attempts\]"):
             list(connect(server).list("oss://bucket/"))
 
 
@@ -662,7 +637,7 @@ def test_a_server_that_is_not_there_costs_no_budget(connect):
 
 def test_an_endpoint_that_is_down_does_not_use_up_the_retries_of_another(connect):
     shared.forget()
-    failing, well = answer(status="500 Internal Server Error"), answer()
+    failing, well = answer(status="500 Internal Server Error"), answer(status="204 No Content")
     with (
         ScriptedServer.in_turn(*[failing] * 20) as down,
         ScriptedServer.in_turn(failing, well, *[failing] * 3, well) as up,

@@ -22,7 +22,7 @@ from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
 
 URI = OssUri("bucket", "key")
-HEAD = ResponseHead(206, {"content-range": "bytes 0-3/4", "etag": '"A"'}, 4, False, True)
+HEAD = ResponseHead(206, {"content-range": "bytes 0-3/4", "etag": '"A"', "x-oss-request-id": "5C3D"}, 4, False, True)
 
 
 @given(st.lists(st.floats(0, 10), max_size=400))

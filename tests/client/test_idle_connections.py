@@ -13,6 +13,7 @@ import pytest
 from client.scripted_server import ScriptedServer, Step, Visit, answer, close, hang, reset
 from scripts import NO_LOGS
 
+from osstorchconnector.client.checksum import crc64
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.traffic import shared
@@ -87,16 +88,17 @@ def test_any_number_of_dead_connections_cost_one_request_and_no_attempt(
 @DEATHS
 def test_what_is_uploaded_is_sent_again_whole(connect: Connect, death: Step) -> None:
     received: list[bytes] = []
+    data = bytes(range(256)) * 100
 
     def take(visit: Visit) -> None:
         received.append(visit.read_body())
-        visit.send(answer())
+        visit.send(answer(x_oss_hash_crc64ecma=str(crc64(data))))
 
     with ScriptedServer([answer(b"warm"), death], [take]) as server:
         client = connect(server)
         warm_up(client, 1)
-        client.put(URI, bytes(range(256)) * 100)
-    assert received == [bytes(range(256)) * 100]
+        client.put(URI, data)
+    assert received == [data]
 
 
 @DEATHS

@@ -42,8 +42,8 @@ class Landing:
         assert 0 < received_bytes <= len(self.body)
 
     def take(self, head, body):
-        assert len(body) == head.content_length
-        self.body = bytearray(body)
+        assert head.content_length in (None, len(body))
+        self.stated, self.body = head.content_length, bytearray(body)
 
 
 class Scattering(Landing):
@@ -319,13 +319,48 @@ def test_what_the_landing_raises_reaches_the_caller(kind):
             exchange(kind, server, wire(server), landing=Refusing())
 
 
+@TRANSPORTS
+def test_bytes_that_nobody_asked_for_are_not_the_next_answer(kind):
+    taken, sent = threading.Event(), threading.Event()
+
+    def step(visit):
+        if visit.head.startswith(b"GET /a "):
+            visit.send(answer(b"a"))
+            taken.wait(30)
+            visit.send(answer(b"never asked for"))
+            sent.set()
+            hang(visit)
+        else:  # answered when the connection that is idle by then has brought more
+            sent.wait(30)
+            visit.send(answer(b"b"))
+
+    async def run(server):
+        transport, landings = kind(PATIENT, None), [Landing() for _ in range(3)]
+
+        async def ask(target, landing):
+            await transport.exchange(wire(server, target=target), landing, asyncio.get_running_loop().time() + 30)
+
+        b = asyncio.ensure_future(ask("/b", landings[1]))
+        await ask("/a", landings[0])
+        taken.set()
+        await b
+        await ask("/c", landings[2])
+        await transport.aclose()
+        return [bytes(landing.body) for landing in landings]
+
+    with ScriptedServer([step, answer(b"c")], [step, answer(b"c")], [answer(b"c")]) as server:
+        assert asyncio.run(run(server)) == [b"a", b"b", b"c"]
+
+
 def test_direct_refuses_a_body_that_ends_with_the_connection_and_aiohttp_reads_it():
     endless = b"HTTP/1.1 200 OK\r\n\r\nabcde"
     with ScriptedServer([first(endless, hang)]) as server, pytest.raises(UnsizedBody):
         exchange(DirectTransport, server, wire(server))
     with ScriptedServer([first(endless, close)]) as server:
-        ((head, body),) = exchange(AioTransport, server, wire(server))
+        landing = Landing()
+        ((head, body),) = exchange(AioTransport, server, wire(server), landing=landing)
     assert (head.status, body) == (200, b"abcde")
+    assert landing.stated is None  # it may have been cut off
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -19,12 +20,12 @@ from osstorchconnector.errors import OssProtocolError
 
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "ListBucketResult": xml.parse_list_page,
-    "ListMultipartUploadsResult": xml.parse_uploads,
-    "ListPartsResult": xml.parse_parts,
-    "InitiateMultipartUploadResult": xml.parse_upload_id,
-    "CompleteMultipartUploadResult": xml.parse_complete,
+    "ListMultipartUploadsResult": partial(xml.parse_uploads, prefix="k"),
+    "ListPartsResult": partial(xml.parse_parts, key="k", upload_id="ID", marker=0),
+    "InitiateMultipartUploadResult": partial(xml.parse_upload_id, key="k"),
+    "CompleteMultipartUploadResult": partial(xml.parse_complete, key="k"),
     "CopyObjectResult": xml.parse_copy,
-    "DeleteResult": xml.parse_deleted,
+    "DeleteResult": partial(xml.parse_deleted, asked=["a\nb", "c"]),
 }
 # Sound documents of each kind, as OSS writes them.
 SAMPLES = {
@@ -69,7 +70,7 @@ EVERY_KIND = pytest.mark.parametrize("kind", PARSERS)
 
 
 def test_uploads() -> None:
-    page = xml.parse_uploads(SAMPLES["ListMultipartUploadsResult"])
+    page = xml.parse_uploads(SAMPLES["ListMultipartUploadsResult"], "k")
     assert page.uploads == [
         PendingUpload("k 1", "ID1", "2025-03-14T15:09:26.000Z"),
         PendingUpload("k+2", "ID2", "2025-03-14T15:09:27.000Z"),
@@ -79,23 +80,23 @@ def test_uploads() -> None:
 
 def test_markers_of_the_last_page_of_uploads_are_not_followed() -> None:
     last = SAMPLES["ListMultipartUploadsResult"].replace(b">true<", b">false<")
-    assert xml.parse_uploads(last)[1:] == ("", "")
+    assert xml.parse_uploads(last, "")[1:] == ("", "")
 
 
 def test_parts() -> None:
-    page = xml.parse_parts(SAMPLES["ListPartsResult"])
+    page = xml.parse_parts(SAMPLES["ListPartsResult"], "k", "ID", 0)
     when = "2025-03-14T15:09:26.000Z"
     assert page.parts == [UploadedPart(1, "AB", 102400, 2**64 - 1, when), UploadedPart(5, "CD", 1, 7, when)]
     assert page.next_marker == 5
-    assert xml.parse_parts(SAMPLES["ListPartsResult"].replace(b">true<", b">false<")).next_marker == 0
+    assert xml.parse_parts(SAMPLES["ListPartsResult"].replace(b">true<", b">false<"), "k", "ID", 0).next_marker == 0
 
 
 def test_answers_to_writes() -> None:
-    assert xml.parse_upload_id(SAMPLES["InitiateMultipartUploadResult"]) == "0004B9894A22E5B1888A1E29F8236E2D"
-    assert xml.parse_complete(SAMPLES["CompleteMultipartUploadResult"]) == "AB-2"
+    assert xml.parse_upload_id(SAMPLES["InitiateMultipartUploadResult"], "k") == "0004B9894A22E5B1888A1E29F8236E2D"
+    assert xml.parse_complete(SAMPLES["CompleteMultipartUploadResult"], "k") == "AB-2"
     assert xml.parse_copy(SAMPLES["CopyObjectResult"]) == "AB"
-    assert xml.parse_deleted(SAMPLES["DeleteResult"]) == ["a\nb", "c"]
-    assert xml.parse_deleted(b"") == []
+    assert xml.parse_deleted(SAMPLES["DeleteResult"], ["a\nb", "c", "d"]) == ["a\nb", "c"]
+    assert xml.parse_deleted(b"", ["a"]) == []
 
 
 def test_a_key_that_could_not_be_deleted_is_an_error_that_names_it() -> None:
@@ -104,7 +105,38 @@ def test_a_key_that_could_not_be_deleted_is_an_error_that_names_it() -> None:
         b"<Error><Key>b%20c</Key><Code>AccessDenied</Code></Error></DeleteResult>"
     )
     with pytest.raises(OssProtocolError, match=r"not deleted: 'b c': 'AccessDenied'"):
-        xml.parse_deleted(body)
+        xml.parse_deleted(body, ["a", "b c"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "sound", "foreign"),
+    [
+        ("ListMultipartUploadsResult", "<KeyMarker/>", "<KeyMarker/><Prefix>other</Prefix>"),
+        ("ListMultipartUploadsResult", "k%201", "other"),
+        ("ListPartsResult", "<Key>k<", "<Key>other<"),
+        ("ListPartsResult", "<UploadId>ID<", "<UploadId>OTHER<"),
+        ("ListPartsResult", "<PartNumber>5<", "<PartNumber>1<"),
+        ("ListPartsResult", "<PartNumber>1<", "<PartNumber>0<"),
+        ("InitiateMultipartUploadResult", "<Key>k<", "<Key>other<"),
+        ("CompleteMultipartUploadResult", "<o:Key>k<", "<o:Key>other<"),
+        ("CompleteMultipartUploadResult", '<o:ETag>"AB-2"</o:ETag>', ""),
+        ("CopyObjectResult", '<ETag>"AB"</ETag>', ""),
+        ("DeleteResult", "<Key>c<", "<Key>d<"),
+    ],
+)
+def test_an_answer_to_another_request_is_refused(kind: str, sound: str, foreign: str) -> None:
+    document = SAMPLES[kind].replace(sound.encode(), foreign.encode())
+    assert document != SAMPLES[kind]
+    with pytest.raises(OssProtocolError):
+        PARSERS[kind](document)
+
+
+@pytest.mark.parametrize(("prefix", "delimiter"), [("", ""), ("b/", ""), ("a", ""), ("a/", "/")])
+def test_a_page_that_says_it_is_of_another_prefix_is_refused(prefix: str, delimiter: str) -> None:
+    page = SAMPLES["ListBucketResult"].replace(b"<Prefix>", b"<Delimiter>-</Delimiter><Prefix>")
+    assert xml.parse_list_page(page, "a/", "-").keys == ["a/b"]
+    with pytest.raises(OssProtocolError, match="another request"):
+        xml.parse_list_page(page, prefix, delimiter)
 
 
 # --- what is refused, of whatever kind
@@ -151,7 +183,7 @@ def test_nothing_at_all_is_refused_but_for_quiet_deletes(kind: str) -> None:
 
 def test_an_error_that_comes_as_a_success_is_named() -> None:
     with pytest.raises(OssProtocolError, match=r"document expected, not 'Error' \('InternalError'\)"):
-        xml.parse_complete(b"<Error><Code>InternalError</Code><Message>m</Message></Error>")
+        xml.parse_complete(b"<Error><Code>InternalError</Code><Message>m</Message></Error>", "k")
 
 
 @EVERY_KIND

@@ -80,6 +80,17 @@ def test_a_proxy_speaks_html(filled: Driver) -> None:
     fail(filled, "html")
     answer = get(filled)
     assert (answer.status, answer.headers["content-type"]) == (502, "text/html")
+    assert not {"server", "x-oss-request-id"} & set(answer.headers)
+    fail(filled, "html", "PutObject", status=200, after_work=True)
+    assert filled("PUT", "photos", "new").status == 200
+    assert filled("HEAD", "photos", "new").status == 200
+
+
+def test_a_status_can_be_another_than_what_was_done(filled: Driver) -> None:
+    fail(filled, "status", status=203)
+    assert (get(filled).status, get(filled).body) == (203, DATA)
+    fail(filled, "status", status=204)
+    assert (get(filled).status, get(filled).body) == (204, b"")
 
 
 def test_a_redirect_names_another_place(filled: Driver) -> None:
@@ -200,6 +211,15 @@ def test_a_listing_can_give_a_page_again_or_never_end(filled: Driver) -> None:
     assert listed(filled).texts("NextContinuationToken") == ["-"]
     fail(filled, "repeat_token")
     assert get(filled).body == DATA
+
+
+def test_a_listing_can_be_of_more_than_its_prefix(filled: Driver) -> None:
+    filled("PUT", "photos", "other/l")
+    assert listed(filled, ("prefix", "other/")).texts("Contents/Key") == ["other/l"]
+    fail(filled, "foreign_keys", "ListObjectsV2")
+    page = listed(filled, ("prefix", "other/"))
+    assert page.texts("Contents/Key") == ["k"]
+    assert page.texts("Prefix") == []
 
 
 def test_an_answer_can_come_late_or_never(filled: Driver) -> None:

@@ -30,7 +30,8 @@ LISTS = ("ListObjectsV2",)
 DOCUMENTS = (*LISTS, "InitiateMultipartUpload", "CompleteMultipartUpload", "CopyObject", "ListParts")
 BODIES = (*GETS, *DOCUMENTS)
 UPLOADS = ("PutObject", "UploadPart")
-ALL = (*BODIES, *UPLOADS, "HeadObject", "DeleteObject", "DeleteMultipleObjects", "AbortMultipartUpload")
+NOT_DELETES = (*BODIES, *UPLOADS, "HeadObject", "DeleteMultipleObjects")
+ALL = (*NOT_DELETES, "DeleteObject", "AbortMultipartUpload")
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,6 @@ class Fault:
 
 # What the server did and never said: found out for a completed upload, and without effect when done again elsewhere.
 DONE = {"CompleteMultipartUpload": HARMLESS}
-# A save looks whether there is a checkpoint already, and gets an error document, which has no CRC.
-UNREAD = {"GetObject of DCP save": HARMLESS}
 # What a reader has handed out it can't fetch again: it finds out at the end.
 TOO_LATE = {"reader": OssIntegrityError}
 
@@ -66,7 +65,7 @@ FAULTS = [
     Fault("503 SlowDown", "throttled", OssThrottledError, effect="slow_down"),
     Fault("429", "throttled", OssThrottledError),
     Fault("400 RequestTimeout", "passing refusal", OssServiceError, effect="400"),
-    Fault("502 from a proxy", "passing refusal", OssServiceError, effect="html"),
+    Fault("502 from a proxy", "passing refusal of a proxy", OssServiceError, effect="html"),
     Fault("403 expired token", "expired token", OssPermissionError, effect="expired_token"),
     Fault("reset before the head", "broken before the head", OssConnectionError, effect="reset"),
     Fault("closed before the head", "broken before the head", OssConnectionError, effect="close"),
@@ -82,7 +81,7 @@ FAULTS = [
         OssIntegrityError,
         GETS,
         "flip",
-        exceptions={"range": UNDETECTABLE, **UNREAD},
+        exceptions={"range": UNDETECTABLE},
         once=TOO_LATE,
     ),
     Fault(
@@ -91,7 +90,7 @@ FAULTS = [
         OssIntegrityError,
         (*GETS, *UPLOADS, "CompleteMultipartUpload"),
         "wrong_crc",
-        exceptions={"range": HARMLESS, **UNREAD, **DONE},
+        exceptions={"range": HARMLESS, **DONE},
         once=TOO_LATE,
     ),
     Fault("garbage for a head", "no HTTP", OssConnectionError, effect="garbage", exceptions=DONE),
@@ -116,7 +115,22 @@ FAULTS = [
     ),
     Fault("page twice", "listing out of order", OssProtocolError, LISTS, "duplicate_page", {"after": 1}),
     Fault("token twice", "listing out of order", OssProtocolError, LISTS, "repeat_token", {"after": 1}),
+    Fault("foreign keys", "listing out of its prefix", OssProtocolError, LISTS, "foreign_keys"),
     Fault("malformed XML", "malformed XML", OssProtocolError, DOCUMENTS, "malformed_xml", exceptions=DONE),
+    Fault("login page", "not OSS", OssProtocolError, effect="html", options={"status": 200}),
+    Fault("404 from a proxy", "not OSS's refusal", OssProtocolError, effect="html", options={"status": 404}),
+    Fault("202 for its status", "wrong status", OssProtocolError, ALL, "status", {"status": 202}, DONE),
+    Fault("203 for its status", "wrong status", OssProtocolError, ALL, "status", {"status": 203}, DONE),
+    Fault("204 for its status", "wrong status", OssProtocolError, NOT_DELETES, "status", {"status": 204}, DONE),
+    Fault(
+        "answer without CRC",
+        "no CRC",
+        OssProtocolError,
+        (*UPLOADS, "CompleteMultipartUpload"),
+        "headers",
+        {"headers": {"x-oss-hash-crc64ecma": None}},
+        DONE,
+    ),
     Fault("replaced midway", "replaced midway", OssObjectChangedError, GETS, "replace"),
     Fault("deleted midway", "deleted midway", OssServiceError, GETS, "delete"),
     Fault("upload reset", "upload broken", OssConnectionError, UPLOADS, "reset_upload"),

@@ -249,7 +249,7 @@ LIBRARY = [
     User("reader", reader, ("GetObject",)),
     User("writer", writer, PARTS),
     User("small writer", small_writer, ("PutObject",)),
-    User("DCP save", dcp_save, (*LISTED, *PARTS, "PutObject", "GetObject"), through_dcp=True),
+    User("DCP save", dcp_save, (*LISTED, *PARTS, "PutObject", "HeadObject"), through_dcp=True),
     User("DCP load", dcp_load, ("GetObject",), through_dcp=True),
 ]
 USERS = [*CLIENT, *LIBRARY]

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
@@ -31,6 +33,7 @@ from .base import (
     Landing,
     Timeouts,
     WireRequest,
+    check_not_early,
     connect_failure,
     proxy_for,
 )
@@ -77,13 +80,29 @@ class _Resolver(AbstractResolver):
         """Nothing is open."""
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are not used again if bytes came on them that nobody had asked for.
+
+    aiohttp keeps such bytes and takes them for the next answer.
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
 class _Pool:
     """One aiohttp session and its connections."""
 
     def __init__(self, timeouts: Timeouts, tls: ssl.SSLContext | None, addresses: Addresses) -> None:
         self.users = 0
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=0,
                 ssl=tls or True,
                 keepalive_timeout=IDLE_SECONDS,
@@ -215,11 +234,12 @@ class AioTransport:
     async def _exchange(self, pool: _Pool, wire: WireRequest, body: _Body) -> ResponseHead:
         authority = f"[{wire.origin.host}]" if ":" in wire.origin.host else wire.origin.host
         url = f"{wire.origin.scheme}://{authority}:{wire.origin.port}{wire.target}"
+        upload = _Upload(wire.body)
         async with pool.session.request(
             wire.method,
             URL(url, encoded=True),
             headers=wire.headers,
-            data=_slices(wire.body) if wire.body else None,
+            data=upload.slices() if wire.body else None,
             allow_redirects=False,
             proxy=proxy_for(wire.origin),
         ) as answer:
@@ -232,8 +252,10 @@ class AioTransport:
                 body.skip(head)
             else:
                 await body.read(head, _steady(answer.content, self._timeouts.read_seconds, self._clock.running))
-            if connection is not None and connection.get_write_buffer_size():
-                connection.abort()  # answered before the upload was through: the rest is not wanted
+            if upload.left_bytes or (connection is not None and connection.get_write_buffer_size()):
+                if connection is not None:
+                    connection.abort()  # answered before the upload was through: the rest is not wanted
+                check_not_early(head)
             return head
 
 
@@ -261,7 +283,8 @@ class _Body:
     async def read(self, head: ResponseHead, content: AsyncIterator[bytes]) -> None:
         if head.content_length is None:
             gathered = await _gather(content)
-            self._landing.take(head._replace(content_length=len(gathered)), memoryview(gathered))
+            ended = head._replace(content_length=len(gathered)) if head.chunked else head
+            self._landing.take(ended, memoryview(gathered))
             self.received = len(gathered)
             return
         view = self._landing.place(head)
@@ -288,7 +311,8 @@ def _head(answer: aiohttp.ClientResponse) -> ResponseHead:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     text = headers.get("content-length", "")
     length = int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else None
-    return ResponseHead(answer.status, headers, length, length is None, keep_alive=True)
+    chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
+    return ResponseHead(answer.status, headers, None if chunked else length, chunked, keep_alive=True)
 
 
 async def _steady(content: aiohttp.StreamReader, patience_seconds: float, running: RunningTime) -> AsyncIterator[bytes]:
@@ -312,8 +336,16 @@ async def _gather(content: AsyncIterator[bytes]) -> bytearray:
     return gathered
 
 
-async def _slices(body: tuple[Buffer, ...]) -> AsyncIterator[memoryview]:
-    for part in body:
-        view = memoryview(part).cast("B")
-        for start in range(0, len(view), WRITE_SLICE_BYTES):
-            yield view[start : start + WRITE_SLICE_BYTES]
+class _Upload:
+    """A request's body in slices; `left_bytes` of it have not been taken yet."""
+
+    def __init__(self, body: tuple[Buffer, ...]) -> None:
+        self._views = [memoryview(part).cast("B") for part in body]
+        self.left_bytes = sum(map(len, self._views))
+
+    async def slices(self) -> AsyncIterator[memoryview]:
+        for view in self._views:
+            for start in range(0, len(view), WRITE_SLICE_BYTES):
+                piece = view[start : start + WRITE_SLICE_BYTES]
+                self.left_bytes -= len(piece)
+                yield piece

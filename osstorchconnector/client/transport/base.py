@@ -17,6 +17,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ...errors import OssProtocolError
 from ..endpoint import Origin, is_this_machine
 from ..heads import ResponseHead
 from ..pieces import Memory
@@ -49,7 +50,10 @@ class Landing(Protocol):
         """So many bytes of the body are in the memory that `place` gave; a transport may say so any number of times."""
 
     def take(self, head: ResponseHead, body: memoryview) -> None:
-        """Copy the body: it came whole with the head, and `body` is valid during the call only."""
+        """Copy the body: it is whole, and valid during the call only.
+
+        `head.content_length` is None where only the end of the connection ended it: then it may have been cut off.
+        """
 
 
 class ExchangeFailed(Exception):
@@ -89,6 +93,15 @@ class Timeouts:
 
     connect_seconds: float
     read_seconds: float
+
+
+def check_not_early(head: ResponseHead) -> None:
+    """Refuse an answer that came before the request's body was sent, unless it is a refusal.
+
+    Who has not read what was to be stored, or deleted, can't have done it.
+    """
+    if head.status < 300:
+        raise OssProtocolError(f"answered {head.status} before the request's body was read")
 
 
 def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:

@@ -25,6 +25,7 @@ from .base import (
     Landing,
     UnsizedBody,
     WireRequest,
+    check_not_early,
 )
 
 INCOMING_BYTES = 256 * 1024
@@ -93,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._method = ""
         self._has_body = False
         self.address: tuple[Any, ...] = ()
+        self._unwritten_bytes = 0  # of the request's body: asyncio has not been given them yet
         self.exchanges = 0
         self.is_usable = True
         self.idle_since = 0.0
@@ -167,8 +169,10 @@ class Connection(asyncio.BufferedProtocol):
         self._landing, self._method, self._has_body = landing, wire.method, bool(wire.body)
         self._incoming_limit = HEAD_ONLY_BYTES if landing.lands_in_place else INCOMING_BYTES
         self._answer = answer = self._loop.create_future()
-        if wire.body and sum(map(_nbytes, wire.body)) <= JOINED_REQUEST_BYTES:
+        self._unwritten_bytes = sum(map(_nbytes, wire.body)) if wire.body else 0
+        if 0 < self._unwritten_bytes <= JOINED_REQUEST_BYTES:
             head = SecretBytes(b"".join((head, *wire.body)))
+            self._unwritten_bytes = 0
         self._transport.write(head)
         return answer
 
@@ -181,7 +185,7 @@ class Connection(asyncio.BufferedProtocol):
     async def send_body(self, body: tuple[Buffer, ...], answer: asyncio.Future[ResponseHead]) -> None:
         """Write a body as fast as the peer takes it; stop early when it has already answered."""
         assert self._transport is not None
-        if sum(map(_nbytes, body)) <= JOINED_REQUEST_BYTES:
+        if not self._unwritten_bytes:
             return
         for part in body:
             view = memoryview(part).cast("B")
@@ -191,7 +195,9 @@ class Connection(asyncio.BufferedProtocol):
                     await self._writable
                 if answer.done():
                     return
-                self._transport.write(view[start : start + WRITE_SLICE_BYTES])
+                piece = view[start : start + WRITE_SLICE_BYTES]
+                self._unwritten_bytes -= len(piece)
+                self._transport.write(piece)
 
     def check(self, now: float, read_seconds: float) -> None:
         """Fail the running exchange if it is late or has gone quiet.
@@ -276,7 +282,14 @@ class Connection(asyncio.BufferedProtocol):
     def _finish(self) -> None:
         head, answer = self._head, self._answer
         assert head is not None
-        if self._filled or not head.keep_alive or (self._has_body and self._unsent()):
+        if self._has_body and (self._unwritten_bytes or self._unsent()):
+            self.is_usable = False
+            try:
+                check_not_early(head)
+            except OssProtocolError as error:
+                self._fail(error)
+                return
+        if self._filled or not head.keep_alive:
             self.is_usable = False
         self._filled = 0
         self._incoming = self._shared

@@ -1,0 +1,60 @@
+"""Which answer is an answer of OSS to which request. Pure.
+
+A login page, a proxy or a cache can answer anything with 200. So an operation accepts the statuses that OSS documents
+for it and no others, and every answer must carry OSS's request id. An answer to an upload must carry the CRC-64 of
+what was stored, which nobody can give who has not read all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import OssProtocolError
+from .heads import ResponseHead, parse_crc64
+from .refusals import NOT_OSS
+
+REQUEST_ID = "x-oss-request-id"
+
+_OK, _NO_CONTENT = frozenset({200}), frozenset({204})
+
+# GetObject is answered by 200 for a whole object and by 206 for a part: which of them it must be, `GetAttempt` knows.
+GOOD_STATUSES: Mapping[str, frozenset[int]] = {
+    "GetObject": frozenset({200, 206}),
+    "HeadObject": _OK,
+    "PutObject": _OK,
+    "CopyObject": _OK,
+    "DeleteObject": _NO_CONTENT,
+    "DeleteMultipleObjects": _OK,
+    "ListObjectsV2": _OK,
+    "InitiateMultipartUpload": _OK,
+    "UploadPart": _OK,
+    "CompleteMultipartUpload": _OK,
+    "AbortMultipartUpload": _NO_CONTENT,
+    "ListParts": _OK,
+    "ListMultipartUploads": _OK,
+}
+# Refusals from which callers conclude what is stored.
+_STATUSES_ABOUT_OBJECTS = frozenset({404, 409, 412, 416})
+
+
+def why_not(operation: str, head: ResponseHead) -> str:
+    """Return what is wrong with a 2xx answer that is none of OSS to this operation."""
+    if REQUEST_ID not in head.headers:
+        return f"{NOT_OSS} answered {head.status}: the answer has no {REQUEST_ID}"
+    wanted = " or ".join(map(str, sorted(GOOD_STATUSES[operation])))
+    return f"answered {head.status}, where OSS answers {wanted}"
+
+
+def is_hearsay(status: int, request_id: str) -> bool:
+    """Say whether a refusal tells of an object but is not OSS's: a proxy's 404 does not mean that one is missing."""
+    return status in _STATUSES_ABOUT_OBJECTS and not request_id
+
+
+def stored_crc64(head: ResponseHead) -> int:
+    """Return the CRC-64 of what an upload stored; `OssProtocolError` if the answer has none."""
+    crc = parse_crc64(head.get("x-oss-hash-crc64ecma"))
+    if crc is None:
+        raise OssProtocolError(
+            f"answered {head.status} without x-oss-hash-crc64ecma: nothing shows that the data was stored"
+        )
+    return crc
