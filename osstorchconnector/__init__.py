@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .objects.data_object import DataObject
     from .objects.info import ObjectInfo
     from .objects.reader import OssReader
+    from .objects.spooled_writer import OssSpooledWriter
     from .objects.writer import OssWriter
     from .uri import OssUri
 
@@ -65,6 +66,7 @@ __all__ = [
     "OssProtocolError",
     "OssReader",
     "OssServiceError",
+    "OssSpooledWriter",
     "OssStorageReader",
     "OssStorageWriter",
     "OssThrottledError",
@@ -93,6 +95,7 @@ _HOMES = {
     "OssIterableDataset": ".datasets.iterable",
     "OssMapDataset": ".datasets.map",
     "OssReader": ".objects.reader",
+    "OssSpooledWriter": ".objects.spooled_writer",
     "OssStorageReader": ".dcp",
     "OssStorageWriter": ".dcp",
     "OssUri": ".uri",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 from .client.access import as_client
 from .client.client import OssClient
 from .objects.reader import OssReader
+from .objects.spooled_writer import OssSpooledWriter
 from .objects.writer import OssWriter
 from .uri import parse_object_uri
 
@@ -36,9 +39,22 @@ class OssCheckpoint:
         """Return a seekable binary file that reads the object; a missing one is an `OssNotFoundError` at first read."""
         return OssReader(self._client, parse_object_uri(oss_uri), transfer=self._client.config.checkpoint)
 
-    def writer(self, oss_uri: str) -> OssWriter:
+    @overload
+    def writer(self, oss_uri: str, *, seekable: Literal[False] = False) -> OssWriter: ...
+
+    @overload
+    def writer(self, oss_uri: str, *, seekable: Literal[True]) -> OssSpooledWriter: ...
+
+    @overload
+    def writer(self, oss_uri: str, *, seekable: bool) -> OssWriter | OssSpooledWriter: ...
+
+    def writer(self, oss_uri: str, *, seekable: bool = False) -> OssWriter | OssSpooledWriter:
         """Return a binary file whose content becomes the object when it is closed, and only then.
 
-        Leaving the `with` block by an exception, or losing the writer unclosed, leaves the object as it was.
+        Leaving the `with` block by an exception, or losing the writer unclosed, leaves the object as it was. With
+        `seekable` it can be written in any order, read and truncated, and has a `fileno`, for what needs that (HDF5,
+        TIFF, `torch.export.save`, `numpy.memmap`); its content is kept in memory, what is longer than 64 MiB in a
+        temporary file, and sent at the end.
         """
-        return OssWriter(self._client, parse_object_uri(oss_uri), transfer=self._client.config.checkpoint)
+        kind = OssSpooledWriter if seekable else OssWriter
+        return kind(self._client, parse_object_uri(oss_uri), transfer=self._client.config.checkpoint)

@@ -2,7 +2,8 @@
 
 - reading: `reader` is the file, `source` the bytes behind it; `ranges` plans requests, `blocks` holds what was fetched
   ahead, `landing` fetches straight into the caller's memory, `coverage` sums up the CRC-64
-- writing: `writer` is the file, `upload` its multipart upload, `parts` the sizes
+- writing: `writer` is the file, `upload` its multipart upload, `parts` the sizes; `spooled_writer` is a file that
+  can seek
 - both: `flight` lets go of memory before it is given back; `named` is how a file names its object
 - one object of a dataset: `data_object`
 - which objects there are: `info` is a row, `index` the table that processes share (`index_layout`, `index_file`,
