@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "osstorchconnector"
 # From the ground up. What is named is a module or a folder of the package, with all that is in it;
 # two on one floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"version", "errors", "local_files", "redaction"}),
+    frozenset({"version", "errors", "redaction", "patience", "local_files"}),
     frozenset({"config", "credentials", "uri"}),
     frozenset({"logs"}),
     frozenset({"client"}),

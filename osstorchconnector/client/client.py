@@ -102,7 +102,7 @@ class OssClient:
             endpoint=parsed,
             signing=signing,
             config=config,
-            credentials=CredentialsCache(source),
+            credentials=CredentialsCache(source, patience_seconds=min(60.0, config.operation_timeout_seconds / 2)),
             user_agent=user_agent(),
             audit=audit_log(config),
             tls=_tls_context(config) if parsed.scheme == "https" else None,

@@ -16,12 +16,15 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from ..errors import OssUsageError
+from ..errors import OssError, OssUsageError
+from ..patience import NO_THREAD, NoThreadError, start_thread
 from .memory import keep_freed_memory
 
 T = TypeVar("T")
 
 _STOP_SECONDS = 5.0
+# Where there are as many threads as there may be, one often ends soon.
+_UNTIL_THREADS_END_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 class Closable(Protocol):
@@ -42,7 +45,11 @@ class LoopThread:
         self._pid = os.getpid()
         keep_freed_memory()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._loop.close()
+            raise OssError(NO_THREAD if "shutdown" not in str(error) else str(error)) from None
 
     def __repr__(self) -> str:
         return f"<LoopThread {self._thread.name}>"
@@ -163,7 +170,7 @@ class Engine:
 
 
 async def in_thread(call: Callable[..., T], *args: Any) -> T:
-    """Make a blocking call in a thread of its own and await its result.
+    """Make a blocking call in a thread of its own and await its result; `OssError` if no thread can be started.
 
     asyncio's own executor starts no thread any more once the main thread has ended, when a last save may still run.
     """
@@ -180,10 +187,14 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
         else:
             waiting.pop().set_result(result)
 
-    try:
-        threading.Thread(target=run, name="osstorchconnector-call", daemon=True).start()
-    except RuntimeError:  # Python 3.12.0 and 3.12.1 start no thread at all by then: the loop waits instead
-        run()
+    for seconds in _UNTIL_THREADS_END_SECONDS:
+        try:
+            start_thread(run, "osstorchconnector-call")
+            break
+        except NoThreadError:
+            await asyncio.sleep(seconds)
+    else:
+        raise OssError(NO_THREAD)
     return await asyncio.wrap_future(outcome)
 
 

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field, replace
 
 from ..config import Config
 from ..credentials import Credentials, CredentialsCache
-from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtocolError, OssServiceError, OssTimeoutError
+from ..errors import (
+    OssConnectionError,
+    OssCredentialsError,
+    OssError,
+    OssIntegrityError,
+    OssProtocolError,
+    OssServiceError,
+    OssTimeoutError,
+)
 from ..logs import AuditEntry, AuditLog
 from ..redaction import Secret, printable, without
 from . import answers, refusals
@@ -327,8 +335,17 @@ class Sender:
         return True
 
     async def _refresh_credentials(self, rejected: Credentials | None = None) -> Credentials:
-        with loop_clock().used():
-            return await in_thread(self.session.credentials.refresh, rejected)
+        cache = self.session.credentials
+        try:
+            with loop_clock().used():
+                return await in_thread(cache.refresh, rejected)
+        except OssCredentialsError:
+            raise
+        except OssError:  # no thread to ask in
+            spare = cache.spare(rejected)
+            if spare is None:
+                raise
+            return spare
 
     async def _sleep(self, seconds: float) -> None:
         with loop_clock().used():

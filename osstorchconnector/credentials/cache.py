@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from ..errors import OssCredentialsError
+from ..patience import Asking, NoAnswerError
 from .values import Credentials, CredentialsSource, spelled_moment
 
 # How often the source is asked whether it has changed (a `stat` for a file), at most.
@@ -21,6 +23,10 @@ _EARLY_RETRY_SECONDS = 10.0
 _UNMARKED_SECONDS = 60.0
 # Many requests are refused at once when credentials are withdrawn: one of them asks the source.
 _REJECTED_SECONDS = 1.0
+# A source that hangs is waited for this long, and where there are credentials that are good, only this short.
+_PATIENCE_SECONDS, _SHORT_PATIENCE_SECONDS = 60.0, 1.0
+# One that takes so long is slow, and not worth a warning yet.
+_SLOW_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
 
@@ -41,11 +47,22 @@ class _Held(NamedTuple):
 
 
 class CredentialsCache:
-    """What one client signs with. Any thread may ask; a fork in the middle of a `refresh` does no harm."""
+    """What one client signs with. Any thread may ask; a fork in the middle of a `refresh` does no harm.
 
-    def __init__(self, source: CredentialsSource, *, clock: Callable[[], float] = time.time) -> None:
+    A source may hang: nobody waits for it without an end, and who needs no new credentials hardly at all.
+    """
+
+    def __init__(
+        self,
+        source: CredentialsSource,
+        *,
+        clock: Callable[[], float] = time.time,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        short_patience_seconds: float = _SHORT_PATIENCE_SECONDS,
+    ) -> None:
         self._source = source
         self._clock = clock
+        self._patience, self._short_patience = patience_seconds, short_patience_seconds
         self._held: _Held | None = None
         self._check_after = self._check_before = 0.0
         self._has_complained = False
@@ -55,11 +72,12 @@ class CredentialsCache:
         """Forget lock and flights: after a fork the thread that had the lock is gone."""
         self._lock, self._pid, self._flights = threading.Lock(), os.getpid(), 0
         self._outcome: Credentials | OssCredentialsError | None = None
+        self._asking: Asking[tuple[Hashable, Credentials] | None] = Asking()
 
     def current(self) -> Credentials | None:
-        """Return the credentials in force, or `None` when `refresh` must be called; takes a `stat` at most.
+        """Return the credentials in force, or `None` when `refresh` must be called; never waits for anything.
 
-        While they are valid only one caller a second gets `None` because there may be newer ones.
+        While they are valid only one caller a second gets `None`, because there may be newer ones.
         """
         held = self._held
         if held is None:
@@ -70,43 +88,65 @@ class CredentialsCache:
         if held.is_expired(now):
             return None
         self._check_again_after(now, held.credentials)
-        return None if self._is_due(held, now) else held.credentials
+        return None
 
     def refresh(self, rejected: Credentials | None = None) -> Credentials:
-        """Return credentials fresh from the source; may block, and only one thread at a time asks the source.
+        """Return credentials fresh from the source if they are due; may block, and only one thread at a time asks it.
 
         `rejected` are those OSS has just refused: what is held is good enough if it is not these. While the
         source has no others, they are returned once more. When the source fails, what is held stays in force
-        until it expires. Raises `OssCredentialsError` naming the source.
+        until it expires. Raises `OssCredentialsError` naming the source, also when it does not answer in time.
         """
         if self._pid != os.getpid():
             self._start_afresh()
+        spare = self.spare(rejected)
+        seconds = self._patience if spare is None else self._short_patience
         flights = self._flights
-        with self._lock:
+        # Who is inside waits no longer than this either, so this time only runs out if several wait in turns.
+        if not self._lock.acquire(timeout=2 * seconds if spare is None else 0):
+            if spare is not None:
+                return spare
+            raise OssCredentialsError(f"the credentials from {self._source}: no answer within {2 * seconds:g} s")
+        try:
             outcome = self._outcome
             landed_meanwhile = self._flights != flights
             if outcome is None or not (landed_meanwhile or self._is_answered_by_held(rejected)):
-                outcome = self._outcome = self._fetched(self._clock())
+                outcome = self._outcome = self._fetched(self._clock(), rejected, seconds)
                 self._flights += 1
+        finally:
+            self._lock.release()
         if isinstance(outcome, Credentials):
             return outcome
         raise OssCredentialsError(str(outcome)) from outcome.__cause__
+
+    def spare(self, rejected: Credentials | None = None) -> Credentials | None:
+        """Return credentials that will do while newer ones are fetched, without waiting for anything."""
+        held = self._held
+        if held is None or held.is_expired(self._clock()) or held.credentials == rejected:
+            return None
+        return held.credentials
 
     def _is_answered_by_held(self, rejected: Credentials | None) -> bool:
         held, now = self._held, self._clock()
         if rejected is None or held is None or held.is_expired(now):
             return False
-        if held.credentials != rejected:
-            return True
-        return not held.is_older_than(_REJECTED_SECONDS, now) and self._source.mark() == held.mark
+        return held.credentials != rejected
 
-    def _fetched(self, now: float) -> Credentials | OssCredentialsError:
+    def _fetched(self, now: float, rejected: Credentials | None, seconds: float) -> Credentials | OssCredentialsError:
         """Ask the source; return what is in force from now on, or the error if that is nothing."""
         try:
-            mark = self._source.mark()  # before the fetch: a change in between is seen at the next check
-            credentials = self._source.fetch()
+            found = self._asking.ask(functools.partial(self._look, now, rejected), seconds)
         except OssCredentialsError as error:
             return self._kept(error, now)
+        except NoAnswerError as error:
+            spare = self.spare(rejected)
+            if spare is not None and self._asking.seconds_waited < _SLOW_SECONDS:
+                return spare  # what the source brings later is found at the next check
+            return self._kept(OssCredentialsError(f"the credentials from {self._source}: {error}"), now)
+        if found is None:
+            assert self._held is not None
+            return self._held.credentials
+        mark, credentials = found
         if _is_expired(credentials, now):
             expired_at = spelled_moment(credentials.expires_at or 0)
             return self._kept(OssCredentialsError(f"the credentials from {self._source} expired at {expired_at}"), now)
@@ -114,6 +154,16 @@ class CredentialsCache:
         self._check_again_after(now, credentials)
         self._held = _Held(credentials, mark, now)
         return credentials
+
+    def _look(self, now: float, rejected: Credentials | None) -> tuple[Hashable, Credentials] | None:
+        """Return what the source gives now and its mark; None if there is nothing newer. May hang with the source."""
+        held = self._held
+        mark = self._source.mark()  # before the fetch: a change in between is seen at the next check
+        if held is not None and not held.is_expired(now) and mark == held.mark:
+            is_new = rejected is not None and not held.is_older_than(_REJECTED_SECONDS, now)
+            if is_new or (rejected is None and not _is_due(held, now)):
+                return None
+        return mark, self._source.fetch()
 
     def _kept(self, error: OssCredentialsError, now: float) -> Credentials | OssCredentialsError:
         """Return what is held although the source gave `error`, while that is valid."""
@@ -131,14 +181,13 @@ class CredentialsCache:
         self._check_before = later if expires_at is None else min(later, expires_at)
         self._check_after = now  # a clock that was set back must not put the next check off
 
-    def _is_due(self, held: _Held, now: float) -> bool:
-        mark = self._source.mark()
-        if mark != held.mark:
-            return True
-        expires_at = held.credentials.expires_at
-        if expires_at is not None:
-            return now >= expires_at - _EARLY_SECONDS and held.is_older_than(_EARLY_RETRY_SECONDS, now)
-        return mark is None and held.is_older_than(_UNMARKED_SECONDS, now)
+
+def _is_due(held: _Held, now: float) -> bool:
+    """Say whether a source whose mark is what it was may have newer credentials, or is to be asked early."""
+    expires_at = held.credentials.expires_at
+    if expires_at is not None:
+        return now >= expires_at - _EARLY_SECONDS and held.is_older_than(_EARLY_RETRY_SECONDS, now)
+    return held.mark is None and held.is_older_than(_UNMARKED_SECONDS, now)
 
 
 def _is_expired(credentials: Credentials, now: float) -> bool:

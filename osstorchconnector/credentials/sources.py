@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -15,8 +16,12 @@ from .values import Credentials, CredentialsSource, checked_credentials
 DEFAULT_CREDENTIALS_PATH = "~/.alibabacloud/credentials"
 MAX_FILE_BYTES = 1 << 20
 
-# A file is written within milliseconds; one that stays broken is reported after a third of a second.
+# A file is written within milliseconds; one that stays broken is reported after a third of a second. Who has never read
+# it begins together with who writes it, perhaps, and gives it more time.
 _PATIENCE_SECONDS = (0.05, 0.1, 0.2)
+_PATIENCE_AT_FIRST_SECONDS = (*_PATIENCE_SECONDS, 0.4, 0.8)
+# Who replaces a file may take it away first, and give it its owner last.
+_PASSING_ERRORS = frozenset({errno.ENOENT, errno.EACCES, errno.ESTALE})
 
 _FILE_NAMES = {
     "access_key_id": "AccessKeyId",
@@ -38,16 +43,18 @@ class FileCredentials(CredentialsSource):
     def __init__(self, path: str | os.PathLike[str], *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._path = _absolute(path)
         self._sleep = sleep
+        self.was_read = False  # at least once
 
     def fetch(self) -> Credentials:
-        """Return what the file holds; one that is being written is read again until it is whole."""
+        """Return what the file holds; one that is being written, or replaced, is read again until it is whole."""
         outcome = self._read()
-        for seconds in _PATIENCE_SECONDS:
+        for seconds in _PATIENCE_SECONDS if self.was_read else _PATIENCE_AT_FIRST_SECONDS:
             if not isinstance(outcome, _Torn):
                 break
             self._sleep(seconds)
             outcome = self._read()
         if isinstance(outcome, Credentials):
+            self.was_read = True
             return outcome
         raise OssCredentialsError(f"{self}: {outcome}")
 
@@ -70,7 +77,8 @@ class FileCredentials(CredentialsSource):
             with self._path.open("rb") as file:
                 text = SecretBytes(file.read(MAX_FILE_BYTES + 1))
         except OSError as error:
-            return error.strerror or type(error).__name__
+            reason = error.strerror or type(error).__name__
+            return _Torn(reason) if error.errno in _PASSING_ERRORS else reason
         if len(text) > MAX_FILE_BYTES:
             return f"longer than {MAX_FILE_BYTES} bytes"
         return _parsed(text)
@@ -92,6 +100,7 @@ class DefaultCredentials(CredentialsSource):
     ) -> None:
         self._environ = keeper(os.environ if environ is None else environ)
         self._default_path = default_path
+        self._known_file: FileCredentials | None = None
 
     def fetch(self) -> Credentials:
         if self._has_variables():
@@ -107,11 +116,14 @@ class DefaultCredentials(CredentialsSource):
     def mark(self) -> Hashable:
         if self._has_variables():
             return hash(tuple(self._variable(name) for name in _VARIABLES.values()))
-        return FileCredentials(self._default_path).mark()
+        return self._default_file().mark()
 
     def __str__(self) -> str:
-        file = self._file()
-        return str(file) if file and not self._has_variables() else "the environment variables OSS_ACCESS_KEY_ID, ..."
+        # Without a look at the file: who is named in an error may be the one that hangs.
+        variables, file = "the environment variables OSS_ACCESS_KEY_ID, ...", self._default_file()
+        if self._has_variables():
+            return variables
+        return str(file) if file.was_read else f"{variables} or {file}"
 
     def __reduce__(self) -> tuple[type[DefaultCredentials], tuple[()]]:
         return DefaultCredentials, ()
@@ -129,8 +141,14 @@ class DefaultCredentials(CredentialsSource):
         raise OssCredentialsError(f"the environment variable {outcome}")
 
     def _file(self) -> FileCredentials | None:
-        file = FileCredentials(self._default_path)
+        """Return the default file if it is there."""
+        file = self._default_file()
         return file if isinstance(file.mark(), tuple) else None
+
+    def _default_file(self) -> FileCredentials:
+        if self._known_file is None:
+            self._known_file = FileCredentials(self._default_path)
+        return self._known_file
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

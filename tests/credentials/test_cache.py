@@ -315,3 +315,80 @@ def test_a_rotated_file_is_taken_over_and_a_half_written_one_is_not(clock: Clock
     clock.now += 1
     taken.append(ask(cache))
     assert [each.access_key_id for each in taken] == ["id-1", "id-2", "id-2", "id-2", "id-3", "id-3", "id-4"]
+
+
+class Hanging(Scripted):
+    """A source that hangs from the moment when `hangs` is set, in its mark or in its fetch, until `go` is."""
+
+    def __init__(self, answer: Credentials, *, where: str) -> None:
+        super().__init__(answer, version=1)
+        self.where, self.hangs, self.go = where, False, threading.Event()
+
+    def fetch(self) -> Credentials:
+        self._wait("fetch")
+        return super().fetch()
+
+    def mark(self) -> Hashable:
+        self._wait("mark")
+        return super().mark()
+
+    def _wait(self, where: str) -> None:
+        if self.hangs and where == self.where:
+            self.go.wait(30)
+
+
+@pytest.fixture(params=["mark", "fetch"])
+def hanging(request: pytest.FixtureRequest) -> Iterator[Hanging]:
+    source = Hanging(keys(1), where=request.param)
+    yield source
+    source.go.set()
+
+
+def test_a_source_that_hangs_from_the_start_is_an_error_that_names_it(clock: Clock, hanging: Hanging) -> None:
+    hanging.hangs = True
+    cache = CredentialsCache(hanging, clock=clock, patience_seconds=0.05)
+    for _ in range(2):
+        with pytest.raises(OssCredentialsError, match="the credentials from the script: no answer within 0.05 s"):
+            cache.refresh()
+    hanging.go.set()
+    assert cache.refresh() == keys(1)
+
+
+def test_a_source_that_hangs_later_delays_nobody_while_what_it_gave_is_good(clock: Clock, hanging: Hanging) -> None:
+    cache = CredentialsCache(hanging, clock=clock, patience_seconds=30, short_patience_seconds=0.01)
+    ask(cache)
+    hanging.hangs, hanging.version, hanging.answer = True, 2, keys(2)
+    for _ in range(5):
+        clock.now += 1
+        assert ask(cache) == keys(1)
+    hanging.go.set()
+    clock.now += 1
+    while ask(cache) != keys(2):  # as soon as the thread that hung has come back
+        clock.now += 1
+
+
+def test_who_asks_while_another_waits_is_not_kept_waiting(clock: Clock, hanging: Hanging) -> None:
+    cache = CredentialsCache(hanging, clock=clock, patience_seconds=30, short_patience_seconds=30)
+    ask(cache)
+    hanging.hangs, hanging.version = True, 2
+    clock.now += 1
+    assert cache.current() is None
+    waiting = threading.Thread(target=cache.refresh)
+    waiting.start()
+    while cache._lock.acquire(blocking=False):
+        cache._lock.release()
+    assert cache.refresh() == keys(1)
+    hanging.go.set()
+    waiting.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_that_nobody_writes_to_is_an_error_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    cache = CredentialsCache(FileCredentials(path), patience_seconds=0.05)
+    with pytest.raises(OssCredentialsError, match=f"the credential file {path}: no answer within"):
+        cache.refresh()
+    with path.open("w") as pipe:  # the one who hangs reads it
+        pipe.write('{"AccessKeyId": "id", "AccessKeySecret": "CANARY"}')
+    assert cache.refresh().access_key_id == "id"

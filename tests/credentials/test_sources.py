@@ -72,8 +72,36 @@ def test_a_file_that_stays_half_written_is_an_error_that_names_file_and_place(pa
     with pytest.raises(OssCredentialsError) as caught:
         FileCredentials(path, sleep=pauses).fetch()
     assert str(caught.value) == f"the credential file {path}: not valid JSON (line 2, column 21)"
-    assert len(pauses.seconds) == 3
-    assert sum(pauses.seconds) < 1
+    assert 1 < sum(pauses.seconds) < 2
+
+
+@pytest.mark.parametrize("begun_as", ["missing", "empty", "half", "a link to nothing"])
+def test_who_begins_while_the_file_is_being_written_has_patience_for_a_second(path: Path, begun_as: str) -> None:
+    whole = json.dumps(GOOD).encode()
+    if begun_as == "a link to nothing":
+        path.symlink_to(path.with_name("target"))
+    elif begun_as != "missing":
+        write(path, b"" if begun_as == "empty" else whole[:30])
+
+    def finish() -> None:
+        path.unlink(missing_ok=True)
+        write(path, whole)
+
+    nothing = [lambda: None] * 4
+    pauses = Pauses(*nothing, finish)
+    assert FileCredentials(path, sleep=pauses).fetch().access_key_id == "LTAI"
+    assert sum(pauses.seconds) > 1
+
+
+def test_who_has_read_the_file_before_does_not_wait_for_long(path: Path) -> None:
+    write(path, GOOD)
+    pauses = Pauses()
+    source = FileCredentials(path, sleep=pauses)
+    source.fetch()
+    path.unlink()
+    with pytest.raises(OssCredentialsError, match="No such file"):
+        source.fetch()
+    assert sum(pauses.seconds) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -102,7 +130,7 @@ def test_a_wrong_file_is_an_error_that_names_file_and_key_and_no_value(
 
 def test_a_missing_file_and_a_folder_are_errors_that_name_them(path: Path) -> None:
     with pytest.raises(OssCredentialsError, match=f"the credential file {path}: No such file"):
-        FileCredentials(path).fetch()
+        FileCredentials(path, sleep=Pauses()).fetch()
     path.mkdir()
     with pytest.raises(OssCredentialsError, match=f"the credential file {path}: Is a directory"):
         FileCredentials(path).fetch()

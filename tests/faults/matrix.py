@@ -6,6 +6,7 @@ and through the library's users only the first fault of those that take the same
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from faults.faults import FAULTS, HARMLESS, UNDETECTABLE, Ending, Fault
 from faults.users import CLIENT, CROWD, DATA, LARGE, LIBRARY, SECRETS, USERS, Site, User
 
 from osstorchconnector.emulator.handle import write_credentials
-from osstorchconnector.errors import OssConnectionError, OssError, OssIntegrityError
+from osstorchconnector.errors import OssConnectionError, OssCredentialsError, OssError, OssIntegrityError
 
 ANSWERED = {"passing refusal", "throttled", "expired token", "malformed XML", "wrong CRC", "broken body"}
 
@@ -180,9 +181,25 @@ def with_wrong_clock(user: User, site: Site) -> str:
     return end(user, site, HARMLESS, "oss://", named=False)
 
 
+def with_hanging_credentials(user: User, site: Site) -> str:
+    """The file is a pipe to which nobody writes, as good as one on a server that is gone."""
+    pipe = Path(site.bucket.cred_path).with_name("pipe")
+    os.mkfifo(pipe)
+    try:
+        user.work(replace(site, bucket=replace(site.bucket, cred_path=str(pipe))))
+    except BaseException as error:
+        assert_nothing_exposed(error, SECRETS)
+        is_told = f"{pipe}: no answer within" in str(error)
+        if not is_told or not (user.through_dcp or isinstance(error, OssCredentialsError)):
+            raise
+        return OssCredentialsError.__name__
+    raise AssertionError("it read what was never written")
+
+
 CALAMITIES: dict[str, Callable[[User, Site], str]] = {
     "connection refused": with_server_down,
     "server gone and back": with_server_gone_and_back,
     "unknown host": with_unknown_host,
     "clock skew": with_wrong_clock,
+    "credentials that hang": with_hanging_credentials,
 }

@@ -1,0 +1,93 @@
+"""Calls that hang are given up, and what they bring later counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from osstorchconnector.patience import MOST_HANGING, RENEWED_SECONDS, Asking, NoAnswerError, NoThreadError, start_thread
+
+LONG, SHORT = 30.0, 0.01
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Slow:
+    """A call that returns its number once `go` is set."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.calls = 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        number = self.calls
+        self.go.wait(LONG)
+        return number
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    call = Slow()
+    yield call
+    call.go.set()
+
+
+def test_an_answer_in_time_and_an_error_come_through() -> None:
+    asking = Asking[int]()
+    assert [asking.ask(lambda: 7, LONG), asking.ask(lambda: 8, LONG)] == [7, 8]
+    with pytest.raises(KeyError, match="what the call raised"):
+        asking.ask(lambda: {}["what the call raised"], LONG)
+
+
+def test_a_call_that_hangs_is_given_up_and_not_made_again_beside_it(slow: Slow) -> None:
+    asking = Asking[int](Clock())
+    for _ in range(3):
+        with pytest.raises(NoAnswerError, match="no answer within 0.01 s"):
+            asking.ask(slow, SHORT)
+    assert slow.calls == 1
+    slow.go.set()
+    assert asking.ask(slow, LONG) == 1
+    assert asking.ask(slow, LONG) == 2
+
+
+def test_after_a_minute_it_is_made_again_but_not_for_ever(slow: Slow) -> None:
+    asking = Asking[int](clock := Clock())
+    for _ in range(2 * MOST_HANGING):
+        with pytest.raises(NoAnswerError):
+            asking.ask(slow, SHORT)
+        clock.now += RENEWED_SECONDS
+    assert slow.calls == MOST_HANGING
+
+
+def test_a_call_that_raises_a_timeout_itself_is_told_from_one_that_hangs() -> None:
+    def late() -> int:
+        raise TimeoutError("the call's own")
+
+    with pytest.raises(TimeoutError, match="the call's own"):
+        Asking[int]().ask(late, LONG)
+
+
+@pytest.mark.parametrize(("text", "runs_here"), [("can't start new thread", False), ("at interpreter shutdown", True)])
+def test_where_no_thread_can_be_started_there_is_an_error_or_the_end(
+    monkeypatch: pytest.MonkeyPatch, text: str, runs_here: bool
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done: list[int] = []
+    work: Callable[[], object] = lambda: done.append(1)  # noqa: E731
+    if runs_here:
+        start_thread(work, "x")
+    else:
+        with pytest.raises(NoThreadError, match="ulimit -u"):
+            start_thread(work, "x")
+    assert done == [1] * runs_here
