@@ -1,11 +1,13 @@
-"""Calls into what is not ours and may hang: a credentials provider, a file on a server that is gone, a pipe.
+"""Waiting for others, which ends: for a call that may hang, for a process that may be stopped.
 
-Such a call is made in a thread of its own and waited for so long, not longer. A thread that hangs can't be ended: it
-is left alone, and what it brings in the end still counts.
+A call into what is not ours (a credentials provider, a file on a server that is gone, a pipe) is made in a thread of
+its own and waited for so long, not longer. A thread that hangs can't be ended: it is left alone, and what it brings
+in the end still counts.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +21,11 @@ T = TypeVar("T")
 RENEWED_SECONDS = 60.0
 # So many calls may hang at a time; then none is made any more until one of them ends.
 MOST_HANGING = 8
+# What does not change for so long is stuck; and so long is told of, then at intervals that double.
+STUCK_SECONDS = 1800.0
+FIRST_WARNING_SECONDS = 60.0
+
+_logger = logging.getLogger(__name__)
 
 NO_THREAD = (
     "no thread can be started: this process, its user or its container has as many as it may have (ulimit -u, the "
@@ -27,7 +34,7 @@ NO_THREAD = (
 
 
 class NoAnswerError(Exception):
-    """The call has not returned in time, or could not be made; the text says which."""
+    """What was waited for did not come in time, or could not even be begun; the text says which."""
 
 
 class NoThreadError(NoAnswerError):
@@ -102,3 +109,34 @@ def _settle(future: Future[Any], call: Callable[[], Any]) -> None:
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+class Stillness:
+    """For how long nothing has changed where somebody waits; warned of at growing intervals, in the end an error.
+
+    Only what was waited for counts, not the time for which this process itself was stopped. `what` says what has not
+    happened: "the table has not grown".
+    """
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what, self._clock = what, clock
+        self._mark: object = None
+        self._last = clock()
+        self._seconds, self._next_warning = 0.0, FIRST_WARNING_SECONDS
+
+    def check(self, mark: object, slept_seconds: float, who: str) -> None:
+        """Take a look, after a sleep of so long at most, at `mark`, which differs from before if anything has changed.
+
+        Raises `NoAnswerError` after half an hour in which nothing has; `who` says who is waited for.
+        """
+        now, last = self._clock(), self._last
+        self._last = now
+        if mark != self._mark:
+            self._mark, self._seconds, self._next_warning = mark, 0.0, FIRST_WARNING_SECONDS
+            return
+        self._seconds += min(now - last, slept_seconds + 1)
+        if self._seconds >= STUCK_SECONDS:
+            raise NoAnswerError(f"{self._what} for {self._seconds:.0f} s: {who}")
+        if self._seconds >= self._next_warning:
+            self._next_warning *= 2
+            _logger.warning("still waiting: %s for %.0f s: %s", self._what, self._seconds, who)

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from osstorchconnector.patience import MOST_HANGING, RENEWED_SECONDS, Asking, NoAnswerError, NoThreadError, start_thread
+from osstorchconnector.patience import (
+    MOST_HANGING,
+    RENEWED_SECONDS,
+    Asking,
+    NoAnswerError,
+    NoThreadError,
+    Stillness,
+    start_thread,
+)
 
 LONG, SHORT = 30.0, 0.01
 
@@ -91,3 +99,27 @@ def test_where_no_thread_can_be_started_there_is_an_error_or_the_end(
         with pytest.raises(NoThreadError, match="ulimit -u"):
             start_thread(work, "x")
     assert done == [1] * runs_here
+
+
+def test_what_stands_still_is_warned_of_at_growing_intervals_and_is_an_error_in_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stillness, warned = Stillness("the table has not grown", clock := Clock()), []
+    while clock.now < 1800:
+        stillness.check(1, 10, "somebody")
+        if caplog.records:
+            caplog.clear()
+            warned.append(clock.now)
+        clock.now += 10
+    assert warned == [60, 120, 240, 480, 960]
+    with pytest.raises(NoAnswerError, match="the table has not grown for 1800 s: somebody"):
+        stillness.check(1, 10, "somebody")
+
+
+def test_neither_a_change_nor_the_time_for_which_all_were_stopped_counts() -> None:
+    stillness = Stillness("nothing", clock := Clock())
+    for number in range(100):  # something changes now and then
+        stillness.check(number // 5, 60, "somebody")
+        clock.now += 60
+    clock.now += 10_000  # stopped, and continued
+    stillness.check(19, 60, "somebody")

@@ -8,6 +8,7 @@ row goes on after the last page that was written. So the source is asked once, h
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -16,7 +17,8 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol
 
 from .. import errors
-from ..errors import OssError
+from ..errors import OssError, OssTimeoutError
+from ..patience import NoAnswerError, NoThreadError, Stillness, start_thread
 from .claims import Claim
 from .index_file import IndexReader, IndexWriter
 from .index_layout import Batch, Progress, State
@@ -24,6 +26,8 @@ from .index_layout import Batch, Progress, State
 Wait = Callable[["Future[Any]"], Any]
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.02
+# Who fills the table may stop doing so without a word: then it is looked at again.
+_LOOK_SECONDS = 60.0
 
 
 class Source(Protocol):
@@ -84,18 +88,25 @@ class Filling:
                     writer.close()
                     return True
                 self._writer, self._given_up = writer, False
-                threading.Thread(target=self._fill, args=(writer,), name="oss-index", daemon=True).start()
+                try:
+                    start_thread(functools.partial(self._fill, writer), "oss-index")
+                except NoThreadError as error:
+                    self._writer = None
+                    writer.close()
+                    raise OssError(f"the table of objects can't be filled: {error}") from None
             return True
 
-    def wait_for_change(self, seen: Progress) -> None:
+    def wait_for_change(self, seen: Progress, seconds: float) -> None:
         """Wait until the table, which this process fills, has come further than `seen`, or is not filled any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._writer is None or self._writer.progress.sequence != seen.sequence)
+            self._changed.wait_for(
+                lambda: self._writer is None or self._writer.progress.sequence != seen.sequence, seconds
+            )
 
-    def wait_for_end(self) -> None:
+    def wait_for_end(self, seconds: float) -> None:
         """Wait until the table is not filled any more; who does so is not woken for each page."""
         with self._ended:
-            self._ended.wait_for(lambda: self._writer is None)
+            self._ended.wait_for(lambda: self._writer is None, seconds)
 
     def _fill(self, writer: IndexWriter) -> None:
         try:
@@ -137,6 +148,10 @@ class Filling:
             return self._followers > 0
 
 
+_OTHER = "another process of the job fills it, and may be stopped or stuck"
+_OWN = "where its rows come from (a listing, or the parser of a manifest) may be stuck"
+
+
 class Follower:
     """Somebody who reads a table to its end; a failure that was there before is tried again, a new one is raised."""
 
@@ -152,7 +167,12 @@ class Follower:
 
         `to_end` says that there is no hurry: the next row that matters is the last one.
         """
-        here, pause_seconds = self._here, _FIRST_PAUSE_SECONDS
+        here, pause_seconds, stillness = (
+            self._here,
+            _FIRST_PAUSE_SECONDS,
+            Stillness("the table of objects has not grown"),
+        )
+        slept, who = 0.0, _OTHER
         while True:
             progress = here.look()
             if self.table.rows > position:
@@ -163,13 +183,20 @@ class Follower:
                 raise here.error
             if progress.state is State.FAILED and progress.sequence != self._old_failure:
                 raise _rebuilt(*here.reader.failure())
+            try:
+                stillness.check(progress.sequence, slept, who)
+            except NoAnswerError as error:
+                raise OssTimeoutError(str(error)) from None
             if not here.fills():
                 time.sleep(pause_seconds)
+                slept, who = pause_seconds, _OTHER
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
-            elif to_end:
-                here.wait_for_end()
+                continue
+            slept, who = _LOOK_SECONDS, _OWN
+            if to_end:
+                here.wait_for_end(slept)
             else:
-                here.wait_for_change(progress)
+                here.wait_for_change(progress, slept)
 
 
 def _rebuilt(kind: str, text: str) -> OssError:

@@ -8,8 +8,10 @@ import threading
 import pytest
 from scripts import run_python
 
+from osstorchconnector import OssClient
 from osstorchconnector.client.engine import Engine, LoopThread, engine, in_thread
-from osstorchconnector.errors import OssUsageError
+from osstorchconnector.errors import OssError, OssUsageError
+from osstorchconnector.testing import OssBucket
 
 
 @pytest.fixture
@@ -171,3 +173,27 @@ def test_work_that_loses_a_cancellation_is_cancelled_again_at_the_end():
     thread.submit(deaf())
     thread.stop()
     assert ended.is_set()
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_started_a_request_is_an_error_and_later_one_goes(
+    oss_bucket: OssBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oss_bucket.put("key", b"data")
+    client = OssClient(**oss_bucket.options)
+    engine.threads(1)  # there is a loop, but no thread to read credentials in
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        for _ in range(2):
+            with pytest.raises(OssError, match="no thread can be started.*ulimit -u"):
+                client.get(oss_bucket.uri + "key")
+    assert client.get(oss_bucket.uri + "key").body == b"data"
+
+
+def test_where_no_loop_can_be_started_a_request_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(OssError, match="no thread can be started"):
+        LoopThread("another")

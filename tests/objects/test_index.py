@@ -394,3 +394,19 @@ def test_the_file_goes_when_a_process_of_multiprocessing_ends(folder: Path, jour
         assert pipe.recv() == (5, 1)
         child.join()
     assert list(folder.iterdir()) == []
+
+
+def test_a_thread_that_can_not_be_started_is_an_error_each_time_and_none_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, journal: Path, shared: Shared
+) -> None:
+    index = shared(Numbers(20, journal))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _no_thread)
+        for _ in range(2):
+            with pytest.raises(OssError, match="the table of objects can't be filled: no thread can be started"):
+                index.count()
+    assert index.count() == 20
+
+
+def _no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
