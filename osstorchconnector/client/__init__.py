@@ -2,9 +2,9 @@
 
 - what travels: `values`
 - the protocol, pure: `requests`, `endpoint`, `signing`, `heads`, `chunked`, `tree`, `xml`, `listing`, `checksum`
-- what to make of answers and failures, pure: `answers`, `attempts`, `retry`, `pace`, `retry_news`, `refusals`
-- one request until it is answered for good: `sender`, with `traffic`, `shared_state` and `hedging`, over a `transport`
-  into `memory` or into `pieces` of it
+- what to make of answers and failures, pure: `answers`, `attempts`, `retry`, `pace`, `refusals`
+- one request until it is answered for good: `sender`, with `traffic`, `retry_news`, `shared_state` and `hedging`, over
+  a `transport` into `memory` or into `pieces` of it
 - one coroutine per operation: `operations`, and `paging` for listings
 - time, as connections and deadlines count it: `clocks`
 - threads: `engine` has the event loops, `pipeline` and `lanes` keep many requests in flight on them

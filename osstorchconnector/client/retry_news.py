@@ -1,4 +1,4 @@
-"""When retries are told of: the first of an operation, then at growing intervals. Pure; the clock is handed in.
+"""When retries are told of: the first of an operation, then at growing intervals; the clock is handed in.
 
 One of these stands for all operations of a process at one endpoint: where hundreds are retried at a time, one line in
 a while speaks for all. What goes on for longer than a few seconds is a warning, which everybody sees.
@@ -11,6 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+
+from ..errors import OssError
+from .refusals import retried
+from .retry import RetryDecision
+
+_logger = logging.getLogger(__name__)
 
 # An operation that has been retried for so long is told of to everybody.
 LONG_SECONDS = 5.0
@@ -54,6 +60,26 @@ class RetryNews:
                 return None
             news, self._untold = News(level, self._untold), 0
             return news
+
+    def tell(
+        self,
+        error: OssError,
+        decision: RetryDecision,
+        attempt: int,
+        seconds_so_far: float,
+        deadline_seconds: float,
+    ) -> None:
+        """Log that a request of which try number `attempt` ended in `error` is sent again, if that is to be told."""
+        news = self.of(attempt=attempt * decision.counts, seconds_so_far=seconds_so_far)
+        if news is not None and _logger.isEnabledFor(news.level):
+            line = retried(
+                error,
+                next_attempt=attempt + decision.counts,
+                delay_seconds=decision.delay_seconds,
+                left_seconds=deadline_seconds - seconds_so_far,
+                untold=news.untold,
+            )
+            _logger.log(news.level, "%s", line)
 
     def _level(self, now: float, attempt: int, seconds_so_far: float) -> int:
         if seconds_so_far >= LONG_SECONDS and now >= self._next_warning:

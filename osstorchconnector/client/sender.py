@@ -6,7 +6,6 @@ What is decided is decided by pure functions (`retry.decide`, `landing`, `refusa
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import ssl
 import time
@@ -48,8 +47,6 @@ _NO_BUDGET = (
     "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "
     "requests that end well; the server, or the way to it, is failing at large"
 )
-
-_logger = logging.getLogger(__name__)
 
 Verdict = tuple[Failure, OssError]
 
@@ -296,22 +293,8 @@ class Sender:
         if decision.retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
             return RetryDecision(False, reason=_NO_BUDGET)
         if decision.retry and not decision.needs_newer_credentials:
-            self._tell(error, decision, attempt, elapsed, deadline - begun)
+            self._news.tell(error, decision, attempt, elapsed, deadline - begun)
         return decision
-
-    def _tell(
-        self, error: OssError, decision: RetryDecision, attempt: int, elapsed_seconds: float, deadline_seconds: float
-    ) -> None:
-        news = self._news.of(attempt=attempt * decision.counts, seconds_so_far=elapsed_seconds)
-        if news is not None and _logger.isEnabledFor(news.level):
-            line = refusals.retried(
-                error,
-                next_attempt=attempt + decision.counts,
-                delay_seconds=decision.delay_seconds,
-                left_seconds=deadline_seconds - elapsed_seconds,
-                untold=news.untold,
-            )
-            _logger.log(news.level, "%s", line)
 
     def _note_reached(self) -> None:
         self._is_reached = True
