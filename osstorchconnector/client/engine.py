@@ -12,6 +12,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
@@ -36,6 +37,8 @@ class LoopThread:
 
     `attached` holds what clients keep per loop (connections), by client: it lives and is abandoned with the loop.
     """
+
+    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
     def __init__(self, name: str) -> None:
         self.attached: dict[int, Closable] = {}
@@ -83,7 +86,7 @@ class LoopThread:
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Call on the loop's thread, soon; does nothing once the loop has ended or belongs to a parent process."""
-        if self._pid == os.getpid():
+        if not self._is_exiting() and self._pid == os.getpid():
             with contextlib.suppress(RuntimeError):  # the loop is closed: the interpreter is going down
                 self._loop.call_soon_threadsafe(callback, *args)
 

@@ -13,6 +13,7 @@ What is taken from the source and not yet consumed is bounded in number (`window
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +40,8 @@ class Pipeline(Iterator[R], Generic[T, R]):
     also happens when the iterator is dropped, abandons what is in flight. With `size`, the bytes of a result, one of
     the threads does all the work as long as results are small.
     """
+
+    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
     def __init__(
         self,
@@ -101,7 +104,7 @@ class Pipeline(Iterator[R], Generic[T, R]):
 
     def close(self) -> None:
         """Abandon what is in flight and let the source go."""
-        if self._is_closed:
+        if self._is_closed or self._is_exiting():
             return
         self._is_closed = True
         self._board.items.clear()

@@ -8,6 +8,7 @@ tried again. Pages are given out in the order of the keys, whatever piece they a
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
@@ -58,7 +59,7 @@ def parallel_pages(
     `ask` requests a page of the keys with `prefix` behind the key it is given. The last page is an empty one, and only
     it has no `next_token`.
     """
-    pieces = [_Piece(start_after, None)]
+    pieces, is_exiting = [_Piece(start_after, None)], sys.is_finalizing
     try:
         while pieces:
             _cut(pieces, prefix, concurrency)
@@ -72,7 +73,7 @@ def parallel_pages(
         yield ListPage([], [], "")
     finally:
         for piece in pieces:
-            if piece.request is not None:
+            if piece.request is not None and not is_exiting():  # at the end the globals of modules may be gone
                 piece.request.cancel()
 
 

@@ -14,6 +14,29 @@ from .named import NamedFile
 from .reader import InvalidSeekError, OssReader
 
 
+class _ClosedFile:
+    """What a closed item has for a file: whatever it is asked for is an error that names the object."""
+
+    __slots__ = ("_uri",)
+
+    closed = True
+
+    def __init__(self, uri: OssUri) -> None:
+        self._uri = uri
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise ValueError(f"I/O operation on closed file: {self._uri}")
+
+    read = read1 = peek = readinto = readinto1 = readline = seek = tell = readable = seekable = flush = _refuse
+    copy = getvalue = _refuse
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: it is closed."""
+
+
 class DataObject(NamedFile):
     """An object's bytes as a file open for reading; `key` is `/bucket/key`, `uri` is `oss://bucket/key`.
 
@@ -26,6 +49,7 @@ class DataObject(NamedFile):
     __slots__ = ("_file", "etag", "label", "size")
 
     mode = "rb"
+    _when_closed = _ClosedFile  # named here, since a finaliser may close it when the module's globals are gone
 
     def __init__(self, uri: OssUri, body: bytes | OssReader, *, label: Any = "", etag: str = "") -> None:
         super().__init__(uri)
@@ -111,39 +135,16 @@ class DataObject(NamedFile):
 
     def close(self) -> None:
         self._file.close()
-        self._file = _ClosedFile(self._uri)
+        self._file = self._when_closed(self._uri)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._file.__exit__(kind, error, traceback)
-        self._file = _ClosedFile(self._uri)
+        self._file = self._when_closed(self._uri)
 
     def __del__(self) -> None:
         """Leave closing to the file below, which knows what a finaliser may do."""
-
-
-class _ClosedFile:
-    """What a closed item has for a file: whatever it is asked for is an error that names the object."""
-
-    __slots__ = ("_uri",)
-
-    closed = True
-
-    def __init__(self, uri: OssUri) -> None:
-        self._uri = uri
-
-    def _refuse(self, *_: Any) -> NoReturn:
-        raise ValueError(f"I/O operation on closed file: {self._uri}")
-
-    read = read1 = peek = readinto = readinto1 = readline = seek = tell = readable = seekable = flush = _refuse
-    copy = getvalue = _refuse
-
-    def close(self) -> None:
-        """Do nothing: it is closed."""
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing: it is closed."""
 
 
 def _with_bytes(uri: OssUri, data: bytes, position: int, label: Any, etag: str) -> DataObject:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -43,6 +44,8 @@ class Flight:
     cancels the coroutines, and after `drain`, if it says so, none of them runs any more.
     """
 
+    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
+
     def __init__(self, client: OssClient, workers: int) -> None:
         self._client = client
         self._workers = useful_threads(workers, _cores())
@@ -60,8 +63,8 @@ class Flight:
     def stop(self, then: Callable[[], None] | None = None) -> None:
         """Cancel everything under way, without waiting; `then` is called once, when none of it runs any more."""
         self._is_stopped = True
-        if self._pid != os.getpid():
-            return  # a forked child: the coroutines are the parent's
+        if self._is_exiting() or self._pid != os.getpid():
+            return  # nothing runs any more, or in a forked child: the coroutines are the parent's
         with self._changed:
             under_way = list(self._tasks.items())
             if under_way:

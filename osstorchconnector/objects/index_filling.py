@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -43,6 +44,8 @@ class Source(Protocol):
 class Filling:
     """What one process knows of a table and does for it."""
 
+    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
+
     def __init__(self, held: Claim, source: Source) -> None:
         self.reader = IndexReader(held)
         self.failures = 0
@@ -68,7 +71,8 @@ class Filling:
         try:
             yield Follower(self)
         finally:
-            if self._pid == os.getpid():  # not in a child that was forked meanwhile: thread and lock are the parent's
+            # Not at the interpreter's end, nor in a child that was forked meanwhile: thread and lock are the parent's.
+            if not self._is_exiting() and self._pid == os.getpid():
                 self._leave()
 
     def _leave(self) -> None:

@@ -6,6 +6,7 @@ import errno
 import io
 import operator
 import os
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -37,6 +38,7 @@ class OssReader(NamedFile):
     """
 
     mode = "rb"
+    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
     def __init__(
         self, client: OssClient, uri: OssUri, *, transfer: TransferConfig, first: Download | None = None
@@ -172,7 +174,7 @@ class OssReader(NamedFile):
         return _restored, (self._client.reference(), self._uri, self._transfer, first, self._pos, self.closed)
 
     def _finish(self, *, check: bool) -> None:
-        if self.closed:
+        if self._is_exiting() or self.closed:
             return
         self._block = NO_BLOCK
         super().close()

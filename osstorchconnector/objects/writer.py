@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -38,6 +39,7 @@ class OssWriter(NamedFile):
     """
 
     mode = "wb"
+    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
     def __init__(self, client: OssClient, uri: OssUri, *, transfer: TransferConfig) -> None:
         super().__init__(uri)
@@ -120,7 +122,7 @@ class OssWriter(NamedFile):
 
     def __del__(self) -> None:
         upload = getattr(self, "_upload", None)
-        if upload is not None:
+        if upload is not None and not self._is_exiting():
             upload.abort()  # a no-op once completed
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:

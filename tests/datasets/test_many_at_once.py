@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from itertools import chain
 from operator import attrgetter
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from datasets.ranks import run_ranks
+from scripts import NO_LOGS
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
@@ -190,7 +192,7 @@ def test_errors_of_joined_datasets(bucket: OssBucket) -> None:
 @pytest.mark.parametrize("is_fast", [False, True])
 def test_several_prefixes_come_one_after_the_other(bucket: OssBucket, tmp_path: Path, kind: Any, is_fast: bool) -> None:
     config = tmp_path / "config.json"
-    config.write_text('{"logPath": "", "auditPath": "", "enableFastList": %s}' % str(is_fast).lower())  # noqa: UP031
+    config.write_text(json.dumps({**NO_LOGS, "datasetConfig": {"enableFastList": is_fast}}))
     dataset = below(bucket, "c/", "a/", kind=kind, config_path=str(config))
     assert list(dataset) == C + A
     assert sorted(DataLoader(dataset, batch_size=None, num_workers=2)) == sorted(C + A)
