@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import threading
+import weakref
 from typing import Any
 
 _SIZE = mmap.PAGESIZE
@@ -23,11 +24,17 @@ class _Page:
     def __init__(self, descriptor: int = -1) -> None:
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, _SIZE)
+        self._sent: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.context import get_spawning_popen
         from multiprocessing.reduction import DupFd
 
-        return _received, (DupFd(self.descriptor),)
+        # A descriptor goes to a process once, however often the page is pickled for it (dill does so for each lambda).
+        spawning = get_spawning_popen()
+        if spawning not in self._sent:
+            self._sent[spawning] = DupFd(self.descriptor)
+        return _received, (self._sent[spawning],)
 
     def get(self, place: int) -> int:
         return int(_NUMBER.unpack_from(self._memory, place * _NUMBER.size)[0])
