@@ -64,6 +64,7 @@ class _CopyingLanding:
     """Takes a body that came whole as it takes any other."""
 
     lands_in_place = False
+    moved_bytes = 0
     is_resumed = False
     settles = False
 
@@ -109,6 +110,7 @@ class DocumentAttempt(_CopyingLanding, Generic[R]):
         length = head.content_length or 0
         if length > MAX_DOCUMENT_BYTES:
             raise OssProtocolError(f"an answer of {length} bytes where at most {MAX_DOCUMENT_BYTES} make sense")
+        self.moved_bytes = max(self.moved_bytes, length)
         self._document = SecretBuffer(length)
         return memoryview(self._document)
 
@@ -138,6 +140,7 @@ class GetAttempt:
         if into is not None and (span is None or len(into) != span.size):
             raise ValueError("`into` needs a span, and as many bytes as the span has")
         self.lands_in_place = into is not None
+        self.moved_bytes = 0 if span is None else span.size
         self._uri = uri
         self._wanted = span
         self._start = 0 if span is None else span.start
@@ -265,6 +268,8 @@ class GetAttempt:
             self._check_same(stat)
         if self._expected < 0:
             self._expected, self._stat, self._etag = length, stat, stat.etag
+            if length > self.moved_bytes:
+                self.moved_bytes = length
 
     def _check_same(self, stat: ObjectStat) -> None:
         """Hold the rest of a body against what the first answer said of the object."""
@@ -315,7 +320,7 @@ class UploadAttempt(_CopyingLanding):
         self._request = request
         self._uri = uri
         self._answer = SecretBuffer()
-        self.size = sum(memoryview(part).nbytes for part in request.body)
+        self.moved_bytes = self.size = sum(memoryview(part).nbytes for part in request.body)
         self.sent = 0
         self.crc = functools.reduce(_joined_crc, request.body, 0) if crc is None else crc
         self.result: ResponseHead

@@ -59,9 +59,7 @@ class Lateness:
 
 
 class _Perform(Protocol):
-    def __call__(
-        self, attempt: GetAttempt, *, on_data_path: bool, moved_bytes: int = 0
-    ) -> Coroutine[Any, Any, ResponseHead]: ...
+    def __call__(self, attempt: GetAttempt, *, on_data_path: bool) -> Coroutine[Any, Any, ResponseHead]: ...
 
 
 class HedgedReads:
@@ -72,16 +70,16 @@ class HedgedReads:
         self._clock = clock
         self._lateness = Lateness()
 
-    async def fetch(self, make_attempt: Callable[[], GetAttempt], size: int) -> Download:
+    async def fetch(self, make_attempt: Callable[[], GetAttempt]) -> Download:
         """Perform an attempt; if its answer is late, perform another beside it, and return what comes first."""
         patience = self._lateness.patience_seconds()
-        first = _Race(self, make_attempt(), size)
+        first = _Race(self, make_attempt())
         racers = [first]
         try:
             is_very_late = False
             while patience is not None and not await first.has_begun(patience):
                 if self._lateness.may_hedge(is_very_late=is_very_late):
-                    racers.append(_Race(self, make_attempt(), size))
+                    racers.append(_Race(self, make_attempt()))
                     break
                 is_very_late, patience = True, 2 * patience
             return await _winner(racers)
@@ -89,7 +87,7 @@ class HedgedReads:
             for racer in racers:
                 racer.drop()
 
-    def begin(self, attempt: GetAttempt, size: int, begun: asyncio.Future[None]) -> asyncio.Task[ResponseHead]:
+    def begin(self, attempt: GetAttempt, begun: asyncio.Future[None]) -> asyncio.Task[ResponseHead]:
         """Start one of the requests; `begun` is done when its first byte has come, which is learnt from."""
         started = self._clock()
 
@@ -99,16 +97,16 @@ class HedgedReads:
                 self._lateness.learn(self._clock() - started)
 
         attempt.on_head = first_byte
-        return asyncio.ensure_future(self._perform(attempt, on_data_path=True, moved_bytes=size))
+        return asyncio.ensure_future(self._perform(attempt, on_data_path=True))
 
 
 class _Race:
     """One of the requests for the same object."""
 
-    def __init__(self, reads: HedgedReads, attempt: GetAttempt, size: int) -> None:
+    def __init__(self, reads: HedgedReads, attempt: GetAttempt) -> None:
         self.attempt = attempt
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.task = reads.begin(attempt, size, self.begun)
+        self.task = reads.begin(attempt, self.begun)
 
     async def has_begun(self, within_seconds: float) -> bool:
         """Wait for the first byte, or the end, for so long."""

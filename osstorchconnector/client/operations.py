@@ -75,11 +75,10 @@ class Operations:
         `also` is shown the bytes of a span that lands in `into`, as they come.
         """
         attempt = GetAttempt(uri, span, into, if_match, also=also)
-        size = span.size if span is not None else 0
         try:
-            if self._hedge is not None and span is not None and into is None and size <= LARGEST_HEDGED_BYTES:
-                return await self._hedge.fetch(lambda: GetAttempt(uri, span, None, if_match), size)
-            await self._sender.perform(attempt, on_data_path=True, moved_bytes=size)
+            if self._hedge is not None and span is not None and into is None and span.size <= LARGEST_HEDGED_BYTES:
+                return await self._hedge.fetch(lambda: GetAttempt(uri, span, None, if_match))
+            await self._sender.perform(attempt, on_data_path=True)
         except OssServiceError as error:
             # "standard" ranges refuse any range of an empty object
             if error.status == 416 and span is not None and span.start == 0:
@@ -261,7 +260,7 @@ class Operations:
         return attempt.result
 
     async def _perform_upload(self, upload: UploadAttempt) -> None:
-        await self._sender.perform(upload, on_data_path=True, moved_bytes=upload.size)
+        await self._sender.perform(upload, on_data_path=True)
 
 
 def _parts(body: Buffer | Sequence[Buffer]) -> tuple[Buffer, ...]:

@@ -36,12 +36,18 @@ from .retry_news import RetryNews
 from .shared_state import SharedState
 from .signing import V1Signer, V4Signer, encode_key, encode_query
 from .traffic import Gate, RetryBudget, shared
-from .transport.base import ExchangeFailed, Landing, Timeouts, Transport, UnsizedBody, WireRequest, proxy_for
+from .transport.base import (
+    SLOWEST_BYTES_PER_SECOND,
+    ExchangeFailed,
+    Landing,
+    Timeouts,
+    Transport,
+    UnsizedBody,
+    WireRequest,
+    proxy_for,
+)
 from .values import Request
 from .xml import parse_error
-
-# An operation's time grows by its bytes: no line so slow counts as a hang.
-SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 
 _NO_BUDGET = (
     "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "
@@ -95,7 +101,7 @@ class Sender:
         self._clock: LoopClock | None = None  # that of the loop, which is known when the first request is sent
         self._is_closed = False
 
-    async def perform(self, attempt: Attempt, *, on_data_path: bool, moved_bytes: int = 0) -> ResponseHead:
+    async def perform(self, attempt: Attempt, *, on_data_path: bool) -> ResponseHead:
         """Send until an answer is good, or no retry can help; return its head.
 
         Raises an `OssError` that names operation, object, OSS's answer and the number of attempts.
@@ -103,7 +109,7 @@ class Sender:
         clock = self._clock
         running = clock.running if clock is not None and clock.is_ticking else self._start_clock()
         begun = running.seconds
-        deadline = begun + self.session.config.operation_timeout_seconds + moved_bytes / SLOWEST_BYTES_PER_SECOND
+        deadline = begun + self._seconds_for(attempt)
         attempts = free = 0
         used: set[str] = set()
         on_new_connection = False
@@ -140,6 +146,7 @@ class Sender:
                     self._budget.earn()
                 return head
             failure, error = verdict
+            deadline = begun + self._seconds_for(attempt)  # by now more may be known of what it moves
             decision = self._decide(failure, error, attempts - free, begun, deadline, used, stops)
             if not decision.retry or not await self._prepare(decision, credentials):
                 try:
@@ -154,6 +161,9 @@ class Sender:
                 used.discard("reconnect")  # later on a connection may have died again
             used.add(decision.remedy)
             self.session.shared.count_retry()
+
+    def _seconds_for(self, attempt: Attempt) -> float:
+        return self.session.config.operation_timeout_seconds + attempt.moved_bytes / SLOWEST_BYTES_PER_SECOND
 
     async def aclose(self) -> None:
         """Drop all connections; what still runs ends with `OssConnectionError`."""

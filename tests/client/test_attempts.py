@@ -186,3 +186,15 @@ def test_memory_for_a_span_must_have_its_size():
         GetAttempt(URI, ByteSpan(0, 10), memoryview(bytearray(9)), "")
     with pytest.raises(ValueError, match="span"):
         GetAttempt(URI, None, memoryview(bytearray(9)), "")
+
+
+def test_what_an_operation_moves_is_as_much_as_the_answer_says():
+    whole, span = GetAttempt(URI, None, None, ""), GetAttempt(URI, ByteSpan(0, 5000), None, "")
+    document = DocumentAttempt(head_object("bucket", "key"), lambda head, body: None)
+    assert [attempt.moved_bytes for attempt in (whole, span, document)] == [0, 5000, 0]
+    for attempt in (whole, span, document):
+        attempt.place(head(200, 3000))
+    assert [attempt.moved_bytes for attempt in (whole, span, document)] == [3000, 5000, 3000]
+    whole.keep(1000)
+    whole.place(head(206, 2000, content_range="bytes 1000-2999/3000"))
+    assert whole.moved_bytes == 3000

@@ -56,6 +56,12 @@ from osstorchconnector.logs import audit_log
 from osstorchconnector.uri import OssUri, parse_object_uri
 
 
+def rest_of(visit, body):
+    """Return the answer to a request for the rest of an object, or for all of it."""
+    found = re.search(rb"range: bytes=(\d+)-", visit.head)
+    return part(int(found[1]), len(body), body) if found else whole(body)
+
+
 def ranges(server):
     lines = [line for head in server.heads for line in head.decode().split("\r\n")]
     return [line.split(": ")[1] for line in lines if line.lower().startswith("range:")]
@@ -260,6 +266,21 @@ def test_resets_and_silence_are_retried_then_told_by_type(connect):
     with ScriptedServer.in_turn(*[hang] * 4) as server:
         with pytest.raises(OssTimeoutError, match="GetObject"):
             connect(server).get(URI)
+
+
+def test_what_a_whole_object_turns_out_to_be_has_a_second_for_each_mib(connect):
+    """The first answer breaks off when the time is over that is allowed for no bytes at all."""
+    body = bytes(4 * 1024 * 1024)
+    late = threading.Event()
+
+    def break_off_late(visit):
+        visit.send(whole(body)[:1_000_000])
+        late.wait(0.5)
+        reset(visit)
+
+    with ScriptedServer.in_turn(break_off_late, lambda visit: visit.send(rest_of(visit, body))) as server:
+        assert connect(server, operationTimeout=0.3, readTimeout=5).get(URI).body == body
+    assert len(server.heads) == 2
 
 
 def test_an_operation_ends_within_its_time(connect):

@@ -58,7 +58,7 @@ class Answers:
         self._script = list(script)
         self.asked = 0
 
-    async def __call__(self, attempt: GetAttempt, *, on_data_path: bool, moved_bytes: int = 0) -> ResponseHead:
+    async def __call__(self, attempt: GetAttempt, *, on_data_path: bool) -> ResponseHead:
         answer, self.asked = self._script[self.asked], self.asked + 1
         if answer == "never":
             await asyncio.Event().wait()
@@ -82,7 +82,7 @@ class Ticking:
 def read(answers: Answers, count: int) -> list[Download]:
     async def all_of_them() -> list[Download]:
         reads = HedgedReads(answers, Ticking())
-        return [await reads.fetch(lambda: GetAttempt(URI, ByteSpan(0, 4), None, ""), 4) for _ in range(count)]
+        return [await reads.fetch(lambda: GetAttempt(URI, ByteSpan(0, 4), None, "")) for _ in range(count)]
 
     return asyncio.run(all_of_them())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import socket
@@ -14,6 +15,7 @@ from client.scripted_server import ScriptedServer, answer, close, first, hang, r
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from osstorchconnector.client.clocks import loop_clock
 from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.pieces import Pieces
 from osstorchconnector.client.transport.aio import AioTransport
@@ -29,6 +31,8 @@ PATIENT = Timeouts(connect_seconds=5, read_seconds=30)
 
 class Landing:
     """Memory for one answer."""
+
+    moved_bytes = 0
 
     def __init__(self, *, lands_in_place: bool = False) -> None:
         self.lands_in_place = lands_in_place
@@ -317,6 +321,42 @@ def test_what_the_landing_raises_reaches_the_caller(kind):
     with ScriptedServer([answer(b"0123456789")], [answer(b"ok")]) as server:
         with pytest.raises(OssProtocolError, match="not what was asked for"):
             exchange(kind, server, wire(server), landing=Refusing())
+
+
+class Learning(Landing):
+    """Memory of an operation that did not know how much would come."""
+
+    def place(self, head):
+        self.moved_bytes = head.content_length
+        return super().place(head)
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["announced", "in chunks"])
+def test_a_deadline_is_later_by_the_bytes_that_come(kind, is_chunked):
+    size, passed = 12_000_000, threading.Event()
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % size
+    whole = head + bytes(size) + b"\r\n0\r\n\r\n" if is_chunked else answer(bytes(size))
+
+    def half_and_half(visit):
+        visit.send(whole[:8_000_000])
+        passed.wait(30)
+        visit.send(whole[8_000_000:])
+
+    async def run(server):
+        transport, landing = kind(Timeouts(connect_seconds=5, read_seconds=2), None), Learning()
+        clock = loop_clock()
+        deadline = clock.look() + 0.1
+        exchange = asyncio.ensure_future(transport.exchange(wire(server), landing, deadline))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await clock.wait_for(asyncio.Event().wait(), lambda: deadline + 0.8)  # `direct` looks twice a second
+        passed.set()
+        await exchange
+        await transport.aclose()
+        return len(landing.body)
+
+    with ScriptedServer([half_and_half]) as server:
+        assert asyncio.run(run(server)) == size
 
 
 @TRANSPORTS

@@ -18,7 +18,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
-from ...redaction import MAX_NAME_LETTERS, SecretBuffer
+from ...redaction import MAX_NAME_LETTERS
 from ..clocks import RunningTime, loop_clock, seconds_slept
 from ..heads import ResponseHead
 from ..pieces import fill
@@ -28,6 +28,7 @@ from .base import (
     IDLE_SECONDS,
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,
+    SLOWEST_BYTES_PER_SECOND,
     ExchangeFailed,
     FailureKind,
     Landing,
@@ -158,16 +159,16 @@ class AioTransport:
         if on_new_connection or slept - self._slept > IDLE_SECONDS:  # which aiohttp's clock has not counted
             self._replace_pool()
         self._slept = slept
-        pool, body = self._pool, _Body(landing)
+        pool, body = self._pool, _Body(landing, deadline)
         token = _connecting.set(body.connecting)
         pool.users += 1
         begun = self._clock.look()
         try:
-            return await self._clock.wait_for(self._exchange(pool, wire, body), lambda: body.patience(begun, deadline))
+            return await self._clock.wait_for(self._exchange(pool, wire, body), lambda: body.patience(begun))
         except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
-            raise self._timed_out(body, error, deadline) from error
+            raise self._timed_out(body, error) from error
         except aiohttp.ClientProxyConnectionError as error:
             raise ExchangeFailed(
                 "connect", f"no connection to the proxy {error.host}:{error.port}: {error.os_error}"
@@ -194,12 +195,12 @@ class AioTransport:
             pool.users -= 1
             self._close_unwanted(pool)
 
-    def _timed_out(self, body: _Body, error: Exception, deadline: float) -> ExchangeFailed:
+    def _timed_out(self, body: _Body, error: Exception) -> ExchangeFailed:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return ExchangeFailed("connect_timeout", f"no connection within {self._timeouts.connect_seconds:g} s")
         if isinstance(error, aiohttp.SocketTimeoutError):
             return self._failure(body, "timeout", f"hardly a byte for {self._timeouts.read_seconds:g} s")
-        if self._clock.look() < deadline:
+        if self._clock.look() < body.deadline:
             return self._failure(body, "timeout", "no answer for half of the operation's time")
         return self._failure(body, "timeout", "the operation's time was used up")
 
@@ -262,27 +263,34 @@ class AioTransport:
 class _Body:
     """Brings a body into the caller's memory; without a stated length it is gathered first, up to a limit."""
 
-    def __init__(self, landing: Landing) -> None:
+    def __init__(self, landing: Landing, deadline: float) -> None:
         self._landing = landing
+        self._first_deadline, self._known_bytes = deadline, landing.moved_bytes
         self.connecting = _Connecting()
         self.has_begun = False  # the head has come
-        self.received = 0
+        self.received = self._gathered_bytes = 0
         self.request_id = ""
+
+    @property
+    def deadline(self) -> float:
+        """Until when the exchange may last: longer with each byte that comes, or is announced."""
+        more_bytes = self._landing.moved_bytes - self._known_bytes + self._gathered_bytes
+        return self._first_deadline + more_bytes / SLOWEST_BYTES_PER_SECOND
 
     def failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
         reused = not self.connecting.is_new and not self.has_begun
         return ExchangeFailed(kind, text, received_bytes=self.received, reused=reused, request_id=self.request_id)
 
-    def patience(self, begun: float, deadline: float) -> float:
+    def patience(self, begun: float) -> float:
         """Return until when to wait: silence on a connection used before leaves half of the time for another one."""
-        return deadline if self.has_begun or self.connecting.is_new else (begun + deadline) / 2
+        return self.deadline if self.has_begun or self.connecting.is_new else (begun + self.deadline) / 2
 
     def skip(self, head: ResponseHead) -> None:
         self._landing.take(head._replace(content_length=0), memoryview(b""))
 
     async def read(self, head: ResponseHead, content: AsyncIterator[bytes]) -> None:
         if head.content_length is None:
-            gathered = await _gather(content)
+            gathered = await self._gather(content)
             ended = head._replace(content_length=len(gathered)) if head.chunked else head
             self._landing.take(ended, memoryview(gathered))
             self.received = len(gathered)
@@ -296,6 +304,15 @@ class _Body:
             self.received = stop
         if self.received < len(view):
             raise self.failure("reset", f"{self.received} of {len(view)} bytes, then the end")
+
+    async def _gather(self, content: AsyncIterator[bytes]) -> bytearray:
+        gathered = bytearray()
+        async for chunk in content:
+            gathered += chunk
+            self._gathered_bytes = len(gathered)
+            if len(gathered) > MAX_UNSIZED_BODY_BYTES:
+                raise OssProtocolError(f"an answer without a length, over {MAX_UNSIZED_BODY_BYTES} bytes")
+        return gathered
 
 
 def _socket(info: AddressInfo) -> socket.socket:
@@ -325,15 +342,6 @@ async def _steady(content: aiohttp.StreamReader, patience_seconds: float, runnin
             received, since = 0, running.seconds
         elif running.seconds - since >= patience_seconds:
             raise aiohttp.SocketTimeoutError
-
-
-async def _gather(content: AsyncIterator[bytes]) -> bytearray:
-    gathered = SecretBuffer()
-    async for chunk in content:
-        gathered += chunk
-        if len(gathered) > MAX_UNSIZED_BODY_BYTES:
-            raise OssProtocolError(f"an answer without a length, over {MAX_UNSIZED_BODY_BYTES} bytes")
-    return gathered
 
 
 class _Upload:

@@ -43,6 +43,9 @@ class Landing(Protocol):
     lands_in_place: bool
     """True if the body should come straight into the memory that `place` gives, even the beginning of it."""
 
+    moved_bytes: int
+    """How many bytes the operation moves, as far as is known: `place` may raise it. Deadlines follow it."""
+
     def place(self, head: ResponseHead) -> Memory:
         """Return the memory to fill."""
 
@@ -82,6 +85,9 @@ IDLE_SECONDS = 10.0
 # An answer that does not say how long it is, is gathered in memory, up to so much.
 MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 
+
+# An operation's time grows by its bytes: no line so slow counts as a hang.
+SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 
 # Fewer bytes than this in the time allowed for one are none: a server that drips is as good as one that is silent.
 LEAST_PROGRESS_BYTES = 1024

@@ -20,6 +20,7 @@ from ..values import Buffer
 from .base import (
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,
+    SLOWEST_BYTES_PER_SECOND,
     ExchangeFailed,
     FailureKind,
     Landing,
@@ -248,7 +249,9 @@ class Connection(asyncio.BufferedProtocol):
             self._filled -= stop
             self._finish()
             return
+        known_bytes = landing.moved_bytes
         body = landing.place(head)
+        self.deadline += (landing.moved_bytes - known_bytes) / SLOWEST_BYTES_PER_SECOND
         if len(body) != length:
             raise OssProtocolError(f"a body of {length} bytes was placed into {len(body)}")
         here = self._filled - body_start
@@ -269,6 +272,7 @@ class Connection(asyncio.BufferedProtocol):
         assert chunks is not None
         assert head is not None
         assert landing is not None
+        self.deadline += len(data) / SLOWEST_BYTES_PER_SECOND
         if chunks.take(data):
             landing.take(head._replace(content_length=len(chunks.body)), memoryview(chunks.body))
             self._filled = len(chunks.rest)
