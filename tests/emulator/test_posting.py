@@ -173,6 +173,17 @@ def test_a_policy_that_has_expired_allows_nothing(send: Driver) -> None:
         policy(["content-length-range", "a", "b"]),
         policy(1),
     ],
+    # A policy holds the time, and names of tests must be the same in all processes that collect them.
+    ids=[
+        "no base64",
+        "no JSON",
+        "no object",
+        "no time",
+        "too short",
+        "too short a start",
+        "no lengths",
+        "no condition",
+    ],
 )
 def test_a_policy_that_is_none_allows_nothing(send: Driver, text: str) -> None:
     signature = base64.b64encode(hmac.new(SECRET.encode(), text.encode(), hashlib.sha1).digest()).decode()
