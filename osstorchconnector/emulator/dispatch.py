@@ -12,7 +12,7 @@ from functools import partial
 from .auth import PUBLIC_READS, PUBLIC_WRITES, Rules, authenticate, is_signed
 from .exchange import Call, Reply
 from .forms import FormIntake
-from .headers import check_headers
+from .headers import refusal_of, unwanted
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake, Received
 from .operations import attributes, buckets, copying, listing, multipart, objects, posting, restoring, symlinks
 from .records import DEFAULT_ACL
@@ -47,7 +47,8 @@ def admit(service: Service, call: Call) -> None:
         service.bucket(call.bucket)
     if call.operation != "PostObject":  # what allows a form is in its body
         _check_right(service, call)
-    check_headers(call.operation, call.method, call.headers)
+    if name := unwanted(call.operation, call.method, tuple(call.headers)):
+        raise refusal_of(call.operation, name)
     if call.operation in _NEEDS_LENGTH:
         if "content-length" not in call.headers and not call.chunked:
             raise Refused("MissingContentLength")

@@ -42,18 +42,9 @@ _WITH_METADATA = frozenset({"PutObject", "AppendObject", "CopyObject", "Initiate
 _CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
-def check_headers(operation: str, method: str, headers: dict[str, str]) -> None:
-    """Refuse a request with a header that asks for what its operation does not do."""
-    name = _unwanted(operation, method, tuple(headers))
-    if name in _CONDITIONS:
-        message = "A header you provided implies functionality that is not implemented."
-        raise Refused("NotImplemented", message, status=400, extras={"Header": name})
-    if name:
-        raise not_implemented(name, f"{operation} does not take the header {name} in this emulator.")
-
-
 @lru_cache(maxsize=1024)
-def _unwanted(operation: str, method: str, names: tuple[str, ...]) -> str:
+def unwanted(operation: str, method: str, names: tuple[str, ...]) -> str:
+    """Return the first header that asks for what its operation does not do, or "". Pure, and cached."""
     taken = TAKEN.get(operation, TAKEN_ALWAYS)
     for name in names:
         if name in _CONDITIONS and method in ("PUT", "POST"):
@@ -62,3 +53,11 @@ def _unwanted(operation: str, method: str, names: tuple[str, ...]) -> str:
         if name.startswith("x-oss-") and name not in taken and not is_kept:
             return name
     return ""
+
+
+def refusal_of(operation: str, name: str) -> Refused:
+    """Return the refusal of a header that `unwanted` found."""
+    if name in _CONDITIONS:
+        message = "A header you provided implies functionality that is not implemented."
+        return Refused("NotImplemented", message, status=400, extras={"Header": name})
+    return not_implemented(name, f"{operation} does not take the header {name} in this emulator.")

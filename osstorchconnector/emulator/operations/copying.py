@@ -114,7 +114,7 @@ def _source(service: Service, call: Call) -> ObjectRecord:
     check_names(Call("", "", bucket, key))
     record = service.find(bucket, key)
     check_conditions(call.headers, record.etag, record.modified, _CONDITIONS)
-    check_readable(record, service.now())
+    check_readable(service, record)
     return record
 
 

@@ -70,10 +70,14 @@ def check_overwrite(service: Service, call: Call) -> None:
 
 
 def get_object(service: Service, call: Call, _received: Received) -> Reply:
-    record = _followed(service, call)
+    record = service.record(call)
+    if record.kind == SYMLINK:
+        record = _followed(service, call, record)
     check_conditions(call.headers, record.etag, record.modified)
-    check_readable(record, service.now())
-    headers = _headers(service, record)
+    check_readable(service, record)
+    headers = _described(record).copy()
+    if record.traits is not NO_TRAITS:
+        headers.update(_restored(service, record))
     if call.query:
         headers.update(_overrides(call))
     span = _span(call, record)
@@ -85,9 +89,11 @@ def get_object(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def head_object(service: Service, call: Call, _received: Received) -> Reply:
-    record = _followed(service, call)
+    record = service.record(call)
+    if record.kind == SYMLINK:
+        record = _followed(service, call, record)
     check_conditions(call.headers, record.etag, record.modified)
-    headers = _headers(service, record)
+    headers = {**_described(record), **_restored(service, record)}
     span = _span(call, record)
     if span is None:
         return Reply(200, headers, length=record.size)
@@ -103,11 +109,8 @@ def get_object_meta(service: Service, call: Call, _received: Received) -> Reply:
     return Reply(200, headers, length=record.size)
 
 
-def _followed(service: Service, call: Call) -> ObjectRecord:
-    """Return the object that a call reads: for a symlink what it points to, under the symlink's own headers."""
-    record = service.record(call)
-    if record.kind != SYMLINK:
-        return record
+def _followed(service: Service, call: Call, record: ObjectRecord) -> ObjectRecord:
+    """Return what a symlink points to, under the symlink's own headers."""
     target = service.bucket(call.bucket).objects.get(record.traits.target)
     if target is None:
         raise Refused("SymlinkTargetNotExist", extras={"BucketName": call.bucket, "Key": call.key})
@@ -117,11 +120,10 @@ def _followed(service: Service, call: Call) -> ObjectRecord:
     return replace(target, kind=SYMLINK, modified=modified, headers=record.headers)
 
 
-def _headers(service: Service, record: ObjectRecord) -> dict[str, str]:
-    headers = _described(record).copy()
-    if record.traits is not NO_TRAITS and (status := restore_status(record, service.now())):
-        headers["x-oss-restore"] = status
-    return headers
+def _restored(service: Service, record: ObjectRecord) -> dict[str, str]:
+    """Return the header that tells how far an archived object is restored, if there is anything to tell."""
+    status = restore_status(record, service.now()) if record.traits is not NO_TRAITS else ""
+    return {"x-oss-restore": status} if status else {}
 
 
 @lru_cache(maxsize=8192)

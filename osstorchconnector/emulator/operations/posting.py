@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from ..auth import Rules
 from ..documents import document, fields, url_encoded
 from ..exchange import Call, Reply, xml_reply
-from ..headers import check_headers
+from ..headers import refusal_of, unwanted
 from ..intake import Received
 from ..postpolicy import check_form, is_signed_form
 from ..refusals import Refused, invalid_argument, not_implemented
@@ -41,7 +41,8 @@ def post_object(service: Service, call: Call, received: Received) -> Reply:
         headers["content-type"] = headers.pop("x-oss-content-type")
     put = replace(call, operation="PutObject", key=key, headers={**headers, "host": call.headers.get("host", "")})
     check_names(put)
-    check_headers("PutObject", "PUT", put.headers)
+    if name := unwanted("PutObject", "PUT", tuple(put.headers)):
+        raise refusal_of("PutObject", name)
     stored = put_object(service, put, received)
     return _answer(put, form, stored, service.location(put, url_encoded(key)))
 

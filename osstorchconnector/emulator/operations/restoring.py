@@ -50,10 +50,12 @@ def restore_status(record: ObjectRecord, now: float) -> str:
     return ""
 
 
-def check_readable(record: ObjectRecord, now: float) -> None:
+def check_readable(service: Service, record: ObjectRecord) -> None:
     """Refuse an object whose bytes are not at hand: archived, or checked and discarded."""
-    if record.storage_class in COLD and not record.traits.readable_at <= now < record.traits.readable_until:
-        raise Refused("InvalidObjectState")
+    if record.storage_class in COLD:
+        traits = record.traits
+        if not traits.readable_at <= service.now() < traits.readable_until:
+            raise Refused("InvalidObjectState")
     if record.is_discarded:
         raise Refused("InvalidObjectState", "This server was told to check uploads and to discard their bytes.")
 
