@@ -195,7 +195,8 @@ def step_restore() -> None:
     bucket.put_object("cold", DATA, headers={"x-oss-storage-class": "Archive"})
     refusal(403, "InvalidObjectState", bucket.get_object, "cold")
     assert bucket.restore_object("cold").status == 202
-    assert bucket.get_object("cold").read() == DATA
+    assert bucket.head_object("cold").resp.headers["x-oss-restore"] == 'ongoing-request="true"'
+    refusal(409, "RestoreAlreadyInProgress", bucket.restore_object, "cold")
 
 
 def step_delete() -> None:

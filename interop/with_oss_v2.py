@@ -201,8 +201,7 @@ def step_bucket() -> None:
     info = client.get_bucket_info(oss.GetBucketInfoRequest(bucket=BUCKET)).bucket_info
     assert (info.name, info.acl, info.data_redundancy_type) == (BUCKET, "private", "LRS")
     assert info.sse_rule is not None and info.bucket_policy is not None and info.resource_group_id
-    scheme = ENDPOINT.partition("://")[0]
-    there = make_client(f"{scheme}://{info.extranet_endpoint}")
+    there = make_client(info.extranet_endpoint)
     there.put_object(oss.PutObjectRequest(bucket=BUCKET, key="by-its-endpoint", body=b"x"))
     assert BUCKET in [found.name for found in client.list_buckets(oss.ListBucketsRequest()).buckets]
     assert client.get_bucket_stat(oss.GetBucketStatRequest(bucket=BUCKET)).object_count > 0
@@ -245,7 +244,8 @@ def step_restore() -> None:
     wanted = oss.RestoreRequest(days=2)
     request = oss.RestoreObjectRequest(bucket=BUCKET, key="cold", restore_request=wanted)
     assert client.restore_object(request).status_code == 202
-    assert get("cold") == DATA
+    assert client.head_object(oss.HeadObjectRequest(bucket=BUCKET, key="cold")).restore == 'ongoing-request="true"'
+    refusal(409, "RestoreAlreadyInProgress", lambda: client.restore_object(request))
 
 
 def step_what_is_missing_is_named() -> None:

@@ -186,7 +186,7 @@ def _compare_v4(
     query: list[tuple[str, str]],
     rules: Rules,
 ) -> None:
-    check_scope(claim, timestamp, rules)
+    check_scope(claim, timestamp, rules, is_in_header="authorization" in call.headers)
     additional = claim.additional
     signed = tuple(
         [
@@ -210,10 +210,12 @@ def claim_of(credential: str, signature: str, additional: str = "") -> ParsedAut
         raise invalid_argument("x-oss-credential", credential, f"{error}.") from error
 
 
-def check_scope(claim: ParsedAuthorization, timestamp: str, rules: Rules) -> None:
+def check_scope(claim: ParsedAuthorization, timestamp: str, rules: Rules, *, is_in_header: bool = False) -> None:
     """Refuse a signature for another region, service or day."""
     if (claim.region, claim.product) != (rules.region, "oss"):
         message = "Invalid signing region in Authorization header."
+        if not is_in_header:
+            message = "The signing region in credential is invalid."
         raise Refused("InvalidArgument", message, ec="0002-00000226", extras={"Region": claim.region})
     if claim.day != timestamp[:8]:
         raise invalid_argument("Credential", claim.day, "The date of the credential is not that of the request.")

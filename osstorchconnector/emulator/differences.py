@@ -23,8 +23,8 @@ DIFFERENCES = (
     ),
     Difference(
         "headers",
-        "An `x-oss-` header that an operation does not know gets 501, callbacks for instance. Conditions on writes "
-        "(`If-Match` and the like) get 400 NotImplemented, as there",
+        "An `x-oss-` header of which the server knows nothing gets 501, also one that OSS would pass over. Conditions "
+        "on writes (`If-Match` and the like) get 400 NotImplemented, as there",
     ),
     Difference(
         "encryption",
@@ -32,15 +32,16 @@ DIFFERENCES = (
     ),
     Difference(
         "storage classes",
-        "Any class can be written. What is archived can be read once it is restored, at once unless the policy "
-        "`restore_seconds` says how long that takes, by the server's clock. There are no fees and no least durations",
+        "Any class can be written. To restore what is archived takes a minute by the server's clock, whatever its "
+        "class: `oss.set_policy(restore_seconds=0)` and `oss.set_clock(60)` shorten it. There are no fees",
     ),
     Difference(
         "access", "There is one account. ACLs of buckets and objects say what others may do; there are no policies"
     ),
     Difference(
         "endpoints",
-        "GetBucketInfo and ListBuckets name the host by which the client came, never the live service",
+        "GetBucketInfo and ListBuckets name the address by which the client came, `http://` included, since SDKs would "
+        "take https for granted, and never the live service",
     ),
     Difference("throttling", "It happens only on demand, by faults. A request keeps to its own `x-oss-traffic-limit`"),
     Difference(
@@ -49,6 +50,7 @@ DIFFERENCES = (
         "object is the whole object",
     ),
     Difference("discarded bodies", "What was uploaded under `discard_bodies` can't be read: 403 InvalidObjectState"),
+    Difference("compression", "No answer is compressed, whatever `Accept-Encoding` says"),
     Difference("sizes of copies", "CopyObject takes sources of up to 5 GB; parts are copied from any"),
     Difference("ETags under `fast_etag`", "They are made of CRC-64 and size, not of MD5"),
 )

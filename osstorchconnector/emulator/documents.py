@@ -125,17 +125,17 @@ def parse_tagging(body: bytes) -> list[tuple[str, str]]:
     return tags
 
 
-def parse_restore(body: bytes) -> int:
-    """Return for how many days a `RestoreRequest` wants a copy; 1 if it does not say."""
+def parse_restore(body: bytes) -> tuple[int, str]:
+    """Return for how many days a `RestoreRequest` wants a copy, 1 if it is silent, and its tier, if it names one."""
+    wanted = {"Days": "1", "Tier": ""}
     for name, children in _entries(body, "RestoreRequest"):
-        if name == "Days":
-            text = children[""].strip()
-            if not (text.isascii() and text.isdigit() and len(text) < 10):
-                raise Refused("MalformedXML", "Days must be a number.")
-            return int(text)
-        if name != "JobParameters":
+        if name not in (*wanted, "JobParameters"):
             raise Refused("MalformedXML", f"{name} is not supported.")
-    return 1
+        found = children if name == "JobParameters" else {name: children[""]}
+        wanted.update({name: text.strip() for name, text in found.items() if name in wanted})
+    if not (wanted["Days"].isascii() and wanted["Days"].isdigit() and len(wanted["Days"]) < 10):
+        raise Refused("MalformedXML", "Days must be a number.")
+    return int(wanted["Days"]), wanted["Tier"]
 
 
 def parse_bucket(body: bytes) -> dict[str, str]:

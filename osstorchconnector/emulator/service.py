@@ -37,7 +37,7 @@ class Policy:
     fast_etag: bool = False
     accept_v1: bool = True
     min_part_bytes: int = 102_400
-    restore_seconds: float = 0.0
+    restore_seconds: float = 60.0
 
 
 @dataclass

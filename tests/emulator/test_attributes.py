@@ -63,6 +63,16 @@ def test_an_acl_or_tags_change_neither_bytes_nor_date(send: Driver, service: Ser
     assert send("GET", "photos", "k").body == b"what was there"
 
 
+def test_an_upload_may_get_its_acl_when_it_is_completed(send: Driver) -> None:
+    begun = send("POST", "photos", "k", [("uploads", "")], headers=[("x-oss-tagging", "a=1")])
+    upload = [("uploadId", begun.xml.findtext("UploadId", ""))]
+    send("PUT", "photos", "k", [*upload, ("partNumber", "1")], body=b"x")
+    headers = [("x-oss-complete-all", "yes"), ("x-oss-object-acl", "public-read")]
+    assert send("POST", "photos", "k", upload, headers=headers).status == 200
+    assert acl_of(send, "k") == ["public-read"]
+    assert tags_of(send, "k") == {"a": "1"}
+
+
 @pytest.mark.parametrize("acl", ["", "public", "Private"])
 @pytest.mark.parametrize("query", [[], ACL])
 def test_an_acl_that_there_is_not_is_refused(send: Driver, acl: str, query: list[tuple[str, str]]) -> None:

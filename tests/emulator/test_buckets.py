@@ -124,7 +124,7 @@ def test_the_endpoints_of_a_bucket_are_this_server(send: Driver, service: Servic
     target = "/photos/?bucketInfo" if in_path else "/?bucketInfo"
     info = send.send(encode_head("GET", target, [("host", host), *signed]))
     for name in ("ExtranetEndpoint", "IntranetEndpoint"):
-        assert info.texts(f"Bucket/{name}") == [endpoint]
+        assert info.texts(f"Bucket/{name}") == [f"http://{endpoint}"]
 
 
 def test_no_answer_names_the_live_service(send: Driver) -> None:

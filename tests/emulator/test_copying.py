@@ -49,7 +49,18 @@ def test_a_copy_onto_itself_can_change_the_metadata(filled: Driver) -> None:
     assert copy(filled, SOURCE, "dir/a b+é", *replace).status == 200
     made = filled("GET", "photos", "dir/a b+é")
     assert (made.body, made.headers["x-oss-meta-label"]) == (DATA, "dog")
-    assert made.headers["content-type"] == "application/octet-stream"
+    assert made.headers["content-type"] == "image/png"
+    assert copy(filled, SOURCE, "dir/a b+é", *replace, ("content-type", "text/plain")).status == 200
+    assert filled("HEAD", "photos", "dir/a b+é").headers["content-type"] == "text/plain"
+
+
+def test_a_copy_keeps_what_its_decryption_needs(send: Driver) -> None:
+    name = "x-oss-meta-client-side-encryption-key"
+    send("PUT", "photos", "k", body=DATA, headers=[(name, "a key"), ("x-oss-meta-label", "cat")])
+    copy(send, "/photos/k", "copy", ("x-oss-metadata-directive", "REPLACE"))
+    made = send("HEAD", "photos", "copy").headers
+    assert made[name] == "a key"
+    assert "x-oss-meta-label" not in made
 
 
 def test_a_source_may_name_a_version_and_encode_its_slashes(filled: Driver) -> None:

@@ -9,8 +9,7 @@ from emulator.driver import Answer, Driver, pauses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.headers import TAKEN
-from osstorchconnector.emulator.interface import OPERATIONS
+from osstorchconnector.emulator.headers import KNOWN
 
 MISSING = (
     "x-oss-callback",
@@ -31,10 +30,6 @@ def refused(answer: Answer, status: int, code: str) -> bool:
     return (answer.status, answer.code) == (status, code)
 
 
-def test_headers_are_those_of_operations_that_there_are() -> None:
-    assert set(TAKEN) <= OPERATIONS
-
-
 @pytest.mark.parametrize("name", MISSING)
 @pytest.mark.parametrize(("method", "query"), [*WRITES, ("GET", []), ("DELETE", [])])
 def test_a_header_of_what_there_is_not_is_refused_by_name(send: Driver, name: str, method: str, query: Query) -> None:
@@ -46,13 +41,31 @@ def test_a_header_of_what_there_is_not_is_refused_by_name(send: Driver, name: st
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
-@given(name=NAMES.filter(lambda name: name not in TAKEN["PutObject"] and not name.startswith("x-oss-meta-")))
+@given(name=NAMES.filter(lambda name: name not in KNOWN and not name.startswith("x-oss-meta-")))
 def test_no_header_that_nobody_knows_is_passed_over(send: Driver, name: str) -> None:
     send("PUT", "photos", "k", body=b"x")
-    if name in ("x-oss-copy-source", "x-oss-security-token"):
-        return
     assert refused(send("PUT", "photos", "k", body=b"y", headers=[(name, "1")]), 501, "NotImplemented")
     assert send("GET", "photos", "k").body == b"x"
+
+
+def test_a_header_of_an_object_may_come_with_each_part_of_it(send: Driver) -> None:
+    headers = [
+        ("x-oss-object-acl", "private"),
+        ("x-oss-tagging", "a=1"),
+        ("x-oss-meta-client-side-encryption-key", "key"),
+        ("x-oss-storage-class", "IA"),
+    ]
+    upload = [("uploadId", send("POST", "photos", "k", UPLOADS, headers=headers).xml.findtext("UploadId", ""))]
+    assert send("PUT", "photos", "k", [*upload, ("partNumber", "1")], body=b"x", headers=headers).status == 200
+    assert send("GET", "photos", "k", upload, headers=headers).status == 200
+    assert send("HEAD", "photos", "missing", headers=headers).status == 404
+    assert send("DELETE", "photos", "k", upload, headers=headers).status == 204
+
+
+def test_a_bucket_is_not_made_as_if_it_encrypted(send: Driver) -> None:
+    answer = send("PUT", "new-one", headers=[("x-oss-server-side-encryption", "AES256")])
+    assert refused(answer, 501, "NotImplemented")
+    assert refused(send("GET", "new-one"), 404, "NoSuchBucket")
 
 
 @pytest.mark.parametrize("name", ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"])
@@ -119,6 +132,12 @@ def test_encryption_is_kept_and_sent_back(send: Driver, headers: Query) -> None:
     for answer in (stored, begun, done, *read):
         for name, value in headers:
             assert answer.headers[name] == value
+
+
+def test_who_names_no_key_has_the_default_one(send: Driver) -> None:
+    answer = send("PUT", "photos", "k", headers=[("x-oss-server-side-encryption", "KMS")])
+    name = "x-oss-server-side-encryption-key-id"
+    assert answer.headers[name] == send("HEAD", "photos", "k").headers[name] != ""
 
 
 def test_a_copy_is_encrypted_as_its_request_says(send: Driver) -> None:

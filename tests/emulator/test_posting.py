@@ -194,7 +194,7 @@ def test_a_policy_that_is_none_allows_nothing(send: Driver, text: str) -> None:
 def test_a_form_of_version_4_is_for_its_region_and_time(send: Driver, service: Service) -> None:
     wrong = post(send, signed_v4(region="cn-other"))
     assert refused(wrong, 400, "InvalidArgument")
-    assert wrong.texts("Message") == ["Invalid signing region in Authorization header."]
+    assert wrong.texts("Message") == ["The signing region in credential is invalid."]
     assert refused(post(send, signed_v4(begin=time.time() + 3600)), 403, "RequestTimeTooSkewed")
     service.policy = Policy(accept_v1=False)
     assert refused(post(send, signed_v1()), 403, "AccessDenied")

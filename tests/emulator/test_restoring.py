@@ -87,16 +87,44 @@ def test_what_is_not_archived_is_not_restored(send: Driver, storage_class: str) 
 
 @pytest.mark.parametrize(
     "body",
-    [b"no xml", days(0), days(8), days("x"), document("RestoreRequest", element("OutputLocation", ""))],
+    [
+        b"no xml",
+        days(0),
+        days(8),
+        days("x"),
+        document("RestoreRequest", element("OutputLocation", "")),
+        document("RestoreRequest", element("Tier", "Bulk")),
+    ],
 )
 def test_a_restore_that_asks_for_what_there_is_not_is_refused(cold: Driver, body: bytes) -> None:
     assert refused(cold("POST", "photos", "k", RESTORE, body=body), 400, "MalformedXML")
     assert status_of(cold) == ""
 
 
-def test_a_restore_takes_no_time_unless_told(send: Driver) -> None:
+def test_a_restore_may_take_no_time(send: Driver, service: Service) -> None:
+    service.policy = Policy(restore_seconds=0)
     send("PUT", "photos", "k", body=b"cold", headers=[("x-oss-storage-class", "ColdArchive")])
     parameters = element("JobParameters", element("Tier", "Expedited"))
     body = document("RestoreRequest", element("Days", "1"), parameters)
     assert send("POST", "photos", "k", RESTORE, body=body).status == 202
     assert send("GET", "photos", "k").body == b"cold"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("", "Standard"),
+        (element("Tier", "Bulk"), "Bulk"),
+        (element("JobParameters", element("Tier", "Expedited")), "Expedited"),
+    ],
+)
+def test_a_restore_of_what_is_very_cold_tells_its_priority(send: Driver, wanted: str, told: str) -> None:
+    send("PUT", "photos", "k", headers=[("x-oss-storage-class", "ColdArchive")])
+    answer = send("POST", "photos", "k", RESTORE, body=document("RestoreRequest", element("Days", "1"), wanted))
+    assert answer.headers["x-oss-object-restore-priority"] == told
+
+
+def test_a_tier_that_there_is_not_is_refused(send: Driver) -> None:
+    send("PUT", "photos", "k", headers=[("x-oss-storage-class", "ColdArchive")])
+    body = document("RestoreRequest", element("JobParameters", element("Tier", "wrong-tier")))
+    assert refused(send("POST", "photos", "k", RESTORE, body=body), 400, "InvalidArgument")

@@ -28,6 +28,7 @@ BUCKET_ACLS = ("private", "public-read", "public-read-write")
 _METADATA_NAME = re.compile(r"x-oss-meta-[a-z0-9-]*").fullmatch
 _ALGORITHMS = ("AES256", "KMS", "SM4")
 TRAFFIC_LIMIT = "x-oss-traffic-limit"
+DEFAULT_KMS_KEY = "00000000-0000-4000-8000-000000000000"  # that of who names none, as the live service answers
 _ENCRYPTION = "x-oss-server-side-encryption"
 
 
@@ -64,6 +65,8 @@ def encryption(headers: Mapping[str, str]) -> dict[str, str]:
         raise invalid_argument(name, wanted[name], "Only x-oss-server-side-encryption: KMS goes with it.")
     if wanted.get("x-oss-server-side-data-encryption", "SM4") != "SM4":
         raise Refused("InvalidEncryptionAlgorithmError", extras={"ArgumentName": "x-oss-server-side-data-encryption"})
+    if wanted[_ENCRYPTION] == "KMS":
+        wanted.setdefault("x-oss-server-side-encryption-key-id", DEFAULT_KMS_KEY)
     return wanted
 
 

@@ -99,7 +99,7 @@ def get_bucket_stat(service: Service, call: Call, _received: Received) -> Reply:
         "MultipartUploadCount": len(bucket.uploads),
         "MultipartPartCount": sum(len(upload.parts) for upload in bucket.uploads.values()),
         "LiveChannelCount": 0,
-        "LastModifiedTime": int(service.now()),
+        "LastModifiedTime": max((record.modified for record in records), default=0),
         "MultipartPartStorage": parts,
         "DeleteMarkerCount": 0,
     }
@@ -119,7 +119,7 @@ def get_bucket_location(service: Service, call: Call, _received: Received) -> Re
 
 def _summary(service: Service, call: Call, bucket: Bucket) -> dict[str, object]:
     """Return what listing and description of a bucket share; its endpoints are those by which the client came."""
-    region, endpoint = service.policy.region, service.endpoint_for(call).partition("://")[2]
+    region, endpoint = service.policy.region, service.endpoint_for(call)
     return {
         "Name": bucket.name,
         "CreationDate": iso_time(bucket.created),

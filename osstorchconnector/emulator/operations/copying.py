@@ -24,6 +24,7 @@ from .restoring import check_readable
 _SOURCE = re.compile(r"/([^/?]+)/([^?]+)(?:\?versionId=([^&]*))?", re.DOTALL)
 _SOURCE_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})", re.ASCII)
 _CONDITIONS = "x-oss-copy-source-"
+_OF_ENCRYPTION_BY_CLIENTS = "x-oss-meta-client-side-encryption-"
 
 
 class Excerpt(NamedTuple):
@@ -73,12 +74,18 @@ def _replaces(call: Call, name: str) -> bool:
 
 
 def _headers_of_copy(call: Call, source: ObjectRecord) -> dict[str, str]:
-    """Return the copy's headers. Encryption is never the source's: the request says it, or there is none."""
-    given = object_headers(call.headers)
-    if _replaces(call, "x-oss-metadata-directive"):
-        return given
-    own = encryption_of(source.headers)
-    return {**{name: value for name, value in source.headers.items() if name not in own}, **encryption_of(given)}
+    """Return the copy's headers: the source's, or the request's.
+
+    Encryption by the server is never the source's: the request says it, or there is none. What encryption by the client
+    needs stays in any case, and so does the type unless the request names one.
+    """
+    given, own = object_headers(call.headers), encryption_of(source.headers)
+    if not _replaces(call, "x-oss-metadata-directive"):
+        return {**{name: value for name, value in source.headers.items() if name not in own}, **encryption_of(given)}
+    kept = {name: value for name, value in source.headers.items() if name.startswith(_OF_ENCRYPTION_BY_CLIENTS)}
+    if "content-type" not in call.headers:
+        kept["Content-Type"] = source.headers.get("Content-Type", given.pop("Content-Type"))
+    return {**kept, **given}
 
 
 def _traits_of_copy(acl: str, tags: Mapping[str, str], target: str) -> Traits:

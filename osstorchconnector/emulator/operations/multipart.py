@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from ...client.checksum import combine_crc64
@@ -15,7 +16,7 @@ from ..refusals import Refused, invalid_argument
 from ..service import Service, new_upload_id
 from ..storage import Bucket
 from .arguments import encryption_of, iso_time, listing_encoding, object_headers, storage_class, whole_number
-from .attributes import traits
+from .attributes import object_acl, traits
 from .objects import check_overwrite, written_reply
 
 MAX_PARTS = 10_000
@@ -57,6 +58,8 @@ def complete(service: Service, call: Call, received: Received) -> Reply:
     _check_sizes(parts, service.policy.min_part_bytes)
     check_overwrite(service, call)
     record = _joined(upload, parts, int(service.now()))
+    if "x-oss-object-acl" in call.headers:
+        record = replace(record, traits=replace(record.traits, acl=object_acl(call.headers)))
     bucket.complete_upload(upload.upload_id, record)
     answer = {
         "EncodingType": encoding,

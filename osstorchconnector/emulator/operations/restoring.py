@@ -11,12 +11,13 @@ from ..documents import parse_restore
 from ..exchange import Call, Reply
 from ..intake import Received
 from ..records import ObjectRecord
-from ..refusals import Refused
+from ..refusals import Refused, invalid_argument
 from ..service import Service
 from .arguments import http_time
 
 COLD = ("Archive", "ColdArchive", "DeepColdArchive")
 _DAY_SECONDS = 24 * 60 * 60
+_TIERS = ("Standard", "Expedited", "Bulk")
 _MOST_DAYS = {"Archive": 7, "ColdArchive": 365, "DeepColdArchive": 365}
 
 
@@ -25,9 +26,13 @@ def restore(service: Service, call: Call, received: Received) -> Reply:
     record = service.record(call)
     if record.storage_class not in COLD:
         raise Refused("OperationNotSupported", extras={"BucketName": call.bucket, "Key": call.key})
-    days = parse_restore(received.data) if received.data else 1
+    days, tier = parse_restore(received.data) if received.data else (1, "")
     if not 1 <= days <= _MOST_DAYS[record.storage_class]:
         raise Refused("MalformedXML", f"Days must be 1 to {_MOST_DAYS[record.storage_class]}.")
+    if tier and record.storage_class == "Archive":
+        raise Refused("MalformedXML", "An object of class Archive is restored without a tier.")
+    if tier and tier not in _TIERS:
+        raise invalid_argument("Tier", tier, f"Tier must be one of {', '.join(_TIERS)}.")
     now, traits = service.now(), record.traits
     is_readable = traits.readable_at <= now < traits.readable_until
     if now < traits.readable_at:
@@ -36,7 +41,7 @@ def restore(service: Service, call: Call, received: Received) -> Reply:
     until = int(now if is_readable else begin) + days * _DAY_SECONDS
     restored = replace(traits, readable_at=begin, readable_until=until)
     service.bucket(call.bucket).put(replace(record, traits=restored))
-    headers = {} if record.storage_class == "Archive" else {"x-oss-object-restore-priority": "Standard"}
+    headers = {} if record.storage_class == "Archive" else {"x-oss-object-restore-priority": tier or "Standard"}
     return Reply(200 if is_readable else 202, headers)
 
 
