@@ -13,8 +13,15 @@ from ..errors import OssConfigError
 Addressing = Literal["auto", "virtual", "path", "cname"]
 
 _HOST = re.compile(r"[a-z0-9_.-]+")
-_STANDARD_HOST = re.compile(r"oss-(.+?)(-internal)?\.aliyuncs\.com")
-_DUAL_STACK_HOST = re.compile(r"(.+)\.oss\.aliyuncs\.com")
+# The hosts of OSS itself: public, internal, of a classic VPC; dual stack; its accelerator. Before them stands a bucket.
+_OWN_HOST = re.compile(
+    r"(?:(?P<bucket>.+?)\.)?"
+    r"(?P<host>(?:(?:vpc100-)?oss-(?P<named>(?:cache-)?[a-z]{2}-[^.]+?|accelerate(?:-overseas)?)"
+    r"|(?P<leading>[a-z]{2}-[^.]+?))(?:-internal)?"
+    r"(?(leading)\.oss(?:-data-acc)?)\.aliyuncs\.com)"
+)
+# No regions: oss-accelerate, oss-accelerate-overseas. The accelerator once had zones: oss-cache-cn-beijing-h.
+_REGION_IN_HOST = re.compile(r"(?:cache-)?([a-z]{2}-[^.]+?)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
@@ -60,7 +67,8 @@ class Endpoint:
     @property
     def is_exposed(self) -> bool:
         """True where what is sent can be read on the way: not https, not this machine, not an `-internal` host."""
-        return not (self.scheme == "https" or is_this_machine(self.host) or "-internal." in f"{self.host}.")
+        is_inside = "-internal." in f"{self.host}." or self.host.startswith("vpc100-")
+        return not (self.scheme == "https" or is_this_machine(self.host) or is_inside)
 
     def route(self, bucket: str) -> Route:
         """Return how requests about a bucket go; without one, those about the service."""
@@ -96,19 +104,57 @@ def parse_endpoint(text: str, addressing: Addressing = "auto") -> Endpoint:
             f"endpoint {_without_user(text)!r}: the scheme must be http or https, not {parts.scheme!r}"
         )
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise OssConfigError(f"endpoint {_without_user(text)!r}: only [http[s]://]host[:port] is an endpoint")
+        raise OssConfigError(
+            f"endpoint {_without_user(text)!r}: only [http[s]://]host[:port] is an endpoint "
+            "(bucket and key stand in URIs, oss://bucket/key)"
+        )
     if not _is_local(host) and not _HOST.fullmatch(host):
         raise OssConfigError(f"endpoint {_without_user(text)!r} names no valid host: {host!r}")
+    if addressing != "cname":
+        _refuse_bucket(text, parts.scheme, host)
     style = ("path" if _is_local(host) else "virtual") if addressing == "auto" else addressing
     return Endpoint(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], style)
 
 
 def infer_region(host: str) -> str:
     """Return the region that an Aliyun host name tells, `cn-hangzhou`, or "" (acceleration and foreign hosts)."""
-    match = _STANDARD_HOST.fullmatch(host) or _DUAL_STACK_HOST.fullmatch(host)
-    if match is None or match[1].startswith("accelerate"):
+    own = _OWN_HOST.fullmatch(host)
+    return "" if own is None else _region_of(own)
+
+
+def endpoint_in(location: str, bucket: str) -> str:
+    """Return the endpoint of OSS to which a redirect of requests about a bucket leads; "" if it leads elsewhere."""
+    try:
+        host = urlsplit(location).hostname or ""
+    except ValueError:
         return ""
-    return match[1]
+    own = _OWN_HOST.fullmatch(host)
+    return own["host"] if own is not None and own["bucket"] in (None, bucket) else ""
+
+
+def _region_of(own: re.Match[str]) -> str:
+    name = own["named"] or own["leading"]
+    region = _REGION_IN_HOST.fullmatch(name)
+    if region is None:
+        return ""
+    return region[1].rpartition("-")[0] if name.startswith("cache-") else region[1]
+
+
+def _refuse_bucket(text: str, scheme: str, host: str) -> None:
+    """Raise if `host` is the domain of a bucket, which the console shows and people copy."""
+    own = _OWN_HOST.fullmatch(host)
+    if own is None or not own["bucket"]:
+        return
+    bucket, right = own["bucket"], f"pass endpoint='{scheme}://{own['host']}'"
+    if bucket == "s3":
+        raise OssConfigError(
+            f"endpoint {_without_user(text)!r} is for clients of the S3 protocol, not of OSS's (nor is 's3' a bucket): "
+            f"{right}"
+        )
+    raise OssConfigError(
+        f"endpoint {_without_user(text)!r} is the domain of a bucket: '{bucket}' is the bucket's name, which stands in "
+        f"URIs, oss://{bucket}/key; {right}"
+    )
 
 
 class SigningPlan(NamedTuple):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from ..errors import OssError, OssServiceError, service_error
-from ..redaction import MAX_NAME_LETTERS, printable
-from .values import Request
+from ..redaction import MAX_NAME_LETTERS, Secret, printable, without
+from .endpoint import endpoint_in
+from .heads import ResponseHead
+from .values import Buffer, Request
+from .xml import parse_error
 
 _MAX_MESSAGE = 300
 _MAX_EC = 40
+_WRONG_REGION_EC = "0002-00000226"
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,200}").fullmatch
 _MAX_PLACE = 1200  # a bucket's name, and a key of 1,023 bytes
 
 # Every answer of OSS has a request id.
@@ -43,19 +51,65 @@ def circumstances(attempts: int, request_id: str, ec: str = "") -> str:
     return f"[{', '.join([*facts, '1 attempt' if attempts == 1 else f'{attempts} attempts'])}]"
 
 
-def refusal(
-    request: Request, *, status: int, code: str, message: str, request_id: str, ec: str, attempts: int
+def refusal_of(
+    request: Request,
+    sent_headers: Iterable[tuple[str, str]],
+    head: ResponseHead,
+    body: Buffer,
+    attempts: int,
+    region: str,
 ) -> OssServiceError:
-    """Return the error for OSS's answer to `request`."""
+    """Return the error for an answer that refuses a request which was sent with these headers."""
+    fault = parse_error(body, head)
+    # What stands between us and OSS may tell what it was sent.
+    sent = [value for _, value in sent_headers if isinstance(value, Secret)]
+    sent += [Secret(value.rpartition("Signature=")[2].rpartition(":")[2]) for value in sent]  # of version 4, and of 1
+    return refusal(
+        request,
+        status=head.status,
+        code=without(fault.code, sent),
+        message=without(fault.message, sent),
+        request_id=without(fault.request_id or head.get("x-oss-request-id"), sent),
+        ec=without(fault.ec, sent),
+        attempts=attempts,
+        endpoint=fault.endpoint or endpoint_in(head.get("location"), request.bucket),
+        region=region,
+    )
+
+
+def refusal(
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    message: str,
+    request_id: str,
+    ec: str,
+    attempts: int,
+    endpoint: str = "",
+    region: str = "",
+) -> OssServiceError:
+    """Return the error for OSS's answer to `request`.
+
+    `endpoint` is the one that OSS names as the bucket's, `region` the one that the request was signed for.
+    """
     code, request_id = printable(code, MAX_NAME_LETTERS), printable(request_id, MAX_NAME_LETTERS)
     said = (str(status), code, f"({printable(message, _MAX_MESSAGE)})" if message else "")
     answer = " ".join(part for part in said if part)
     who = "OSS" if request_id else NOT_OSS
     text = f"{subject(request)}: {who} answered {answer} {circumstances(attempts, request_id, ec)}"
-    advice = _ADVICE.get(code)
+    advice = _advice(code, message, ec, endpoint, region)
     if advice:
         text += f"; {advice}"
     return service_error(text, status=status, code=code, request_id=request_id)
+
+
+def _advice(code: str, message: str, ec: str, endpoint: str, region: str) -> str:
+    if _HOST(endpoint):
+        return f"the bucket is reached elsewhere: pass endpoint='https://{endpoint}' (or its internal one)"
+    if ec == _WRONG_REGION_EC or "signing region" in message:
+        return f"check region=: the request was signed for {region or 'none'}, which is not the endpoint's"
+    return _ADVICE.get(code, "")
 
 
 def retried(error: OssError, *, next_attempt: int, delay_seconds: float, left_seconds: float, untold: int) -> str:

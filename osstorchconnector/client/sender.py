@@ -20,11 +20,10 @@ from ..errors import (
     OssError,
     OssIntegrityError,
     OssProtocolError,
-    OssServiceError,
     OssTimeoutError,
 )
 from ..logs import AuditEntry, AuditLog
-from ..redaction import Secret, printable, without
+from ..redaction import printable
 from . import answers, refusals
 from .attempts import Attempt
 from .clocks import LoopClock, RunningTime, loop_clock
@@ -47,7 +46,6 @@ from .transport.base import (
     proxy_for,
 )
 from .values import Request
-from .xml import parse_error
 
 _NO_BUDGET = (
     "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "
@@ -251,7 +249,8 @@ class Sender:
                 facts = refusals.circumstances(attempts, head.get("x-oss-request-id"))
                 return Failure(kind="integrity"), OssIntegrityError(f"{error} {facts}")
             return None
-        refused = _refusal(request, wire, head, attempt.refusal, attempts)
+        region = self.session.signing.region
+        refused = refusals.refusal_of(request, wire.headers, head, attempt.refusal, attempts, region)
         if answers.is_hearsay(head.status, refused.request_id):
             return Failure(kind="protocol"), OssProtocolError(str(refused))
         if head.status == 416 and attempt.is_resumed:
@@ -349,24 +348,6 @@ class Sender:
         self._clock.tick_within(self.session.config.operation_timeout_seconds / 4)
         self._clock.start()
         return self._clock.running
-
-
-def _refusal(
-    request: Request, wire: WireRequest, head: ResponseHead, body: bytearray, attempts: int
-) -> OssServiceError:
-    fault = parse_error(body, head)
-    # What stands between us and OSS may tell what it was sent.
-    sent = [value for _, value in wire.headers if isinstance(value, Secret)]
-    sent += [Secret(value.rpartition("Signature=")[2].rpartition(":")[2]) for value in sent]  # of version 4, and of 1
-    return refusals.refusal(
-        request,
-        status=head.status,
-        code=without(fault.code, sent),
-        message=without(fault.message, sent),
-        request_id=without(fault.request_id or head.get("x-oss-request-id"), sent),
-        ec=without(fault.ec, sent),
-        attempts=attempts,
-    )
 
 
 def _how(error: BaseException) -> str:

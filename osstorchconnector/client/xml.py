@@ -30,6 +30,7 @@ _ENTRY = (
 _TIGHT_ENTRY, _SPACED_ENTRY = (re.compile(re.sub("~(?!])", gap, _ENTRY)) for gap in ("", _GAP.replace("\\", r"\\")))
 _TOKEN = re.compile(rb"<NextContinuationToken>([0-9A-Za-z+/=_.%-]+)</NextContinuationToken>").findall
 _BLANK = re.compile(_GAP).fullmatch
+_FAULT_NAMES = ("Code", "Message", "RequestId", "EC", "Endpoint")
 _NUMBER = re.compile(r"[0-9]{1,18}").fullmatch
 _ETAG = re.compile(r"[!#-~]*").fullmatch
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})").search
@@ -220,7 +221,9 @@ def parse_deleted(body: Buffer, asked: Collection[str]) -> list[str]:
 
 
 class ServiceFault(NamedTuple):
-    """What an error document says; all empty if it says nothing. `ec` is OSS's number of the exact cause.
+    """What an error document says; all empty if it says nothing.
+
+    `ec` is OSS's number of the exact cause, `endpoint` the one that OSS says is right for the bucket.
 
     No more than these: OSS echoes the security token, and the text to sign, which contains it.
     """
@@ -229,6 +232,7 @@ class ServiceFault(NamedTuple):
     message: str = ""
     request_id: str = ""
     ec: str = ""
+    endpoint: str = ""
 
 
 def parse_error(body: Buffer, head: ResponseHead | None = None) -> ServiceFault:
@@ -240,7 +244,7 @@ def parse_error(body: Buffer, head: ResponseHead | None = None) -> ServiceFault:
         body = error_document(head)
     try:
         root = parse_document(body, "Error")
-        return ServiceFault(*(_one_line(root.get(name)) for name in ("Code", "Message", "RequestId", "EC")))
+        return ServiceFault(*(_one_line(root.get(name)) for name in _FAULT_NAMES))
     except OssProtocolError:
         return ServiceFault()
 

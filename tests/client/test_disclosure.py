@@ -13,9 +13,10 @@ from scripts import NO_LOGS
 
 from osstorchconnector import OssClient
 from osstorchconnector.client.heads import encode_head
-from osstorchconnector.errors import OssPermissionError
+from osstorchconnector.errors import OssPermissionError, OssServiceError
 from osstorchconnector.logs import audit_log
 from osstorchconnector.redaction import Secret
+from osstorchconnector.testing import OssBucket
 
 URI = "oss://bucket/dir/key"
 KEYS = {"AccessKeyId": "AK", "AccessKeySecret": "CANARY-SECRET", "SecurityToken": "CANARY-TOKEN"}
@@ -94,3 +95,40 @@ def test_a_request_that_can_not_be_written_shows_nothing_of_its_head() -> None:
     with pytest.raises(ValueError, match="line end") as caught:
         encode_head("GET", "/", [("authorization", Secret("CANARY")), ("x", "a\nb")])
     assert_nothing_exposed(caught.value, ["CANARY"])
+
+
+def elsewhere(inside: str, status: str, **headers: str) -> bytes:
+    xml = f"<Error><Code>AccessDenied</Code><Message>M</Message><RequestId>R</RequestId>{inside}</Error>"
+    return answer(xml.encode(), status=status, x_oss_request_id="R", **headers)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        elsewhere("<Endpoint>oss-cn-shanghai.aliyuncs.com</Endpoint>", "403 Forbidden"),
+        elsewhere("<Endpoint>oss-cn-shanghai.aliyuncs.com</Endpoint>", "307 Temporary Redirect"),
+        elsewhere("", "307 Temporary Redirect", Location="http://bucket.oss-cn-shanghai.aliyuncs.com/dir/key"),
+        elsewhere("", "301 Moved", Location="https://bucket.oss-cn-shanghai.aliyuncs.com/dir/key"),
+    ],
+    ids=["403", "307", "307 by its location", "301"],
+)
+def test_the_endpoint_that_oss_names_stands_in_the_error(connect: Connect, refusal: bytes) -> None:
+    with ScriptedServer.in_turn(refusal) as server:
+        client = connect(server)
+        with pytest.raises(OssServiceError, match=r"elsewhere: pass endpoint='https://oss-cn-shanghai\.aliyuncs\.com'"):
+            client.get(URI)
+
+
+@pytest.mark.parametrize("named", ["a b", "x&#10;y", "h" * 300, "", "http://evil.test/"])
+def test_what_can_be_no_endpoint_is_not_passed_on(connect: Connect, named: str) -> None:
+    with ScriptedServer.in_turn(elsewhere(f"<Endpoint>{named}</Endpoint>", "403 Forbidden")) as server:
+        client = connect(server)
+        with pytest.raises(OssPermissionError) as caught:
+            client.get(URI)
+    assert "pass endpoint=" not in str(caught.value)
+
+
+def test_a_wrong_region_is_told_with_the_one_that_was_signed_for(oss_bucket: OssBucket) -> None:
+    client = OssClient(**{**oss_bucket.options, "region": "cn-elsewhere"})
+    with pytest.raises(OssServiceError, match=r"check region=: the request was signed for cn-elsewhere"):
+        client.get(oss_bucket.uri + "key")

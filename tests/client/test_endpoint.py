@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.endpoint import Origin, infer_region, parse_endpoint, plan_signing
+from osstorchconnector.client.endpoint import Origin, endpoint_in, infer_region, parse_endpoint, plan_signing
 from osstorchconnector.errors import OssConfigError
 
 
@@ -101,6 +101,17 @@ def test_any_text_is_an_endpoint_or_a_clear_error(text):
         ("oss-accelerate.aliyuncs.com", ""),
         ("oss-accelerate-overseas.aliyuncs.com", ""),
         ("oss-cn-hangzhou.aliyuncs.com.evil.test", ""),
+        ("vpc100-oss-cn-hangzhou.aliyuncs.com", "cn-hangzhou"),
+        ("cn-hangzhou-internal.oss-data-acc.aliyuncs.com", "cn-hangzhou"),
+        ("oss-cache-cn-beijing-h.aliyuncs.com", "cn-beijing"),
+        ("oss-cn-hzfinance.aliyuncs.com", "cn-hzfinance"),
+        ("oss-cn-shanghai-finance-1-pub-internal.aliyuncs.com", "cn-shanghai-finance-1-pub"),
+        ("oss-cn-north-2-gov-1.aliyuncs.com", "cn-north-2-gov-1"),
+        ("oss-rg-china-mainland.aliyuncs.com", "rg-china-mainland"),
+        ("oss-us-east-1.aliyuncs.com", "us-east-1"),
+        ("cb-f8z7yvzgwfkl9q0h.cn-beijing.oss-cloudbox.aliyuncs.com", ""),
+        ("oss.aliyuncs.com", ""),
+        ("my-bucket.oss-cn-beijing.aliyuncs.com", "cn-beijing"),
         ("data.example.com", ""),
         ("127.0.0.1", ""),
     ],
@@ -144,6 +155,7 @@ def test_no_region_where_one_is_needed_names_the_parameter(endpoint, version):
         ("http://10.1.2.3:8080", True),
         ("http://my-internal-host.example", True),
         ("http://oss-cn-hangzhou-internal.aliyuncs.com", False),
+        ("http://vpc100-oss-cn-hangzhou.aliyuncs.com", False),
         ("https://oss-cn-hangzhou.aliyuncs.com", False),
         ("http://127.8.9.1", False),
         ("http://[::1]:80", False),
@@ -152,3 +164,79 @@ def test_no_region_where_one_is_needed_names_the_parameter(endpoint, version):
 )
 def test_where_plain_http_can_be_overheard(endpoint: str, is_exposed: bool) -> None:
     assert parse_endpoint(endpoint).is_exposed is is_exposed
+
+
+@pytest.mark.parametrize(
+    ("text", "bucket", "right"),
+    [
+        ("my-bucket.oss-cn-beijing.aliyuncs.com", "my-bucket", "https://oss-cn-beijing.aliyuncs.com"),
+        ("http://my-bucket.oss-cn-beijing.aliyuncs.com/", "my-bucket", "http://oss-cn-beijing.aliyuncs.com"),
+        ("https://oss-data.oss-cn-beijing.aliyuncs.com", "oss-data", "https://oss-cn-beijing.aliyuncs.com"),
+        ("oss-data.oss-cn-beijing-internal.aliyuncs.com", "oss-data", "https://oss-cn-beijing-internal.aliyuncs.com"),
+        ("b-1.vpc100-oss-cn-hangzhou.aliyuncs.com", "b-1", "https://vpc100-oss-cn-hangzhou.aliyuncs.com"),
+        ("data.oss-accelerate.aliyuncs.com", "data", "https://oss-accelerate.aliyuncs.com"),
+        ("data.oss-accelerate-overseas.aliyuncs.com", "data", "https://oss-accelerate-overseas.aliyuncs.com"),
+        ("data.cn-hangzhou.oss.aliyuncs.com", "data", "https://cn-hangzhou.oss.aliyuncs.com"),
+        (
+            "data.cn-beijing-internal.oss-data-acc.aliyuncs.com",
+            "data",
+            "https://cn-beijing-internal.oss-data-acc.aliyuncs.com",
+        ),
+        ("data.oss-cn-hzfinance.aliyuncs.com", "data", "https://oss-cn-hzfinance.aliyuncs.com"),
+        ("oss-cn-x.oss-cn-y.aliyuncs.com", "oss-cn-x", "https://oss-cn-y.aliyuncs.com"),
+        ("a.b.oss-cn-beijing.aliyuncs.com", "a.b", "https://oss-cn-beijing.aliyuncs.com"),
+    ],
+)
+@pytest.mark.parametrize("addressing", ["auto", "virtual", "path"])
+def test_the_domain_of_a_bucket_is_no_endpoint_and_the_error_names_both(
+    text: str, bucket: str, right: str, addressing: str
+) -> None:
+    with pytest.raises(OssConfigError) as refused:
+        parse_endpoint(text, addressing)  # type: ignore[arg-type]
+    assert f"'{bucket}' is the bucket's name" in str(refused.value)
+    assert str(refused.value).endswith(f"pass endpoint='{right}'")
+    assert parse_endpoint(right)
+
+
+def test_the_domain_of_a_bucket_is_one_where_it_is_said_to_be_the_buckets_own() -> None:
+    endpoint = parse_endpoint("my-bucket.oss-cn-beijing.aliyuncs.com", "cname")
+    assert endpoint.route("my-bucket").host_header == "my-bucket.oss-cn-beijing.aliyuncs.com"
+    assert plan_signing(endpoint, "", "auto").region == "cn-beijing"
+
+
+@pytest.mark.parametrize("host", ["s3.oss-cn-hangzhou.aliyuncs.com", "s3.oss-cn-hangzhou-internal.aliyuncs.com"])
+def test_the_endpoint_for_s3_clients_is_called_that(host: str) -> None:
+    with pytest.raises(OssConfigError, match=f"S3 protocol.*pass endpoint='https://{host[3:]}'"):
+        parse_endpoint(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "oss-cn-hangzhou.aliyuncs.com",
+        "cn-hangzhou.oss.aliyuncs.com",
+        "oss-accelerate.aliyuncs.com",
+        "cb-f8z7yvzgwfkl9q0h.cn-beijing.oss-cloudbox.aliyuncs.com",
+        "oss-cn-beijing.example.com",
+        "my.oss-cn-beijing.example.com",
+        "storage.internal",
+    ],
+)
+def test_what_only_looks_like_the_domain_of_a_bucket_is_an_endpoint(host: str) -> None:
+    assert parse_endpoint(host).host == host
+
+
+@pytest.mark.parametrize(
+    ("location", "found"),
+    [
+        ("http://data.oss-cn-shanghai.aliyuncs.com/key?x=1", "oss-cn-shanghai.aliyuncs.com"),
+        ("https://oss-cn-shanghai-internal.aliyuncs.com/", "oss-cn-shanghai-internal.aliyuncs.com"),
+        ("http://other.oss-cn-shanghai.aliyuncs.com/key", ""),
+        ("http://evil.test/data.oss-cn-shanghai.aliyuncs.com", ""),
+        ("/elsewhere", ""),
+        ("http://[", ""),
+        ("", ""),
+    ],
+)
+def test_a_redirect_names_an_endpoint_of_oss_or_none(location: str, found: str) -> None:
+    assert endpoint_in(location, "data") == found

@@ -324,6 +324,7 @@ def test_an_error_says_what_and_why_and_no_secret() -> None:
         "The request signature we calculated does not match.",
         "67D446A6F5F1B53939000000",
         "0002-00000201",
+        "",
     )
     assert "SECRETTOKEN" not in repr(fault)
 
@@ -336,7 +337,7 @@ def test_an_error_says_what_and_why_and_no_secret() -> None:
     ],
 )
 def test_what_is_no_error_document_says_nothing(body: bytes) -> None:
-    assert xml.parse_error(body) == ServiceFault() == ("", "", "", "")
+    assert xml.parse_error(body) == ServiceFault() == ("", "", "", "", "")
 
 
 def test_an_answer_to_head_has_its_error_in_a_header() -> None:
