@@ -47,10 +47,13 @@ class GoingBack:
 
 @dataclass(frozen=True)
 class Branches:
-    """The checkpoints on branches that were left, and the going back that is under way. `etags` are those there are."""
+    """The checkpoints on branches that were left, and what saves under way go back from.
+
+    `etags` are those of the checkpoints that there are.
+    """
 
     left: Mapping[int, Left] = field(default_factory=dict)
-    going_back: GoingBack | None = None
+    going_back: tuple[GoingBack, ...] = ()
 
     def ordered(self, etags: Mapping[int, str]) -> list[int]:
         """Return the steps, the oldest first."""
@@ -58,16 +61,18 @@ class Branches:
         return sorted(etags, key=lambda step: (left[step].turn if step in left else math.inf, step))
 
     def settled(self, etags: Mapping[int, str]) -> Branches:
-        """Return the same without what is no longer there, and a going back that was done as such."""
+        """Return the same without what is no longer there, and what was gone back from as such."""
         left = {step: old for step, old in self.left.items() if etags.get(step) == old.etag}
-        back = self.going_back
-        if back is None or not back.is_done(etags):
-            return replace(self, left=left)
-        turn = 1 + max((old.turn for old in self.left.values()), default=0)
-        for step, etag in back.leaves.items():
-            if etags.get(step) == etag:
-                left[step] = Left(etag, turn)
-        return Branches(left)
+        turn = max((old.turn for old in self.left.values()), default=0)
+        under_way = []
+        for back in self.going_back:
+            leaves = {step: etag for step, etag in back.leaves.items() if etags.get(step) == etag and step not in left}
+            if leaves and back.is_done(etags):
+                turn += 1
+                left |= {step: Left(etag, turn) for step, etag in leaves.items()}
+            elif leaves:
+                under_way.append(replace(back, leaves=leaves))
+        return Branches(left, tuple(under_way))
 
     def saving(self, step: int, etags: Mapping[int, str], later: AbstractSet[int]) -> Branches:
         """Return what must be known before `step` is saved; `later` are the steps whose saves began after this one."""
@@ -77,8 +82,10 @@ class Branches:
             for other, etag in etags.items()
             if other > step and other not in settled.left and other not in later
         }
-        back = GoingBack(step, etags.get(step, ""), leaves) if leaves else None
-        return replace(settled, going_back=back) if back is not None or settled != self else self
+        under_way = [back for back in settled.going_back if back.step != step]
+        if leaves:
+            under_way.append(GoingBack(step, etags.get(step, ""), leaves))
+        return replace(settled, going_back=tuple(under_way))
 
     # as an object
 
@@ -86,11 +93,8 @@ class Branches:
         content: dict[str, Any] = {
             "format": _FORMAT,
             "left": {str(step): [left.etag, left.turn] for step, left in self.left.items()},
+            "going_back": [[back.step, back.replaces, dict(back.leaves)] for back in self.going_back],
         }
-        if self.going_back is not None:
-            back = self.going_back
-            leaves = {str(step): etag for step, etag in back.leaves.items()}
-            content["going_back"] = {"step": back.step, "replaces": back.replaces, "leaves": leaves}
         return json.dumps(content).encode()
 
     @classmethod
@@ -101,11 +105,11 @@ class Branches:
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']!r}")
             left = {int(step): Left(_text(etag), _number(turn)) for step, (etag, turn) in content["left"].items()}
-            back = content.get("going_back")
-            if back is None:
-                return cls(left)
-            leaves = {int(step): _text(etag) for step, etag in back["leaves"].items()}
-            return cls(left, GoingBack(_number(back["step"]), _text(back["replaces"]), leaves))
+            going_back = tuple(
+                GoingBack(_number(step), _text(replaces), {int(other): _text(etag) for other, etag in leaves.items()})
+                for step, replaces, leaves in content["going_back"]
+            )
+            return cls(left, going_back)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise OssIntegrityError(
                 f"{where} does not say which checkpoints are on branches that were left ({error!r}). Without it the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
@@ -25,6 +26,7 @@ class RunFolder:
     def __init__(self, client: OssClient, root: OssUri) -> None:
         self._client, self._root = client, root
         self._notes = OssUri(root.bucket, root.key + BRANCHES)
+        self._noting = threading.Lock()  # of saves in flight, each reads the notes and writes them again
 
     def uri(self, step: int) -> str:
         """Return where the checkpoint of a step is, or would be."""
@@ -47,10 +49,9 @@ class RunFolder:
         """
         begun = self._begun()
         if max(begun, default=step) > step:
-            branches = self._branches()
-            noted = branches.saving(step, self._whole(begun), later)
-            if noted != branches:
-                self._remember(noted)
+            with self._noting:
+                branches = self._branches()
+                self._remember(branches.saving(step, self._whole(begun), later), branches)
 
     def tidy(self, saved_step: int, keep: int | None) -> None:
         """After a save: write down what it has gone back from, and remove all but the newest `keep`.
@@ -58,13 +59,13 @@ class RunFolder:
         That the save went well does not hang on this: what goes wrong is logged, and made good after the next save.
         """
         try:
-            branches = self._branches()
-            if keep is None and branches.going_back is None:
-                return
-            etags = self._whole(self._begun())
-            settled = branches.settled(etags)
-            if settled != branches:
-                self._remember(settled)
+            with self._noting:
+                branches = self._branches()
+                if keep is None and not branches.going_back:
+                    return
+                etags = self._whole(self._begun())
+                settled = branches.settled(etags)
+                self._remember(settled, branches)
             for step in settled.ordered(etags)[: -keep if keep is not None else 0]:
                 if step != saved_step:
                     self._remove(step)
@@ -105,8 +106,9 @@ class RunFolder:
         except OssNotFoundError:
             return Branches()
 
-    def _remember(self, branches: Branches) -> None:
-        self._client.put(self._notes, branches.dumped())
+    def _remember(self, branches: Branches, known: Branches) -> None:
+        if branches != known:
+            self._client.put(self._notes, branches.dumped())
 
 
 async def _etag(operations: Operations, metadata: OssUri) -> str:

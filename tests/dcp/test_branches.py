@@ -11,7 +11,7 @@ import pytest
 import torch
 from dcp.conftest import names
 from dcp.states import differences
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -31,18 +31,32 @@ class Run:
     notes: Branches = field(default_factory=Branches)
     current: set[int] = field(default_factory=set)  # the steps of the branch that the user is on
     left: list[list[int]] = field(default_factory=list)  # the branches that were left
+    in_flight: dict[int, set[int]] = field(default_factory=dict)  # by step: what was published of saves begun later
     numbers: Any = field(default_factory=itertools.count)
 
-    def save(self, step: int, *, ends: str) -> None:
+    def begin(self, step: int) -> None:
+        """Begin to save; who goes back waits first for what is in flight, as the manager does."""
+        while any(other >= step for other in self.in_flight):
+            self.end(0, "well")
+        self.in_flight[step] = set()
         self._write(self.notes.saving(step, self.etags, set()))
-        if ends == "before it is published":
+
+    def end(self, number: int, how: str) -> None:
+        """Let a save in flight end."""
+        if not self.in_flight:
+            return
+        step = list(self.in_flight)[number % len(self.in_flight)]
+        later = self.in_flight.pop(step)
+        if how == "before it is published":
             return
         self.etags[step] = f"{next(self.numbers)}"
-        gone = [other for other in self.current if other > step]
+        for earlier in [other for other in self.in_flight if other < step]:  # who goes back waits, so they are lower
+            self.in_flight[earlier].add(step)
+        gone = [other for other in self.current if other > step and other not in later]
         self.left = [[other for other in branch if other != step] for branch in self.left]
         self.left.append(gone)
-        self.current = {other for other in self.current if other < step} | {step}
-        if ends != "before it is written down":
+        self.current = (self.current - set(gone)) | {step}
+        if how == "well":
             self._write(self.notes.settled(self.etags))
 
     def remove(self, step: int) -> None:
@@ -60,14 +74,20 @@ class Run:
 
 
 STEPS = st.integers(0, 9)
-ENDS = st.sampled_from(["before it is published", "before it is written down", "well"])
+HOW = st.sampled_from(["before it is published", "before it is written down", "well"])
+ACTIONS = st.one_of(
+    st.tuples(st.just("begin"), STEPS),
+    st.tuples(st.just("remove"), STEPS),
+    st.tuples(st.just("end"), st.integers(0, 3), HOW),
+)
 
 
-@given(st.lists(st.one_of(st.tuples(STEPS, ENDS), st.tuples(STEPS, st.just("removed"))), max_size=30))
-def test_the_order_is_that_of_what_the_user_did(actions: list[tuple[int, str]]) -> None:
+@settings(max_examples=300)
+@given(st.lists(ACTIONS, max_size=40))
+def test_the_order_is_that_of_what_the_user_did(actions: list[tuple[Any, ...]]) -> None:
     run = Run()
-    for step, ends in actions:
-        run.remove(step) if ends == "removed" else run.save(step, ends=ends)
+    for name, *arguments in actions:
+        getattr(run, name)(*arguments)
         assert run.notes.ordered(run.etags) == run.order()
 
 
@@ -107,8 +127,12 @@ def test_a_going_back_holds_when_its_save_is_published_and_not_before() -> None:
         b'{"format": 1, "left": {"1": [1, 1]}}',
         b'{"format": 1, "left": {"1": ["a", true]}}',
         b'{"format": 1, "left": {"1": ["a", "b"]}}',
+        b'{"format": 1, "left": {}}',
         b'{"format": 1, "left": {}, "going_back": 5}',
-        b'{"format": 1, "left": {}, "going_back": {"step": "5", "replaces": "", "leaves": {}}}',
+        b'{"format": 1, "left": {}, "going_back": [5]}',
+        b'{"format": 1, "left": {}, "going_back": [["5", "", {}]]}',
+        b'{"format": 1, "left": {}, "going_back": [[5, "", {"x": "a"}]]}',
+        b'{"format": 1, "left": {}, "going_back": [[5, "", []]]}',
         b"[" * 100_000,
         b"\xff",
     ],
@@ -201,6 +225,22 @@ def test_asynchronous_saves_that_overtake_each_other_are_of_one_branch(
     first.result()
     manager.wait()
     assert loaded(manager) == 2
+
+
+def test_a_second_save_in_flight_does_not_undo_that_the_first_goes_back(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket
+) -> None:
+    before = manager_of(fs, oss_bucket)
+    for step in (100, 200, 300):
+        before.save(step, state(step))
+    manager = manager_of(fs, oss_bucket, in_flight=2)
+    oss_bucket.server.fail("PutObject", "503", prefix="run/step-0000000110/")
+    oss_bucket.server.fail("PutObject", "AccessDenied", prefix="run/step-0000000120/")
+    first, second = (manager.async_save(step, state(step)) for step in (110, 120))
+    assert isinstance(second.exception(), CheckpointException)
+    oss_bucket.server.clear_faults()
+    first.result()
+    assert loaded(manager) == 110
 
 
 def test_going_back_waits_for_what_is_in_flight(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
