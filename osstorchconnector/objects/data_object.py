@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import io
+import operator
 import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
 from ..uri import OssUri
-from .named import NamedFile
-from .reader import InvalidSeekError, OssReader
+from .named import InvalidSeekError, NamedFile
+from .reader import OssReader
 
 
 class _ClosedFile:
@@ -95,8 +96,8 @@ class DataObject(NamedFile):
         file = self._file
         if not isinstance(file, io.BytesIO):
             return file.peek(size)
-        start = file.tell()
-        data = file.read(max(size, io.DEFAULT_BUFFER_SIZE))
+        wanted, start = max(operator.index(size), io.DEFAULT_BUFFER_SIZE), file.tell()
+        data = file.read(wanted)
         file.seek(start)
         return data
 
@@ -110,9 +111,10 @@ class DataObject(NamedFile):
         return self._file.readline(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        file = self._file
+        file, offset = self._file, operator.index(offset)
         if offset < 0 and isinstance(file, io.BytesIO):  # which would stop at the beginning
-            origin = {os.SEEK_SET: 0, os.SEEK_CUR: file.tell(), os.SEEK_END: self.size}.get(whence)
+            origins = {os.SEEK_SET: 0, os.SEEK_CUR: file.tell(), os.SEEK_END: self.size}
+            origin = origins.get(operator.index(whence))
             if origin is not None and origin + offset < 0:
                 raise InvalidSeekError(errno.EINVAL, f"seek to {origin + offset}, before the beginning")
         return file.seek(offset, whence)

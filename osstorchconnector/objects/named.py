@@ -1,4 +1,4 @@
-"""What every file object here has: the name of its object, in the forms that users ask for."""
+"""What every file object here has: the name of its object, in the forms that users ask for; and what all raise."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 else:
     _BinaryFile = io.BufferedIOBase
+
+
+class InvalidSeekError(OSError, ValueError):
+    """A seek to before the beginning: an `OSError` as files raise it, a `ValueError` as `BytesIO` does."""
 
 
 class NamedFile(_BinaryFile):

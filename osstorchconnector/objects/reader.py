@@ -18,13 +18,9 @@ from ..client.values import Download
 from ..config import TransferConfig
 from ..uri import OssUri
 from .blocks import NO_BLOCK, Block
-from .named import NamedFile
+from .named import InvalidSeekError, NamedFile
 from .ranges import DIRECT_BYTES, FIRST_BYTES
 from .source import ObjectSource
-
-
-class InvalidSeekError(OSError, ValueError):
-    """A seek to before the beginning: an `OSError` as files raise it, a `ValueError` as `BytesIO` does."""
 
 
 class OssReader(NamedFile):
@@ -79,7 +75,7 @@ class OssReader(NamedFile):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         self._check_open()
-        offset = operator.index(offset)
+        offset, whence = operator.index(offset), operator.index(whence)
         if whence == os.SEEK_SET:
             target = offset
         elif whence == os.SEEK_CUR:
@@ -90,6 +86,8 @@ class OssReader(NamedFile):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
         if target < 0:
             raise InvalidSeekError(errno.EINVAL, f"seek to {target}, before the beginning")
+        if target > sys.maxsize:
+            raise OverflowError(f"seek to {target}, further than any file goes")
         self._pos = target
         return target
 
@@ -106,18 +104,20 @@ class OssReader(NamedFile):
 
     def read1(self, size: int | None = -1, /) -> bytes:
         """Return what is here, up to `size` bytes: at most one request, and none if there is something."""
-        wanted = self._step(FIRST_BYTES if size is None or size < 0 else size)
+        limit = -1 if size is None else operator.index(size)
+        wanted = self._step(limit if limit >= 0 else FIRST_BYTES)
         if not wanted:
             return b""
-        data = self._block_here(wanted)[: None if size is None or size < 0 else size].tobytes()
+        data = self._block_here(wanted)[: limit if limit >= 0 else None].tobytes()
         self._pos += len(data)
         return data
 
     def peek(self, size: int = 0, /) -> bytes:
         """Return the bytes that come next without moving, at least one unless at the end."""
+        wanted = max(operator.index(size), io.DEFAULT_BUFFER_SIZE)
         if not self._step(1):
             return b""
-        return self._block_here(1)[: max(size, io.DEFAULT_BUFFER_SIZE)].tobytes()
+        return self._block_here(1)[:wanted].tobytes()
 
     def readinto(self, buffer: Any, /) -> int:
         view = _writable(buffer)
@@ -144,7 +144,7 @@ class OssReader(NamedFile):
 
     def readline(self, size: int | None = -1, /) -> bytes:
         self._check_open()
-        limit = -1 if size is None else size
+        limit = -1 if size is None else operator.index(size)
         pieces: list[bytes] = []
         length = 0
         while length != limit and (piece := self._line_piece(limit - length if limit >= 0 else -1)):
@@ -270,8 +270,7 @@ def _restored(
 
 def _writable(buffer: Any) -> memoryview:
     view = memoryview(buffer)
-    if view.readonly:
-        raise TypeError(f"readinto() argument must be read-write bytes-like object, not {type(buffer).__name__}")
-    if not view.c_contiguous:
-        raise BufferError("readinto() needs a contiguous buffer")
+    if view.readonly or not view.c_contiguous:
+        what = "" if view.readonly else " that is not contiguous"
+        raise TypeError(f"readinto() argument must be read-write bytes-like object, not {type(buffer).__name__}{what}")
     return view.cast("B") if view.nbytes else memoryview(bytearray())

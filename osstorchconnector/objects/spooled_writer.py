@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import operator
 import os
@@ -15,7 +16,7 @@ from ..client.client import OssClient
 from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..uri import OssUri
-from .named import NamedFile
+from .named import InvalidSeekError, NamedFile
 from .writer import OssWriter
 
 # What is longer lies in a temporary file.
@@ -89,7 +90,7 @@ class OssSpooledWriter(NamedFile):
         elif whence != os.SEEK_SET:
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
         if offset < 0:
-            raise ValueError(f"negative seek position {offset}")
+            raise InvalidSeekError(errno.EINVAL, f"seek to {offset}, before the beginning")
         return self._file.seek(offset)
 
     def truncate(self, size: int | None = None, /) -> int:
