@@ -7,7 +7,7 @@
 - loading: `loading` plans what is `wanted` by `segments`, `fetching` brings it to its `places`, `decoding`
   makes tensors of what does not land in them
 - `torch_context` keeps all of it out of the contexts that the user's code has switched on
-- formats: `metadata`, `archive` (with `crc32`), `safetensors`
+- formats: `metadata` (with `schema`), `archive` (with `crc32`), `safetensors`
 - pickles are not trusted: `opcodes`, `dry_run`, `allowed`, `vetting`
 - `progress` for whoever watches
 """

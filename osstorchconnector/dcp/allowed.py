@@ -46,10 +46,10 @@ def written_names(module: str, name: str) -> Iterator[Name]:
     yield old or (_compat_pickle.REVERSE_IMPORT_MAPPING.get(module, module), name)
 
 
-def readable(name: Name) -> str:
-    """Return a name from a pickle as one writes it in Python."""
-    module, inner = _compat_pickle.NAME_MAPPING.get(name, name)
-    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{inner}"
+def listed(names: Iterable[Name]) -> str:
+    """Return names from a pickle as one writes them in Python."""
+    found = (_compat_pickle.NAME_MAPPING.get(name, name) for name in names)
+    return ", ".join(f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}" for module, name in found)
 
 
 # the user's
@@ -292,3 +292,5 @@ _HARMLESS: dict[Name, Call] = {
     for name in names.split()
     for written in written_names(module, name)
 }
+
+HARMLESS = AllowList()

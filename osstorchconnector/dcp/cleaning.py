@@ -18,7 +18,7 @@ from ..client.values import PendingUpload
 from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError
 from ..uri import OssUri, parse_uri
 from .layout import METADATA_LOCK, is_rank_metadata, metadata_name, token_of
-from .metadata import load_metadata
+from .metadata import stored_names
 
 _logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _names_in(client: OssClient, folder: OssUri) -> Iterator[str]:
     for name in (metadata_name(), *filter(is_rank_metadata, listed)):
         uri = OssUri(folder.bucket, folder.key + name)
         try:
-            metadata = load_metadata(client.get(uri).body, str(uri))
+            names = stored_names(client.get(uri).body, str(uri))
         except OssNotFoundError:
             continue
-        yield from (info.relative_path for info in metadata.storage_data.values())
+        yield from names

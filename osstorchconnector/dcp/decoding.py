@@ -10,11 +10,11 @@ import torch
 from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
 
 from ..errors import OssIntegrityError
-from .allowed import AllowList
+from .allowed import HARMLESS, AllowList
 from .archive import LOCAL_SIGNATURE, NotAnArchiveError, Record, read_directory
 from .crc32 import crc32
 from .tensors import PlainTensor
-from .vetting import HARMLESS, read_tensor_pickle, vet_object
+from .vetting import read_tensor_pickle, vet_object
 
 
 def restored(data: memoryview, descriptors: Sequence[str], registry: ExtensionRegistry) -> memoryview:

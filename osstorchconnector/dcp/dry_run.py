@@ -80,6 +80,18 @@ class Filled(Made):
         """Take any item."""
 
 
+class Kept(Filled):
+    """Stands for what a call makes, and keeps the state that the pickle gives it."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
 class Trusted(Filled):
     """Stands for what the user's own classes and functions make: whatever is done to it is their business."""
 

@@ -11,6 +11,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from ..client.client import OssClient
 from ..errors import OssError, OssNotFoundError
 from ..uri import OssUri
+from .allowed import AllowList
 from .layout import SaveTicket, checkpoint_uri, is_data, is_rank_metadata, member, metadata_name, token_of
 from .metadata import load_metadata
 
@@ -29,10 +30,10 @@ class CheckpointFolder:
         """Return the object that the checkpoint calls `name`; one that leads outside is refused."""
         return member(self.uri, name)
 
-    def read_metadata(self, rank: int | None = None) -> tuple[Metadata, str]:
+    def read_metadata(self, rank: int | None, allowed: AllowList | None) -> tuple[Metadata, str]:
         """Return the checkpoint's metadata, or a rank's, and the ETag it has.
 
-        If there is none, `OssNotFoundError` says what is there.
+        For `allowed` see `load_metadata`. If there is none, `OssNotFoundError` says what is there.
         """
         uri = self.member(metadata_name(rank))
         try:
@@ -41,7 +42,7 @@ class CheckpointFolder:
             raise OssNotFoundError(
                 f"{self._missing()} ({error})", status=error.status, code=error.code, request_id=error.request_id
             ) from error
-        return load_metadata(download.body, str(uri)), download.stat.etag
+        return load_metadata(download.body, str(uri), allowed), download.stat.etag
 
     def _missing(self) -> str:
         """Say what is there where metadata was expected; what can't be listed is not guessed at."""

@@ -19,7 +19,7 @@ from ..errors import OssConflictError, OssError, OssIntegrityError, OssNotFoundE
 from ..uri import OssUri
 from .folder import CheckpointFolder, quietly
 from .layout import METADATA_LOCK, is_rank_metadata, metadata_name
-from .metadata import dump_metadata, load_metadata
+from .metadata import dump_metadata, stored_names
 
 _logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Publisher:
     def _names_in(self, metadata: str) -> set[str]:
         uri = self._folder.member(metadata)
         try:
-            return _names(load_metadata(self._client.get(uri).body, str(uri)))
+            return stored_names(self._client.get(uri).body, str(uri))
         except OssNotFoundError:
             return set()
 

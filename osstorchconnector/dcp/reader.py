@@ -103,7 +103,7 @@ class OssStorageReader(HasFolder, StorageReader):
         if rank is not None and unreadable is not None:
             raise unreadable
         try:
-            metadata, self._etag = self._folder.read_metadata(rank)
+            metadata, self._etag = self._folder.read_metadata(rank, self._allowed)
         except OssNotFoundError:
             raise
         except OssError as error:
@@ -160,7 +160,7 @@ class OssStorageReader(HasFolder, StorageReader):
         """Go over to the checkpoint that has taken the place of the one that is loaded; raise `error` if none has."""
         if self._metadata is None or not self._etag:
             raise error
-        metadata, etag = self._folder.read_metadata(self._rank)
+        metadata, etag = self._folder.read_metadata(self._rank, self._allowed)
         if etag == self._etag:
             raise error
         if ranks > 1 and self._rank is None:
@@ -240,8 +240,7 @@ class _Chunks:
 
     def storage(self, request: ReadItem) -> Any:
         info = self._storage.get(request.storage_index)
-        start, length = getattr(info, "offset", None), getattr(info, "length", None)
-        if not (isinstance(start, int) and isinstance(length, int) and start >= 0 and length >= 0):
+        if info is None:
             raise OssIntegrityError(f"the metadata does not say where {request.storage_index.fqn} is stored")
         return info
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import OssIntegrityError
-from .allowed import AllowList, readable
+from .allowed import HARMLESS, AllowList, listed
 from .archive import LOCAL_SIGNATURE, NotAnArchiveError
 from .dry_run import DryRun, Name
 from .metadata import UnsafePickleError
@@ -19,8 +19,6 @@ from .opcodes import check_opcodes
 from .tensors import STORAGE_DTYPES, PlainTensor
 
 _Reader: Callable[[io.BytesIO], Any] = torch._C.PyTorchFileReader
-
-HARMLESS = AllowList()
 
 
 def vet_object(data: io.BytesIO, where: str, allowed: AllowList = HARMLESS) -> None:
@@ -37,7 +35,7 @@ def vet_object(data: io.BytesIO, where: str, allowed: AllowList = HARMLESS) -> N
             if not run.refused():
                 raise
         if run.refused():
-            raise _unsafe(where, f"it names {_listed(run.refused())}", run.refused())
+            raise _unsafe(where, f"it names {listed(run.refused())}", run.refused())
     except UnsafePickleError:
         raise
     except pickle.UnpicklingError as error:
@@ -68,10 +66,6 @@ def _unsafe(where: str, why: str, names: Sequence[Name]) -> UnsafePickleError:
         f"{where}: the object is not made of harmless things only, so it was not loaded: {why}. "
         f"If it is yours, allow {own}anything by weights_only=False"
     )
-
-
-def _listed(names: Sequence[Name]) -> str:
-    return ", ".join(map(readable, names))
 
 
 @functools.lru_cache(maxsize=4096)
