@@ -6,6 +6,7 @@ tensors, so each thing is asked of all of them at once. Pure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import chain
 from operator import add, attrgetter, ge
@@ -84,6 +85,12 @@ def _check_tensors(tensors: list[TensorStorageMetadata]) -> None:
         _require(len(size) == len(offsets) == len(sizes), "a part of a tensor has other dimensions")
         _require(min((*offsets, *sizes), default=0) >= 0, "a part of a tensor has a negative size")
         _require(all(map(ge, size, map(add, offsets, sizes))), "a part of a tensor is outside of it")
+    for tensor in tensors:
+        parts = tensor.chunks
+        if len(parts) != 1 or parts[0].sizes != tensor.size:
+            _require(
+                sum(math.prod(part.sizes) for part in parts) >= math.prod(tensor.size), "parts of a tensor are missing"
+            )
 
 
 def _check_places(storage: Any) -> None:

@@ -238,6 +238,8 @@ def whole(**changes: Any) -> Callable[[Metadata], None]:
         tensor(properties=torch.float32),
         tensor(chunks=None),
         tensor(chunks=[None]),
+        tensor(chunks=[]),
+        chunk(sizes=torch.Size([3, 0])),
         lambda metadata: vars(metadata.state_dict_metadata["weight"]).pop("chunks"),
         lambda metadata: setattr(metadata.state_dict_metadata["weight"].properties, "dtype", None),
         chunk(sizes=None),
