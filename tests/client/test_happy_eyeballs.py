@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from client.ports import black_hole, nobody
 from client.scripted_server import ScriptedServer, answer, hang
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,30 +240,6 @@ class Asking:
 
     async def first_choice(self) -> tuple[Any, ...]:
         return (await self.addresses.of("bucket.test", 80, 30))[0][4]
-
-
-@contextmanager
-def nobody() -> Iterator[int]:
-    """A port that refuses connections."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        yield unused.getsockname()[1]
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port that answers nothing: who asks for a connection waits."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        address = listener.getsockname()
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(address)
-        yield address[1]
-        for filler in fillers:
-            filler.close()
 
 
 @TRANSPORTS

@@ -6,16 +6,22 @@ and through the library's users only the first fault of those that take the same
 
 from __future__ import annotations
 
+import math
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from client.ports import black_hole, nobody
 from exposure import assert_nothing_exposed
 from faults.faults import FAULTS, HARMLESS, UNDETECTABLE, Ending, Fault
+from faults.killing import stop_when
+from faults.relay import Death, Relay
 from faults.users import CLIENT, CROWD, DATA, LARGE, LIBRARY, SECRETS, USERS, Site, User
 
+from osstorchconnector.client.transport.addresses import shared_book
 from osstorchconnector.emulator.handle import write_credentials
 from osstorchconnector.errors import OssConnectionError, OssCredentialsError, OssError, OssIntegrityError
 
@@ -196,10 +202,59 @@ def with_hanging_credentials(user: User, site: Site) -> str:
     raise AssertionError("it read what was never written")
 
 
+def with_dead_connections(death: Death) -> Callable[[User, Site], str]:
+    """All connections that were idle are dead, and a request may be sent only once."""
+
+    def calamity(user: User, site: Site) -> str:
+        site.configure(maxAttempts=1, retryBudget=0, readTimeout=1, operationTimeout=40)
+        with Relay(site.bucket.server.port) as relay:
+            client = replace(site, endpoint=relay.endpoint).client()
+            shared = replace(site, shared=client)
+            try:
+                assert user.work(shared)
+                forgotten = relay.forget(death)
+                ending = end(user, shared, HARMLESS, "oss://", named=False)
+                # workers, which end with their loader, leave none
+                assert user.in_workers or 0 < relay.died <= forgotten
+                return ending
+            finally:
+                client.close()
+
+    return calamity
+
+
+def with_first_addresses_dead(user: User, site: Site) -> str:
+    """Of the host's addresses the first refuses connections, and the second leads nowhere."""
+    site.configure(addressing="path", maxAttempts=1)
+    with nobody() as refusing, black_hole() as silent:
+        ports = (refusing, silent, site.bucket.server.port)
+        tcp = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        shared_book.learn("oss.invalid", 80, [(*tcp, ("127.0.0.1", port)) for port in ports], math.inf)
+        try:
+            return end(user, replace(site, endpoint="http://oss.invalid"), HARMLESS, "oss://", named=False)
+        finally:
+            shared_book.forget("oss.invalid", 80)
+
+
+def with_process_stopped(user: User, site: Site) -> str:
+    """The process, and its workers, are stopped in the middle of a request for longer than an operation may take."""
+    site.configure(maxAttempts=1, retryBudget=0, readTimeout=3, operationTimeout=4)
+    server = site.bucket.server
+    server.fail(user.operations[0], "stall_head", bucket=site.bucket.name, times=1)
+    ended = stop_when(lambda: user.work(site), lambda: server.counters(with_log=False).faults.total() > 0, seconds=5.5)
+    assert ended, "the process ended wrong"
+    check_bucket(user, site, may_leak=user.operations[0] == "InitiateMultipartUpload")
+    return "right"
+
+
 CALAMITIES: dict[str, Callable[[User, Site], str]] = {
     "connection refused": with_server_down,
     "server gone and back": with_server_gone_and_back,
     "unknown host": with_unknown_host,
     "clock skew": with_wrong_clock,
     "credentials that hang": with_hanging_credentials,
+    "idle connections silent": with_dead_connections("silent"),
+    "idle connections reset": with_dead_connections("reset"),
+    "first addresses dead": with_first_addresses_dead,
+    "process stopped": with_process_stopped,
 }

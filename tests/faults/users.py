@@ -55,9 +55,12 @@ class Site:
     bucket: OssBucket
     config: Path
     endpoint: str = ""  # another than the bucket's
+    shared: OssClient | None = None  # for all that is done, with its connections
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
+        if self.shared is not None:
+            return {"endpoint": self.shared}
         endpoint = self.endpoint or self.bucket.endpoint
         return {**self.bucket.options, "config_path": str(self.config), "endpoint": endpoint}
 
@@ -68,7 +71,7 @@ class Site:
         self.config.write_text(json.dumps({**SETTINGS, **settings}))
 
     def client(self) -> OssClient:
-        return OssClient(**self.options)
+        return self.shared or OssClient(**self.options)
 
 
 def furnish(bucket: OssBucket, folder: Path) -> Site:
