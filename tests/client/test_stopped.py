@@ -17,6 +17,7 @@ import pytest
 from client.scripted_server import ScriptedServer, Step, Visit, answer, hang, reset
 from scripts import NO_LOGS
 
+from osstorchconnector.client.checksum import crc64
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.clocks import GRACE_SECONDS
 
@@ -64,7 +65,7 @@ class Scene:
 
 def take(visit: Visit) -> None:
     assert len(visit.read_body()) == len(LARGE)
-    visit.send(answer())
+    visit.send(answer(x_oss_hash_crc64ecma=str(crc64(LARGE))))
 
 
 def upload(client: OssClient) -> bool:
