@@ -210,6 +210,7 @@ def test_a_name_that_is_gone_is_an_error_whatever_it_stood_for() -> None:
 
 class Landing:
     lands_in_place = False
+    moved_bytes = 0
 
     def __init__(self) -> None:
         self.body = bytearray()
