@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import json
 import logging
 import os
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from .errors import OssConfigError
+from .patience import Asking, NoAnswerError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 DEFAULT_CONFIG_PATH = "/etc/oss-connector/config.json"
 CONFIG_VARIABLE = "OSS_CONNECTOR_CONFIG"
 MAX_CONFIG_BYTES = MIB
+_PIPE_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
 
@@ -207,8 +210,11 @@ def parse_config(text: bytes, where: str) -> Config:
 
 def _read(path: str | os.PathLike[str], named_by: str) -> bytes:
     try:
-        with Path(path).expanduser().open("rb") as file:
-            text = file.read(MAX_CONFIG_BYTES + 1)
+        read = functools.partial(_bytes_of, file := Path(path).expanduser())
+        # A pipe may wait for ever for who writes to it.
+        text = read() if file.is_file() else Asking[bytes]().ask(read, _PIPE_SECONDS)
+    except NoAnswerError as error:
+        raise OssConfigError(f"can't read the config file {path} ({named_by} names it): {error}") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise OssConfigError(f"can't read the config file {path} ({named_by} names it): {reason}") from error
@@ -217,6 +223,11 @@ def _read(path: str | os.PathLike[str], named_by: str) -> bytes:
     if len(text) > MAX_CONFIG_BYTES:
         raise OssConfigError(f"the config file {path} is longer than {MAX_CONFIG_BYTES} bytes")
     return text
+
+
+def _bytes_of(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(MAX_CONFIG_BYTES + 1)
 
 
 def _parsed(text: bytes, where: str) -> dict[str, object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .config import Config
+from .patience import Asking, NoAnswerError, NoThreadError
 from .redaction import MAX_NAME_LETTERS
 
 MAX_AUDIT_BYTES = 256 << 20
@@ -31,6 +33,8 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0
 _CONTROLS |= {0x0A: "\\n", 0x0D: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 _BATCH_LINES = 512
 _BATCH_SECONDS = 1.0
+# A disk may be busy for a while.
+_PATIENCE_SECONDS = 5.0
 # Later than multiprocessing's own clean-up, which joins workers and feeder threads that may still send requests.
 _EXIT_PRIORITY = -100
 
@@ -106,11 +110,16 @@ class AuditLog:
     """
 
     def __init__(
-        self, path: str, *, clock: Callable[[], float] = time.monotonic, max_bytes: int = MAX_AUDIT_BYTES
+        self,
+        path: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        max_bytes: int = MAX_AUDIT_BYTES,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
         self._path = str(Path(path).absolute())
         self._clock = clock
-        self._max_bytes = max_bytes
+        self._max_bytes, self._patience_seconds = max_bytes, patience_seconds
         self._lost_lines = 0
         self.start_afresh()
 
@@ -118,6 +127,7 @@ class AuditLog:
         """Forget what waits: after a fork it is the parent's to write."""
         self._waiting: deque[AuditEntry] = deque()
         self._lock = threading.Lock()
+        self._file = _File(self._path, self._patience_seconds)
         self._due_at = 0.0
         self._exit_flush: object = None
 
@@ -149,7 +159,7 @@ class AuditLog:
         lost = f'{{"pid":{pid},"lost_lines":{self._lost_lines}}}\n' if self._lost_lines else ""
         text = (lost + "".join([entry.line(pid) for entry in batch])).encode()
         try:
-            size = _append(self._path, text)
+            size = self._file.append(text)
         except OSError as error:
             self._lost_lines += len(batch)
             return "" if lost else error.strerror or type(error).__name__
@@ -173,6 +183,7 @@ class _LogFile(logging.Handler):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = str(Path(path).absolute())
+        self._file = _File(self.path)
         self.setFormatter(_OneLineFormatter(_LINE, "%Y-%m-%dT%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -182,7 +193,7 @@ class _LogFile(logging.Handler):
             self.handleError(record)
             return
         with contextlib.suppress(OSError):
-            _append(self.path, line.encode(errors="backslashreplace"))
+            self._file.append(line.encode(errors="backslashreplace"))
         last_resort = logging.lastResort
         if last_resort is not None and record.levelno >= last_resort.level and self._is_all_there_is(record.name):
             last_resort.handle(record)
@@ -252,9 +263,7 @@ def _is_writable(key: str, path: str, config: Config) -> bool:
         return False
     is_configured = key in config.configured
     try:
-        # Of the defaults only the last folder: no /var/log where the system has none.
-        Path(path).parent.mkdir(parents=is_configured, exist_ok=True)
-        _append(path, b"")
+        _File(path).begin(parents=is_configured)
     except OSError as error:
         if is_configured and path not in _process.named_paths and not _is_worker():
             _process.named_paths.add(path)
@@ -268,6 +277,42 @@ def _is_worker() -> bool:
     from multiprocessing.process import parent_process
 
     return parent_process() is not None
+
+
+class _File:
+    """Appends to a file, for who may not wait for it without an end: an event loop, whoever holds a lock.
+
+    A server of files that is gone does not fail, it stays silent. That is waited for once; until it is back, what is to
+    be written is given up at once.
+    """
+
+    def __init__(self, path: str, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+        self._path, self._patience_seconds = path, patience_seconds
+        self._pid = -1
+
+    def begin(self, *, parents: bool) -> None:
+        """Make the file and its folder, with `parents` those above too, if they are not there; raises `OSError`."""
+
+        def begin() -> int:
+            # Of the defaults only the last folder: no /var/log where the system has none.
+            Path(self._path).parent.mkdir(parents=parents, exist_ok=True)
+            return _append(self._path, b"")
+
+        self._do(begin)
+
+    def append(self, text: bytes) -> int:
+        """Return the size of the file; raises `OSError`, also if it does not answer."""
+        return self._do(functools.partial(_append, self._path, text))
+
+    def _do(self, call: Callable[[], int]) -> int:
+        if self._pid != os.getpid():  # after a fork, whatever hung is the parent's
+            self._pid, self._asking = os.getpid(), Asking[int]()
+        try:
+            return self._asking.do(call, self._patience_seconds)
+        except NoThreadError:
+            return call()
+        except NoAnswerError as error:
+            raise OSError(errno.ETIMEDOUT, str(error)) from None
 
 
 def _append(path: str, text: bytes) -> int:

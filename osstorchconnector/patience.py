@@ -56,7 +56,8 @@ class Asking(Generic[T]):
     def ask(self, call: Callable[[], T], seconds: float) -> T:
         """Return what `call` returns, or raise what it raises; `NoAnswerError` after `seconds`.
 
-        While an earlier call has not returned, that one is waited for instead.
+        While an earlier call has not returned, that one is waited for instead, and what it has brought meanwhile is
+        returned: calls must be as good as each other.
         """
         future = self._running() or self._begin(call)
         try:
@@ -74,6 +75,13 @@ class Asking(Generic[T]):
     def seconds_waited(self) -> float:
         """For how long the latest call has been waited for, or when it was made, if it has returned."""
         return self._clock() - self._begun
+
+    def do(self, call: Callable[[], T], seconds: float) -> T:
+        """As `ask`, for calls that are not as good as each other: while one hangs, no other is made."""
+        if any(not future.done() for future in self._hanging):
+            raise NoAnswerError("still no answer to the call before")
+        self._latest = None
+        return self.ask(call, seconds)
 
     def _running(self) -> Future[T] | None:
         """Return the call that is waited for."""

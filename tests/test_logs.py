@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripts import run_python
 
 from osstorchconnector.config import Config
-from osstorchconnector.logs import AuditEntry, AuditLog, audit_log, configure_logging
+from osstorchconnector.logs import AuditEntry, AuditLog, _File, audit_log, configure_logging
 
 HOSTILE = 'a\nb\r\nc\x1b[31m\x00\x7f\x9b\u2028\u202e "\\ \ud800 \u6570\u636e'
 
@@ -391,3 +391,33 @@ def test_every_process_writes_its_own_lines_once_and_all_of_them_at_its_end(path
     of_workers = [(name, number) for name in ("a", "b") for number in range(700)]
     assert found == [*of_workers, ("child", 0), ("parent", 0), ("parent", 1)]
     assert len({line["pid"] for line in lines(path)}) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_an_audit_log_that_hangs_is_waited_for_once_and_its_lines_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe = tmp_path / "audit.log"
+    os.mkfifo(pipe)  # who opens it to write waits until somebody reads
+    log = AuditLog(str(pipe), patience_seconds=0.05)
+    for _ in range(3):
+        log.record(AuditEntry(0.0, "GetObject", "b", "k", 1, 0.1, status=200))
+        log.flush()
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["no answer within 0.05 s"]
+    with pipe.open("rb") as read:
+        found = b""
+        while b"lost_lines" not in found:
+            log.record(AuditEntry(0.0, "GetObject", "b", "k", 1, 0.1, status=200))
+            log.flush()
+            found += os.read(read.fileno(), 1 << 16)
+    assert int(found.partition(b'"lost_lines":')[2].partition(b"}")[0]) >= 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_log_file_that_hangs_does_not_stop_who_logs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    file = _File(str(tmp_path / "log"), patience_seconds=0.05)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no answer"):
+            file.append(b"line")
+    (tmp_path / "log").open("rb").close()  # lets the thread go

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
@@ -123,3 +124,17 @@ def test_neither_a_change_nor_the_time_for_which_all_were_stopped_counts() -> No
         clock.now += 60
     clock.now += 10_000  # stopped, and continued
     stillness.check(19, 60, "somebody")
+
+
+def test_calls_that_differ_are_not_made_while_one_hangs_and_each_is_made_afterwards(slow: Slow) -> None:
+    asking = Asking[int]()
+    with pytest.raises(NoAnswerError, match="no answer within"):
+        asking.do(slow, SHORT)
+    for _ in range(3):
+        with pytest.raises(NoAnswerError, match="still no answer"):
+            asking.do(lambda: 7, LONG)
+    slow.go.set()
+    while True:
+        with contextlib.suppress(NoAnswerError):
+            assert [asking.do(lambda: 7, LONG), asking.do(lambda: 8, LONG)] == [7, 8]
+            break

@@ -12,6 +12,7 @@ import os
 import struct
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 _SIZE = mmap.PAGESIZE
@@ -35,6 +36,10 @@ class _Page:
         if spawning not in self._sent:
             self._sent[spawning] = DupFd(self.descriptor)
         return _received, (self._sent[spawning],)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if self.descriptor >= 0:
+            close(self.descriptor)
 
     def get(self, place: int) -> int:
         return int(_NUMBER.unpack_from(self._memory, place * _NUMBER.size)[0])

@@ -53,7 +53,9 @@ class Handover:
 def receive(path: str) -> SecretBytes:
     """Return what the file holds; `OssCredentialsError` if it is gone, or somebody else's."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        # Opened without waiting: a pipe that somebody has put there would never answer.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(path, flags)
         with os.fdopen(descriptor, "rb") as file:
             if not _is_private(os.fstat(descriptor)):
                 raise OssCredentialsError(f"{path} is not a file that only this user can read")

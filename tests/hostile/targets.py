@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import pickle
 import tempfile
@@ -82,12 +83,17 @@ def list_page(data: bytes) -> None:
 
 
 def documents(data: bytes) -> None:
-    for parse in (xml.parse_upload_id, xml.parse_complete, xml.parse_copy, xml.parse_deleted, xml.parse_parts):
-        try:
+    parsers: list[Callable[[bytes], object]] = [
+        functools.partial(xml.parse_upload_id, key="key"),
+        functools.partial(xml.parse_complete, key="key"),
+        functools.partial(xml.parse_deleted, asked=["key"]),
+        functools.partial(xml.parse_parts, key="key", upload_id="ID", marker=0),
+        functools.partial(xml.parse_uploads, prefix=""),
+        xml.parse_copy,
+    ]
+    for parse in parsers:
+        with contextlib.suppress(OssError):
             parse(data)
-        except OssError:
-            continue
-    xml.parse_uploads(data)
 
 
 def error_document(data: bytes) -> None:
