@@ -107,6 +107,9 @@ class ListedObjects(Sequence[ListedObject]):
 
     __hash__ = None  # type: ignore[assignment]  # as a list has none
 
+    def __reduce__(self) -> tuple[type[ListedObjects], tuple[list[str], list[int], list[str], list[str]]]:
+        return ListedObjects, (self.keys, self.sizes, self.etags, self.modified)
+
     def __repr__(self) -> str:
         return repr(list(self))
 

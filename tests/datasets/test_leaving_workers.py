@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import oss2
 import pytest
 from scripts import NO_LOGS
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from osstorchconnector.checkpoint import OssCheckpoint
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister, OssObjectNames
 from osstorchconnector.datapipes.fetcher import FIRST_BYTES
@@ -236,6 +237,43 @@ def test_a_closed_large_item_arrives_closed(large: OssBucket) -> None:
 def close(item: DataObject) -> DataObject:
     item.close()
     return item
+
+
+class Readers(Dataset[Any]):
+    """A user's own dataset, which hands out open readers, a closed one among them."""
+
+    def __init__(self, bucket: OssBucket) -> None:
+        self._checkpoint, self._uri = OssCheckpoint(**bucket.options), bucket.uri + "large/1"
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, number: int) -> Any:
+        reader = self._checkpoint.reader(self._uri)
+        if number:
+            reader.seek(number)
+            reader.read(10)
+        if number == 2:
+            reader.close()
+        return reader
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_readers_arrive_too(large: OssBucket, method: str) -> None:
+    loader = DataLoader(Readers(large), batch_size=None, num_workers=1, multiprocessing_context=method)
+    unread, begun, closed = loader
+    assert (unread.tell(), begun.tell(), closed.closed) == (0, 11, True)
+    assert (unread.read(), begun.read()) == (LARGE, LARGE[11:])
+    large.put("large/1", LARGE[::-1])
+    begun.seek(0)
+    with pytest.raises(OssObjectChangedError):
+        begun.readinto(bytearray(len(LARGE)))
+
+
+def test_streams_of_large_objects_arrive(large: OssBucket) -> None:
+    ((name, stream),) = DataLoader(graph(large, "large/", as_it_is).as_named_streams(), batch_size=None, num_workers=1)
+    assert (name, gets(large)) == (large.uri + "large/1", 1)
+    assert stream.read() == LARGE
 
 
 # by other ways than a DataLoader's
