@@ -115,6 +115,9 @@ const steps = {
     await client.copy('copy/target', 'copy/source é')
     const [source, target] = await Promise.all(['copy/source é', 'copy/target'].map(key => client.head(key)))
     assert.equal(target.res.headers['x-oss-hash-crc64ecma'], source.res.headers['x-oss-hash-crc64ecma'])
+    await client.copy('copy/target', 'copy/source é', { headers: { 'Cache-Control': 'no-cache' } })
+    assert.equal((await client.head('copy/target')).res.headers['cache-control'], 'no-cache')
+    await refused(412, 'PreconditionFailed', client.copy('copy/target', 'copy/source é', { headers: { 'If-Match': 'other' } }))
     const from = { sourceKey: 'copy/source é', sourceBucketName: OSS_BUCKET }
     await client.multipartUploadCopy('copy/parts', from, { partSize: 102400, parallel: 2 })
     assert.deepEqual(await get('copy/parts'), data)

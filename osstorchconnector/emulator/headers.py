@@ -21,19 +21,22 @@ KNOWN = frozenset(
     x-oss-tagging-directive x-oss-complete-all x-oss-symlink-target
     """.split()
 )
+# What may stand behind these is open: ali-oss sends every header of a copy a second time behind the latter.
+_FREE = ("x-oss-meta-", "x-oss-copy-source-")
 # Of these, what asks for something else where an object is not meant: to encrypt all that a bucket will hold.
 _NOT_OF_BUCKETS = frozenset({"x-oss-server-side-encryption", "x-oss-server-side-data-encryption"})
-# OSS has no conditional writes of this kind, and says so.
+# OSS has no conditional writes of this kind, and says so. With a copy it passes over them.
 _CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
 @lru_cache(maxsize=1024)
 def unwanted(operation: str, method: str, names: tuple[str, ...]) -> str:
     """Return the first header that asks for what an operation does not do, or "". Pure, and cached."""
+    is_copy = "x-oss-copy-source" in names
     for name in names:
-        if name in _CONDITIONS and method in ("PUT", "POST"):
+        if name in _CONDITIONS and method in ("PUT", "POST") and not is_copy:
             return name
-        if name.startswith("x-oss-") and name not in KNOWN and not name.startswith("x-oss-meta-"):
+        if name.startswith("x-oss-") and name not in KNOWN and not name.startswith(_FREE):
             return name
         if name in _NOT_OF_BUCKETS and operation == "PutBucket":
             return name

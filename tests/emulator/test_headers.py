@@ -41,7 +41,7 @@ def test_a_header_of_what_there_is_not_is_refused_by_name(send: Driver, name: st
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
-@given(name=NAMES.filter(lambda name: name not in KNOWN and not name.startswith("x-oss-meta-")))
+@given(name=NAMES.filter(lambda name: name not in KNOWN and not name.startswith(("x-oss-meta-", "x-oss-copy-source-"))))
 def test_no_header_that_nobody_knows_is_passed_over(send: Driver, name: str) -> None:
     send("PUT", "photos", "k", body=b"x")
     assert refused(send("PUT", "photos", "k", body=b"y", headers=[(name, "1")]), 501, "NotImplemented")
@@ -60,6 +60,17 @@ def test_a_header_of_an_object_may_come_with_each_part_of_it(send: Driver) -> No
     assert send("GET", "photos", "k", upload, headers=headers).status == 200
     assert send("HEAD", "photos", "missing", headers=headers).status == 404
     assert send("DELETE", "photos", "k", upload, headers=headers).status == 204
+
+
+def test_a_copy_may_bring_its_headers_twice(send: Driver) -> None:
+    """As ali-oss sends them."""
+    send("PUT", "photos", "k", body=b"x")
+    source = [("x-oss-copy-source", "/photos/k"), ("x-oss-metadata-directive", "REPLACE")]
+    more = [("cache-control", "no-cache"), ("x-oss-copy-source-cache-control", "no-cache")]
+    assert send("PUT", "photos", "copy", headers=[*source, *more]).status == 200
+    assert send("HEAD", "photos", "copy").headers["cache-control"] == "no-cache"
+    unmet = [("if-match", "other"), ("x-oss-copy-source-if-match", "other")]
+    assert refused(send("PUT", "photos", "copy", headers=[*source, *unmet]), 412, "PreconditionFailed")
 
 
 def test_a_bucket_is_not_made_as_if_it_encrypted(send: Driver) -> None:
