@@ -153,3 +153,12 @@ def test_a_part_is_copied_from_an_object(wire: SignedHttp, sdk: Client, upload_i
     headers = {"x-oss-complete-all": "yes"}
     wire.send("POST", sdk.bucket, "k", query={"uploadId": upload_id}, headers=headers).expect(200)
     assert sdk.get("k") == PART + b"tail" + b"tai"
+
+
+def test_a_part_may_be_copied_up_to_its_sources_end(wire: SignedHttp, sdk: Client, upload_id: str) -> None:
+    sdk.put("source", PART + b"the end")
+    headers = {"x-oss-copy-source": f"/{sdk.bucket}/source", "x-oss-copy-source-range": f"bytes={len(PART)}-"}
+    query = {"uploadId": upload_id, "partNumber": "1"}
+    copied = wire.send("PUT", sdk.bucket, "k", query=query, headers=headers).expect(200)
+    complete(wire, sdk, upload_id, completion((1, copied.document().findtext("ETag", "")))).expect(200)
+    assert sdk.get("k") == b"the end"

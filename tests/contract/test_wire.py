@@ -322,3 +322,22 @@ def test_buckets_are_listed(wire: SignedHttp, sdk: Client) -> None:
     assert all(name.startswith(sdk.bucket) for name in texts(reply, "Buckets/Bucket/Name"))
     for field in ("CreationDate", "Location", "ExtranetEndpoint", "IntranetEndpoint", "StorageClass"):
         assert len(texts(reply, f"Buckets/Bucket/{field}")) == len(texts(reply, "Buckets/Bucket"))
+
+
+@pytest.mark.parametrize("name", ["legalHold", "overwriteConfig", "cors", "x-oss-process", "no-such-thing"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_sub_resource_that_is_not_there_changes_nothing(
+    wire: SignedHttp, sdk: Client, method: str, name: str
+) -> None:
+    sdk.put("k", HELLO)
+    wire.send(method, sdk.bucket, "k", query={name: ""}).expect(501)
+    assert sdk.get("k") == HELLO
+    sdk.delete("k")
+    wire.send(method, sdk.bucket, query={name: ""}).expect(501)
+    assert sdk.keys() == []
+
+
+def test_a_copy_is_answered_with_its_checksum(wire: SignedHttp, sdk: Client) -> None:
+    sdk.put("k", HELLO)
+    reply = wire.send("PUT", sdk.bucket, "copy", headers={"x-oss-copy-source": f"/{sdk.bucket}/k"})
+    assert reply.expect(200).headers["x-oss-hash-crc64ecma"] == HELLO_CRC64

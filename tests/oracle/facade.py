@@ -15,11 +15,19 @@ from .store import Store
 
 Operation = Callable[[Store, OssRequest], Reply]
 
-# Parameters that make a request another operation; those not in a table below are not served.
+# Parameters that make a request another operation, as does every name that is in neither list. Those not in a table below
+# are not served: nothing unknown becomes an operation without a sub-resource.
 SUBRESOURCES = frozenset(
     """acl append bucketInfo cname comp cors delete encryption inventory lifecycle live location logging objectMeta
     policy qos referer replication restore stat style symlink tagging transferAcceleration uploadId uploads versionId
     versioning versions vod website worm x-oss-process x-oss-rename""".split()
+)
+PARAMETERS = frozenset(
+    """list-type prefix delimiter marker max-keys encoding-type start-after continuation-token fetch-owner key-marker
+    upload-id-marker max-uploads part-number-marker max-parts partNumber position response-content-type
+    response-content-language response-expires response-cache-control response-content-disposition
+    response-content-encoding OSSAccessKeyId Expires Signature security-token x-oss-signature-version x-oss-credential
+    x-oss-date x-oss-expires x-oss-security-token x-oss-additional-headers x-oss-signature""".split()
 )
 BUCKET_OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "uploads"): listings.list_uploads,
@@ -99,7 +107,8 @@ class Facade:
 
 def subresource_of(request: OssRequest) -> str:
     """Return the parameter that says which operation this is, or ""."""
-    return next((name for name in sorted(request.query) if name in SUBRESOURCES), "")
+    known = (name for name in sorted(request.query) if name in SUBRESOURCES)
+    return next(known, "") or next((name for name in request.query if name not in PARAMETERS), "")
 
 
 def operation_of(request: OssRequest, table: dict[tuple[str, str], Operation]) -> Operation:

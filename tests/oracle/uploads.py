@@ -192,6 +192,7 @@ def _parts_to_complete(store: Store, request: OssRequest) -> list[tuple[int, str
 
 def _source_range(span: str, size: int) -> tuple[int, int]:
     first, _, last = span.removeprefix("bytes=").partition("-")
+    last = last or str(size - 1)
     if not (span.startswith("bytes=") and first.isdigit() and last.isdigit() and int(first) <= int(last) < size):
         raise Refusal(400, "InvalidArgument", f"the source has {size} bytes and not {span!r}")
     return int(first), int(last)
