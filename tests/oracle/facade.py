@@ -15,8 +15,8 @@ from .store import Store
 
 Operation = Callable[[Store, OssRequest], Reply]
 
-# Parameters that make a request another operation, as does every name that is in neither list. Those not in a table below
-# are not served: nothing unknown becomes an operation without a sub-resource.
+# Parameters that make a request another operation, as does every name that is in neither list. Those not in a table
+# below are not served: nothing unknown becomes an operation without a sub-resource.
 SUBRESOURCES = frozenset(
     """acl append bucketInfo cname comp cors delete encryption inventory lifecycle live location logging objectMeta
     policy qos referer replication restore stat style symlink tagging transferAcceleration uploadId uploads versionId
