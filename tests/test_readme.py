@@ -59,7 +59,7 @@ def test_the_first_program_runs(tmp_path: Path) -> None:
 
 def test_the_program_of_the_client_runs(tmp_path: Path) -> None:
     with emulator.serve(buckets=["my-bucket"]) as server:
-        assert printed_by("The client", server, tmp_path) == "b'234' 10\n['notes']\n[10, 10]\n"
+        assert printed_by("The client", server, tmp_path) == "b'234' 10\n['notes']\n[]\n[10, 10]\n"
 
 
 def test_the_test_that_it_shows_passes_under_the_plugin(tmp_path: Path) -> None:

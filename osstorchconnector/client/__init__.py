@@ -1,6 +1,6 @@
 """The OSS client: pure protocol below, transports beside it, a synchronous face on top.
 
-- what travels: `values`
+- what travels: `values`, in `buffers`
 - the protocol, pure: `requests`, `endpoint`, `signing`, `heads`, `chunked`, `tree`, `xml`, `listing`, `checksum`
 - what to make of answers and failures, pure: `answers`, `attempts`, `retry`, `pace`, `refusals`
 - one request until it is answered for good: `sender`, with `traffic`, `retry_news`, `shared_state` and `hedging`, over

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..config import Config, load_config
 from ..credentials import CredentialsCache, credentials_source
@@ -26,6 +26,7 @@ from ..errors import OssConfigError
 from ..logs import audit_log, configure_logging
 from ..uri import OssUri, parse_object_uri, parse_uri
 from ..version import __version__
+from .buffers import writable_memory
 from .endpoint import parse_endpoint, plan_signing
 from .engine import LoopThread, engine
 from .listing import PageOrder
@@ -36,7 +37,6 @@ from .reference import ClientReference, Recipe, reference_to, remember
 from .sender import Session
 from .shared_state import SharedState, can_travel
 from .values import (
-    Buffer,
     ByteSpan,
     Download,
     ListedObject,
@@ -46,6 +46,9 @@ from .values import (
     StoredObject,
     UploadedPart,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as BytesLike
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -145,25 +148,30 @@ class OssClient:
         return self._shared.retries
 
     def get(
-        self, uri: OssUri | str, span: ByteSpan | None = None, *, into: memoryview | None = None, if_match: str = ""
+        self, uri: OssUri | str, span: ByteSpan | None = None, *, into: BytesLike | None = None, if_match: str = ""
     ) -> Download:
-        """As `Operations.get`."""
-        return self._run(lambda operations: operations.get(_object(uri), span, into=into, if_match=if_match))
+        """As `Operations.get`; `into` may be anything that can be written to as bytes, without gaps."""
+        memory = None if into is None else writable_memory(into)
+        return self._run(lambda operations: operations.get(_object(uri), span, into=memory, if_match=if_match))
 
     def head(self, uri: OssUri | str) -> ObjectStat:
         """As `Operations.head`."""
         return self._run(lambda operations: operations.head(_object(uri)))
 
     def put(
-        self, uri: OssUri | str, body: Buffer | Sequence[Buffer], *, forbid_overwrite: bool = False
+        self, uri: OssUri | str, body: BytesLike | Iterable[BytesLike], *, forbid_overwrite: bool = False
     ) -> StoredObject:
         """As `Operations.put`."""
         return self._run(lambda operations: operations.put(_object(uri), body, forbid_overwrite=forbid_overwrite))
 
     def list(self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "") -> Iterator[ListedObject]:
-        """Iterate over all objects whose keys begin as `uri` does; the next page is fetched while one is read."""
+        """Iterate over all objects whose keys begin as `uri` does; the next page is fetched while one is read.
+
+        With a `delimiter` the keys behind it are left out, and what they begin with, up to it, comes in their place:
+        as a `ListedPrefix`, whose `is_prefix()` is true.
+        """
         for page in self.list_pages(uri, delimiter=delimiter, start_after=start_after):
-            yield from page.objects
+            yield from page.entries()
 
     def list_pages(
         self,
@@ -223,7 +231,7 @@ class OssClient:
         return self._run(lambda operations: operations.create_upload(_object(uri)))
 
     def upload_part(
-        self, uri: OssUri | str, upload_id: str, number: int, body: Buffer | Sequence[Buffer]
+        self, uri: OssUri | str, upload_id: str, number: int, body: BytesLike | Iterable[BytesLike]
     ) -> UploadedPart:
         """As `Operations.upload_part`."""
         return self._run(lambda operations: operations.upload_part(_object(uri), upload_id, number, body))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import (
     OssConflictError,
@@ -33,7 +33,6 @@ from .paging import Ahead, PageAttempt
 from .pieces import Memory
 from .sender import Sender, Session
 from .values import (
-    Buffer,
     ByteSpan,
     Download,
     ListPage,
@@ -43,6 +42,9 @@ from .values import (
     StoredObject,
     UploadedPart,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as BytesLike
 
 R = TypeVar("R")
 
@@ -95,17 +97,20 @@ class Operations:
     async def put(
         self,
         uri: OssUri,
-        body: Buffer | Sequence[Buffer],
+        body: BytesLike | Iterable[BytesLike],
         *,
         forbid_overwrite: bool = False,
         crc64: int | None = None,
     ) -> StoredObject:
         """Store an object in one request; the old one, if any, stays until the new one is whole.
 
+        `body` is bytes-like (an array too; one with gaps is copied), or several such, which are joined. A text or the
+        name of a file is an `OssUsageError`.
+
         `crc64` is that of the body, if it is known already. An object that must not be there, and is after an answer
         was lost, is looked at: if it has the body's size and CRC-64 it is the one that was sent.
         """
-        request = requests.put_object(uri.bucket, uri.key, _parts(body), forbid_overwrite=forbid_overwrite)
+        request = requests.put_object(uri.bucket, uri.key, body, forbid_overwrite=forbid_overwrite)
         upload = UploadAttempt(request, uri, crc64)
         try:
             await self._perform_upload(upload)
@@ -173,10 +178,16 @@ class Operations:
         return await self._document(request, lambda _, body: xml.parse_upload_id(body, uri.key))
 
     async def upload_part(
-        self, uri: OssUri, upload_id: str, number: int, body: Buffer | Sequence[Buffer], *, crc64: int | None = None
+        self,
+        uri: OssUri,
+        upload_id: str,
+        number: int,
+        body: BytesLike | Iterable[BytesLike],
+        *,
+        crc64: int | None = None,
     ) -> UploadedPart:
         """Send one part (1 to 10,000; 100 KB to 5 GB but for the last); `crc64` is its own, if it is known already."""
-        request = requests.upload_part(uri.bucket, uri.key, upload_id, number, _parts(body))
+        request = requests.upload_part(uri.bucket, uri.key, upload_id, number, body)
         upload = UploadAttempt(request, uri, crc64)
         await self._perform_upload(upload)
         return UploadedPart(number, bare_etag(upload.result.get("etag")), upload.size, upload.crc)
@@ -261,10 +272,6 @@ class Operations:
 
     async def _perform_upload(self, upload: UploadAttempt) -> None:
         await self._sender.perform(upload, on_data_path=True)
-
-
-def _parts(body: Buffer | Sequence[Buffer]) -> tuple[Buffer, ...]:
-    return (body,) if isinstance(body, (bytes, bytearray, memoryview)) else tuple(body)
 
 
 def _body(parse: Callable[[bytearray], R]) -> Callable[[ResponseHead, bytearray], R]:

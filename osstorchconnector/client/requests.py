@@ -9,11 +9,17 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import OssUriError
+from ..uri import OssUri
+from .buffers import flat_buffers
 from .signing import encode_key
 from .values import Buffer, ByteSpan, Pairs, Request, UploadedPart
 from .xml import quoted_etag, render_complete, render_delete
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as BytesLike
 
 MAX_KEYS = 1000
 _BYTES = "application/octet-stream"
@@ -43,7 +49,7 @@ def head_object(bucket: str, key: str) -> Request:
 def put_object(
     bucket: str,
     key: str,
-    body: Buffer | Sequence[Buffer],
+    body: BytesLike | Iterable[BytesLike],
     forbid_overwrite: bool = False,
     content_type: str = _BYTES,
 ) -> Request:
@@ -51,7 +57,7 @@ def put_object(
     headers: Pairs = (("content-type", content_type),)
     if forbid_overwrite:
         headers += (("x-oss-forbid-overwrite", "true"),)
-    return _of_object("PutObject", "PUT", bucket, key, headers=headers, body=_buffers(body))
+    return _of_object("PutObject", "PUT", bucket, key, headers=headers, body=_buffers("PutObject", bucket, key, body))
 
 
 def copy_object(source_bucket: str, source_key: str, bucket: str, key: str, if_match: str = "") -> Request:
@@ -106,10 +112,12 @@ def create_upload(bucket: str, key: str, content_type: str = _BYTES) -> Request:
     return _of_object("InitiateMultipartUpload", "POST", bucket, key, query, (("content-type", content_type),))
 
 
-def upload_part(bucket: str, key: str, upload_id: str, number: int, body: Buffer | Sequence[Buffer]) -> Request:
+def upload_part(bucket: str, key: str, upload_id: str, number: int, body: BytesLike | Iterable[BytesLike]) -> Request:
     """Send part `number` (1 to 10000) of an upload; sent again it replaces the first."""
     query = (("partNumber", str(number)), ("uploadId", upload_id))
-    return _of_object("UploadPart", "PUT", bucket, key, query, (("content-type", _BYTES),), _buffers(body))
+    return _of_object(
+        "UploadPart", "PUT", bucket, key, query, (("content-type", _BYTES),), _buffers("UploadPart", bucket, key, body)
+    )
 
 
 def complete_upload(bucket: str, key: str, upload_id: str, parts: Iterable[UploadedPart]) -> Request:
@@ -169,5 +177,5 @@ def _given(*pairs: tuple[str, str]) -> Pairs:
     return tuple(pair for pair in pairs if pair[1])
 
 
-def _buffers(body: Buffer | Sequence[Buffer]) -> tuple[Buffer, ...]:
-    return (body,) if isinstance(body, (bytes, bytearray, memoryview)) else tuple(body)
+def _buffers(operation: str, bucket: str, key: str, body: BytesLike | Iterable[BytesLike]) -> tuple[Buffer, ...]:
+    return (body,) if type(body) is bytes else flat_buffers(f"{operation} {OssUri(bucket, key).shown}", body)

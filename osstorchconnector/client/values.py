@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import merge
 from itertools import repeat
+from operator import attrgetter
 from typing import NamedTuple, overload
 
-Pairs = tuple[tuple[str, str], ...]
+from .buffers import shown_bytes
+
 Buffer = bytes | bytearray | memoryview
+Pairs = tuple[tuple[str, str], ...]
 
 
 class ByteSpan(NamedTuple):
@@ -40,6 +44,10 @@ class Request(NamedTuple):
     headers: Pairs = ()
     body: tuple[Buffer, ...] = ()
 
+    def __repr__(self) -> str:
+        place = f"{self.operation!r}, {self.method!r}, {self.bucket!r}, {self.key!r}, {self.query!r}"
+        return f"Request({place}, {self.headers!r}, ({', '.join(map(shown_bytes, self.body))}))"
+
 
 class ObjectStat(NamedTuple):
     """What OSS says of an object in the head of an answer.
@@ -67,6 +75,9 @@ class Download(NamedTuple):
     body: bytes
     crc64: int
 
+    def __repr__(self) -> str:
+        return f"Download(stat={self.stat!r}, span={self.span!r}, body={shown_bytes(self.body)}, crc64={self.crc64})"
+
 
 class ListedObject(NamedTuple):
     """One entry of a listing; `last_modified` as OSS writes it, `2025-03-14T15:09:26.000Z`."""
@@ -75,6 +86,28 @@ class ListedObject(NamedTuple):
     size: int
     etag: str
     last_modified: str
+
+    def is_prefix(self) -> bool:
+        """Say whether this is a folder: the common beginning of several keys, and no object."""
+        return False
+
+
+class ListedPrefix(ListedObject):
+    """A folder in a listing with a `delimiter`: `key` is the common prefix, the rest says nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, key: str) -> ListedPrefix:
+        return tuple.__new__(cls, (key, 0, "", ""))
+
+    def __getnewargs__(self) -> tuple[str]:
+        return (self.key,)
+
+    def __repr__(self) -> str:
+        return f"ListedPrefix(key={self.key!r})"
+
+    def is_prefix(self) -> bool:
+        return True
 
 
 class ListedObjects(Sequence[ListedObject]):
@@ -111,7 +144,8 @@ class ListedObjects(Sequence[ListedObject]):
         return ListedObjects, (self.keys, self.sizes, self.etags, self.modified)
 
     def __repr__(self) -> str:
-        return repr(list(self))
+        first = ", ".join(map(repr, self[:3]))
+        return f"[{first}]" if len(self) <= 3 else f"[{first}, ... {len(self)} in all]"
 
 
 class ListPage(NamedTuple):
@@ -120,6 +154,12 @@ class ListPage(NamedTuple):
     objects: Sequence[ListedObject]
     prefixes: list[str]
     next_token: str
+
+    def entries(self) -> Iterator[ListedObject]:
+        """Iterate over objects and common prefixes, these as `ListedPrefix`, in the order of their keys."""
+        if not self.prefixes:
+            return iter(self.objects)
+        return merge(self.objects, map(ListedPrefix, self.prefixes), key=attrgetter("key"))
 
     @property
     def keys(self) -> list[str]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from dcp.conftest import as_torch_tells, names
 from torch.distributed.checkpoint.api import CheckpointException
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem
-from osstorchconnector.errors import OssConfigError
+from osstorchconnector.errors import OssConfigError, OssProtocolError
 from osstorchconnector.testing import OssBucket
 
 
@@ -56,6 +58,24 @@ def test_half_written_neighbours_do_not_count(manager: OssCheckpointManager, oss
     assert loaded(manager) == (2, 2)
     assert len(manager.clean(older_than=0.0)) == 4
     assert manager.steps() == [1, 2]
+
+
+def test_a_listing_with_foreign_names_deletes_nothing(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
+    """A server, or a cache before it, lists the whole bucket in the name of the checkpoints' prefix."""
+    manager = OssCheckpointManager(fs, oss_bucket.uri + "run", keep=1)
+    oss_bucket.put("else/step-0000000001/.metadata", b"somebody else's")
+    manager.save(1, state(1))
+    before = set(oss_bucket.keys())
+    for operation in ("ListObjectsV2", "ListMultipartUploads"):
+        oss_bucket.server.fail(operation, "foreign_keys", bucket=oss_bucket.name)
+    with contextlib.suppress(CheckpointException, OssProtocolError):
+        manager.save(2, state(2))
+    for clean in (lambda: manager.clean(older_than=0.0), lambda: fs.clean(oss_bucket.uri + "run", older_than=0.0)):
+        with pytest.raises(OssProtocolError, match="outside it"):
+            clean()
+    oss_bucket.server.clear_faults()
+    assert before <= set(oss_bucket.keys())
+    assert loaded(manager, 1) == (1, 1)
 
 
 def test_without_keep_all_stay(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
