@@ -26,6 +26,7 @@ _logger = logging.getLogger(__name__)
 # How long a lock that does not change hands holds others up. A publication takes a few requests; who is slower, or was
 # killed, loses the lock, and at worst some data that nothing refers to is left behind.
 PATIENCE_SECONDS = 10.0
+MOST_PATIENCE_SECONDS = 60.0  # with locks that do change hands
 POLL_SECONDS = 0.05
 _NAMED_AT_MOST = 3
 
@@ -131,29 +132,36 @@ class Publisher:
     def _lock(self, save_id: str) -> Iterator[None]:
         """Let nobody else replace the checkpoint meanwhile, unless that takes longer than anybody waits."""
         uri = self._folder.member(METADATA_LOCK)
-        holder, since = b"", self._clock()
-        while True:
+        is_held = self._take_lock(uri, save_id)
+        since = self._clock()
+        try:
+            yield
+        finally:
+            if is_held and self._clock() - since < PATIENCE_SECONDS:  # else it may be another's by now
+                quietly(functools.partial(self._client.delete, uri))
+
+    def _take_lock(self, uri: OssUri, save_id: str) -> bool:
+        """Wait until nobody has the lock, and take it; False if that is not to be had."""
+        begun = since = self._clock()
+        holder = b""
+        while self._clock() - begun < MOST_PATIENCE_SECONDS:
             try:
                 self._client.put(uri, save_id.encode(), forbid_overwrite=True)
-                break
+                return True
             except OssConflictError:
                 pass
             except OssError as error:
                 _logger.warning("%s is replaced without a lock: %s", self._folder.id, error)
-                break
+                return False
             if (now_held_by := self._holder(uri)) != holder:
                 _logger.info("%s is being replaced by another save: waiting for that", self._folder.id)
                 holder, since = now_held_by, self._clock()
             elif self._clock() - since >= PATIENCE_SECONDS:
                 _logger.warning("%s: a save that was replacing it has not ended, its lock is removed", self._folder.id)
-                self._client.delete(uri)
-            self._sleep(POLL_SECONDS)
-        since = self._clock()
-        try:
-            yield
-        finally:
-            if self._clock() - since < PATIENCE_SECONDS:  # else it may be another's by now
                 quietly(functools.partial(self._client.delete, uri))
+            self._sleep(POLL_SECONDS)
+        _logger.warning("%s is replaced without a lock: other saves have it all the time", self._folder.id)
+        return False
 
     def _holder(self, uri: OssUri) -> bytes:
         try:

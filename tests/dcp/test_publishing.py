@@ -25,7 +25,7 @@ from osstorchconnector.dcp import HashedPrefixes, OssDCPFileSystem, OssStorageRe
 from osstorchconnector.dcp.folder import CheckpointFolder
 from osstorchconnector.dcp.layout import METADATA_LOCK
 from osstorchconnector.dcp.metadata import load_metadata
-from osstorchconnector.dcp.publishing import PATIENCE_SECONDS, Publisher
+from osstorchconnector.dcp.publishing import MOST_PATIENCE_SECONDS, PATIENCE_SECONDS, Publisher
 from osstorchconnector.errors import OssIntegrityError, OssNotFoundError, OssObjectChangedError
 from osstorchconnector.testing import OssBucket
 
@@ -168,11 +168,13 @@ class Watch:
     def __init__(self) -> None:
         self.now, self.slept = 0.0, 0
         self.at: dict[int, Any] = {}
+        self.always: Any = lambda: None
+        self.step_seconds = 0.0  # or as long as asked for
 
     def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        self.now += self.step_seconds or seconds
         self.slept += 1
-        self.at.get(self.slept, lambda: None)()
+        self.at.get(self.slept, self.always)()
 
 
 @pytest.fixture
@@ -216,6 +218,19 @@ def test_a_lock_whose_holder_was_killed_holds_up_the_next_one_for_a_while(
     assert PATIENCE_SECONDS < watch.now < 2 * PATIENCE_SECONDS
     assert "its lock is removed" in caplog.text
     assert names(oss_bucket) == ["ckpt/.metadata", *named_in(oss_bucket, "ckpt/.metadata")]
+
+
+def test_saves_that_have_the_lock_all_the_time_hold_up_nobody_for_ever(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, watch: Watch, published: Metadata, caplog: Any
+) -> None:
+    lock = f"ckpt/{METADATA_LOCK}"
+    oss_bucket.put(lock, b"0")
+    watch.always = lambda: oss_bucket.put(lock, str(watch.slept).encode())
+    watch.step_seconds = 5.0
+    publisher(fs, oss_bucket, watch).publish(published, "this", overwrite=True)
+    assert watch.now == MOST_PATIENCE_SECONDS
+    assert "other saves have it all the time" in caplog.text
+    assert lock in names(oss_bucket)  # which is not ours to remove
 
 
 def test_without_a_lock_a_save_is_published_all_the_same(
