@@ -147,6 +147,7 @@ def test_a_body_that_has_begun_is_no_dead_connection(connect: Connect) -> None:
 
 class Landing:
     lands_in_place = False
+    moved_bytes = 0
     body = b""
 
     def place(self, head: Any) -> memoryview:
