@@ -76,6 +76,11 @@ class Asking(Generic[T]):
         """For how long the latest call has been waited for, or when it was made, if it has returned."""
         return self._clock() - self._begun
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the latest call has not returned yet."""
+        return self._latest is not None and not self._latest.done()
+
     def do(self, call: Callable[[], T], seconds: float) -> T:
         """As `ask`, for calls that are not as good as each other: while one hangs, no other is made."""
         if any(not future.done() for future in self._hanging):

@@ -134,6 +134,8 @@ class CredentialsCache:
 
     def _fetched(self, now: float, rejected: Credentials | None, seconds: float) -> Credentials | OssCredentialsError:
         """Ask the source; return what is in force from now on, or the error if that is nothing."""
+        if self._asking.is_busy and self.spare(rejected) is not None:
+            seconds = 0.0  # somebody has waited for it already
         try:
             found = self._asking.ask(functools.partial(self._look, now, rejected), seconds)
         except OssCredentialsError as error:

@@ -361,6 +361,7 @@ def test_a_source_that_hangs_later_delays_nobody_while_what_it_gave_is_good(cloc
     for _ in range(5):
         clock.now += 1
         assert ask(cache) == keys(1)
+        cache._short_patience = 30  # once is enough: nobody waits for it any more
     hanging.go.set()
     clock.now += 1
     while ask(cache) != keys(2):  # as soon as the thread that hung has come back
