@@ -19,6 +19,7 @@ OSS_V2 = "alibabacloud-oss-v2==1.4.1"
 ALI_OSS = "ali-oss@6.23.0"
 PREPARE_SECONDS = 300
 RUN_SECONDS = 300
+VERSIONS = ("v1", "v4")
 
 
 class NotAvailableError(Exception):
@@ -69,18 +70,13 @@ def fetch(command: Sequence[str], folder: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotAvailableError(str(error)) from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise NotAvailableError(f"{Path(command[0]).name} could not fetch it: {said[-1] if said else done.returncode}")
+        said = [line for line in (done.stderr or done.stdout).splitlines() if "error" in line.lower()]
+        raise NotAvailableError(f"{Path(command[0]).name} could not fetch it: {said[0] if said else done.returncode}")
 
 
-def run(sdk: Sdk, version: str, number: int) -> bool:
+def run(sdk: Sdk, command: Sequence[str], more: Mapping[str, str], version: str) -> bool:
     """Run one program on a server of its own; return whether all its steps went well."""
-    try:
-        command, more = sdk.prepare()
-    except NotAvailableError as reason:
-        print(f"{sdk.name} {version}: not run: {reason}")
-        return True
-    bucket = f"interop-{number}"
+    bucket = f"interop-{version}"
     with emulator.serve(buckets=[bucket]) as oss:
         told = {
             "OSS_ENDPOINT": oss.endpoint,
@@ -98,9 +94,16 @@ def run(sdk: Sdk, version: str, number: int) -> bool:
 
 
 def main() -> int:
-    runs = [(sdk, version) for sdk in SDKS for version in ("v1", "v4")]
-    went_well = [run(sdk, version, number) for number, (sdk, version) in enumerate(runs)]
-    return 0 if all(went_well) else 1
+    went_well = True
+    for sdk in SDKS:
+        try:
+            command, more = sdk.prepare()
+        except NotAvailableError as reason:
+            print(f"{sdk.name}: not run: {reason}")
+            continue
+        for version in VERSIONS:
+            went_well = run(sdk, command, more, version) and went_well
+    return 0 if went_well else 1
 
 
 if __name__ == "__main__":
