@@ -107,7 +107,8 @@ class Sender:
         clock = self._clock
         running = clock.running if clock is not None and clock.is_ticking else self._start_clock()
         begun = running.seconds
-        deadline = begun + self._seconds_for(attempt)
+        limit = begun + self.session.config.operation_timeout_seconds
+        deadline = limit + attempt.moved_bytes / SLOWEST_BYTES_PER_SECOND
         attempts = free = 0
         used: set[str] = set()
         on_new_connection = False
@@ -144,7 +145,7 @@ class Sender:
                     self._budget.earn()
                 return head
             failure, error = verdict
-            deadline = begun + self._seconds_for(attempt)  # by now more may be known of what it moves
+            deadline = limit + attempt.moved_bytes / SLOWEST_BYTES_PER_SECOND  # of which more may be known by now
             decision = self._decide(failure, error, attempts - free, begun, deadline, used, stops)
             if not decision.retry or not await self._prepare(decision, credentials):
                 try:
@@ -159,9 +160,6 @@ class Sender:
                 used.discard("reconnect")  # later on a connection may have died again
             used.add(decision.remedy)
             self.session.shared.count_retry()
-
-    def _seconds_for(self, attempt: Attempt) -> float:
-        return self.session.config.operation_timeout_seconds + attempt.moved_bytes / SLOWEST_BYTES_PER_SECOND
 
     async def aclose(self) -> None:
         """Drop all connections; what still runs ends with `OssConnectionError`."""

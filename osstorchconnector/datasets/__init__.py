@@ -1,4 +1,6 @@
-"""Objects as torch datasets, assembled from the datapipes: `iterable`, `map` with its `sampler`, and `common`."""
+"""Objects as torch datasets, assembled from the datapipes: `iterable`, `map` with its `sampler`,
+`common`, and the `options` of their constructors.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ from ..objects.data_object import DataObject
 from ..objects.filters import Filter
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
+
+    from .options import DatasetOptions
 
 Transform = Callable[[DataObject], Any]
 
@@ -50,7 +52,7 @@ class ObjectDataset:
         region: str = "",
         keep_folder_markers: bool = False,
         filter: Filter = None,
-        **options: Any,
+        **options: Unpack[DatasetOptions],
     ) -> Self:
         """Take all objects whose URIs begin with `oss_uri`, in OSS's order; several prefixes one after the other.
 
@@ -62,7 +64,7 @@ class ObjectDataset:
         )
         prefixes = _several("oss_uri", oss_uri)
         lister = OssObjectLister(prefixes, client, keep_folder_markers=keep_folder_markers, filter=filter)
-        return cls(lister, client, transform, **options)
+        return cls._of(lister, client, transform, options)
 
     @classmethod
     def from_objects(
@@ -76,14 +78,14 @@ class ObjectDataset:
         transform: Transform = identity,
         region: str = "",
         filter: Filter = None,
-        **options: Any,
+        **options: Unpack[DatasetOptions],
     ) -> Self:
         """Take the objects named, in the order given; nothing is listed."""
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         names = OssObjectNames(object_uris, filter=filter, folder=client.config.index_dir)
-        return cls(names, client, transform, **options)
+        return cls._of(names, client, transform, options)
 
     @classmethod
     def from_manifest_file(
@@ -99,7 +101,7 @@ class ObjectDataset:
         transform: Transform = identity,
         region: str = "",
         filter: Filter = None,
-        **options: Any,
+        **options: Unpack[DatasetOptions],
     ) -> Self:
         """Take the objects that a manifest names, with their labels, in its order; several one after the other.
 
@@ -112,7 +114,7 @@ class ObjectDataset:
         )
         manifests = _several("manifest_file_path", manifest_file_path)
         parser = OssManifestParser(manifests, manifest_parser, oss_base_uri, client, filter=filter)
-        return cls(parser, client, transform, **options)
+        return cls._of(parser, client, transform, options)
 
     @classmethod
     def from_index(
@@ -126,7 +128,7 @@ class ObjectDataset:
         transform: Transform = identity,
         region: str = "",
         filter: Filter = None,
-        **options: Any,
+        **options: Unpack[DatasetOptions],
     ) -> Self:
         """Take the objects of an index that `save_index` has stored, in a local file or an `oss://bucket/key`.
 
@@ -136,7 +138,12 @@ class ObjectDataset:
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        return cls(OssSavedObjects(index_uri, client, filter=filter), client, transform, **options)
+        return cls._of(OssSavedObjects(index_uri, client, filter=filter), client, transform, options)
+
+    @classmethod
+    def _of(cls, objects: NumberedObjects, client: OssClient, transform: Transform, options: DatasetOptions) -> Self:
+        make: Callable[..., Self] = cls  # each class refuses the options that it does not have
+        return make(objects, client, transform, **options)
 
     def save_index(self, index_uri: str | os.PathLike[str]) -> None:
         """Store the table of objects for `from_index`, in a local file or an `oss://bucket/key`, when it is complete.

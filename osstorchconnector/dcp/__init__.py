@@ -1,6 +1,7 @@
 """Distributed checkpoints on OSS, in torch's own format: for `torch.distributed.checkpoint`.
 
 - faces: `writer`, `reader`, `filesystem`, `manager` (of a `run`, which may have `branches`), `stager`
+- `options` of readers, writers and torch that are handed on, by name and type
 - where: `place`, `folder`, `layout`, and `cleaning` up after saves that died
 - saving: `saving` writes a rank's `files`, made of `items` and `tensors`, `publishing` makes them the checkpoint;
   `in_flight` and `collecting` guard a save

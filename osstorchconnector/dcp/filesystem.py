@@ -6,7 +6,7 @@ import datetime
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from torch.distributed.checkpoint.filesystem import FileSystemBase
 
@@ -21,6 +21,11 @@ from .layout import is_checkpoint_id
 from .place import HasClient
 from .reader import OssStorageReader
 from .writer import OssStorageWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import ReaderOptions, WriterOptions
 
 
 class OssDCPFileSystem(FileSystemBase, HasClient):
@@ -46,11 +51,11 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
 
-    def writer(self, path: str, **options: Any) -> OssStorageWriter:
+    def writer(self, path: str, **options: Unpack[WriterOptions]) -> OssStorageWriter:
         """Return an `OssStorageWriter` for `path`; `options` are its."""
         return OssStorageWriter(self, path, **options)
 
-    def reader(self, path: str, **options: Any) -> OssStorageReader:
+    def reader(self, path: str, **options: Unpack[ReaderOptions]) -> OssStorageReader:
         """Return an `OssStorageReader` for `path`; `options` are its."""
         return OssStorageReader(self, path, **options)
 

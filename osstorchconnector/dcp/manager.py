@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,11 @@ from .reader import OssStorageReader
 from .run import RunFolder
 from .torch_context import outside_contexts
 from .writer import OssStorageWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import LoadOptions, ReaderOptions, SaveOptions, WriterOptions
 
 _logger = logging.getLogger(__name__)
 
@@ -78,8 +83,8 @@ class OssCheckpointManager:
         keep: int | None = None,
         in_flight: int = 1,
         process_group: dist.ProcessGroup | None = None,
-        writer_options: Mapping[str, Any] | None = None,
-        reader_options: Mapping[str, Any] | None = None,
+        writer_options: WriterOptions | None = None,
+        reader_options: ReaderOptions | None = None,
         endpoint: str | OssClient = "",
         cred_path: str = "",
         cred_provider: object | None = None,
@@ -93,7 +98,10 @@ class OssCheckpointManager:
         self._run = RunFolder(self.client, self._root)
         self._keep, self._in_flight = keep, in_flight
         self._group = process_group
-        self._writer_options, self._reader_options = dict(writer_options or {}), dict(reader_options or {})
+        self._writer_options: WriterOptions = {**(writer_options or {})}
+        self._reader_options: ReaderOptions = {**(reader_options or {})}
+        for kind, given in ((OssStorageWriter, self._writer_options), (OssStorageReader, self._reader_options)):
+            inspect.signature(kind).bind_partial(**given)  # a mistyped one is told now, not at the first save
         self._slots: list[_Slot] = []
         self._turn = 0
         self._errors: list[BaseException] = []  # of asynchronous saves, since `wait` was called last
@@ -118,7 +126,7 @@ class OssCheckpointManager:
     # saving and loading
 
     @outside_contexts
-    def save(self, step: int, state: dict[str, Any], **options: Any) -> None:
+    def save(self, step: int, state: dict[str, Any], **options: Unpack[SaveOptions]) -> None:
         """Save the state of a step, and remove checkpoints that are too many. `options` go to `dcp.save`."""
         slot = self._free_slot(step, makes_group=False)
         where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
@@ -126,7 +134,7 @@ class OssCheckpointManager:
         self._tidy(step)
 
     @outside_contexts
-    def async_save(self, step: int, state: dict[str, Any], **options: Any) -> Future[Any]:
+    def async_save(self, step: int, state: dict[str, Any], **options: Unpack[SaveOptions]) -> Future[Any]:
         """Copy the state, begin to save it on a thread, and return a future that ends with the save.
 
         Waits first if `in_flight` saves are under way. `options` go to `dcp.save`. (What `dcp.async_save` does before
@@ -142,7 +150,7 @@ class OssCheckpointManager:
         return slot.future
 
     @outside_contexts
-    def load(self, state: dict[str, Any], step: int | None = None, **options: Any) -> int | None:
+    def load(self, state: dict[str, Any], step: int | None = None, **options: Unpack[LoadOptions]) -> int | None:
         """Load a step, the newest if none is named, into `state`; return the step, None if there is none to load.
 
         A step that was named and is not there is an error. `options` go to `dcp.load`.

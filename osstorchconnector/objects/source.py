@@ -324,7 +324,7 @@ class ObjectSource:
 
     def _same(self, download: Download, span: ByteSpan) -> Download:
         self._has_asked_again = True
-        if download.span != span:
+        if download.span != span or download.stat.size != self.open().size:
             raise OssObjectChangedError(
                 f"GetObject {self._uri.shown}: the object was replaced while it was read "
                 f"(it had {self.open().size} bytes, now {download.stat.size})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -17,6 +18,8 @@ from osstorchconnector.errors import (
     OssPermissionError,
     OssProtocolError,
 )
+from osstorchconnector.objects.reader import OssReader
+from osstorchconnector.uri import parse_object_uri
 
 PARTS = [UploadedPart(1, "E", len(BODY), crc64(BODY))]
 LARGE = bytes(16 * 1024 * 1024)  # more than sockets take in
@@ -204,3 +207,28 @@ def test_nothing_is_no_answer_to_deletions_if_only_the_connection_ended_it(conne
     with ScriptedServer.in_turn(*[first(UNSIZED + b"\r\n", close)] * 4) as server:
         with pytest.raises(OssProtocolError, match="without a length, and nothing came"):
             connect(server, maxAttempts=3).delete_many("bucket", ["a"])
+
+
+def test_ranges_that_disagree_about_the_size_are_not_of_one_object(connect):
+    """A reader asks for one range after the other: the ETag is the same, and what is said of the whole is not."""
+    data = bytes(range(256)) * 1024
+
+    def of(size):
+        def give(visit):
+            first, last = map(int, re.search(rb"range: bytes=(\d+)-(\d+)", visit.head).groups())
+            stop = min(last + 1, len(data))
+            visit.send(part(first, stop, data, Content_Range=f"bytes {first}-{stop - 1}/{size}"))
+
+        return give
+
+    for size in (len(data), len(data) + 1):
+        with ScriptedServer.in_turn(of(len(data)), *[of(size)] * 9) as server:
+            client = connect(server)
+            with OssReader(client, parse_object_uri(URI), transfer=client.config.checkpoint) as reader:
+                assert reader.read(10) == data[:10]
+                reader.seek(200_000)
+                if size == len(data):
+                    assert reader.read(10) == data[200_000:200_010]
+                else:
+                    with pytest.raises(OssObjectChangedError, match="now 262145"):
+                        reader.read(10)
