@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from .opcodes import check_opcodes
@@ -114,7 +116,10 @@ Allowed = Callable[[Name], Any]  # returns a `Call`, or a constant, or None for 
 
 
 class DryRun(pickle.Unpickler):
-    """Runs a pickle with stand-ins for what `allowed` knows, and for the rest such as do nothing."""
+    """Runs a pickle with stand-ins for what `allowed` knows, and for the rest such as do nothing.
+
+    No stand-in holds the run itself: it holds all that was made, and would be garbage that is collected late.
+    """
 
     def __init__(self, data: bytes, allowed: Allowed) -> None:
         super().__init__(io.BytesIO(data), encoding="utf-8")  # as torch reads it
@@ -147,20 +152,19 @@ class DryRun(pickle.Unpickler):
 
     def _stand_in(self, name: Name) -> Any:
         if name in (("builtins", "getattr"), ("__builtin__", "getattr")):
-            return self._class(name, lambda budget, *arguments: self._attribute(*arguments))
+            run = weakref.proxy(self)
+            return self._class(name, lambda budget, *arguments: run._attribute(*arguments))
         found = self._allowed(name)
         if found is None:
             self._unknown[name] = None
-            return self._class(name, lambda budget, *arguments: self._note_call(name))
+            return self._class(name, partial(_noted, self._called, name))
         return self._class(name, found) if callable(found) else found
 
-    def _note_call(self, name: Name) -> Filled:
-        self._called.add(name)
-        return Filled()
-
     def _class(self, name: Name, call: Call) -> Any:
+        budget = self._budget
+
         def new(kind: type, *arguments: Any) -> Any:
-            return call(self._budget, *arguments)
+            return call(budget, *arguments)
 
         return type("StandIn", (StandIn,), {"__slots__": (), "__new__": new, "name": name, "call": staticmethod(call)})
 
@@ -171,3 +175,8 @@ class DryRun(pickle.Unpickler):
         module, name = owner.name
         self._owners.add(owner.name)
         return self.find_class(module, f"{name}.{attribute}")
+
+
+def _noted(called: set[Name], name: Name, budget: Budget, *arguments: Any) -> Filled:
+    called.add(name)
+    return Filled()

@@ -113,9 +113,11 @@ def stored_names(data: bytes, where: str) -> set[str]:
     Raises `OssIntegrityError` if it is not DCP's metadata.
     """
     try:
-        metadata = DryRun(data, lambda name: lambda budget, *arguments: Kept()).load()
-        infos = metadata.state["storage_data"].values()
-        names = {info.state["relative_path"] for info in infos}
+        with collection_put_off():
+            metadata = DryRun(data, lambda name: lambda budget, *arguments: Kept()).load()
+            infos = metadata.state["storage_data"].values()
+            names = {info.state["relative_path"] for info in infos}
+            del metadata, infos  # thousands of objects, which would be looked through when they are garbage
     except Exception as error:
         raise OssIntegrityError(f"{where}: not the metadata of a distributed checkpoint: {error!r}") from error
     if not all(isinstance(name, str) for name in names):

@@ -6,7 +6,9 @@ import collections
 import dataclasses
 import datetime
 import enum
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from osstorchconnector.dcp import OssDCPFileSystem, UnsafePickleError
 from osstorchconnector.dcp.allowed import AllowList
+from osstorchconnector.dcp.dry_run import DryRun
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata, stored_names
 from osstorchconnector.errors import OssIntegrityError, OssUsageError
 from osstorchconnector.testing import OssBucket
@@ -176,6 +179,18 @@ def test_metadata_is_vetted_before_anything_in_it_is_made() -> None:
     with pytest.raises(OssIntegrityError, match="never"):
         load_metadata(pickle.dumps(metadata), "here", AllowList([Sharding, Unreadable]))
     assert stored_names(pickle.dumps(metadata), "here") == set()
+
+
+def test_what_was_looked_through_is_gone_without_a_collection() -> None:
+    run = DryRun(pickle.dumps([Sharding((0,)), Sharding.Kind.ROWS], 2), AllowList([Sharding.Kind]))
+    run.load()
+    gone = weakref.ref(run)
+    gc.disable()
+    try:
+        del run
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # damaged
