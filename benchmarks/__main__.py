@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from osstorchconnector.local_files import written_whole
+
 from .crew import ROOT, Crew
 from .report import bars, curves, markdown_table, text_table
 from .runner import run
@@ -67,7 +69,8 @@ def draw(results: Sequence[Result], path: str, peers: Path) -> None:
 def write(results: Sequence[Result], path: str) -> None:
     """Write results for `--merge`, if a file is named for it."""
     if path:
-        Path(path).write_text(json.dumps(dump(results), indent=1))
+        with written_whole(path) as file:
+            file.write(json.dumps(dump(results), indent=1).encode())
 
 
 def dump(results: Sequence[Result]) -> dict[str, Any]:

@@ -29,12 +29,8 @@ from pathlib import Path
 
 from ..errors import OssConfigError, OssError
 
-try:
+with contextlib.suppress(ImportError):  # on Windows
     import fcntl
-except ImportError:  # Windows
-    HAS_LOCKS = False
-else:
-    HAS_LOCKS = sys.platform == "linux"
 
 SHARED_MEMORY = "/dev/shm"
 # With less room than this the shared memory is left to those who need it (containers have 64 MiB of it unless told).
@@ -155,9 +151,20 @@ def new_path(folder: str) -> Path:
     return Path(folder, f"{_PREFIX}-{_user()}-{_machine_digits()}-{secrets.token_hex(8)}")
 
 
-def own_path(path: Path, has_locks: bool = HAS_LOCKS) -> Path:
+def own_path(path: Path) -> Path:
     """Return where this process finds a table: where there are no locks, each process has one of its own."""
-    return path if has_locks else path.with_name(f"{path.name}-{os.getpid()}")
+    return path if has_locks() else path.with_name(f"{path.name}-{os.getpid()}")
+
+
+@functools.cache
+def has_locks() -> bool:
+    """Whether open files can be locked here: on Linux, if it is not one that somebody imitates without that."""
+    if sys.platform != "linux":
+        return False
+    with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:
+        _set_lock(file.fileno(), LIFE, fcntl.F_RDLCK)
+        return True
+    return False
 
 
 def choose_folder(configured: str, shared_memory: str = SHARED_MEMORY) -> str:
@@ -184,7 +191,7 @@ def remove_abandoned(folder: Path, now_seconds: float) -> None:
             continue
         with contextlib.suppress(OSError, OssError):
             age_seconds = now_seconds - path.stat().st_mtime
-            if (HAS_LOCKS and named["machine"] == _machine_digits()) or age_seconds > _ABANDONED_SECONDS:
+            if (has_locks() and named["machine"] == _machine_digits()) or age_seconds > _ABANDONED_SECONDS:
                 _remove_unless_held(path)
 
 
@@ -220,7 +227,7 @@ def write_all(file: int, data: bytes | memoryview, offset: int, path: Path) -> N
 
 def try_lock(file: int, what: int, *, shared: bool = False) -> bool:
     """Take a lock on the open file, unless another one has it; where there are no locks, that is always so."""
-    if not HAS_LOCKS:
+    if not has_locks():
         return True
     try:
         _set_lock(file, what, fcntl.F_RDLCK if shared else fcntl.F_WRLCK)
@@ -231,7 +238,7 @@ def try_lock(file: int, what: int, *, shared: bool = False) -> bool:
 
 def unlock(file: int, what: int) -> None:
     """Give up the lock, also for the children that have been forked with the open file."""
-    if HAS_LOCKS:
+    if has_locks():
         _set_lock(file, what, fcntl.F_UNLCK)
 
 
@@ -303,12 +310,12 @@ def _let_go(path: Path, opened: dict[str, int]) -> None:
         return
     os.close(file)
     with contextlib.suppress(OSError, OssError):
-        if HAS_LOCKS or opened.get("maker") == os.getpid():
+        if has_locks() or opened.get("maker") == os.getpid():
             _remove_unless_held(path)
 
 
 def _remove_unless_held(path: Path) -> None:
-    if not HAS_LOCKS:  # Windows removes no open file
+    if not has_locks():  # Windows removes no open file
         path.unlink()
         return
     file, _ = open_own(path, create=False)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from .claims import HAS_LOCKS, Claim, choose_folder, claim, new_path, own_path, shared_claim, this_machine
+from .claims import Claim, choose_folder, claim, has_locks, new_path, own_path, shared_claim, this_machine
 from .index_filling import Filling, Source
 from .index_layout import State
 from .info import ObjectInfo
@@ -164,7 +164,7 @@ class SharedIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._source, self._configured = state["source"], state["configured"]
         path = Path(state["path"])
-        held = shared_claim(path, state["machine"]) if HAS_LOCKS else None
+        held = shared_claim(path, state["machine"]) if has_locks() else None
         if held is None:
             self._begin_table()
         else:
@@ -187,6 +187,6 @@ class SharedIndex:
         pid = os.getpid()
         here = self._processes.get(pid)
         if here is None:
-            held = self._claim if HAS_LOCKS else claim(own_path(self._path))
+            held = self._claim if has_locks() else claim(own_path(self._path))
             here = self._processes.setdefault(pid, Filling(held, self._source))
         return here

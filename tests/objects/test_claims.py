@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -422,7 +423,40 @@ def test_without_a_configured_folder_one_is_found() -> None:
     assert claims.choose_folder("", shared_memory="/no/such/folder") == tempfile.gettempdir()
 
 
-def test_where_there_are_no_locks_each_process_has_a_table_of_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "table"
-    assert claims.own_path(path) == path
-    assert claims.own_path(path, has_locks=False) == path.with_name(f"table-{os.getpid()}")
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
+    """A system that knows no locks of open files."""
+
+    def refuse(file: int, what: int, kind: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    assert claims.has_locks()
+    claims.has_locks.cache_clear()
+    monkeypatch.setattr(claims, "_set_lock", refuse)
+    yield
+    claims.has_locks.cache_clear()
+
+
+def test_where_there_are_no_locks_each_process_has_a_table_of_its_own(
+    no_locks: None, folder: Path, source: Names
+) -> None:
+    made: list[Any] = [SharedIndex(source, folder=str(folder)), SharedNumbers(folder=str(folder))]
+    index, numbers = made
+    assert keys(index) == ["0", "1", "2"]
+    numbers.set(0, 5)
+
+    def use(pipe: Connection) -> None:
+        copy = pickle.loads(pickle.dumps(made[0]))
+        pipe.send((keys(made[0]), made[1].get(0), keys(copy)))
+
+    pipe, ended = forked(use)
+    assert pipe.recv() == (["0", "1", "2"], 5, ["0", "1", "2"])
+    assert ended() == 0
+    assert numbers.add(0, 1) == 6
+    assert pickle.loads(pickle.dumps(numbers)).get(0) == 6
+    assert source.times_asked() == 9  # by each process, and for the copy
+    remove_abandoned(folder, time.time() + DAY_SECONDS)
+    assert keys(index) == ["0", "1", "2"]
+    made.clear()
+    del index, numbers
+    assert not [path for path in folder.iterdir() if path.name.endswith(f"-{os.getpid()}")]
