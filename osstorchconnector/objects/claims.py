@@ -132,7 +132,7 @@ def claim(path: Path) -> Claim:
 
 
 def shared_claim(path: Path, machine: str) -> Claim | None:
-    """Return a claim on a file that exists, as a process on `machine` has named it; `None` if it can't be shared."""
+    """Return a claim on a file that a process on `machine` has named; `None` if no process here holds it any more."""
     if machine != this_machine():
         return None  # it may see the file as well, by NFS say, but not how it grows: it maps what it has cached
     known = _claims.get(path)
@@ -140,8 +140,10 @@ def shared_claim(path: Path, machine: str) -> Claim | None:
         return known
     found = Claim(path)
     try:
+        if has_locks():
+            _remove_unless_held(path)  # what a killed job left is not shared with a later one
         found._open(create=False)
-    except OssError:
+    except (OssError, OSError):
         return None
     return found
 

@@ -214,6 +214,26 @@ def test_a_copy_that_was_unpickled_keeps_the_file_when_its_maker_ends(folder: Pa
     assert list(folder.iterdir()) == []
 
 
+def test_what_a_killed_maker_left_is_not_shared_with_who_comes_later(folder: Path, source: Names) -> None:
+    def make(pipe: Connection) -> None:
+        made = SharedIndex(source, folder=str(folder)), SharedNumbers(folder=str(folder), initial={0: 9})
+        made[0].count()
+        pickled = pickle.dumps(made)
+        made[1].set(0, 10)
+        pipe.send(pickled)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pipe, ended = forked(make)
+    pickled = pipe.recv()
+    assert ended() == -signal.SIGKILL
+    assert len(list(folder.iterdir())) == 2
+    index, numbers = pickle.loads(pickled)
+    assert (keys(index), numbers.get(0)) == (["0", "1", "2"], 9)
+    assert source.times_asked() == 6
+    del index, numbers
+    assert list(folder.iterdir()) == []
+
+
 def test_the_last_process_that_lets_go_removes_the_file(folder: Path) -> None:
     made = held(folder)
     child = holder(made.path)
