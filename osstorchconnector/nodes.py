@@ -53,7 +53,8 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
     """Yield an `ObjectInfo` for each object below `prefixes`, or of a pipe of named objects or of a manifest.
 
     They are listed once, whatever the number of epochs. `shuffle`, `seed` and `set_epoch` are those of
-    `OssIterableDataset`. Of `world_size` ranks each yields its share.
+    `OssIterableDataset`. Of `world_size` ranks each yields its share. No object under a prefix is an
+    `OssNotFoundError`, unless `allow_empty` is set.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         config_path: str = "",
         region: str = "",
         filter: Filter = None,
+        allow_empty: bool = False,
         shuffle: bool = False,
         seed: int = 0,
         rank: int = 0,
@@ -76,7 +78,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         if not isinstance(prefixes, NumberedObjects):
-            prefixes = OssObjectLister(prefixes, client, filter=filter)
+            prefixes = OssObjectLister(prefixes, client, filter=filter, allow_empty=allow_empty)
         if prefixes.index is None or not 0 <= rank < world_size:
             raise OssConfigError("OssLister takes prefixes, not a pipe of them, and a rank below world_size")
         self._infos = _Infos(

@@ -4,7 +4,7 @@ Importing this registers their functional forms. They need no particular torchda
 
     objects = OssObjectLister("oss://bucket/prefix/", client).shard_oss_objects().fetch_oss_objects(client)
 
-- which objects: `lister` (with `fast_listing`), `manifest`, `saved`
+- which objects: `lister` (with `fast_listing`, and `prefixes` about mistakes in them), `manifest`, `saved`
 - in which order, and whose: `shuffler`, `sharder`, `ranks`
 - their bytes: `fetcher`, `table` for maps, with `batches` of them, `streams` for archive readers, `skipping` for those
   that can't be read; and back: `saver`

@@ -16,7 +16,7 @@ from ..client.listing import PageOrder
 from ..client.operations import Operations
 from ..client.values import ListPage
 from ..errors import OssConfigError
-from ..objects.filters import Filter, Filtered, as_keep, described, filtered
+from ..objects.filters import Filter, Filtered, all_filtered, as_keep, described
 from ..objects.fixed_index import FixedIndex
 from ..objects.index import SharedIndex
 from ..objects.index_filling import Source, Wait
@@ -25,6 +25,7 @@ from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .common import NumberedObjects, functional, read_through
 from .fast_listing import parallel_pages
+from .prefixes import Siblings, no_objects
 
 BATCH_ROWS = 1000
 
@@ -35,23 +36,37 @@ class PrefixListing:
     With `enableFastList` in the config the pages of a prefix are fetched in parallel, in the same order at the end.
 
     Markers of folders (the key ends in `/`, the object is empty) are left out and counted, unless they are to be kept.
+    A prefix without objects is an `OssNotFoundError`, unless that is allowed.
     """
 
-    def __init__(self, client: OssClient, prefixes: tuple[OssUri, ...], *, keep_folder_markers: bool = False) -> None:
-        self._client, self._prefixes, self._keep_folder_markers = client, prefixes, keep_folder_markers
+    def __init__(
+        self,
+        client: OssClient,
+        prefixes: tuple[OssUri, ...],
+        *,
+        keep_folder_markers: bool = False,
+        allow_empty: bool = False,
+    ) -> None:
+        self._client, self._prefixes = client, prefixes
+        self._keep_folder_markers, self._allow_empty = keep_folder_markers, allow_empty
 
     def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
-        first, start_after = _unpack_cursor(cursor)
+        first, found, start_after = _unpack_cursor(cursor)
         for number in range(first, len(self._prefixes)):
-            prefix = self._prefixes[number]
+            prefix, siblings, markers = self._prefixes[number], Siblings(self._prefixes[number]), 0
             with contextlib.closing(self._pages(prefix, start_after, wait)) as pages:
                 for page in pages:
+                    batch = self._batch(prefix.bucket, page)
+                    found, markers = found or bool(batch.tails), markers + batch.skipped
+                    siblings.see(batch.tails)
                     if not page.next_token:
-                        cursor = _pack_cursor(number + 1, "")
+                        if not found and not self._allow_empty:
+                            raise no_objects(self._client, prefix, markers, wait)
+                        cursor = _pack_cursor(number + 1, False, "")
                     elif page.objects:
-                        cursor = _pack_cursor(number, page.keys[-1])
-                    yield self._batch(prefix.bucket, page, cursor)
-            start_after = ""
+                        cursor = _pack_cursor(number, found, page.keys[-1])
+                    yield batch._replace(cursor=cursor)
+            found, start_after = False, ""
 
     def _pages(self, prefix: OssUri, start_after: str, wait: Wait) -> Generator[ListPage, None, None]:
         """Yield the pages of a listing, more than one on its way."""
@@ -69,12 +84,12 @@ class PrefixListing:
         )
         return self._client.submit(list_page, workers=workers)
 
-    def _batch(self, bucket: str, page: ListPage, cursor: bytes) -> Batch:
+    def _batch(self, bucket: str, page: ListPage) -> Batch:
         keys, sizes = page.keys, page.sizes
         if not self._keep_folder_markers and 0 in sizes:
             kept = [row for row in zip(keys, sizes, strict=True) if not is_folder_marker(*row)]
             keys, sizes = [key for key, _ in kept], [size for _, size in kept]
-        return Batch(f"{bucket}/", keys, sizes, None, cursor, len(page.objects) - len(keys))
+        return Batch(f"{bucket}/", keys, sizes, None, b"", len(page.objects) - len(keys))
 
 
 def is_folder_marker(key: str, size: int) -> bool:
@@ -95,7 +110,8 @@ class OssObjectLister(NumberedObjects):
 
     `prefixes` is one `oss://bucket/prefix`, several, or a pipe of them. Given directly, they are listed once for all
     copies of this pipe, in whatever processes, and once only: the copies read one table. A pipe of prefixes is listed
-    by each copy, since each may get other prefixes. What `filter` leaves out has no place in the order.
+    by each copy, since each may get other prefixes. What `filter` leaves out has no place in the order. A prefix under
+    which there is no object is an `OssNotFoundError`, unless `allow_empty` is set.
     """
 
     def __init__(
@@ -108,12 +124,14 @@ class OssObjectLister(NumberedObjects):
         config_path: str = "",
         region: str = "",
         keep_folder_markers: bool = False,
+        allow_empty: bool = False,
         filter: Filter = None,
     ) -> None:
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        self._keep_folder_markers, self._keep = keep_folder_markers, as_keep(filter)
+        self._keep_folder_markers, self._allow_empty = keep_folder_markers, allow_empty
+        self._keep = as_keep(filter)
         self._source: Iterable[str] = ()
         if isinstance(prefixes, IterDataPipe):
             self._source = prefixes
@@ -128,7 +146,9 @@ class OssObjectLister(NumberedObjects):
             yield from read_through(self._listing((parse_uri(prefix),)))
 
     def _listing(self, prefixes: tuple[OssUri, ...]) -> Source:
-        listing = PrefixListing(self._client, prefixes, keep_folder_markers=self._keep_folder_markers)
+        listing = PrefixListing(
+            self._client, prefixes, keep_folder_markers=self._keep_folder_markers, allow_empty=self._allow_empty
+        )
         return listing if self._keep is None else Filtered(listing, self._keep)
 
 
@@ -142,14 +162,15 @@ class OssObjectNames(NumberedObjects):
         if not isinstance(object_uris, Iterable):
             raise OssConfigError(f"object_uris: a URI or several, not a {type(object_uris).__name__}")
         batches, keep = object_batches([object_uris] if isinstance(object_uris, str) else object_uris), as_keep(filter)
-        index = FixedIndex(batches if keep is None else (filtered(batch, keep) for batch in batches), folder=folder)
+        index = FixedIndex(batches if keep is None else all_filtered(batches, keep), folder=folder)
         super().__init__(index, f"named {index.digest()}")
 
 
-def _pack_cursor(number: int, last_key: str) -> bytes:
-    return f"{number} {last_key}".encode()
+def _pack_cursor(number: int, found: bool, last_key: str) -> bytes:
+    """Return where a listing goes on: the prefix, whether an object has been found under it, and after which key."""
+    return f"{number} {found:d} {last_key}".encode()
 
 
-def _unpack_cursor(cursor: bytes) -> tuple[int, str]:
-    number, _, last_key = cursor.decode().partition(" ")
-    return int(number or 0), last_key
+def _unpack_cursor(cursor: bytes) -> tuple[int, bool, str]:
+    number, found, last_key = (cursor or b"0 0 ").decode().split(" ", 2)
+    return int(number), found == "1", last_key

@@ -51,19 +51,26 @@ class ObjectDataset:
         transform: Transform = identity,
         region: str = "",
         keep_folder_markers: bool = False,
+        allow_empty: bool = False,
         filter: Filter = None,
         **options: Unpack[DatasetOptions],
     ) -> Self:
         """Take all objects whose URIs begin with `oss_uri`, in OSS's order; several prefixes one after the other.
 
         They are listed once, at first use, for all processes and epochs. Markers of folders (the key ends in `/`, the
-        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set.
+        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set. No
+        object under a prefix is an `OssNotFoundError`, which names what was probably meant, unless `allow_empty` is set.
         """
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
-        prefixes = _several("oss_uri", oss_uri)
-        lister = OssObjectLister(prefixes, client, keep_folder_markers=keep_folder_markers, filter=filter)
+        lister = OssObjectLister(
+            _several("oss_uri", oss_uri),
+            client,
+            keep_folder_markers=keep_folder_markers,
+            allow_empty=allow_empty,
+            filter=filter,
+        )
         return cls._of(lister, client, transform, options)
 
     @classmethod

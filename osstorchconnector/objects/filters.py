@@ -6,6 +6,7 @@ A filter works where rows enter the table of objects, so what it leaves out has 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..uri import OssUri
 from .index_filling import Source, Wait
 from .index_layout import Batch
 from .info import ObjectInfo
+
+_logger = logging.getLogger(__name__)
 
 Keep = Callable[[ObjectInfo], Any]
 Filter = str | Iterable[str] | range | Keep | None
@@ -75,8 +78,18 @@ class Filtered:
 
     def batches(self, cursor: bytes, wait: Wait) -> Generator[Batch, None, None]:
         with contextlib.closing(self._source.batches(cursor, wait)) as batches:
-            for batch in batches:
-                yield filtered(batch, self._keep)
+            yield from all_filtered(batches, self._keep, from_start=not cursor)
+
+
+def all_filtered(batches: Iterable[Batch], keep: Keep, *, from_start: bool = True) -> Generator[Batch, None, None]:
+    """Yield the batches with the rows that `keep` is true for; log a warning if nothing is left of all of them."""
+    seen, kept = 0, 0
+    for batch in batches:
+        left = filtered(batch, keep)
+        seen, kept = seen + len(batch.tails), kept + len(left.tails)
+        yield left
+    if seen and not kept and from_start:
+        _logger.warning("the filter (%s) leaves none of %d objects", described(keep), seen)
 
 
 def filtered(batch: Batch, keep: Keep) -> Batch:

@@ -1,0 +1,83 @@
+"""What is probably a mistake in a prefix: nothing lies under it, or more than was meant."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import logging
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from ..client.client import OssClient
+from ..client.operations import Operations
+from ..client.values import ListPage
+from ..errors import OssError, OssNotFoundError
+from ..objects.index_filling import Wait
+from ..uri import OssUri
+
+_MOST_SHOWN = 5
+_SIMILAR = 0.6
+
+_logger = logging.getLogger(__name__)
+
+
+def no_objects(client: OssClient, prefix: OssUri, markers: int, wait: Wait) -> OssNotFoundError:
+    """Return the error about a prefix without objects; one request looks for the prefix that was meant."""
+    if markers:
+        found = f"no object under {prefix}, only markers of folders ({markers}), which keep_folder_markers=True keeps"
+    else:
+        found = f"no object under {prefix}"
+    above, slash, _ = prefix.key.rstrip("/").rpartition("/")
+    parent = OssUri(prefix.bucket, above + slash)
+    near = "" if markers else described_near(prefix.key, parent, _below(client, parent, wait))
+    return OssNotFoundError(f"{found}{near}; allow_empty=True allows that")
+
+
+def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
+    """Return what to say about the names that lie beside a prefix; nothing if they are not known. Pure."""
+    if below is None:
+        return ""
+    names = [*below.prefixes, *below.keys]
+    if not names:
+        return f", and none under {parent}" if key else ": the bucket is empty"
+    by_fold = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(key.casefold(), by_fold, n=1, cutoff=_SIMILAR)
+    if close:
+        return f"; did you mean {OssUri(parent.bucket, by_fold[close[0]])}?"
+    more = ", ..." if len(names) > _MOST_SHOWN or below.next_token else ""
+    return f"; under {parent} there are {', '.join(name[len(parent.key) :] for name in names[:_MOST_SHOWN])}{more}"
+
+
+class Siblings:
+    """Says once that a prefix without `/` at its end takes in a folder of that name, and others besides."""
+
+    def __init__(self, prefix: OssUri) -> None:
+        self._prefix = prefix
+        self._is_asked = bool(prefix.key) and not prefix.key.endswith("/")
+        self._inside = self._outside = ""
+
+    def see(self, keys: Sequence[str]) -> None:
+        """Look at keys that are listed, in their order."""
+        if not self._is_asked or not keys:
+            return
+        folder = f"{self._prefix.key}/"
+        place = bisect_left(keys, folder)
+        if place < len(keys) and keys[place].startswith(folder):
+            self._inside = keys[place]
+        self._outside = self._outside or next((key for key in (keys[0], keys[-1]) if not key.startswith(folder)), "")
+        if self._inside and self._outside:
+            self._is_asked = False
+            _logger.warning(
+                "%s takes in what lies beside %s/ as well, such as %s: end the prefix with / if that is not meant",
+                self._prefix,
+                self._prefix,
+                OssUri(self._prefix.bucket, self._outside),
+            )
+
+
+def _below(client: OssClient, parent: OssUri, wait: Wait) -> ListPage | None:
+    try:
+        page: ListPage = wait(client.submit(functools.partial(Operations.list_page, uri=parent, delimiter="/")))
+    except OssError:
+        return None  # the hint is not worth an error of its own
+    return page
