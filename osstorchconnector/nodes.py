@@ -39,6 +39,9 @@ else:
                 raise OssConfigError("osstorchconnector.nodes needs torchdata 0.10 or newer")
 
 
+_UNDECIDED = "give OssLister rank and world_size to share them out, or world_size=1 if that is meant"
+
+
 class _Infos(ResumableDataset):
     """What is known of the objects, with a position."""
 
@@ -71,7 +74,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         shuffle: bool = False,
         seed: int = 0,
         rank: int = 0,
-        world_size: int = 1,
+        world_size: int | None = None,
     ) -> None:
         super().__init__()
         client = as_client(
@@ -79,14 +82,16 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         )
         if not isinstance(prefixes, NumberedObjects):
             prefixes = OssObjectLister(prefixes, client, filter=filter, allow_empty=allow_empty)
-        if prefixes.index is None or not 0 <= rank < world_size:
+        ranks = 1 if world_size is None else world_size
+        if prefixes.index is None or not 0 <= rank < ranks:
             raise OssConfigError("OssLister takes prefixes, not a pipe of them, and a rank below world_size")
         self._infos = _Infos(
             prefixes.index,
             prefixes.identity,
             folder=client.config.index_dir,
             seed=seed if shuffle else None,
-            rank=Share(rank, world_size),
+            rank=Share(rank, ranks),
+            undecided=_UNDECIDED if world_size is None else "",
         )
         self._iterator: Iterator[ObjectInfo] = iter(())
 

@@ -19,6 +19,11 @@ from .sharder import OssObjectSharder
 from .shuffler import OssObjectShuffler
 from .streams import OssNamedStreams
 
+_UNDECIDED = (
+    "take an OssIterableDataset with shard_ranks=True to share them out, or call shard_ranks(Share(rank, world_size)) "
+    "of the graph's sharder before to_dataset(), with Share() if that is meant"
+)
+
 
 class OssPipeDataset(ResumableDataset):
     """The items of a graph of pipes (`pipe.to_dataset()`): each worker its share, with a position.
@@ -47,6 +52,7 @@ class OssPipeDataset(ResumableDataset):
             epoch=0 if shuffler is None else shuffler.epoch,
             rank=sharder.rank,
             evening=sharder.evening,
+            undecided="" if sharder.is_decided else _UNDECIDED,
         )
         self._pipe = pipe
         self._obstacle = _obstacle(stages[: stages.index(sharder)])

@@ -5,8 +5,12 @@ Whatever is here is collective: every rank must come to it, in the same order, a
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 from typing import Any
+
+from torch.utils.data import get_worker_info
 
 from ..errors import OssError, OssUsageError
 from ..objects.claims import this_machine
@@ -15,11 +19,27 @@ from ..objects.index import ObjectIndex, SharedIndex
 
 _CHUNK_BYTES = 16 << 20
 
+_logger = logging.getLogger(__name__)
+
 
 def this_rank(purpose: str) -> tuple[int, int]:
     """Return which rank this is, and of how many."""
     dist = _distributed(purpose)
     return dist.get_rank(), dist.get_world_size()
+
+
+def reads_for_all() -> bool:
+    """Say whether this is the first of several ranks, and the process or worker of it that speaks for the others."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not (dist.is_available() and dist.is_initialized()):
+        return False
+    worker = get_worker_info()
+    return dist.get_world_size() > 1 and dist.get_rank() == 0 and (worker is None or worker.id == 0)
+
+
+def warn_of_everything(how: str) -> None:
+    """Say that each rank reads everything, which is seldom meant, and how to decide about it."""
+    _logger.warning("every rank of torch.distributed reads all objects, and each object is read by all ranks: %s", how)
 
 
 def agree_on(index: ObjectIndex, purpose: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -14,18 +15,19 @@ from ..objects.index import ObjectIndex
 from ..objects.shared_numbers import SharedNumbers
 from ..objects.views import Evening, Taken, ordered
 from .position import Position
+from .ranks import reads_for_all, warn_of_everything
 from .sharder import Share
 from .state import EpochState, checked_epoch
 
 # Places of the numbers that all processes share; worker n notes in BEGUN + n which loaded state it has begun with.
-EPOCH, SKIPPED, LOADED, BEGUN = range(4)
+EPOCH, SKIPPED, LOADED, WARNED, BEGUN = range(5)
 
 
 class ResumableDataset(IterableDataset[Any]):
     """Objects in an order that arithmetic tells, so that a few numbers say where an iterator stands.
 
     A derived class has the index, says what to make of the objects (`_items`), and why it has no position if so
-    (`_no_position`).
+    (`_no_position`). Where nobody has said whether ranks share the objects, `undecided` is the text that says how to.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class ResumableDataset(IterableDataset[Any]):
         epoch: int = 0,
         rank: Share = Share(),  # noqa: B008
         evening: Evening = "none",
+        undecided: str = "",
     ) -> None:
-        self._index, self._identity = index, identity
+        self._index, self._identity, self._undecided = index, identity, undecided
         self._numbers = SharedNumbers(folder=folder, initial={EPOCH: epoch})
         self._seed, self._rank, self._evening = seed, rank, evening
         self._loaded: tuple[EpochState, int, int] | None = None
@@ -84,13 +87,21 @@ class ResumableDataset(IterableDataset[Any]):
         self._position = None
 
     def __iter__(self) -> Iterator[Any]:
+        self._warn_if_undecided()
         loaded = self._pending()
         self._position = position = self._at(loaded) if loaded is not None else self._at_start()
         self._begin()
         return self._items(position)
 
     def __getstate__(self) -> dict[str, Any]:
+        if get_spawning_popen() is not None:
+            self._warn_if_undecided()  # a worker that is spawned doesn't know of the ranks
         return {**self.__dict__, "_position": None}
+
+    def _warn_if_undecided(self) -> None:
+        """Say once for the whole job that each rank reads everything, if nobody has said that this is meant."""
+        if self._undecided and reads_for_all() and self._numbers.add(WARNED, 1) == 1:
+            warn_of_everything(self._undecided)
 
     def _items(self, position: Position) -> Iterator[Any]:
         """Yield what comes after `position`, which counts what is given out."""

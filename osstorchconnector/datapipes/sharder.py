@@ -54,6 +54,11 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
         self._rank, self._evening = rank, evening
 
     @property
+    def is_decided(self) -> bool:
+        """Whether `shard_ranks` has been called."""
+        return self._rank is not None
+
+    @property
     def rank(self) -> Share:
         """The share that was taken by `shard_ranks`; everything if none was."""
         return Share() if self._rank is None else self._rank

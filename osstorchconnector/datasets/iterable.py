@@ -24,6 +24,7 @@ from ..objects.views import Evening
 from .common import ObjectDataset, Transform
 
 _SHARD_RANKS = "shard_ranks=True"
+_UNDECIDED = "give OssIterableDataset shard_ranks=True to share them out, or shard_ranks=False if that is meant"
 
 
 class OssIterableDataset(ObjectDataset, ResumableDataset):
@@ -37,7 +38,8 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
       an order of all objects and therefore waits for the listing; it takes no memory.
     - `shard_ranks=True`: each rank of torch.distributed, and each worker of it, yields its share; all read rank 0's
       listing. All ranks must make the dataset at the same point. `even="drop"` leaves out the last few objects so that
-      each rank has as many, `even="repeat"` gives some once more.
+      each rank has as many, `even="repeat"` gives some once more. Without it each rank reads everything, and a warning
+      says so where there are several, unless it is `shard_ranks=False`.
     - `relist="epoch"`: `set_epoch` with another number lists anew (a collective call with `shard_ranks`).
     - `on_error="skip"`: what can't be read even after retries is left out, logged, and counted in `skipped_objects`. A
       function is called with the `ObjectInfo` and the error before that, and may raise.
@@ -54,7 +56,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         *,
         shuffle: bool = False,
         seed: int = 0,
-        shard_ranks: bool = False,
+        shard_ranks: bool | None = None,
         even: Evening = "none",
         relist: Literal["never", "epoch"] = "never",
         on_error: OnError = "raise",
@@ -73,6 +75,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             seed=seed if shuffle else None,
             rank=Share(*this_rank(_SHARD_RANKS)) if shard_ranks else Share(),
             evening=even,
+            undecided=_UNDECIDED if shard_ranks is None else "",
         )
         self._skipping = Skipping(on_error, self._numbers, SKIPPED)
         self._relist, self._in_order, self._shard_ranks, self._on_error = relist, in_order, shard_ranks, on_error

@@ -9,12 +9,14 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from ..datapipes.fetcher import identity
-from ..datapipes.ranks import this_rank
+from ..datapipes.ranks import reads_for_all, this_rank, warn_of_everything
 from ..datapipes.sharder import Share
 from ..datapipes.state import EpochState, checked_epoch
 from ..errors import OssConfigError, OssUsageError
 from ..objects.shuffle import Permutation
 from ..objects.views import Evening, Taken, evened
+
+_UNDECIDED = "give ResumableSampler shard_ranks=True to share them out, or shard_ranks=False if that is meant"
 
 
 class ResumableSampler(Sampler[int]):
@@ -22,8 +24,9 @@ class ResumableSampler(Sampler[int]):
 
     `data` is the dataset, or how many objects there are. Shuffled (`set_epoch` names another order) and, with
     `shard_ranks=True`, shared out among the ranks of torch.distributed, as `OssIterableDataset` does it; no list of
-    numbers is held. `state_dict()` tells where the latest iterator stands, and `merge_states` makes one state of those
-    of all ranks for another number of them.
+    numbers is held. Without `shard_ranks` each rank has all numbers, and a warning says so, unless it is `False`.
+    `state_dict()` tells where the latest iterator stands, and `merge_states` makes one state of those of all ranks for
+    another number of them.
     """
 
     def __init__(
@@ -32,7 +35,7 @@ class ResumableSampler(Sampler[int]):
         *,
         shuffle: bool = True,
         seed: int = 0,
-        shard_ranks: bool = False,
+        shard_ranks: bool | None = None,
         even: Evening = "none",
     ) -> None:
         if even not in ("none", "drop", "repeat"):
@@ -40,6 +43,7 @@ class ResumableSampler(Sampler[int]):
         self._count = data if isinstance(data, int) else len(data)
         self._seed, self._evening = seed if shuffle else None, even
         self._share = Share(*this_rank("shard_ranks=True")) if shard_ranks else Share()
+        self._is_undecided = shard_ranks is None
         self._identity = f"numbers {self._count} {self._seed} {even}"
         self._begun, self._consumed, self._is_loaded = EpochState(self._identity, 0, self._share), 0, False
 
@@ -56,6 +60,9 @@ class ResumableSampler(Sampler[int]):
         return len(range(first, evened(self._count, step, self._evening), step))
 
     def __iter__(self) -> Iterator[int]:
+        if self._is_undecided and reads_for_all():
+            self._is_undecided = False
+            warn_of_everything(_UNDECIDED)
         # A loader may ask for the iterator long before it begins: only then does the state count.
         if not self._is_loaded:
             self._begin(EpochState(self._identity, self._begun.epoch, self._share))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import pickle
 import shutil
 import tempfile
@@ -14,7 +15,10 @@ from datasets.ranks import run_ranks
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from osstorchconnector.datasets import OssIterableDataset, merge_states
+from osstorchconnector.client.client import OssClient
+from osstorchconnector.datapipes import OssObjectLister
+from osstorchconnector.datapipes.sharder import Share
+from osstorchconnector.datasets import OssIterableDataset, ResumableSampler, merge_states
 from osstorchconnector.errors import OssConfigError, OssUsageError
 from osstorchconnector.testing import OssBucket
 
@@ -154,3 +158,62 @@ def test_sharing_out_twice_and_different_names_are_errors(place: Place) -> None:
         assert len(twice) == 4
         assert all("shares out among ranks already" in error for error in twice)
         assert "different objects" in names
+
+
+def undecided(place: Place, kind: str, **options: Any) -> Any:
+    """Make something that each rank reads wholly, unless somebody says otherwise."""
+    uri, access = place
+    if kind == "sampler":
+        return ResumableSampler(COUNT, **options)
+    if kind == "graph":
+        client = OssClient(**access)
+        sharder = OssObjectLister(uri, client).shard_oss_objects()
+        if options:
+            sharder.shard_ranks(Share())
+        return sharder.fetch_oss_objects(client).map(NAME).to_dataset()
+    return OssIterableDataset.from_prefix(uri, **access, transform=NAME, **options)
+
+
+def warnings_of(
+    rank: int, place: Place, log: str, kind: str, method: str, options: dict[str, Any]
+) -> tuple[list[str], int]:
+    logging.getLogger("osstorchconnector").addHandler(logging.FileHandler(f"{log}-{rank}"))
+    made = undecided(place, kind, **options)
+    counts = set()
+    for _ in range(2):
+        if kind == "sampler":
+            loader: Any = DataLoader(range(COUNT), sampler=made)  # type: ignore[arg-type]
+        else:
+            workers: Any = {"num_workers": 2, "multiprocessing_context": method} if method else {}
+            loader = DataLoader(made, batch_size=None, **workers)
+        counts.add(len(list(loader)))
+    (count,) = counts
+    return Path(f"{log}-{rank}").read_text().splitlines(), count
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "options"),
+    [
+        ("dataset", "", {}),
+        ("dataset", "fork", {}),
+        ("dataset", "spawn", {}),
+        ("graph", "fork", {}),
+        ("sampler", "", {}),
+        ("dataset", "fork", {"shard_ranks": False}),
+        ("graph", "", {"shard_ranks": False}),
+        ("sampler", "", {"shard_ranks": False}),
+    ],
+)
+def test_ranks_that_each_read_everything_are_told_once(
+    place: Place, tmp_path: Path, kind: str, method: str, options: dict[str, Any]
+) -> None:
+    found = run_ranks(2, warnings_of, place, str(tmp_path / "log"), kind, method, options)
+    assert [count for _, count in found] == [COUNT, COUNT]
+    lines = [line for lines, _ in found for line in lines if "every rank" in line]
+    assert len(lines) == (0 if options else 1)
+    assert all("shard_ranks" in line for line in lines)
+
+
+def test_one_rank_is_not_told(place: Place, tmp_path: Path) -> None:
+    ((lines, count),) = run_ranks(1, warnings_of, place, str(tmp_path / "log"), "dataset", "", {})
+    assert (lines, count) == ([], COUNT)

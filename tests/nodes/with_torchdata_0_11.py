@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import json
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 import torchdata
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torchdata.nodes import Batcher, Loader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -163,3 +166,15 @@ def test_a_state_that_was_changed_is_refused(bucket: OssBucket) -> None:
         if name != "osstorchconnector_epoch":
             with pytest.raises(OssUsageError, match="state"):
                 fetcher(bucket).reset({**state, "source": {**source, name: -5}})
+
+
+@pytest.mark.parametrize(("world_size", "is_told"), [(None, True), (1, False)])
+def test_a_rank_that_reads_everything_is_told(
+    bucket: OssBucket, tmp_path: Path, caplog: pytest.LogCaptureFixture, world_size: int | None, is_told: bool
+) -> None:
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        assert list(Loader(fetcher(bucket, world_size=world_size))) == KEYS
+    finally:
+        dist.destroy_process_group()
+    assert ("world_size" in caplog.text) is is_told
