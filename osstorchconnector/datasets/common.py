@@ -58,8 +58,8 @@ class ObjectDataset:
         """Take all objects whose URIs begin with `oss_uri`, in OSS's order; several prefixes one after the other.
 
         They are listed once, at first use, for all processes and epochs. Markers of folders (the key ends in `/`, the
-        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set. No
-        object under a prefix is an `OssNotFoundError`, which names what was probably meant, unless `allow_empty` is set.
+        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set. A
+        prefix without objects is an `OssNotFoundError` that names what was probably meant, unless `allow_empty` is set.
         """
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region

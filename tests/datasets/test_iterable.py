@@ -138,8 +138,10 @@ def test_a_missing_bucket_is_an_error(oss_bucket: OssBucket) -> None:
         keys(OssIterableDataset.from_prefix("oss://no-such-bucket/", **oss_bucket.options))
 
 
-def test_a_prefix_of_nothing_is_an_empty_dataset(bucket: OssBucket) -> None:
-    assert keys(from_prefix(bucket, "absent/")) == []
+def test_a_prefix_of_nothing_is_an_empty_dataset_only_if_that_is_allowed(bucket: OssBucket) -> None:
+    assert keys(from_prefix(bucket, "absent/", allow_empty=True)) == []
+    with pytest.raises(OssNotFoundError, match="no object under"):
+        keys(from_prefix(bucket, "absent/"))
 
 
 def test_empty_objects_are_objects_and_folder_markers_are_counted(oss_bucket: OssBucket) -> None:
