@@ -17,7 +17,7 @@ class DatasetOptions(TypedDict, total=False):
     # of OssIterableDataset
     shuffle: bool
     seed: int
-    shard_ranks: bool
+    shard_ranks: bool | None
     even: Evening
     relist: Literal["never", "epoch"]
     in_order: bool
