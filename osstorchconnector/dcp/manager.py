@@ -165,8 +165,7 @@ class OssCheckpointManager:
                 dcp_load(state, storage_reader=reader, process_group=self._group, **options)
                 return found
             except CheckpointException as error:
-                is_gone = _was_replaced(error) or (step is None and self._agreed_latest() != found)
-                if not may_repeat or not is_gone:
+                if not may_repeat or not self._has_gone(found, error, is_named=step is not None):
                     raise
                 _logger.info("step %d was replaced or removed while it was loaded: trying again", found)
                 may_repeat = False
@@ -237,6 +236,18 @@ class OssCheckpointManager:
         if not _is_distributed() or dist.get_rank(self._group) == 0:
             self._run.tidy(saved_step, self._keep)
 
+    def _has_gone(self, step: int, error: CheckpointException, *, is_named: bool) -> bool:
+        """Say whether a load failed since its checkpoint was replaced, or, as the newest, is that no longer.
+
+        All ranks say the same: each knows the errors of all.
+        """
+        if any(isinstance(cause, OssObjectChangedError) for cause, _ in error.failures.values()):
+            return True
+        try:
+            return not is_named and self._agreed_latest() != step
+        except OssError:
+            return False
+
     def _agreed_latest(self) -> int | None:
         """Return what the first rank finds, or raise its error: the others might look at another moment."""
         if not _is_distributed():
@@ -252,11 +263,6 @@ class OssCheckpointManager:
         if isinstance(answer[0], OssError):
             raise answer[0]
         return answer[0]
-
-
-def _was_replaced(error: CheckpointException) -> bool:
-    """Say whether a load failed since another save replaced the checkpoint. All ranks know the errors of all."""
-    return any(isinstance(cause, OssObjectChangedError) for cause, _ in error.failures.values())
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from dcp.conftest import names
+from dcp.conftest import as_torch_tells, names
 from dcp.states import differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.planner import LoadPlan
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem
 from osstorchconnector.dcp.branches import BRANCHES, Branches
@@ -358,3 +360,31 @@ def test_a_step_that_is_removed_while_the_newest_is_loaded_makes_room_for_a_newe
 
     loading.latest = then_another  # type: ignore[method-assign]
     assert loaded(loading) == 2
+
+
+def test_the_error_of_a_load_is_not_lost_when_nobody_can_tell_what_is_there_now(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket
+) -> None:
+    manager = manager_of(fs, oss_bucket)
+    manager.save(1, state(1))
+    oss_bucket.server.fail("GetObject", "AccessDenied", key="run/step-0000000001/.metadata")
+    oss_bucket.server.fail("ListObjectsV2", "AccessDenied", after=1)
+    with pytest.raises(CheckpointException, match=as_torch_tells("GetObject .*AccessDenied")):
+        manager.load(state(0))
+
+
+def test_a_named_step_that_is_replaced_by_other_contents_while_it_is_loaded_is_loaded_again(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket
+) -> None:
+    manager, target = manager_of(fs, oss_bucket), state(0)
+    manager.save(1, state(1) | {"other": torch.ones(3)})
+    others = [lambda: manager_of(fs, oss_bucket).save(1, state(2))]
+
+    class Planner(DefaultLoadPlanner):
+        def create_local_plan(self) -> LoadPlan:
+            if others:
+                others.pop()()
+            return super().create_local_plan()
+
+    assert manager.load(target, 1, planner=Planner()) == 1
+    assert differences(state(2), target) == []
