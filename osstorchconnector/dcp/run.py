@@ -28,6 +28,9 @@ class RunFolder:
         self._notes = OssUri(root.bucket, root.key + BRANCHES)
         self._noting = threading.Lock()  # of saves in flight, each reads the notes and writes them again
 
+    def __reduce__(self) -> tuple[type[RunFolder], tuple[OssClient, OssUri]]:
+        return RunFolder, (self._client, self._root)
+
     def uri(self, step: int) -> str:
         """Return where the checkpoint of a step is, or would be."""
         return f"{self._root}step-{step:010d}"
