@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch.utils.data import IterDataPipe
 
 from ..client.access import as_client
+from ..client.buffers import flat_buffers
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import Buffer
@@ -17,24 +18,32 @@ from ..objects.info import ObjectInfo
 from ..uri import OssUri, parse_object_uri
 from .common import functional
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as BytesLike
+
 
 class _Upload(NamedTuple):
     uri: OssUri
-    body: memoryview
+    body: tuple[Buffer, ...]
+    size_bytes: int
+
+    def __repr__(self) -> str:
+        return f"_Upload({self.uri!r}, {self.size_bytes} bytes)"
 
 
 @functional("save_oss_objects")
 class OssObjectSaver(IterDataPipe[ObjectInfo]):
     """Save each (key, bytes) of `source` and yield its `ObjectInfo` (functional form: `save_oss_objects`).
 
-    The object's URI is `oss_base_uri + key`. As many requests are in flight as `checkpointConfig.uploadConcurrency`
-    says; what is yielded is stored, in the order of `source`. An object is written by one request, whole or not at
-    all; an object of that name is replaced. For objects of more than 5 GB use `OssCheckpoint.writer`.
+    The object's URI is `oss_base_uri + key`; bytes are what `OssClient.put` takes for such. As many requests are in
+    flight as `checkpointConfig.uploadConcurrency` says; what is yielded is stored, in the order of `source`. An object
+    is written by one request, whole or not at all; an object of that name is replaced. For objects of more than 5 GB
+    use `OssCheckpoint.writer`.
     """
 
     def __init__(
         self,
-        source: Iterable[tuple[str, Buffer]],
+        source: Iterable[tuple[str, BytesLike | Iterable[BytesLike]]],
         endpoint: str | OssClient,
         *,
         oss_base_uri: str = "",
@@ -61,21 +70,19 @@ class OssObjectSaver(IterDataPipe[ObjectInfo]):
         with contextlib.closing(saved):
             yield from saved
 
-    def _upload(self, item: tuple[str, Buffer]) -> _Upload:
+    def _upload(self, item: tuple[str, BytesLike | Iterable[BytesLike]]) -> _Upload:
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise OssUsageError(f"nothing to save: the source yielded a {type(item).__name__}, not (key, bytes)")
         key, data = item
-        try:
-            body = memoryview(data).cast("B")
-        except TypeError as error:
-            raise OssUsageError(f"{self._base}{key} can't be saved: {error}") from None
-        return _Upload(parse_object_uri(self._base + key), body)
+        uri = parse_object_uri(self._base + key)
+        body = flat_buffers(f"{uri.shown} can't be saved", data)
+        return _Upload(uri, body, sum(map(len, body)))
 
 
 async def _put(operations: Operations, upload: _Upload) -> ObjectInfo:
     stored = await operations.put(upload.uri, upload.body)
-    return ObjectInfo(upload.uri, len(upload.body), "", stored.etag)
+    return ObjectInfo(upload.uri, upload.size_bytes, "", stored.etag)
 
 
 def _weight(upload: _Upload) -> int:
-    return len(upload.body)
+    return upload.size_bytes

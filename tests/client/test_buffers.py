@@ -12,7 +12,9 @@ import pytest
 
 from osstorchconnector.client.buffers import flat_buffers, shown_bytes, writable_memory
 from osstorchconnector.client.client import OssClient
+from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.requests import put_object
+from osstorchconnector.client.transport.base import WireRequest
 from osstorchconnector.client.values import (
     ByteSpan,
     Download,
@@ -118,9 +120,10 @@ STAT = ObjectStat(40_000_000, "E", 5)
         Download(STAT, ByteSpan(0, 40_000_000), LARGE, 5),
         put_object("bucket", "key", LARGE),
         put_object("bucket", "key", [LARGE[:1_000_000], memoryview(LARGE), bytearray(1000)]),
+        WireRequest(Origin("http", "host", 80), "PUT", "/key", [], (LARGE,)),
         ListPage(ListedObjects(["k" * 1000] * 1000, [5] * 1000, ["E"] * 1000, [""] * 1000), [], ""),
     ],
-    ids=["download", "request", "request of several", "page"],
+    ids=["download", "request", "request of several", "wire request", "page"],
 )
 def test_a_repr_is_short(value: object) -> None:
     assert len(repr(value)) < 5000

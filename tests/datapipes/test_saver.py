@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scripts import NO_LOGS
 from torch.utils.data.datapipes.iter import IterableWrapper
@@ -52,6 +53,16 @@ def test_what_can_not_be_saved_is_an_error_after_what_could(
     with pytest.raises(error):
         next(infos)
     assert oss_bucket.keys() == ["good"]
+
+
+def test_arrays_are_saved_and_texts_say_what_to_pass(oss_bucket: OssBucket) -> None:
+    grid = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    pairs: list[Any] = [("grid", grid[:, ::2]), ("text", "abc")]
+    infos = iter(OssObjectSaver(pairs, oss_base_uri=oss_bucket.uri, **oss_bucket.options))
+    assert next(infos).size == 12
+    assert oss_bucket.get("grid") == grid[:, ::2].tobytes()
+    with pytest.raises(OssUsageError, match=r"text can't be saved: .* pass text\.encode\(\)"):
+        next(infos)
 
 
 def test_a_refusal_is_an_error_at_its_place(oss_bucket: OssBucket) -> None:

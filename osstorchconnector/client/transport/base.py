@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from ...errors import OssProtocolError
@@ -34,7 +34,7 @@ class WireRequest:
     method: str
     target: str
     headers: list[tuple[str, str]]
-    body: tuple[Buffer, ...] = ()
+    body: tuple[Buffer, ...] = field(default=(), repr=False)
 
 
 class Landing(Protocol):
