@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import json
+import json.encoder
 import logging
 import os
 import threading
@@ -39,7 +39,7 @@ _PATIENCE_SECONDS = 5.0
 _EXIT_PRIORITY = -100
 
 _logger = logging.getLogger("osstorchconnector")
-_quoted = json.JSONEncoder().encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
 def configure_logging(config: Config, logger: logging.Logger = _logger) -> None:
