@@ -26,6 +26,10 @@ from .index_layout import (
     unpack_progress,
 )
 
+# The descriptors of this process's writers. A forked child closes its copies: they would keep the lock if this process
+# were killed, and nobody could go on with the table.
+_writing: set[int] = set()
+
 
 class IndexReader:
     """One process's view of a table; what was appended becomes visible with `refresh`, which one thread may call."""
@@ -87,15 +91,16 @@ class IndexWriter:
     def try_lock(cls, held: Claim) -> IndexWriter | None:
         """Return the table's writer, or `None` while another one is at work."""
         file = held.reopened()
+        _writing.add(file)
         try:
             if try_lock(file, WRITING):
                 return cls(held, file)
         except BaseException as error:
-            os.close(file)
+            _close(file)
             if isinstance(error, OSError) and not isinstance(error, OssError):
                 raise OssConfigError(advice(held.path, "locked", error)) from error
             raise
-        os.close(file)
+        _close(file)
         return None
 
     def append(self, batch: Batch) -> None:
@@ -119,8 +124,8 @@ class IndexWriter:
 
     def close(self) -> None:
         """Let another writer in."""
-        unlock(self._file, WRITING)  # closing alone would not do it: a child forked meanwhile has the same open file
-        os.close(self._file)
+        unlock(self._file, WRITING)  # closing alone does not unlock while a child that is just being forked has a copy
+        _close(self._file)
 
     def _resume(self) -> tuple[Progress, bytes]:
         """Begin the table, or read where the writer before this one stopped."""
@@ -147,3 +152,17 @@ class IndexWriter:
 def _check_magic(head: memoryview) -> None:
     if head[: len(MAGIC)] != MAGIC:
         raise OssError("the table of objects is damaged, or of another version of this library")
+
+
+def _close(file: int) -> None:
+    _writing.discard(file)
+    os.close(file)
+
+
+def _close_inherited() -> None:
+    while _writing:
+        _close(_writing.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)

@@ -257,6 +257,32 @@ def test_when_the_listing_process_is_killed_another_goes_on_after_its_last_page(
     assert source.asked() == [0, 10, 20, 20, 30]
 
 
+def test_a_child_of_a_listing_process_that_is_killed_goes_on_with_the_listing(shared: Shared, journal: Path) -> None:
+    source = Gated(30, journal, gate=10)
+    index = shared(source)
+    killed, found = os.pipe(), FORK.SimpleQueue()
+
+    def list_until_killed(pipe: Connection) -> None:
+        infos = index.infos()
+        next(infos)
+        source.is_reached()
+        if os.fork():
+            pipe.send("forked")
+            numbers(infos)
+        os.read(killed[0], 1)
+        found.put(numbers(index.infos()))
+        os._exit(0)
+
+    with in_child(list_until_killed) as (pipe, child):
+        pipe.recv()
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    source.opens()
+    os.write(killed[1], b"x")
+    assert found.get() == list(range(30))
+    assert source.asked() == [0, 10, 10, 20]
+
+
 def test_nobody_reads_nobody_lists(shared: Shared, journal: Path) -> None:
     source = Gated(1000, journal, gate=10)
     index = shared(source)
