@@ -234,3 +234,13 @@ def test_a_form_spares_an_object_when_told(send: Driver) -> None:
 
 def test_a_post_without_a_form_is_told_so(send: Driver) -> None:
     assert refused(send("POST", "photos", body=b"x"), 400, "RequestIsNotMultiPartContent")
+
+
+@pytest.mark.parametrize("name", ["x-oss-meta-a", "Content-Type", "Cache-Control", "success_action_redirect"])
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "a\0b"])
+def test_a_field_that_would_be_two_lines_of_a_head_is_refused_and_leaves_the_object(
+    send: Driver, name: str, value: str
+) -> None:
+    send("PUT", "photos", "k", body=b"before")
+    assert refused(post(send, signed_v1(**{name: value})), 400, "InvalidArgument")
+    assert send("GET", "photos", "k").body == b"before"

@@ -35,6 +35,7 @@ def post_object(service: Service, call: Call, received: Received) -> Reply:
     missing = next((name for name in form if name in _MISSING), "")
     if missing:
         raise not_implemented(missing, f"This emulator does not have callbacks, which the field {missing} asks for.")
+    _check_lines(form)
     key = form["key"].replace("${filename}", form["filename"])
     headers = {name: value for name, value in form.items() if name not in _OF_FORM and value}
     if "x-oss-content-type" in headers:
@@ -45,6 +46,14 @@ def post_object(service: Service, call: Call, received: Received) -> Reply:
         raise refusal_of("PutObject", name)
     stored = put_object(service, put, received)
     return _answer(put, form, stored, service.location(put, url_encoded(key)))
+
+
+def _check_lines(form: Mapping[str, str]) -> None:
+    """Refuse values that would be two lines: these fields become headers, of the object or of this answer."""
+    for name, value in form.items():
+        is_header = name not in _OF_FORM or name == "success_action_redirect"
+        if is_header and any(character in value for character in "\r\n\0"):
+            raise invalid_argument(name, "", "Not a header's value.")
 
 
 def _check_right(service: Service, call: Call, received: Received) -> None:
