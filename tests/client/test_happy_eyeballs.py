@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from osstorchconnector.client.transport.addresses import (
     FRESH_SECONDS,
     KEPT_SECONDS,
     LOST_SECONDS,
+    MOST_HANGING,
     AddressBook,
     Addresses,
     AddressInfo,
@@ -72,6 +74,32 @@ def test_a_winner_that_was_not_in_the_race_says_nothing() -> None:
     book.won("host", ALL, ("198.51.100.7", 80), 0.0)
     book.won("host", ALL, (), 0.0)
     assert order(book, ALL) == [SIX, FOUR, OTHER_SIX, OTHER_FOUR]
+
+
+def test_loops_may_learn_of_races_at_the_same_time() -> None:
+    book, errors = AddressBook(), list[Exception]()
+
+    def learn(first: int) -> None:
+        try:
+            for number in range(first, first + 2000):
+                infos = [info(f"192.0.{number % 250}.{last}") for last in range(16)]
+                book.won(f"host-{number}", infos, infos[-1][4], float(number))
+                book.in_order("host", infos, float(number))
+                book.lost(("192.0.2.1", number), float(number))
+        except Exception as error:
+            errors.append(error)
+
+    threads, interval = [threading.Thread(target=learn, args=(7 * number,)) for number in range(4)], 1e-6
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(interval)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert errors == []
 
 
 addresses = st.lists(
@@ -158,6 +186,23 @@ def test_a_resolver_that_hangs_is_not_waited_for_and_the_next_one_asks_anew() ->
 
     resolver = Resolver(None, [info(FOUR)])
     asyncio.run(run())
+
+
+def test_a_resolver_that_goes_on_hanging_keeps_few_threads() -> None:
+    async def run() -> int:
+        asking = Addresses(AddressBook(), resolver)
+        for _ in range(3 * MOST_HANGING):
+            with pytest.raises(socket.gaierror):
+                await asking.of("host", 80, 0.01)
+        asked = resolver.asked
+        resolver.over.set()
+        while not await asyncio.sleep(0.001, asking.book.known("host", 80, 0.0, within_seconds=float("inf"))):
+            pass
+        assert len(await asking.of("host", 80, 30)) == len(ALL)
+        return asked
+
+    resolver = Resolver(*[None] * (3 * MOST_HANGING), ALL)
+    assert asyncio.run(run()) == MOST_HANGING
 
 
 def test_what_a_resolver_says_too_late_is_there_for_the_next() -> None:

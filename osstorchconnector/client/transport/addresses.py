@@ -26,9 +26,11 @@ Lookup = Callable[[str, int], Sequence[AddressInfo]]
 HEAD_START_SECONDS = 0.25
 LOST_SECONDS = 600.0
 FRESH_SECONDS = 10.0
-# An answer of the resolver is better than none for so long, and not waited for longer than this where there is one.
+# The resolver's last answer is used for this long when it gives no new one. Then it is waited for only this long.
 KEPT_SECONDS = 600.0
 SILENT_SECONDS = 2.0
+# A lookup that hangs keeps a thread. With this many for one host, no further one is begun.
+MOST_HANGING = 4
 
 
 def look_up(host: str, port: int) -> Sequence[AddressInfo]:
@@ -37,7 +39,10 @@ def look_up(host: str, port: int) -> Sequence[AddressInfo]:
 
 
 class AddressBook:
-    """What a process knows of the addresses of hosts. Pure: the time is handed in, in seconds."""
+    """What a process knows of the addresses of hosts. Pure: the time is handed in, in seconds.
+
+    All event loops of the process share one. Each goes through a copy of `_lost`, which another may change meanwhile.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
@@ -62,7 +67,7 @@ class AddressBook:
         if len(losers) == len(tried):
             return  # the winner was none of them
         family = tried[len(losers)][0]
-        self._lost = {key: until for key, until in self._lost.items() if until > now}
+        self._lost = {key: until for key, until in self._lost.copy().items() if until > now}
         self._lost.pop(winner[:2], None)
         self._lost.pop((host, family), None)
         for info in losers:
@@ -80,7 +85,7 @@ class AddressBook:
         for info in infos:
             families.setdefault(info[0], []).append(info)
         in_turns = itertools.chain.from_iterable(itertools.zip_longest(*families.values()))
-        lost = {key for key, until in self._lost.items() if until > now}
+        lost = {key for key, until in self._lost.copy().items() if until > now}
         return sorted(
             (info for info in in_turns if info is not None),
             key=lambda info: (info[4][:2] in lost) + ((host, info[0]) in lost),
@@ -93,7 +98,7 @@ shared_book = AddressBook()
 class Addresses:
     """The addresses of hosts for one event loop; a name that many ask for at once is looked up once.
 
-    `look_up` is called in a thread of its own; it may hang, which then nobody waits for longer than they like.
+    `look_up` runs in a thread of its own and may hang. Callers wait for it as long as they like, and not longer.
     """
 
     def __init__(
@@ -103,7 +108,8 @@ class Addresses:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.book, self._look_up, self._clock = book, look_up, clock
-        self._under_way: dict[tuple[str, int], asyncio.Future[Sequence[AddressInfo]]] = {}
+        self._under_way: dict[tuple[str, int], list[asyncio.Future[Sequence[AddressInfo]]]] = {}
+        self._given_up: set[asyncio.Future[Sequence[AddressInfo]]] = set()
 
     async def of(self, host: str, port: int, seconds: float) -> list[AddressInfo]:
         """Return the addresses of a host in the order to try; `socket.gaierror` if there are none within `seconds`.
@@ -120,7 +126,7 @@ class Addresses:
         lookup = self._begin(host, port)
         await asyncio.wait({lookup}, timeout=min(seconds, SILENT_SECONDS) if stale else seconds)
         if not lookup.done():
-            self._under_way.pop((host, port), None)  # who asks next, asks in a thread that does not hang yet
+            self._given_up.add(lookup)  # the next caller begins another one, in another thread
         elif stale and _is_for_the_moment(lookup.exception()):
             pass
         else:
@@ -153,17 +159,18 @@ class Addresses:
         self.book.lost(address, self._clock())
 
     def _begin(self, host: str, port: int) -> asyncio.Future[Sequence[AddressInfo]]:
-        lookup = self._under_way.get((host, port))
-        if lookup is None:
-            lookup = asyncio.ensure_future(in_thread(self._look_up, host, port))
-            self._under_way[host, port] = lookup
-            lookup.add_done_callback(functools.partial(self._end, (host, port)))
-        return lookup
+        lookups = self._under_way.setdefault((host, port), [])
+        if not lookups or (lookups[-1] in self._given_up and len(lookups) < MOST_HANGING):
+            lookups.append(asyncio.ensure_future(in_thread(self._look_up, host, port)))
+            lookups[-1].add_done_callback(functools.partial(self._end, (host, port)))
+        return lookups[-1]
 
     def _end(self, key: tuple[str, int], lookup: asyncio.Future[Sequence[AddressInfo]]) -> None:
-        if self._under_way.get(key) is lookup:
+        self._given_up.discard(lookup)
+        self._under_way[key].remove(lookup)
+        if not self._under_way[key]:
             del self._under_way[key]
-        # asked for its error in any case: else asyncio complains where nobody waits for it any more
+        # The error is asked for in any case: else asyncio complains where nobody waits for it any more.
         if not lookup.cancelled() and lookup.exception() is None:
             self.book.learn(*key, lookup.result(), self._clock())
 
