@@ -2,7 +2,7 @@
 
 A process may be stopped (SIGSTOP, a paused container, a suspended job) or its machine put to sleep, for longer than any
 deadline. What it missed meanwhile says nothing about the server. `RunningTime` takes such gaps out; a `LoopClock` looks
-at the time often enough for that, while anybody on its event loop waits.
+at the time often enough for that while something on its event loop waits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ seconds_since_boot: Callable[[], float] = (
 """Seconds since some moment, those in which the machine slept among them."""
 
 PERIOD_SECONDS = 1.0
-# Who looks at the clock so much later than planned was stopped, and not only slow.
+# A look at the clock that comes this much later than planned means that the process was stopped, and not only slow.
 GRACE_SECONDS = 2.0
 
 
@@ -55,7 +55,7 @@ class RunningTime:
         return self.seconds
 
     def look_again(self, now: float) -> None:
-        """Begin to look after a while in which nobody had to."""
+        """Begin to look again after a while in which nothing waited. All of that while counts."""
         self.seconds += now - self._seen
         self._seen = now
 
@@ -74,7 +74,7 @@ class LoopClock:
         self._watchers: list[Callable[[float], bool]] = []
 
     def tick_within(self, seconds: float) -> None:
-        """Tick so often at least."""
+        """Tick at least this often."""
         if seconds < self.running.period_seconds:
             self.running.period_seconds = seconds
             if self.is_ticking:
@@ -120,6 +120,8 @@ class LoopClock:
                 while not task.done():
                     task.cancel()
                     await asyncio.wait({task})
+                if not task.cancelled():
+                    task.exception()  # asyncio complains of an error that nobody has looked at
             finally:
                 del task  # its error knows this frame
 
@@ -142,7 +144,12 @@ class LoopClock:
             return
         now = self.look()
         for watcher in list(self._watchers):
-            if not watcher(now):
+            try:
+                is_done = not watcher(now)
+            except Exception as error:  # without the clock no deadline of this loop would ever come
+                is_done = False
+                asyncio.get_running_loop().call_exception_handler({"message": "a watcher failed", "exception": error})
+            if is_done:
                 self.unwatch(watcher)
         if self._watchers or self._users:
             self._plan()

@@ -177,6 +177,53 @@ def test_who_waits_gets_what_came(outcome: str) -> None:
     in_loop(work)
 
 
+def test_who_gives_up_waiting_leaves_no_error_that_nobody_has_seen() -> None:
+    async def work(clock: LoopClock, readings: Readings) -> list[Any]:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+        async def fail_when_cancelled() -> None:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                raise OSError("broke just then") from None
+
+        waiting = asyncio.ensure_future(clock.wait_for(fail_when_cancelled(), lambda: clock.running.seconds + 600))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        del waiting
+        gc.collect()
+        return complaints
+
+    assert in_loop(work) == []
+
+
+def test_a_watcher_that_fails_stops_neither_the_clock_nor_other_watchers() -> None:
+    async def work(clock: LoopClock, readings: Readings) -> None:
+        complaints, ticks, has_ticked = list[Any](), list[float](), asyncio.Event()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+        def failing(now: float) -> bool:
+            raise KeyError("a transport that is gone")
+
+        def other(now: float) -> bool:
+            ticks.append(now)
+            if len(ticks) == 3:
+                has_ticked.set()
+            return len(ticks) < 3
+
+        clock.watch(failing)
+        clock.watch(other)
+        await asyncio.wait_for(has_ticked.wait(), 30)
+        assert len(complaints) in (3, 4)
+        clock.unwatch(failing)
+
+    in_loop(work)
+
+
 def test_it_ticks_only_while_somebody_waits() -> None:
     async def work(clock: LoopClock, readings: Readings) -> None:
         assert not clock.is_ticking
