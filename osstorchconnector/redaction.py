@@ -8,7 +8,7 @@ contains a secret, has one of the types below from where it comes in to where it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, SupportsIndex, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -19,18 +19,32 @@ MAX_TEXT_LETTERS = 1000
 
 
 class Secret(str):
-    """A text whose `repr` shows nothing of it. Formatting gives the text itself: what that makes is a secret again."""
+    """A text whose `repr` shows nothing of it, nor that of a part of it.
+
+    Formatting gives a plain text: wrap what it makes again.
+    """
 
     __slots__ = ()
+
+    def __getitem__(self, place: SupportsIndex | slice[Any, Any, Any], /) -> Secret:
+        return Secret(super().__getitem__(place))  # rich cuts long texts before it shows them
 
     def __repr__(self) -> str:
         return f"<{MASK}>"
 
 
 class SecretBytes(bytes):
-    """Bytes whose `repr` shows nothing of them."""
+    """Bytes whose `repr` shows nothing of them, nor that of a part of them."""
 
     __slots__ = ()
+
+    @overload
+    def __getitem__(self, place: SupportsIndex, /) -> int: ...
+    @overload
+    def __getitem__(self, place: slice[Any, Any, Any], /) -> SecretBytes: ...
+    def __getitem__(self, place: SupportsIndex | slice[Any, Any, Any], /) -> int | SecretBytes:
+        part = super().__getitem__(place)
+        return part if isinstance(part, int) else SecretBytes(part)
 
     def __repr__(self) -> str:
         return f"<{MASK}>"

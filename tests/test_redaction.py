@@ -21,6 +21,13 @@ def test_what_is_secret_is_itself_but_for_its_repr(secret: str | bytes | bytearr
     assert MASK in repr(secret)
 
 
+@pytest.mark.parametrize("secret", [Secret("CANARY" * 20), SecretBytes(b"CANARY" * 20)])
+def test_a_part_of_what_is_secret_is_secret(secret: str | bytes) -> None:
+    for part in (secret[:80], secret[6:], secret[::2], secret[3:4]):  # as rich cuts long texts before it shows them
+        assert not any(letters in repr(part) for letters in ("CANARY", "CNR", "A"))
+    assert secret[:6] == ("CANARY" if isinstance(secret, str) else b"CANARY")
+
+
 def test_a_keeper_shows_nothing_of_what_it_keeps() -> None:
     kept = keeper({"secret": "CANARY"})
     assert "CANARY" not in repr(kept)

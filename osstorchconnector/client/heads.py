@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from ..errors import OssProtocolError
-from ..redaction import SecretBytes
+from ..redaction import Secret, SecretBytes
 from .values import Buffer, ObjectStat
 
 MAX_HEAD_BYTES = 65536
@@ -39,6 +39,7 @@ _MONTHS = {
         ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
     )
 }
+_DOCUMENT = "x-oss-err"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -100,6 +101,8 @@ def parse_response_head(buffer: Buffer, filled: int) -> tuple[ResponseHead, int]
         minor, status = line[1], int(line[2])
         if status >= 200:
             headers = _shapes.fields(status, text, line.end())
+            if status >= 400:
+                hide_error_document(headers)
             length, chunked = _framing(headers, minor)
             return ResponseHead(status, headers, length, chunked, _keep_alive(headers, minor)), start
         if status == 101:
@@ -223,10 +226,16 @@ def _plain_number(text: str) -> float:
     return float(text) if text.isascii() and text.isdecimal() and len(text) < 12 else 0.0
 
 
+def hide_error_document(headers: dict[str, str]) -> None:
+    """Mask what the answer to a HEAD request has in a header: the error document, which echoes what was signed."""
+    if _DOCUMENT in headers:
+        headers[_DOCUMENT] = Secret(headers[_DOCUMENT])
+
+
 def error_document(head: ResponseHead) -> bytes:
     """Return the error document that an answer to HEAD carries in a header, empty where there is none."""
     try:
-        return base64.b64decode(head.headers.get("x-oss-err", ""), validate=True)
+        return base64.b64decode(head.headers.get(_DOCUMENT, ""), validate=True)
     except (binascii.Error, ValueError):
         return b""
 

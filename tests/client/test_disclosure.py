@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +90,18 @@ def test_the_document_in_which_oss_tells_what_was_signed_is_not_shown(connect: C
             with pytest.raises(OssPermissionError) as caught:
                 call()
             assert_nothing_exposed(caught.value, ["CANARY-SECRET", "CANARY-TOKEN"])
+
+
+def test_nor_is_it_where_the_answer_to_a_head_request_has_it_in_a_header(connect: Connect) -> None:
+    document = (
+        b"<Error><Code>SignatureDoesNotMatch</Code><StringToSign>x-oss-security-token:CANARY-TOKEN</StringToSign>"
+    )
+    hidden = base64.b64encode(document + b"<RequestId>REQ-1</RequestId></Error>").decode()
+    with ScriptedServer.in_turn(answer(status="403 Forbidden", x_oss_err=hidden)) as server:
+        with pytest.raises(OssPermissionError) as caught:
+            connect(server).head(URI)
+        assert "SignatureDoesNotMatch" in str(caught.value)
+        assert_nothing_exposed(caught.value, ["CANARY-TOKEN", "CANARY-SECRET", hidden])
 
 
 def test_a_request_that_can_not_be_written_shows_nothing_of_its_head() -> None:

@@ -392,6 +392,65 @@ def test_bytes_that_nobody_asked_for_are_not_the_next_answer(kind):
         assert asyncio.run(run(server)) == [b"a", b"b", b"c"]
 
 
+def new_event_loop():
+    """Return a loop as the library makes them: uvloop's where that is installed."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+@TRANSPORTS
+def test_a_server_that_speaks_first_is_connected_to_once_for_each_request(kind):
+    accepted = []
+
+    def serve(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                accepted.append(connection)
+                connection.send(b"SSH-2.0-OpenSSH_9.7\r\n")
+
+    async def run(port):
+        transport = kind(PATIENT, None)
+        for _ in range(50):
+            request = WireRequest(Origin("http", "127.0.0.1", port), "GET", "/", [("Host", "x")])
+            with pytest.raises((ExchangeFailed, OssProtocolError)):
+                await transport.exchange(request, Landing(), loop_clock().look() + 30)
+        await transport.aclose()
+
+    loop = new_event_loop()
+    with contextlib.closing(loop), socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        loop.run_until_complete(run(listener.getsockname()[1]))
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in accepted:
+        connection.close()
+    assert len(accepted) == 50
+
+
+def test_a_request_that_can_not_be_written_leaves_no_connection_that_is_busy_for_ever():
+    async def run(server):
+        transport = DirectTransport(PATIENT, None)
+        try:
+            request = wire(server)
+            request.headers.append(("if-match", "a\nb"))
+            with pytest.raises(ValueError, match="line end"):
+                await transport.exchange(request, Landing(), loop_clock().look() + 30)
+            assert not transport._busy
+            landing = Landing()
+            await transport.exchange(wire(server), landing, loop_clock().look() + 30)
+            return bytes(landing.body)
+        finally:
+            await transport.aclose()
+
+    with ScriptedServer([answer(b"well")], [answer(b"well")]) as server:
+        assert asyncio.run(run(server)) == b"well"
+
+
 def test_direct_refuses_a_body_that_ends_with_the_connection_and_aiohttp_reads_it():
     endless = b"HTTP/1.1 200 OK\r\n\r\nabcde"
     with ScriptedServer([first(endless, hang)]) as server, pytest.raises(UnsizedBody):

@@ -20,7 +20,7 @@ from yarl import URL
 from ...errors import OssError, OssProtocolError
 from ...redaction import MAX_NAME_LETTERS
 from ..clocks import RunningTime, loop_clock, seconds_slept
-from ..heads import ResponseHead
+from ..heads import ResponseHead, hide_error_document
 from ..pieces import fill
 from ..values import Buffer
 from .addresses import HEAD_START_SECONDS, Addresses, AddressInfo
@@ -29,6 +29,7 @@ from .base import (
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,
     SLOWEST_BYTES_PER_SECOND,
+    UNUSABLE,
     ExchangeFailed,
     FailureKind,
     Landing,
@@ -37,6 +38,7 @@ from .base import (
     check_not_early,
     connect_failure,
     proxy_for,
+    unsent_bytes,
 )
 
 WRITE_SLICE_BYTES = 256 * 1024
@@ -95,6 +97,8 @@ class _Connector(aiohttp.TCPConnector):
             if connection.protocol is None or not connection.protocol.should_close:
                 return connection
             connection.close()
+            if _connecting.get().is_new:  # the next one would be no better
+                raise aiohttp.ClientConnectionError(UNUSABLE)
 
 
 class _Pool:
@@ -253,7 +257,7 @@ class AioTransport:
                 body.skip(head)
             else:
                 await body.read(head, _steady(answer.content, self._timeouts.read_seconds, self._clock.running))
-            if upload.left_bytes or (connection is not None and connection.get_write_buffer_size()):
+            if upload.left_bytes or unsent_bytes(connection):
                 if connection is not None:
                     connection.abort()  # answered before the upload was through: the rest is not wanted
                 check_not_early(head)
@@ -326,6 +330,7 @@ def _socket(info: AddressInfo) -> socket.socket:
 def _head(answer: aiohttp.ClientResponse) -> ResponseHead:
     """Return the head as the rest of the client knows it; aiohttp has parsed and framed it already."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
+    hide_error_document(headers)
     text = headers.get("content-length", "")
     length = int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else None
     chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")

@@ -8,6 +8,7 @@ memory is taken or where bytes land.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import os
@@ -93,6 +94,10 @@ SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 LEAST_PROGRESS_BYTES = 1024
 
 
+# Of a new connection.
+UNUSABLE = "the server closed the connection, or sent something, before it was asked for anything"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds: until connected, and without progress in either direction."""
@@ -108,6 +113,14 @@ def check_not_early(head: ResponseHead) -> None:
     """
     if head.status < 300:
         raise OssProtocolError(f"answered {head.status} before the request's body was read")
+
+
+def unsent_bytes(transport: asyncio.WriteTransport | None) -> int:
+    """Return how much was written and has not left yet; nothing of a connection that is gone."""
+    try:
+        return 0 if transport is None else transport.get_write_buffer_size()
+    except AttributeError:  # TLS of Python 3.10's asyncio has forgotten its connection by then
+        return 0
 
 
 def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:

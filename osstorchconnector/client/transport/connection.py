@@ -27,6 +27,7 @@ from .base import (
     UnsizedBody,
     WireRequest,
     check_not_early,
+    unsent_bytes,
 )
 
 INCOMING_BYTES = 256 * 1024
@@ -338,7 +339,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._filled if self._chunks is None else len(self._chunks.body)
 
     def _unsent(self) -> int:
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return unsent_bytes(self._transport)
 
     def _resume(self) -> None:
         if self._writable is not None and not self._writable.done():

@@ -14,7 +14,7 @@ from ..clocks import loop_clock, seconds_since_boot
 from ..endpoint import Origin
 from ..heads import ResponseHead
 from .addresses import Addresses, AddressInfo, address_of
-from .base import IDLE_SECONDS, ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
+from .base import IDLE_SECONDS, UNUSABLE, ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
 from .connection import Connection, Incoming
 
 
@@ -50,11 +50,15 @@ class DirectTransport:
         connection = None if on_new_connection else self._idle_connection(wire.origin)
         if connection is None:
             connection = await self._connect(wire.origin, deadline)
-        self._busy.add(connection)
         if not self._is_watching:
             self._is_watching = True
             self._clock.watch(self._check_all)
-        answer = connection.begin(wire, landing, deadline, self._running.seconds)
+        try:
+            answer = connection.begin(wire, landing, deadline, self._running.seconds)
+        except BaseException:
+            connection.abort()
+            raise
+        self._busy.add(connection)
         try:
             if wire.body:
                 await connection.send_body(wire.body, answer)
@@ -109,6 +113,8 @@ class DirectTransport:
         try:
             infos = await self._addresses.of(origin.host, origin.port, seconds)
             await self._clock.wait_for(self._open_to(connection, origin, infos), lambda: deadline)
+            if not connection.is_usable:  # to write to it would be a RuntimeError of uvloop's
+                raise ConnectionResetError(UNUSABLE)
         except asyncio.TimeoutError:
             self._addresses.lost(connection.address)
             text = f"no connection to {origin.host}:{origin.port} within {seconds:.3g} s"
