@@ -7,6 +7,7 @@ to the system. A copy that travels in any other way begins with a state of its o
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -60,12 +61,15 @@ class SharedState:
     def __getstate__(self) -> list[_Page]:
         """Let a process that is being spawned have the page that is for those."""
         if len(self._pages) == 1:
-            self._pages.append(_page_to_spawn())
-            self._pages[1].set(0, int(self.is_reached))
+            with contextlib.suppress(OSError):  # a sandbox that refuses it, no descriptor left
+                page = _page_to_spawn()
+                page.set(0, int(self.is_reached))
+                self._pages.append(page)
         return self._pages[1:]
 
     def __setstate__(self, pages: list[_Page]) -> None:
-        self._pages = [*pages, *pages]  # both are the same: what this process forks or spawns counts there, too
+        # Twice the same: what this process forks or spawns counts there, too.
+        self._pages = [*pages, *pages] or [_Page()]
 
     @property
     def retries(self) -> int:
@@ -97,7 +101,11 @@ def can_travel() -> bool:
 
 def _page_to_spawn() -> _Page:
     descriptor = os.memfd_create("osstorchconnector")
-    os.posix_fallocate(descriptor, 0, _SIZE)
+    try:
+        os.posix_fallocate(descriptor, 0, _SIZE)
+    except OSError:
+        os.close(descriptor)
+        raise
     return _Page(descriptor)
 
 

@@ -70,6 +70,17 @@ def test_threads_lose_no_retry() -> None:
     assert state.retries == 8000
 
 
+def test_where_no_memory_can_be_shared_a_process_that_is_spawned_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    state = SharedState()
+    state.count_retry()
+    run("spawn", state, 3)
+    assert (state.retries, state.is_reached) == (1, False)
+
+
 def test_copies_that_travel_otherwise_begin_anew() -> None:
     with ScriptedServer.in_turn(answer(b"", status="404 Not Found")) as server:
         client = OssClient(server.endpoint, cred_provider=print, region="cn-test")
