@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..uri import OssUri
 
@@ -47,3 +47,6 @@ class NamedFile(_BinaryFile):
     def name(self) -> str:
         """The object's key in its bucket."""
         return self._uri.key
+
+    def write(self, data: Any, /) -> int:
+        raise io.UnsupportedOperation(f"write: {self._uri.shown} is open for reading; OssCheckpoint.writer(uri) writes")

@@ -7,6 +7,7 @@ import io
 import operator
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -17,7 +18,7 @@ from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..uri import OssUri
 from .named import InvalidSeekError, NamedFile
-from .writer import OssWriter
+from .writer import OssWriter, told_if_unclosed
 
 # What is longer lies in a temporary file.
 SPOOLED_BYTES = 64 << 20
@@ -31,8 +32,9 @@ class OssSpooledWriter(NamedFile):
     whatever becomes of the process. `fileno()` makes it such a file at once, for what needs one (`numpy.memmap`,
     `ndarray.tofile`). The object appears, or replaces the old one, when the writer is closed: only then is anything
     sent, in parts and in as much memory as `OssWriter` takes. Nothing is stored if anything went wrong: an exception
-    in the `with` block, a write that failed, `discard()`, garbage collection, the end of the interpreter. As in a local
-    file, zeros fill what was skipped by `seek` or added by `truncate`. For one thread at a time.
+    in the `with` block, a write that failed, `discard()`, garbage collection, the end of the interpreter (the last two
+    log a warning). As in a local file, zeros fill what was skipped by `seek` or added by `truncate`. For one thread at
+    a time.
     """
 
     mode = "w+b"
@@ -43,6 +45,7 @@ class OssSpooledWriter(NamedFile):
         # Not buffered: where it is, the kernel knows, and a forked child has nothing to write there at its end.
         self._file: io.BytesIO | io.FileIO = io.BytesIO()
         self._failure = ""  # what went wrong first; not the error, which knows the frames that know this writer
+        self._unclosed: weakref.finalize[..., NamedFile] | None = None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -67,6 +70,7 @@ class OssSpooledWriter(NamedFile):
     def fileno(self) -> int:
         """Return the descriptor of the temporary file; what is written by way of it is part of the object."""
         self._check_usable()
+        self._watch()
         self._roll_over()
         return self._file.fileno()
 
@@ -158,6 +162,7 @@ class OssSpooledWriter(NamedFile):
         view = memoryview(data)
         if not view.c_contiguous:
             raise BufferError("write() needs a contiguous buffer")
+        self._watch()
         if view.nbytes:
             self._make_room(self._file.tell() + view.nbytes)
             self._put(view.cast("B"))
@@ -177,11 +182,11 @@ class OssSpooledWriter(NamedFile):
             self._check_usable()
             self._publish()
         finally:
-            self._file.close()
+            self._let_go()
 
     def discard(self) -> None:
         """Close without storing anything: the object, if there was one, stays as it was."""
-        self._file.close()
+        self._let_go()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -200,6 +205,14 @@ class OssSpooledWriter(NamedFile):
         raise TypeError(f"a writer can't be pickled, no more than an open file ({self._uri})")
 
     # the steps
+
+    def _watch(self) -> None:
+        self._unclosed = self._unclosed or told_if_unclosed(self, self._uri)
+
+    def _let_go(self) -> None:
+        self._file.close()
+        if self._unclosed is not None:
+            self._unclosed.detach()
 
     def _publish(self) -> None:
         self._file.seek(0)
@@ -242,7 +255,7 @@ class OssSpooledWriter(NamedFile):
 
     def _check_open(self) -> None:
         if self.closed:
-            raise ValueError("I/O operation on closed file")
+            raise ValueError(f"I/O operation on closed file: {self._uri.shown}")
         if self._pid != os.getpid():  # a child shares the file's position
             raise OssUsageError(f"the writer of {self._uri} belongs to another process: write where it was made")
 

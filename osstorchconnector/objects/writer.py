@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
+import weakref
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -25,14 +27,25 @@ SUMMED_BYTES = 256 * 1024
 _logger = logging.getLogger(__name__)
 
 
+def told_if_unclosed(writer: NamedFile, uri: OssUri) -> weakref.finalize[..., NamedFile]:
+    """Log a warning when `writer` is garbage, or the interpreter ends, unless what is returned was detached before."""
+    return weakref.finalize(writer, _tell_unclosed, uri.shown, os.getpid())
+
+
+def _tell_unclosed(uri: str, pid: int) -> None:
+    if pid == os.getpid():  # in a forked child there is a copy, which nobody has to close
+        _logger.warning("the writer of %s was never closed, so nothing was stored: write in a `with` block", uri)
+
+
 class OssWriter(NamedFile):
     """Writes an object as one writes a local file opened with "wb", front to back.
 
     The object appears, or replaces the old one, when the writer is closed, all of it at once. Nothing is stored if
     anything went wrong: an exception in the `with` block, a part that could not be sent (then `write` or `close`
-    raises), `discard()`, garbage collection, the end of the interpreter. What is shorter than a part goes in one
-    request, more in parts that are sent while writing goes on, `uploadConcurrency` at a time and in `uploadMemory`
-    bytes of memory. Data is copied, but for long `bytes`, which nobody can change. For one thread at a time.
+    raises), `discard()`, garbage collection, the end of the interpreter (the last two log a warning). What is shorter
+    than a part goes in one request, more in parts that are sent while writing goes on, `uploadConcurrency` at a time
+    and in `uploadMemory` bytes of memory. Data is copied, but for long `bytes`, which nobody can change. For one thread
+    at a time.
 
     A `TextIOWrapper` or `BufferedWriter` around a writer closes it whenever it is closed itself, after an exception and
     by garbage collection too: `detach` it, or write without one.
@@ -53,6 +66,7 @@ class OssWriter(NamedFile):
         self._upload: MultipartUpload | None = None
         self._failure = ""  # what went wrong first; not the error, which knows the frames that know this writer
         self._is_closed = False
+        self._unclosed: weakref.finalize[..., NamedFile] | None = None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -70,6 +84,18 @@ class OssWriter(NamedFile):
         self._check_open()
         return self._sent_bytes + self._filled_bytes
 
+    def read(self, size: int | None = -1, /) -> NoReturn:
+        self._refuse("read")
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> NoReturn:
+        self._refuse("seek")
+
+    def truncate(self, size: int | None = None, /) -> NoReturn:
+        self._refuse("truncate")
+
+    def fileno(self) -> NoReturn:
+        self._refuse("fileno")
+
     def flush(self) -> None:
         """Do nothing: what was written is stored by `close`, all at once."""
         self._check_open()
@@ -81,6 +107,7 @@ class OssWriter(NamedFile):
         if not view.c_contiguous:
             raise BufferError("write() needs a contiguous buffer")
         size = view.nbytes
+        self._unclosed = self._unclosed or told_if_unclosed(self, self._uri)
         try:
             if size:
                 self._take(view.cast("B"), is_constant=isinstance(data, bytes))
@@ -197,12 +224,18 @@ class OssWriter(NamedFile):
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or str(error) or type(error).__name__
+        self._be_closed_silently()
         if self._upload is not None:
             self._upload.abort()
 
     def _let_go(self) -> None:
         self._is_closed = True
         self._memory = None
+        self._be_closed_silently()
+
+    def _be_closed_silently(self) -> None:
+        if self._unclosed is not None:
+            self._unclosed.detach()
 
     def _wait_until_gone(self) -> None:
         if self._upload is not None and not self._upload.wait_until_gone(ABORT_SECONDS):
@@ -210,7 +243,12 @@ class OssWriter(NamedFile):
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise ValueError("I/O operation on closed file")
+            raise ValueError(f"I/O operation on closed file: {self._uri.shown}")
+
+    def _refuse(self, operation: str) -> NoReturn:
+        raise io.UnsupportedOperation(
+            f"{operation}: {self._uri.shown} is written front to back; take OssCheckpoint.writer(uri, seekable=True)"
+        )
 
     def _check_usable(self) -> None:
         self._check_open()

@@ -518,6 +518,11 @@ def test_what_a_reader_has_not_is_an_unsupported_operation(client: FakeClient, u
     assert client.calls == []
 
 
+def test_a_write_to_a_reader_says_what_writes(client: FakeClient) -> None:
+    with reader_of(client) as reader, pytest.raises(io.UnsupportedOperation, match=r"open for reading.*writer\(uri\)"):
+        reader.write(b"x")
+
+
 @pytest.mark.parametrize(
     ("use", "error"),
     [

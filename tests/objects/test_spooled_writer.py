@@ -196,7 +196,9 @@ def test_a_hole_of_any_size_takes_no_memory(client: FakeClient) -> None:
 
 
 @pytest.mark.parametrize("end", ["exception", "discard", "garbage"])
-def test_what_does_not_end_well_leaves_the_old_object(client: FakeClient, where: str, end: str) -> None:
+def test_what_does_not_end_well_leaves_the_old_object(
+    client: FakeClient, where: str, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
     writer = writer_of(client, where)
     writer.write(DATA)
     if end == "exception":
@@ -208,6 +210,7 @@ def test_what_does_not_end_well_leaves_the_old_object(client: FakeClient, where:
     gc.collect()
     assert client.operations() == []
     assert stored(client) == OLD
+    assert caplog.text.count("was never closed, so nothing was stored") == (end == "garbage")
 
 
 def test_an_upload_that_fails_is_aborted_and_raised(client: FakeClient, where: str) -> None:

@@ -228,6 +228,16 @@ def test_what_a_writer_has_not_is_an_unsupported_operation(client: FakeClient, u
     assert (client.operations(), stored(client)) == ([], OLD)
 
 
+@pytest.mark.parametrize("name", ["seek", "truncate", "read", "fileno"])
+def test_a_writer_says_which_one_can_seek(client: FakeClient, name: str) -> None:
+    writer = writer_of(client)
+    with pytest.raises(io.UnsupportedOperation) as caught:
+        getattr(writer, name)(*[0] * (name != "fileno"))
+    writer.discard()
+    assert f"{name}: {writer.uri} is written front to back" in str(caught.value)
+    assert "seekable=True" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "use",
     [

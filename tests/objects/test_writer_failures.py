@@ -44,24 +44,30 @@ def test_an_exception_before_the_first_part_sends_nothing(client: FakeClient) ->
     assert client.operations() == []
 
 
-def test_a_discarded_writer_leaves_the_old_object(client: FakeClient) -> None:
+def test_a_discarded_writer_leaves_the_old_object(client: FakeClient, caplog: pytest.LogCaptureFixture) -> None:
     writer = writer_of(client)
     writer.write(DATA)
     writer.discard()
     writer.discard()
     writer.close()
     assert writer.closed
+    del writer
+    gc.collect()
     assert stored(client) == OLD
     assert client.uploads == {}
     assert client.operations().count("abort") == 1
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("size", [10, len(DATA)])
-def test_a_dropped_writer_leaves_the_old_object(client: FakeClient, size: int) -> None:
+def test_a_dropped_writer_leaves_the_old_object_and_says_so(
+    client: FakeClient, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
     writer = writer_of(client)
     writer.write(DATA[:size])
     del writer
     gc.collect()
+    assert caplog.text.count("was never closed, so nothing was stored") == 1
     client.settle()
     client.settle()
     assert stored(client) == OLD
