@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ..client.client import OssClient
 from ..client.values import PendingUpload
-from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError
+from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError, OssUsageError
 from ..uri import OssUri, parse_uri
 from .layout import METADATA_LOCK, is_rank_metadata, metadata_name, token_of
 from .metadata import stored_names
@@ -52,7 +52,7 @@ def clean(client: OssClient, uri: str, *, older_than: datetime.timedelta | float
     metadata can't be read: what it refers to is not known then.
     """
     prefix = parse_uri(uri)
-    age = older_than.total_seconds() if isinstance(older_than, datetime.timedelta) else older_than
+    age = _age_seconds(older_than)
     # Asked for before anything is listed: what is stored from here on is younger.
     deadline = _deadline(client.server_time(prefix), age)
     found, locks = _found_below(client, prefix)
@@ -76,6 +76,16 @@ def clean(client: OssClient, uri: str, *, older_than: datetime.timedelta | float
     removed += old_locks
     _logger.info("cleaned %s: %d objects and uploads of unfinished saves", uri, len(removed))
     return [str(OssUri(prefix.bucket, key)) for key in removed]
+
+
+def _age_seconds(older_than: datetime.timedelta | float) -> float:
+    try:
+        age = older_than.total_seconds() if isinstance(older_than, datetime.timedelta) else older_than
+        if age >= 0:  # which a NaN is not
+            return age
+    except TypeError:
+        pass
+    raise OssUsageError(f"older_than must be a timedelta or a number of seconds, 0 or more, not {older_than!r}")
 
 
 def _deadline(now: float, age: float) -> float:

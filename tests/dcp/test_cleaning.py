@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from osstorchconnector.client.client import OssClient
 from osstorchconnector.dcp import HashedPrefixes, OssDCPFileSystem, RoundRobinPrefixes
 from osstorchconnector.dcp.cleaning import clean
 from osstorchconnector.dcp.layout import new_token
-from osstorchconnector.errors import OssIntegrityError, OssPermissionError, OssProtocolError
+from osstorchconnector.errors import OssIntegrityError, OssPermissionError, OssProtocolError, OssUsageError
 from osstorchconnector.testing import OssBucket
 
 HOUR = 3600.0
@@ -43,6 +44,14 @@ def test_what_a_dead_save_left_is_removed_and_named(oss_bucket: OssBucket) -> No
 def test_a_younger_save_is_left_alone(oss_bucket: OssBucket) -> None:
     key = leftover(oss_bucket, "run/step-1/")
     assert cleaned(oss_bucket, after_seconds=HOUR / 2) == []
+    assert names(oss_bucket) == [key]
+
+
+@pytest.mark.parametrize("older_than", ["1d", None, -1, float("nan"), datetime.timedelta(days=-1)], ids=str)
+def test_what_is_no_age_removes_nothing(oss_bucket: OssBucket, older_than: Any) -> None:
+    key = leftover(oss_bucket, "run/step-1/")
+    with pytest.raises(OssUsageError, match="older_than must be a timedelta or a number of seconds"):
+        cleaned(oss_bucket, after_seconds=0, older_than=older_than)
     assert names(oss_bucket) == [key]
 
 
