@@ -30,7 +30,16 @@ from .clocks import LoopClock, RunningTime, loop_clock
 from .endpoint import Endpoint, Origin, Route, SigningPlan
 from .engine import in_thread
 from .heads import ResponseHead, parse_http_date, retry_after_seconds
-from .retry import Failure, RetryDecision, RetryPolicy, decide, is_charged, is_throttling, is_unconnected
+from .retry import (
+    UNREACHED_SECONDS,
+    Failure,
+    RetryDecision,
+    RetryPolicy,
+    decide,
+    is_charged,
+    is_throttling,
+    is_unconnected,
+)
 from .retry_news import RetryNews
 from .shared_state import SharedState
 from .signing import V1Signer, V4Signer, encode_key, encode_query
@@ -286,6 +295,7 @@ class Sender:
             self._gate.refused()
         if not self._is_reached and failure.kind != "setup" and not is_unconnected(failure):
             self._note_reached()
+        is_reached = not is_unconnected(failure) or self._was_reached()
         decision = decide(
             self._policy,
             failure,
@@ -295,12 +305,13 @@ class Sender:
             now=self.session.clock(),
             random=random.random(),
             used=used,
-            is_reached=not is_unconnected(failure) or self._was_reached(),
+            is_reached=is_reached,
         )
         if decision.retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
             return RetryDecision(False, reason=_NO_BUDGET)
         if decision.retry and not decision.needs_newer_credentials:
-            self._news.tell(error, decision, attempt, elapsed, deadline - begun)
+            allowed = deadline - begun if is_reached else min(deadline - begun, UNREACHED_SECONDS)
+            self._news.tell(error, decision, attempt, elapsed, allowed)
         return decision
 
     def _note_reached(self) -> None:
