@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
@@ -24,6 +25,8 @@ from ..objects.info import ObjectInfo
 from ..objects.reader import OssReader
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
 from .common import NumberedObjects, functional, read_through
+
+_logger = logging.getLogger(__name__)
 
 ManifestParser = Callable[[io.IOBase], Iterable[Any]]
 
@@ -76,6 +79,8 @@ class ManifestListing:
                     done += len(taken)
                     names, labels = zip(*taken, strict=True)
                     yield Batch("", names, [UNKNOWN_SIZE] * len(names), labels, b"%d %d" % (number, done))
+            if not done:
+                _logger.warning("the manifest %s names no object", self._manifests[number])
             done = 0
 
     def _rows(self, manifest: str) -> Generator[tuple[str, Any], None, None]:

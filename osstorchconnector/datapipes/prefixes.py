@@ -30,7 +30,7 @@ def no_objects(client: OssClient, prefix: OssUri, markers: int, wait: Wait) -> O
     above, slash, _ = prefix.key.rstrip("/").rpartition("/")
     parent = OssUri(prefix.bucket, above + slash)
     near = "" if markers else described_near(prefix.key, parent, _below(client, parent, wait))
-    return OssNotFoundError(f"{found}{near}; allow_empty=True allows that")
+    return OssNotFoundError(f"{found}{near} (allow_empty=True accepts a prefix without objects)")
 
 
 def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
@@ -40,7 +40,9 @@ def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
     names = [*below.prefixes, *below.keys]
     if not names:
         return f", and none under {parent}" if key else ": the bucket is empty"
-    by_fold = {name.casefold(): name for name in names}
+    # An object is meant by "name/" only if it is called "name".
+    folders = [*below.prefixes, *(name for name in below.keys if name == key.rstrip("/"))]
+    by_fold = {name.casefold(): name for name in (folders if key.endswith("/") else names)}
     close = difflib.get_close_matches(key.casefold(), by_fold, n=1, cutoff=_SIMILAR)
     if close:
         return f"; did you mean {OssUri(parent.bucket, by_fold[close[0]])}?"
@@ -68,7 +70,7 @@ class Siblings:
         if self._inside and self._outside:
             self._is_asked = False
             _logger.warning(
-                "%s takes in what lies beside %s/ as well, such as %s: end the prefix with / if that is not meant",
+                "the prefix %s also takes objects outside of %s/, such as %s: end it with / to leave them out",
                 self._prefix,
                 self._prefix,
                 OssUri(self._prefix.bucket, self._outside),

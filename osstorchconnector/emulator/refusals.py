@@ -99,6 +99,8 @@ _KINDS = {
 }
 
 CODES = frozenset(_KINDS)
+# What OSS's message leaves out, for those who see it as a Python error.
+_HINTS = {"InvalidBucketName": ": 3 to 63 lower-case letters, digits and hyphens, no hyphen first or last"}
 # Of the extras, those that say what a refusal speaks of.
 _NAMES = ("BucketName", "ObjectName", "Key")
 
@@ -122,7 +124,7 @@ class Refused(Exception):
         kind = _KINDS.get(code, _KINDS["InternalError"])
         named = [extras[name] for name in _NAMES if name in extras] if extras else []
         about = f" ({'/'.join(named)})" if named else ""
-        super().__init__(f"{code}: {message or kind.message}{about}")
+        super().__init__(f"{code}: {message or kind.message}{about}{_HINTS.get(code, '')}")
         self.code = code
         self.status = status or kind.status
         self.message = message or kind.message

@@ -174,6 +174,19 @@ def test_a_wrong_line_of_a_manifest_in_oss_is_named_by_uri(oss_bucket: OssBucket
         list(OssManifestParser(uri, jsonl_manifest_parser, BASE, **oss_bucket.options))
 
 
+@pytest.mark.parametrize("parser", [imagenet_manifest_parser, jsonl_manifest_parser, yielding()])
+def test_a_manifest_that_names_nothing_is_told(
+    client: OssClient, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, parser: Any
+) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.write_text("\n\n")
+    assert rows(OssManifestParser([str(nothing)], parser, BASE, client)) == []
+    assert caplog.messages == [f"the manifest {nothing} names no object"]
+    caplog.clear()
+    assert len(rows(OssManifestParser([str(path)], imagenet_manifest_parser, BASE, client))) == 2
+    assert caplog.messages == []
+
+
 def test_a_malformed_manifest_uri_is_refused_at_once(client: OssClient) -> None:
     with pytest.raises(OssUriError):
         OssManifestParser("oss://bucket/", imagenet_manifest_parser, BASE, client)

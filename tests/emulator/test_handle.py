@@ -308,7 +308,7 @@ def test_why_it_did_not_start_is_in_the_error(tmp_path: Path, capfd: pytest.Capt
     with socket.create_server(("127.0.0.1", 0)) as taken, emulator.serve(tmp_path / "used"):
         port = taken.getsockname()[1]
         for settings, reason in (
-            ({"buckets": ["b"]}, r"InvalidBucketName: The specified bucket is not valid. \(b\)"),
+            ({"buckets": ["b"]}, r"InvalidBucketName: The specified bucket is not valid. \(b\): 3 to 63 lower-case"),
             ({"buckets": ["fine-one", "Bad_Name"]}, r"\(Bad_Name\)"),
             ({"buckets": ["../escape"]}, r"\(\.\./escape\)"),
             ({"port": port}, "in use"),
