@@ -136,12 +136,12 @@ def find_route(method: str, place: str, names: Collection[str]) -> Route | None:
     return None
 
 
-def stranger(route: Route, query: Mapping[str, str]) -> str:
-    """Return the first query name that the route does not take, or ""."""
+def stranger(route: Route, query: Mapping[str, str]) -> str | None:
+    """Return the first query name that the route does not take; `None` if it takes all. A name may be empty: `?=1`."""
     strangers = [name for name in query if name not in route.names]
     if route.operation in _PASSES_OVER:
         strangers = [name for name in strangers if not query[name] or name.startswith("x-oss-") or name in _FEATURES]
-    return strangers[0] if strangers else ""
+    return strangers[0] if strangers else None
 
 
 def feature_of(name: str) -> str:

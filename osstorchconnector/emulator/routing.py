@@ -122,7 +122,7 @@ def name_operation(method: str, place: Place, query: Sequence[tuple[str, str]], 
         operation = _PLAIN.get((method, _kind(place)), "")
     else:
         route, name = _find(method, place, query)
-        operation = "" if route is None or name else route.operation
+        operation = "" if route is None or name is not None else route.operation
         if operation == "ListObjects" and ("list-type", "2") in query:
             return "ListObjectsV2"
     return COPIES.get(operation, operation) if "x-oss-copy-source" in headers else operation
@@ -132,19 +132,20 @@ def why_not(method: str, place: Place, query: Sequence[tuple[str, str]]) -> Refu
     """Return the refusal of a request that is for no operation of this server."""
     if method not in _METHODS:
         return Refused("MethodNotAllowed")
-    route, name = _find(method, place, query)
-    if name and (feature := feature_of(name)):
+    route, found = _find(method, place, query)
+    name = found or ""
+    if feature := feature_of(name):
         return not_implemented(name, f"This emulator does not have {feature}, which the parameter {name} asks for.")
-    if name and route is not None:
-        return not_implemented(name, f"{route.operation} does not take the parameter {name} in this emulator.")
+    if found is not None and route is not None:
+        return not_implemented(name, f"{route.operation} does not take the parameter {name!r} in this emulator.")
     return not_implemented(name, f"This emulator has no such operation: {method} of a {_kind(place)}.")
 
 
-def _find(method: str, place: Place, query: Sequence[tuple[str, str]]) -> tuple[Route | None, str]:
+def _find(method: str, place: Place, query: Sequence[tuple[str, str]]) -> tuple[Route | None, str | None]:
     """Return the route of a request, and the first query name that it does not take or that nothing is known of."""
     values = dict(query)
     route = find_route(method, _kind(place), values)
-    return route, stranger(route, values) if route is not None else next(iter(values), "")
+    return route, stranger(route, values) if route is not None else next(iter(values), None)
 
 
 def _kind(place: Place) -> str:

@@ -103,6 +103,18 @@ def test_no_name_that_nobody_knows_makes_a_plain_operation(
     assert everything(filled) == before
 
 
+@pytest.mark.parametrize("more", [[], [("acl", "")], [("legalHold", "1")], [("foo", "1")]])
+@pytest.mark.parametrize(
+    ("method", "bucket", "key"), [("PUT", "photos", "k"), ("DELETE", "photos", "k"), ("DELETE", "empty-one", "")]
+)
+def test_an_empty_name_makes_no_plain_operation(
+    filled: Driver, method: str, bucket: str, key: str, more: list[tuple[str, str]]
+) -> None:
+    before = everything(filled)
+    assert filled(method, bucket, key, [("", "1"), *more]).status == 501
+    assert everything(filled) == before
+
+
 def test_two_operations_at_once_are_none(filled: Driver) -> None:
     before = everything(filled)
     assert filled("POST", "photos", "k", [("append", ""), ("position", "0"), ("uploads", "")]).status == 501
