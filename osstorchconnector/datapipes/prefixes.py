@@ -42,12 +42,14 @@ def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
         return f", and none under {parent}" if key else ": the bucket is empty"
     # An object is meant by "name/" only if it is called "name".
     folders = [*below.prefixes, *(name for name in below.keys if name == key.rstrip("/"))]
-    by_fold = {name.casefold(): name for name in (folders if key.endswith("/") else names)}
-    close = difflib.get_close_matches(key.casefold(), by_fold, n=1, cutoff=_SIMILAR)
+    # Only the last parts are compared: in a deep folder any two whole names look alike.
+    start = len(parent.key)
+    by_fold = {name[start:].casefold(): name for name in (folders if key.endswith("/") else names)}
+    close = difflib.get_close_matches(key[start:].casefold(), by_fold, n=1, cutoff=_SIMILAR)
     if close:
         return f"; did you mean {OssUri(parent.bucket, by_fold[close[0]])}?"
     more = ", ..." if len(names) > _MOST_SHOWN or below.next_token else ""
-    return f"; under {parent} there are {', '.join(name[len(parent.key) :] for name in names[:_MOST_SHOWN])}{more}"
+    return f"; under {parent} there are {', '.join(name[start:] for name in names[:_MOST_SHOWN])}{more}"
 
 
 class Siblings:

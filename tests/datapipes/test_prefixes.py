@@ -111,6 +111,13 @@ def test_a_hint_that_can_not_be_had_is_left_out() -> None:
     assert described_near("a/", OssUri("b", ""), None) == ""
 
 
+@pytest.mark.parametrize(("name", "is_meant"), [("zzz/", False), ("ckpt/", False), ("trian/", True), ("Vali/", True)])
+def test_what_all_names_of_a_deep_folder_begin_with_does_not_make_them_alike(name: str, is_meant: bool) -> None:
+    parent = OssUri("b", "datasets/2024/imagenet-processed/")
+    page = ListPage([], [parent.key + "train/", parent.key + "val/"], "")
+    assert ("did you mean" in described_near(parent.key + name, parent, page)) == is_meant
+
+
 def test_many_names_are_not_all_told() -> None:
     page = ListPage([], [f"folder-{number}/" for number in range(9)], "")
     assert described_near("x", OssUri("b", ""), page).endswith("folder-4/, ...")
