@@ -9,7 +9,7 @@
   makes tensors of what does not land in them
 - `torch_context` keeps all of it out of the contexts that the user's code has switched on
 - formats: `metadata` (with `schema`), `archive` (with `crc32`), `safetensors`
-- pickles are not trusted: `opcodes`, `dry_run`, `allowed`, `vetting`
+- pickles are not trusted: `opcodes`, `dry_run`, `allowed` (with `numpy_calls`), `vetting`
 - `progress` for whoever watches
 """
 

@@ -18,7 +18,9 @@ from typing import Any
 import torch
 
 from ..errors import OssUsageError
-from .dry_run import Budget, Call, Filled, Made, Name, StandIn, Trusted
+from . import numpy_calls
+from .dry_run import Budget, Call, Counted, Filled, Made, Name, StandIn, Trusted
+from .numpy_calls import Array
 
 _FRACTION = re.compile(r"-?\d+(/\d+)?")
 
@@ -101,11 +103,20 @@ def _trusted(budget: Budget, *arguments: Any) -> Any:
 
 
 def _made(budget: Budget, *arguments: Any) -> Any:
+    budget.count(*arguments)
     return Made()
 
 
 def _filled(budget: Budget, *arguments: Any) -> Any:
-    return Filled()
+    budget.count(*arguments)
+    return Counted(budget)
+
+
+def _empty(budget: Budget, *arguments: Any) -> Any:
+    """Take what is made without arguments, and filled later. Of an argument it would make a list, or a text."""
+    if arguments:
+        raise pickle.UnpicklingError("something that is made empty, made of other things")
+    return Counted(budget)
 
 
 def _never_called(budget: Budget, *arguments: Any) -> Any:
@@ -116,7 +127,7 @@ def _never_called(budget: Budget, *arguments: Any) -> Any:
 def _container(budget: Budget, *arguments: Any) -> Any:
     for contents in arguments[:1]:
         budget.spend(contents)
-    return Filled()
+    return Counted(budget)
 
 
 def _octets(budget: Budget, *arguments: Any) -> Any:
@@ -144,6 +155,7 @@ def _fraction(budget: Budget, *arguments: Any) -> Any:
     """Take what fractions are pickled as: `1e999999999` would be another matter."""
     if not all(isinstance(argument, int) or _FRACTION.fullmatch(argument) for argument in arguments):
         raise pickle.UnpicklingError("a fraction that is not written as one")
+    budget.count(*arguments)
     return Made()
 
 
@@ -157,60 +169,61 @@ def _type(budget: Budget, value: Any) -> Any:
 class _Buffer(Made):
     """Stands for a file in memory."""
 
-    __slots__ = ()
+    __slots__ = ("_budget",)
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
 
     def __setstate__(self, state: Any) -> None:
+        self._budget.count(state)
         contents, position = state[0], state[-2]
         if not isinstance(position, int) or position > len(contents):  # the next write would fill what is between
             raise pickle.UnpicklingError("a file in memory that goes on behind its end")
 
 
 def _buffer(budget: Budget) -> Any:
-    return _Buffer()
+    return _Buffer(budget)
 
 
-class _NumpyArray(Made):
-    """Stands for an array of numpy's, which makes room for as many elements as its shape says."""
+class _Tensor(Made):
+    """Stands for a tensor that has so many elements."""
 
-    __slots__ = ()
+    __slots__ = ("elements",)
 
-    def __setstate__(self, state: Any) -> None:
-        _, shape, _, _, contents = state
-        if not isinstance(contents, bytes) and len(contents) != math.prod(shape):
-            raise pickle.UnpicklingError(f"an array of shape {shape!r} made of {len(contents)} objects")
+    def __init__(self, elements: int) -> None:
+        self.elements = elements
 
 
-def _numpy_array(budget: Budget, kind: Any, shape: Any, code: Any) -> Any:
-    if math.prod(shape):  # numpy begins with nothing
-        raise pickle.UnpicklingError(f"an array of shape {shape!r} that is not filled")
-    return _NumpyArray()
+def _strided(budget: Budget, storage: Any, offset: Any, shape: Any, *others: Any) -> Any:
+    """Take a tensor over a storage: torch holds its layout against the bytes that it has."""
+    budget.count(shape, *others)
+    return _Tensor(math.prod(shape))
 
 
-def _numpy_scalar(budget: Budget, dtype: Any, contents: Any) -> Any:
+def _copied_tensor(budget: Budget, source: Any, *others: Any) -> Any:
+    """Take a tensor of a device that has no storages: torch copies it from one of the processor's, or an array."""
+    if isinstance(source, Array):
+        source.note_copy()
+    elif isinstance(source, _Tensor):  # which may repeat few elements
+        budget.copied_storage(source.elements)
+    else:
+        raise pickle.UnpicklingError("a tensor that is copied from something else")
     return Made()
 
 
-def _bit_generator(budget: Budget, kind: Any) -> Any:
-    return Filled()
-
-
-def _generator(budget: Budget, kind: Any, make: Any = None) -> Any:
-    """Take a generator of numpy's. Older ones are given what makes their source as well."""
-    if make is not None and getattr(make, "call", None) is not _bit_generator:
-        raise pickle.UnpicklingError("a generator of numbers that calls something else")
-    return Filled()
-
-
 def _tensor(budget: Budget, *arguments: Any) -> Any:
-    """Take a tensor: torch holds its layout against the bytes that it has."""
+    """Take a tensor made of others, or of lists of numbers, which torch makes tensors of."""
+    budget.count(*arguments)
+    budget.count_nested(*arguments)
     return Made()
 
 
 def _typed_tensor(budget: Budget, rebuild: Any, kind: Any, arguments: Any, state: Any) -> Any:
     """Take a tensor with attributes, or of a class of its own: torch calls what is named first."""
     call = rebuild.call if isinstance(rebuild, type) and issubclass(rebuild, StandIn) else None
-    if call not in (_tensor, _trusted):
+    if call not in (_tensor, _strided, _copied_tensor, _trusted):
         raise pickle.UnpicklingError("a tensor that is made by something else")
+    budget.count(state)
     return call(budget, *arguments)
 
 
@@ -229,8 +242,6 @@ _NAMES: dict[Call, dict[str, str]] = {
         "decimal": "Decimal",
         "array": "_array_reconstructor",
         "ipaddress": "IPv4Address IPv6Address IPv4Network IPv6Network IPv4Interface IPv6Interface",
-        "numpy.core.numeric": "_frombuffer",
-        "numpy._core.numeric": "_frombuffer",
         "pathlib": "PosixPath PurePath PurePosixPath WindowsPath PureWindowsPath",
         "pathlib._local": "PosixPath PurePath PurePosixPath WindowsPath PureWindowsPath",
         "time": "struct_time",
@@ -238,13 +249,11 @@ _NAMES: dict[Call, dict[str, str]] = {
         "torch.serialization": "_get_layout",
         "zoneinfo": "ZoneInfo._unpickle",
     },
-    _filled: {
+    _filled: {"numpy.random.bit_generator": "__pyx_unpickle_SeedSequence", "torch._C": "Generator"},
+    _empty: {
         "argparse": "Namespace",
         "collections": "ChainMap UserDict UserList UserString",
-        "numpy": "dtype",
-        "numpy.random.bit_generator": "__pyx_unpickle_SeedSequence",
         "random": "Random",
-        "torch._C": "Generator",
         "types": "SimpleNamespace",
         "uuid": "UUID",
     },
@@ -268,22 +277,27 @@ _NAMES: dict[Call, dict[str, str]] = {
         "torch": "Size",
     },
     _array: {"array": "array"},
-    _bit_generator: {"numpy.random._pickle": "__bit_generator_ctor"},
     _buffer: {"_io": "BytesIO StringIO", "io": "BytesIO StringIO"},
     _default_dict: {"collections": "defaultdict"},
     _encoded: {"_codecs": "encode"},
     _fraction: {"fractions": "Fraction"},
-    _generator: {"numpy.random._pickle": "__generator_ctor __randomstate_ctor"},
-    _numpy_array: {"numpy.core.multiarray": "_reconstruct", "numpy._core.multiarray": "_reconstruct"},
-    _numpy_scalar: {"numpy.core.multiarray": "scalar", "numpy._core.multiarray": "scalar"},
+    _strided: {"torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3"},
+    _copied_tensor: {
+        "torch._utils": "_rebuild_device_tensor_from_numpy _rebuild_device_tensor_from_cpu_tensor",
+    },
     _tensor: {
-        "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_qtensor _rebuild_parameter "
-        "_rebuild_parameter_with_state _rebuild_sparse_tensor _rebuild_meta_tensor_no_storage _rebuild_nested_tensor "
-        "_rebuild_wrapper_subclass _rebuild_device_tensor_from_numpy _rebuild_device_tensor_from_cpu_tensor",
+        "torch._utils": "_rebuild_qtensor _rebuild_parameter _rebuild_parameter_with_state _rebuild_sparse_tensor "
+        "_rebuild_meta_tensor_no_storage _rebuild_nested_tensor _rebuild_wrapper_subclass",
     },
     _octets: {"builtins": "bytes"},
     _type: {"builtins": "type"},
     _typed_tensor: {"torch._tensor": "_rebuild_from_type_v2"},
+    numpy_calls.dtype: {"numpy": "dtype"},
+    numpy_calls.new_array: {"numpy.core.multiarray": "_reconstruct", "numpy._core.multiarray": "_reconstruct"},
+    numpy_calls.array_of_buffer: {"numpy.core.numeric": "_frombuffer", "numpy._core.numeric": "_frombuffer"},
+    numpy_calls.scalar: {"numpy.core.multiarray": "scalar", "numpy._core.multiarray": "scalar"},
+    numpy_calls.bit_generator: {"numpy.random._pickle": "__bit_generator_ctor"},
+    numpy_calls.generator: {"numpy.random._pickle": "__generator_ctor __randomstate_ctor"},
 }
 _HARMLESS: dict[Name, Call] = {
     written: call

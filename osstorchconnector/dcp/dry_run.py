@@ -21,18 +21,72 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, bytearray)
 Name = tuple[str, str]  # the module, and the name in it, as they stand in a pickle
 
 
-class Budget:
-    """How much the containers that a pickle makes of others may hold together: no more than it has bytes."""
+# Calls and states may copy what they are given. A pickle of a few bytes can give the same object to many of them.
+# Honest pickles do so with short texts (the parts of paths), and copy a text two or three times until it is an array.
+_FREE_BYTES, _COPIES = 1024, 4
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+
+class Budget:
+    """How much the containers that a pickle makes of others may hold together: four times as much as it has bytes.
+
+    `copied_storage` allows one copy of each of the tensors' storages.
+    """
+
+    def __init__(self, pickle_bytes: int) -> None:
+        self._left, self._left_of_storages = _COPIES * pickle_bytes, 0
+        self._storages: set[Any] = set()
+        self._checks: list[Callable[[], object]] = []
 
     def spend(self, contents: Any) -> None:
         if not isinstance(contents, _CONTAINERS):
             raise pickle.UnpicklingError(f"a container made of a {type(contents).__name__}")
-        self._left -= len(contents)
+        self.count_bytes(len(contents))
+
+    def count(self, *values: Any) -> None:
+        """Count what a call copies of its arguments, or an object of its state."""
+        for value in values:
+            if isinstance(value, tuple):
+                self.count_bytes(len(value) + sum(map(_counted, value)))
+            else:
+                self.count_bytes(_counted(value))
+
+    def count_nested(self, *values: Any) -> None:
+        """Count what a call copies with all that is nested in it, each list as often as it occurs."""
+        waiting = [iter(values)]
+        while waiting:
+            for value in waiting[-1]:
+                if isinstance(value, (list, tuple)):
+                    self.count_bytes(len(value) + 1)
+                    waiting.append(iter(value))
+                    break
+            else:
+                waiting.pop()
+
+    def count_bytes(self, count: int) -> None:
+        """Count bytes that are copied."""
+        self._left -= count
         if self._left < 0:
             raise pickle.UnpicklingError("containers out of all proportion to the pickle")
+
+    def note_storage(self, key: Any, elements: int) -> None:
+        """Take note of a tensor's storage, which torch holds against the archive."""
+        if key not in self._storages:
+            self._storages.add(key)
+            self._left_of_storages += elements
+
+    def copied_storage(self, elements: int) -> None:
+        """Count elements of tensors that a call copies."""
+        self._left_of_storages -= elements
+        if self._left_of_storages < 0:
+            raise pickle.UnpicklingError("tensors out of all proportion to their storages")
+
+    def check_at_end(self, check: Callable[[], object]) -> None:
+        """Have `check` called when all of the pickle was run."""
+        self._checks.append(check)
+
+    def end(self) -> None:
+        for check in self._checks:
+            check()
 
     def bounded(self, make: Callable[..., Any]) -> Callable[..., Any]:
         """Return `make`, of which the first argument is a container that counts."""
@@ -43,6 +97,14 @@ class Budget:
             return make(*arguments)
 
         return call
+
+
+def _counted(value: Any) -> int:
+    if isinstance(value, (str, bytes, bytearray)):
+        return max(len(value) - _FREE_BYTES, 0)
+    if isinstance(value, int):
+        return max(value.bit_length() // 8 - _FREE_BYTES, 0)
+    return len(value) if isinstance(value, _CONTAINERS) else 0
 
 
 class Made:
@@ -80,6 +142,18 @@ class Filled(Made):
 
     def add(self, item: Any) -> None:
         """Take any item."""
+
+
+class Counted(Filled):
+    """Stands for what a call makes, and counts the state that it is filled with."""
+
+    __slots__ = ("_budget",)
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def __setstate__(self, state: Any) -> None:
+        self._budget.count(state)
 
 
 class Kept(Filled):
@@ -132,7 +206,9 @@ class DryRun(pickle.Unpickler):
     def load(self) -> Any:
         """Raise `pickle.UnpicklingError`, or another of Python's errors, if loading would take too much memory."""
         check_opcodes(self._data)
-        return super().load()
+        loaded = super().load()
+        self._budget.end()
+        return loaded
 
     def refused(self) -> list[Name]:
         """Return the names, so far, that are not allowed: classes that only contain what is allowed are."""
@@ -148,6 +224,10 @@ class DryRun(pickle.Unpickler):
         """Stand for the bytes of a tensor, which torch holds against the archive."""
         if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"):
             raise pickle.UnpicklingError(f"something outside the pickle that is no storage: {pid!r}")
+        _, _, key, _, elements = pid
+        if type(elements) is not int or elements < 0:
+            raise pickle.UnpicklingError(f"a storage of {elements!r} elements")
+        self._budget.note_storage(key, elements)
         return Made()
 
     def _stand_in(self, name: Name) -> Any:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import collections
+import decimal
 import fractions
 import io
+import pathlib
 import pickle
+import types
 import warnings
 import zipfile
 from typing import Any
@@ -105,19 +109,27 @@ def test_records_on_top_of_each_other_are_an_error() -> None:
         check_records(memoryview(archive.getvalue()), "here")
 
 
-def saved(value: object) -> io.BytesIO:
+def saved(value: object, protocol: int = 2) -> io.BytesIO:
     file = io.BytesIO()
-    torch.save(value, file)
+    torch.save(value, file, pickle_protocol=protocol)
     file.seek(0)
     return file
 
 
 class Call:
-    def __init__(self, what: Any, *arguments: Any) -> None:
-        self.what, self.arguments = what, arguments
+    def __init__(self, what: Any, *arguments: Any, state: Any = None) -> None:
+        self.what, self.arguments, self.state = what, arguments, state
 
     def __reduce__(self) -> Any:
-        return self.what, self.arguments
+        return self.what, self.arguments, self.state
+
+
+def nested(depth: int) -> Any:
+    """Return lists of ten lists each, which are the same."""
+    found: Any = 1.0
+    for _ in range(depth):
+        found = [found] * 10
+    return found
 
 
 def test_a_directory_beyond_all_numbers_is_an_error() -> None:
@@ -153,6 +165,11 @@ class Many:
         Call(fractions.Fraction, "1e999999999"),
         Call(int, "9" * 4000),
         Call(str, b"\\" * 100),
+        Call(collections.UserList, range(10**10)),
+        Call(collections.UserString, nested(10)),
+        Call(collections.UserDict, {}),
+        Call(torch._utils._rebuild_sparse_tensor, torch.sparse_coo, ([], nested(10), [], False)),
+        Call(torch._utils._rebuild_qtensor, None, 0, (), (), (torch.per_channel_affine, nested(10), nested(10), 0)),
         Many(),
     ],
     ids=lambda bomb: repr(getattr(bomb, "what", bomb))[:40],
@@ -160,6 +177,39 @@ class Many:
 def test_a_call_that_no_honest_pickle_makes_is_refused(bomb: object) -> None:
     with pytest.raises(UnsafePickleError, match="^here: the object is not made of harmless things only"):
         vet_object(saved(bomb), "here")
+
+
+TEXT, BYTES = "1" * 100_000, b"1" * 100_000
+COPYING: dict[str, Call] = {
+    "numbers of one text": Call(decimal.Decimal, TEXT),
+    "paths of one text": Call(pathlib.PurePosixPath, TEXT, TEXT),
+    "arrays of the same bytes": Call(array._array_reconstructor, array.array, "d", 0, BYTES),
+    "files of the same bytes": Call(io.BytesIO, state=(BYTES, 0, None)),
+    "dicts of the same entries": Call(types.SimpleNamespace, state=dict.fromkeys(range(20_000))),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("name", COPYING)
+def test_many_copies_of_one_thing_are_refused(name: str, protocol: int) -> None:
+    call = COPYING[name]
+    vet_object(saved(call, protocol), "here")
+    twins = [Call(call.what, *call.arguments, state=call.state) for _ in range(200)]
+    with pytest.raises(UnsafePickleError, match="containers out of all proportion"):
+        vet_object(saved(twins, protocol), "here")
+
+
+def test_a_tensor_of_few_elements_is_not_copied_as_one_of_many() -> None:
+    def copied(shape: Any, stride: Any, count: int = 1) -> io.BytesIO:
+        file, source = io.BytesIO(), Claim(0, shape, stride)
+        make = torch._utils._rebuild_device_tensor_from_cpu_tensor
+        TensorPickle(file, 2).dump([Call(make, source, torch.float32, "cpu", False) for _ in range(count)])
+        return archive_of(file.getvalue(), **{"data/0": bytes(16)})
+
+    vet_object(copied((4,), (1,)), "here")
+    for hostile in (copied((10**9,), (0,)), copied((4,), (1,), count=2)):
+        with pytest.raises(UnsafePickleError, match="tensors out of all proportion"):
+            vet_object(hostile, "here")
 
 
 @pytest.mark.parametrize("kind", [set, frozenset, bytes, bytearray, collections.Counter, collections.deque, list])
