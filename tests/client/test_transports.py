@@ -19,7 +19,14 @@ from osstorchconnector.client.clocks import loop_clock
 from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.pieces import Pieces
 from osstorchconnector.client.transport.aio import AioTransport
-from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, UnsizedBody, WireRequest, proxy_for
+from osstorchconnector.client.transport.base import (
+    ExchangeFailed,
+    Timeouts,
+    UnsizedBody,
+    WireRequest,
+    proxy_for,
+    unsent_bytes,
+)
 from osstorchconnector.client.transport.connection import Connection, Incoming
 from osstorchconnector.client.transport.direct import DirectTransport
 from osstorchconnector.errors import OssProtocolError
@@ -607,6 +614,32 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place, sizes
 
     head, landed, usable = asyncio.run(run())
     assert (head.status, landed, usable) == (200, body, True)
+
+
+def test_of_a_tls_connection_that_is_gone_nothing_is_unsent():
+    import trustme
+
+    authority, client_context = trustme.CA(), ssl.create_default_context()
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server_context)
+    authority.configure_trust(client_context)
+
+    class Protocol(asyncio.Protocol):
+        def __init__(self):
+            self.is_lost = asyncio.Event()
+
+        def connection_lost(self, exc):
+            self.is_lost.set()
+
+    async def run():
+        server = await asyncio.start_server(lambda r, w: w.transport.abort(), "127.0.0.1", 0, ssl=server_context)
+        loop, port = asyncio.get_running_loop(), server.sockets[0].getsockname()[1]
+        transport, protocol = await loop.create_connection(Protocol, "127.0.0.1", port, ssl=client_context)
+        await asyncio.wait_for(protocol.is_lost.wait(), 30)
+        server.close()
+        return unsent_bytes(transport)
+
+    assert asyncio.run(run()) == unsent_bytes(None) == 0
 
 
 class FakeTransport(asyncio.Transport):
