@@ -104,7 +104,7 @@ class Sender:
         self._routes: dict[str, Route] = {}
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
-        self._proxied: dict[Origin, bool] = {}
+        self._chosen: dict[tuple[Origin, bool], Transport] = {}
         self._clock: LoopClock | None = None  # that of the loop, which is known when the first request is sent
         self._is_closed = False
 
@@ -174,6 +174,7 @@ class Sender:
         """Drop all connections; what still runs ends with `OssConnectionError`."""
         self._is_closed = True
         transports, self._transports = self._transports, {}
+        self._chosen.clear()
         for transport in transports.values():
             await transport.aclose()
 
@@ -188,7 +189,7 @@ class Sender:
         on_new_connection: bool,
     ) -> ResponseHead:
         session = self.session
-        transport = self._transport(wire, on_data_path)
+        transport = self._chosen.get((wire.origin, on_data_path)) or self._transport(wire.origin, on_data_path)
         if session.audit is None:
             return await transport.exchange(wire, landing, deadline, on_new_connection=on_new_connection)
         begun = session.clock()
@@ -221,15 +222,14 @@ class Sender:
         target = route.target(encode_key(request.key), encode_query(request.query) if request.query else "")
         return WireRequest(route.origin, request.method, target, headers, request.body)
 
-    def _transport(self, wire: WireRequest, on_data_path: bool) -> Transport:
-        is_proxied = self._proxied.get(wire.origin)
-        if is_proxied is None:
-            is_proxied = self._proxied[wire.origin] = proxy_for(wire.origin) is not None
-        direct = on_data_path and self.session.config.transport == "direct" and not is_proxied
-        name = "direct" if direct else "aiohttp"
+    def _transport(self, origin: Origin, on_data_path: bool) -> Transport:
+        """Choose the transport of requests to `origin`, and open it if it is not open."""
+        is_direct = on_data_path and self.session.config.transport == "direct" and proxy_for(origin) is None
+        name = "direct" if is_direct else "aiohttp"
         transport = self._transports.get(name)
         if transport is None:
             transport = self._transports[name] = self._open(name)
+        self._chosen[origin, on_data_path] = transport
         return transport
 
     def _open(self, name: str) -> Transport:

@@ -152,8 +152,7 @@ class Moment:
 
     def signature(self, lines: str, tail: bytes = b"") -> str:
         """Return the signature of a canonical request, in lower-case hex; its tail may come by itself, encoded."""
-        canonical, inner, outer = hashlib.sha256(lines.encode()), self.inner.copy(), self.outer.copy()
-        canonical.update(tail)
+        canonical, inner, outer = hashlib.sha256(lines.encode() + tail), self.inner.copy(), self.outer.copy()
         inner.update(canonical.hexdigest().encode())
         outer.update(inner.digest())
         return outer.hexdigest()
