@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from ..errors import OssProtocolError
 from .heads import ResponseHead, bare_etag, error_document, parse_crc64
@@ -315,12 +315,12 @@ def _decoder(root: Element) -> Decoder:
 def _check_echo(root: Element, **asked: str) -> None:
     """Hold what an answer repeats of its request against the request: a cache may give that of another one.
 
-    What is missing or empty does not count: servers differ in what they repeat.
+    What is missing or empty does not count: servers differ in what they repeat. They differ in how they spell it, too:
+    a document may say that its names are percent-encoded where they are not, and the other way round.
     """
-    decode = _decoder(root)
     for name, value in asked.items():
-        said = decode(root.get(name))
-        if said and said != value:
+        said = root.get(name)
+        if said and value not in (said, unquote(said)):
             raise OssProtocolError(f"the answer is to another request: {name} is {said!r}, asked for was {value!r}")
 
 

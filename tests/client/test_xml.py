@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +130,24 @@ def test_an_answer_to_another_request_is_refused(kind: str, sound: str, foreign:
     assert document != SAMPLES[kind]
     with pytest.raises(OssProtocolError):
         PARSERS[kind](document)
+
+
+KEY = "a b/数+%41.bin"
+
+
+@pytest.mark.parametrize("spelled", [quote(KEY), quote(KEY, safe=""), KEY])
+@pytest.mark.parametrize("encoding", ["", "<EncodingType>url</EncodingType>"])
+@pytest.mark.parametrize("kind", ["InitiateMultipartUploadResult", "CompleteMultipartUploadResult", "ListPartsResult"])
+def test_a_server_may_repeat_the_key_encoded_or_as_it_is(kind: str, encoding: str, spelled: str) -> None:
+    rest = {"ListPartsResult": "<UploadId>ID</UploadId><IsTruncated>false</IsTruncated>"}.get(
+        kind, '<UploadId>ID</UploadId><ETag>"A-1"</ETag>'
+    )
+    document = f"<{kind}>{encoding}<Key>{spelled}</Key>{rest}</{kind}>".encode()
+    assert {
+        "InitiateMultipartUploadResult": lambda: xml.parse_upload_id(document, KEY),
+        "CompleteMultipartUploadResult": lambda: xml.parse_complete(document, KEY),
+        "ListPartsResult": lambda: xml.parse_parts(document, KEY, "ID", 0).parts,
+    }[kind]() in ("ID", "A-1", [])
 
 
 @pytest.mark.parametrize(("prefix", "delimiter"), [("", ""), ("b/", ""), ("a", ""), ("a/", "/")])
