@@ -167,6 +167,9 @@ class Kept(Filled):
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+    def __call__(self, *arguments: Any) -> Any:
+        return Kept()
+
 
 class Trusted(Filled):
     """Stands for what the user's own classes and functions make: whatever is done to it is their business."""
@@ -231,10 +234,10 @@ class DryRun(pickle.Unpickler):
         return Made()
 
     def _stand_in(self, name: Name) -> Any:
-        if name in (("builtins", "getattr"), ("__builtin__", "getattr")):
+        found = self._allowed(name)
+        if found is None and name in (("builtins", "getattr"), ("__builtin__", "getattr")):
             run = weakref.proxy(self)
             return self._class(name, lambda budget, *arguments: run._attribute(*arguments))
-        found = self._allowed(name)
         if found is None:
             self._unknown[name] = None
             return self._class(name, partial(_noted, self._called, name))

@@ -80,7 +80,10 @@ def dump_metadata(metadata: Metadata) -> bytes:
             f"the planner has put into the checkpoint's metadata what can't be pickled and read again: {error!r}"
         ) from error
     if not is_plain(metadata):
-        _warn_of(tuple(_refused(data, HARMLESS)))
+        try:
+            _warn_of(tuple(_refused(data, HARMLESS)))
+        except Exception as error:
+            _warn_of((), str(error))
     return data
 
 
@@ -96,9 +99,12 @@ def load_metadata(data: bytes, where: str, allowed: AllowList | None = HARMLESS)
             try:
                 metadata = _MetadataUnpickler(data, is_vetted=allowed is None).load()
             except _UnknownNameError:
-                refused = _refused(data, allowed or HARMLESS)
+                try:
+                    refused = _refused(data, allowed or HARMLESS)
+                except pickle.UnpicklingError as error:
+                    raise UnsafePickleError(_advice(where, f"has {error}", [])) from error
                 if refused:
-                    raise UnsafePickleError(_advice(where, refused)) from None
+                    raise UnsafePickleError(_advice(where, f"names {listed(refused)}", refused)) from None
                 metadata = _MetadataUnpickler(data, is_vetted=True).load()
             return check_metadata(metadata)
     except UnsafePickleError:
@@ -132,15 +138,19 @@ def _refused(data: bytes, allowed: AllowList) -> list[Name]:
         return allowed(name) or ((lambda budget, *arguments: Filled()) if _known(*name) is not None else None)
 
     run = DryRun(data, known)
-    run.load()
+    try:
+        run.load()
+    except Exception:
+        if not run.refused():
+            raise
     return run.refused()
 
 
-def _advice(where: str, refused: list[Name]) -> str:
+def _advice(where: str, what: str, refused: list[Name]) -> str:
+    own = f"it by safe_types=[{_inner(refused)}] of the reader, or " if refused else ""
     return (
-        f"{where} names {listed(refused)}, which DCP's metadata has no use for: nothing of it was loaded. If a planner "
-        f"of yours puts that there, allow it by safe_types=[{_inner(refused)}] of the reader, or anything by "
-        "weights_only=False"
+        f"{where} {what}, which DCP's metadata has no use for: nothing of it was loaded. If a planner of "
+        f"yours puts that there, allow {own}anything by weights_only=False"
     )
 
 
@@ -149,13 +159,18 @@ def _inner(refused: Iterable[Name]) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _warn_of(refused: tuple[Name, ...]) -> None:
+def _warn_of(refused: tuple[Name, ...], why: str = "") -> None:
     """Say once what a reader has to be told."""
     if refused:
         _logger.warning(
             "the planner has put %s into the checkpoint's metadata: readers need safe_types=[%s] or weights_only=False",
             listed(refused),
             _inner(refused),
+        )
+    elif why:
+        _logger.warning(
+            "the planner has put into the checkpoint's metadata what readers take with weights_only=False only: %s",
+            why,
         )
 
 

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime
 import enum
+import functools
 import gc
 import pickle
 import weakref
@@ -143,6 +144,42 @@ def test_a_save_in_its_place_leaves_no_old_data(name: str, fs: OssDCPFileSystem,
         dcp.save(dict(STATE), storage_writer=fs.writer(uri), planner=Planner(change))
         assert len(names(oss_bucket)) == 2
     assert fs.clean(oss_bucket.uri, older_than=0) == []
+    assert differences(STATE, loaded(fs, uri, weights_only=False)) == []
+
+
+class Strategy:
+    """What a planner may hand out methods of."""
+
+    def split(self) -> None:
+        """Do nothing."""
+
+    def __call__(self) -> Strategy:
+        return self
+
+
+class Made:
+    """Is made by what another call has made."""
+
+    def __reduce__(self) -> Any:
+        return Strategy(), ()
+
+
+@pytest.mark.parametrize(
+    "data", [Strategy().split, functools.partial(Strategy().split), "text".join], ids=["method", "partial", "text"]
+)
+def test_what_can_not_be_vetted_is_saved_and_replaced_like_the_rest(
+    data: Any, fs: OssDCPFileSystem, oss_bucket: OssBucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = oss_bucket.uri + "ckpt"
+    for _ in range(2):
+        dcp.save(dict(STATE), storage_writer=fs.writer(uri), planner=Planner(with_data([data, Made()])))
+        assert len(names(oss_bucket)) == 2
+    assert "weights_only=False" in caplog.text
+    assert fs.clean(oss_bucket.uri, older_than=0) == []
+    with pytest.raises(UnsafePickleError, match="weights_only=False"):
+        fs.reader(uri).read_metadata()
+    with pytest.raises(UnsafePickleError, match="weights_only=False"):
+        fs.reader(uri, safe_types=[Strategy, functools.partial, Made]).read_metadata()
     assert differences(STATE, loaded(fs, uri, weights_only=False)) == []
 
 
