@@ -128,8 +128,9 @@ class OssCheckpointManager:
     @outside_contexts
     def save(self, step: int, state: dict[str, Any], **options: Unpack[SaveOptions]) -> None:
         """Save the state of a step, and remove checkpoints that are too many. `options` go to `dcp.save`."""
+        uri = self.uri(step)
         slot = self._free_slot(step, makes_group=False)
-        where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
+        where: dict[str, Any] = {"checkpoint_id": uri, "storage_writer": slot.writer}
         dcp_save(state, process_group=self._group, **where, **options)
         self._tidy(step)
 
@@ -141,9 +142,10 @@ class OssCheckpointManager:
         it copies takes twice as long as the copy of 5,000 small tensors.)
         """
         inspect.signature(dcp_save).bind(state, **options)  # an error of the caller's belongs to the caller
+        uri = self.uri(step)
         slot = self._free_slot(step, makes_group=True)
         staged = slot.writer.stage(_plain_state(state))
-        where: dict[str, Any] = {"checkpoint_id": self.uri(step), "storage_writer": slot.writer}
+        where: dict[str, Any] = {"checkpoint_id": uri, "storage_writer": slot.writer}
         executor = ThreadPoolExecutor(1, "osstorchconnector-save")
         slot.future = executor.submit(self._save_staged, step, staged, process_group=slot.group, **where, **options)
         executor.shutdown(wait=False)  # its thread ends with the save
@@ -159,6 +161,7 @@ class OssCheckpointManager:
         while True:
             found = step if step is not None else self._agreed_latest()
             if found is None:
+                _logger.info("there is no checkpoint below %s: nothing was loaded", self._root.shown)
                 return None
             reader = OssStorageReader(self.client, self.uri(found), **self._reader_options)
             try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import operator
 import re
 import threading
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ from collections.abc import Set as AbstractSet
 
 from ..client.client import OssClient
 from ..client.operations import Operations
-from ..errors import OssError, OssNotFoundError
+from ..errors import OssError, OssNotFoundError, OssUsageError
 from ..uri import OssUri
 from .branches import BRANCHES, Branches
 from .layout import checkpoint_uri, metadata_name
@@ -18,6 +20,13 @@ from .layout import checkpoint_uri, metadata_name
 _logger = logging.getLogger(__name__)
 
 _STEP = re.compile(r"step-(\d{10,})/")
+
+
+def _checked(step: int) -> int:
+    with contextlib.suppress(TypeError):
+        if (number := operator.index(step)) >= 0:
+            return number
+    raise OssUsageError(f"a step is a whole number, 0 or more, not {step!r}")
 
 
 class RunFolder:
@@ -33,7 +42,7 @@ class RunFolder:
 
     def uri(self, step: int) -> str:
         """Return where the checkpoint of a step is, or would be."""
-        return f"{self._root}step-{step:010d}"
+        return f"{self._root}step-{_checked(step):010d}"
 
     def steps(self) -> list[int]:
         """Return the steps of which there is a whole checkpoint, in ascending order."""

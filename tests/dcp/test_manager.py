@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from dcp.conftest import as_torch_tells, names
 from torch.distributed.checkpoint.api import CheckpointException
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem
-from osstorchconnector.errors import OssConfigError, OssProtocolError
+from osstorchconnector.errors import OssConfigError, OssProtocolError, OssUsageError
 from osstorchconnector.testing import OssBucket
 
 
@@ -40,6 +41,18 @@ def test_where_nothing_was_saved_nothing_is_loaded(manager: OssCheckpointManager
     assert loaded(manager) == (None, -1)
     with pytest.raises(CheckpointException, match=as_torch_tells("no checkpoint at")):
         loaded(manager, 5)
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, "7", None])
+def test_what_is_no_step_is_refused_before_anything_is_stored(
+    manager: OssCheckpointManager, oss_bucket: OssBucket, step: Any
+) -> None:
+    for save in (manager.save, manager.async_save):
+        with pytest.raises(OssUsageError, match="a step is a whole number, 0 or more"):
+            save(step, state(1))
+    assert names(oss_bucket) == []
+    manager.save(0, state(2))
+    assert loaded(manager) == (0, 2)
 
 
 def test_only_the_newest_are_kept(manager: OssCheckpointManager, oss_bucket: OssBucket) -> None:
