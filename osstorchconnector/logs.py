@@ -177,7 +177,8 @@ class AuditLog:
 class _LogFile(logging.Handler):
     """Appends one line per record; a full disk costs lines, not the job.
 
-    Where the program has no handler, Python writes warnings to stderr, but not if there is one as this: so it does it.
+    Python writes warnings to stderr as long as a program has no handler. This handler would end that, so it does the
+    same where it is the only one.
     """
 
     def __init__(self, path: str) -> None:
@@ -230,6 +231,7 @@ class _Process:
         self._renew_lock()
         self.audit_logs: dict[str, AuditLog] = {}
         self.named_paths: set[str] = set()
+        self.files: dict[str, _File] = {}  # those that were tried; one that hangs is not tried once more beside that
         self.levels: dict[str, int] = {}
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._start_afresh)
@@ -263,7 +265,7 @@ def _is_writable(key: str, path: str, config: Config) -> bool:
         return False
     is_configured = key in config.configured
     try:
-        _File(path).begin(parents=is_configured)
+        _process.files.setdefault(path, _File(path)).begin(parents=is_configured)
     except OSError as error:
         if is_configured and path not in _process.named_paths and not _is_worker():
             _process.named_paths.add(path)
@@ -280,10 +282,10 @@ def _is_worker() -> bool:
 
 
 class _File:
-    """Appends to a file, for who may not wait for it without an end: an event loop, whoever holds a lock.
+    """Appends to a file for callers that must not wait without an end, as event loops and holders of locks.
 
-    A server of files that is gone does not fail, it stays silent. That is waited for once; until it is back, what is to
-    be written is given up at once.
+    A file server that is gone gives no error, it stays silent. The first write waits for it for a while. Until it is
+    back, further writes fail at once.
     """
 
     def __init__(self, path: str, patience_seconds: float = _PATIENCE_SECONDS) -> None:
@@ -294,7 +296,7 @@ class _File:
         """Make the file and its folder, with `parents` those above too, if they are not there; raises `OSError`."""
 
         def begin() -> int:
-            # Of the defaults only the last folder: no /var/log where the system has none.
+            # A default path gets its last folder only: no /var/log is made where the system has none.
             Path(self._path).parent.mkdir(parents=parents, exist_ok=True)
             return _append(self._path, b"")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scripts import run_python
 
+from osstorchconnector import logs
 from osstorchconnector.config import Config
 from osstorchconnector.logs import AuditEntry, AuditLog, _File, audit_log, configure_logging
 
@@ -197,6 +200,7 @@ def test_a_mistake_in_a_logging_call_stops_nothing(
 
 WARN_IN_WORKER = """
 import multiprocessing, sys
+from osstorchconnector import logs
 from osstorchconnector.config import Config
 from osstorchconnector.logs import audit_log
 def work():
@@ -363,6 +367,7 @@ def test_a_full_disk_costs_lines_only(caplog: pytest.LogCaptureFixture) -> None:
 
 SEVERAL_PROCESSES = """
 import multiprocessing, os, sys
+from osstorchconnector import logs
 from osstorchconnector.config import Config
 from osstorchconnector.logs import AuditEntry, audit_log
 log = audit_log(Config(audit_path=sys.argv[1]))
@@ -411,6 +416,22 @@ def test_an_audit_log_that_hangs_is_waited_for_once_and_its_lines_are_counted(
             log.flush()
             found += os.read(read.fileno(), 1 << 16)
     assert int(found.partition(b'"lost_lines":')[2].partition(b"}")[0]) >= 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_however_many_clients_begin_one_thread_hangs_with_a_log_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logs, "_File", functools.partial(_File, patience_seconds=0.05))
+    os.mkfifo(tmp_path / "log")
+    config = Config(log_path=str(tmp_path / "log"), audit_path=str(tmp_path / "log"), configured=frozenset({"logPath"}))
+    before = set(threading.enumerate())
+    for number in range(5):
+        configure_logging(config, logging.getLogger(f"test-{number}"))
+        assert audit_log(config) is None
+    assert len(set(threading.enumerate()) - before) == 1
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["no answer within 0.05 s"]
+    (tmp_path / "log").open("rb").close()  # lets the thread go
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
