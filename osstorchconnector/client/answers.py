@@ -1,8 +1,8 @@
-"""Which answer is an answer of OSS to which request. Pure.
+"""Which answers come from OSS and belong to the operation that was asked for. Pure.
 
 A login page, a proxy or a cache can answer anything with 200. So an operation accepts the statuses that OSS documents
-for it and no others, and every answer must carry OSS's request id. An answer to an upload must carry the CRC-64 of
-what was stored, which nobody can give who has not read all of it.
+for it and no others, and every answer must carry OSS's request id. An answer to an upload must also carry the CRC-64
+of what was stored: only a server that has read all of it can know that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REQUEST_ID = "x-oss-request-id"
 
 _OK, _NO_CONTENT = frozenset({200}), frozenset({204})
 
-# GetObject is answered by 200 for a whole object and by 206 for a part: which of them it must be, `GetAttempt` knows.
+# GetObject is answered by 200 for a whole object and by 206 for a part. `GetAttempt` checks which of them is right.
 GOOD_STATUSES: Mapping[str, frozenset[int]] = {
     "GetObject": frozenset({200, 206}),
     "HeadObject": _OK,
@@ -33,12 +33,12 @@ GOOD_STATUSES: Mapping[str, frozenset[int]] = {
     "ListParts": _OK,
     "ListMultipartUploads": _OK,
 }
-# Refusals from which callers conclude what is stored.
+# From these refusals callers conclude what is stored.
 _STATUSES_ABOUT_OBJECTS = frozenset({404, 409, 412, 416})
 
 
 def why_not(operation: str, head: ResponseHead) -> str:
-    """Return what is wrong with a 2xx answer that is none of OSS to this operation."""
+    """Return why a 2xx answer can't be OSS's answer to this operation."""
     if REQUEST_ID not in head.headers:
         return f"{NOT_OSS} answered {head.status}: the answer has no {REQUEST_ID}"
     wanted = " or ".join(map(str, sorted(GOOD_STATUSES[operation])))
@@ -46,7 +46,7 @@ def why_not(operation: str, head: ResponseHead) -> str:
 
 
 def is_hearsay(status: int, request_id: str) -> bool:
-    """Say whether a refusal tells of an object but is not OSS's: a proxy's 404 does not mean that one is missing."""
+    """Say whether a refusal is about an object but not from OSS: a proxy's 404 does not mean that it is missing."""
     return status in _STATUSES_ABOUT_OBJECTS and not request_id
 
 

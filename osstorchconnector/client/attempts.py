@@ -209,7 +209,7 @@ class GetAttempt:
         if self._is_data:
             self._received += received_bytes
         if not self._received:
-            self.discard()  # the next answer need not agree with one of which nothing came
+            self.discard()  # nothing came, so the next answer need not agree with this one
 
     def discard(self) -> None:
         self._received, self._expected = 0, -1
@@ -272,7 +272,7 @@ class GetAttempt:
                 self.moved_bytes = length
 
     def _check_same(self, stat: ObjectStat) -> None:
-        """Hold the rest of a body against what the first answer said of the object."""
+        """Compare the answer with the rest of a body with what the first answer said of the object."""
         first = self._stat
         assert first is not None
         if stat.size != first.size or (None not in (stat.crc64, first.crc64) and stat.crc64 != first.crc64):
@@ -363,7 +363,7 @@ class UploadAttempt(_CopyingLanding):
 def _ended_by_the_connection(head: ResponseHead, received_bytes: int) -> ResponseHead:
     """Return the head with a length, for a body that only the end of the connection ended.
 
-    That it is whole must be shown by something else: the CRC-64 of the object, or the length of the part.
+    Something else must show that it is whole: the CRC-64 of the object, or the length of the part.
     """
     if head.status == 200 and not head.get("x-oss-hash-crc64ecma"):
         raise OssProtocolError("answered 200 with neither a length nor a CRC-64: the body may have been cut off")

@@ -1,4 +1,4 @@
-"""Memory as users hand it over: what may be sent, what can be written to, how it is shown. Pure."""
+"""Memory that users pass in: which of it can be sent or written to, and how it is shown. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SHOWN_BYTES = 64
 
 
 def flat_buffers(where: str, body: BytesLike | Iterable[BytesLike]) -> tuple[Flat, ...]:
-    """Return what shall be sent, something bytes-like or several such, as single bytes, without a copy if possible.
+    """Return buffers of single bytes for `body`, one bytes-like object or several, without a copy if possible.
 
-    `OssUsageError`, which says what to pass instead, for anything else; `where` names the operation and the object.
+    Raises `OssUsageError`, which says what to pass instead, for anything else. `where` names operation and object.
     """
     if isinstance(body, (bytes, bytearray)):
         return (body,)
@@ -45,7 +45,7 @@ def _flat_part(where: str, part: object) -> Flat:
 
 
 def _flat(data: object) -> Flat | None:
-    """Return the bytes of what is bytes-like; those of one with gaps, or in an order of its own, are copied."""
+    """Return the bytes of a bytes-like object, or None for any other. Memory that is not contiguous is copied."""
     try:
         view = memoryview(data)  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):  # a ValueError: an array of dates, which has no bytes to show
@@ -61,7 +61,7 @@ def _flat(data: object) -> Flat | None:
 
 
 def writable_memory(into: BytesLike) -> memoryview:
-    """Return memory to fill, as single bytes; `OssUsageError` if it can't be written to or has gaps."""
+    """Return memory to fill, as single bytes; `OssUsageError` if it is read-only or not contiguous."""
     view = memoryview(into)
     if view.readonly or not view.c_contiguous:
         raise OssUsageError("into: memory is wanted that can be written to and has no gaps")

@@ -1,7 +1,7 @@
-"""Time as it should be counted: for connections also while the machine sleeps, for deadlines while the process runs.
+"""Clocks: connections age while the machine sleeps, deadlines count only time in which the process ran.
 
 A process may be stopped (SIGSTOP, a paused container, a suspended job) or its machine put to sleep, for longer than any
-deadline. What it missed meanwhile says nothing about the server. `RunningTime` takes such gaps out; a `LoopClock` looks
+deadline. That says nothing about the server. `RunningTime` takes such gaps out; a `LoopClock` looks
 at the time often enough for that while something on its event loop waits.
 """
 
@@ -23,7 +23,7 @@ _GOES_ON = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None
 seconds_since_boot: Callable[[], float] = (
     time.monotonic if _GOES_ON is None else functools.partial(time.clock_gettime, _GOES_ON)
 )
-"""Seconds since some moment, those in which the machine slept among them."""
+"""Seconds since some moment, including those in which the machine slept."""
 
 PERIOD_SECONDS = 1.0
 # A look at the clock that comes this much later than planned means that the process was stopped, and not only slow.
@@ -31,7 +31,7 @@ GRACE_SECONDS = 2.0
 
 
 def seconds_slept() -> float:
-    """Return for how long the machine has slept; only the difference between two answers means anything."""
+    """Return how long the machine has slept, from an unknown start: compare two answers."""
     return seconds_since_boot() - time.monotonic()
 
 
@@ -61,7 +61,7 @@ class RunningTime:
 
 
 class LoopClock:
-    """The running time of one event loop: the loop's own, less that in which it did not run.
+    """The running time of one event loop: without the time in which the process was stopped.
 
     It ticks while it is watched or used; `running.seconds` is as old as the last tick.
     """
@@ -123,7 +123,7 @@ class LoopClock:
                 if not task.cancelled():
                     task.exception()  # asyncio complains of an error that nobody has looked at
             finally:
-                del task  # its error knows this frame
+                del task  # the traceback of its error refers to this frame
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
@@ -136,7 +136,7 @@ class LoopClock:
             self._users -= 1
 
     def _plan(self) -> None:
-        self._plans += 1  # not the timer, which knows the loop: it would never be collected
+        self._plans += 1  # a number, since the timer itself would keep the loop from being collected
         asyncio.get_running_loop().call_later(self.running.period_seconds, self._tick, self._plans)
 
     def _tick(self, plan: int) -> None:
@@ -172,7 +172,7 @@ def loop_clock() -> LoopClock:
 def wait_running(
     wait: Callable[[float], bool], seconds: float, clock: Callable[[], float] = seconds_since_boot
 ) -> bool:
-    """Wait by calls of `wait(seconds)`, until one is True or `seconds` in which the process ran are over; say which."""
+    """Call `wait(seconds)` until it returns True, or the process has run for `seconds`. Return whether it was True."""
     running = RunningTime(0.0, clock())
     while (left_seconds := seconds - running.look(clock())) > 0:
         if wait(min(left_seconds, running.period_seconds)):

@@ -24,7 +24,7 @@ from .memory import keep_freed_memory
 T = TypeVar("T")
 
 _STOP_SECONDS = 5.0
-# Where there are as many threads as there may be, one often ends soon.
+# At the limit of threads another one often ends soon: try again after these.
 _UNTIL_THREADS_END_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -179,7 +179,7 @@ async def in_thread(call: Callable[..., T], *args: Any) -> T:
     """
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
     outcome.set_running_or_notify_cancel()
-    # An error that somebody keeps keeps this frame, and with it whatever waited for the outcome: hence the way out.
+    # A stored exception's traceback keeps this frame alive. Popping the list breaks its reference to the waiters.
     waiting = [outcome]
 
     def run() -> None:

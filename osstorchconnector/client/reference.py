@@ -1,10 +1,10 @@
-"""A client named to another process inside something that is on its way there: an item whose rest is not fetched yet.
+"""References to a client, for items that cross to another process before all of them is fetched.
 
 The pickle of a client carries what is needed to make it again, and secrets cross beside it, in a file of their own.
-That takes I/O, may fail, and ends with the process that sent it. A reference takes none and never fails. A process
-that has the client, as the job's process has the one of its workers, finds it by its identity. Any other process
-makes one from the recipe; credentials that are more than the name of a place are missing there, and the first request
-says so.
+That takes I/O, may fail, and lasts only as long as the sending process. A reference takes no I/O and never fails. A
+process that has the client finds it by its identity: the job's process has the one of its workers. Any other process
+makes a new client from the recipe. There, credentials are missing unless they are named by a place, and the first
+request says so.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def reference_to(client: Client, recipe: Recipe) -> ClientReference:
     return ClientReference(identity, pickled)
 
 
-# Kept, so that one item after the other finds its connections.
+# Cached, so that all items share one client and its connections.
 @functools.lru_cache(maxsize=8)
 def _made(recipe: bytes) -> Any:
     return pickle.loads(recipe)

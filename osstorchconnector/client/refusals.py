@@ -61,7 +61,7 @@ def refusal_of(
 ) -> OssServiceError:
     """Return the error for an answer that refuses a request which was sent with these headers."""
     fault = parse_error(body, head)
-    # What stands between us and OSS may tell what it was sent.
+    # A proxy's error page may echo what it was sent.
     sent = [value for _, value in sent_headers if isinstance(value, Secret)]
     sent += [Secret(value.rpartition("Signature=")[2].rpartition(":")[2]) for value in sent]  # of version 4, and of 1
     return refusal(

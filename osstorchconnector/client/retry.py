@@ -32,7 +32,7 @@ _THROTTLING_STATUSES = frozenset({429, 503})
 _MAX_ATTEMPTS_AT_CHANCE = 5
 _MAX_DOUBLINGS = 60
 _UNCONNECTED = frozenset({"connect", "connect_timeout"})
-# A server that was there a moment ago is waited for; an address that nothing ever answered at is most likely wrong.
+# A server that has answered before is worth waiting for. An address where nothing ever answered is probably wrong.
 UNREACHED_SECONDS = 10.0
 _UNREACHED = (
     "nothing has ever answered there: check endpoint= (an -internal endpoint is reached from its own region's network "
@@ -124,10 +124,10 @@ def decide(
     if elapsed_seconds >= deadline_seconds:
         return RetryDecision(False, reason=over)
     if failure.was_stopped:
-        # A clock is not set by an answer that may be old: it comes again if it is wrong.
+        # The answer may be old, so its date does not set the clock. If the clock is wrong, OSS says so again.
         return RetryDecision(True, remedy="reconnect" if remedy in ("", "correct_clock") else remedy, counts=False)
     if failure.reused_connection and "reconnect" not in used:
-        # The connection died while it was idle: most likely the server has not seen the request, so nothing failed.
+        # The connection died while it was idle. The server has most likely not seen the request.
         return RetryDecision(True, remedy="reconnect", counts=False)
     if attempt >= _most_attempts(policy, failure):
         return RetryDecision(False)

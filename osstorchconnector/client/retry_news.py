@@ -1,7 +1,7 @@
-"""When retries are told of: the first of an operation, then at growing intervals; the clock is handed in.
+"""Which retries are logged: the first of an operation, then at growing intervals. The clock is handed in.
 
-One of these stands for all operations of a process at one endpoint: where hundreds are retried at a time, one line in
-a while speaks for all. What goes on for longer than a few seconds is a warning, which everybody sees.
+All operations of a process at one endpoint share one `RetryNews`, so hundreds of retries at a time make few lines.
+Retries that go on for longer than a few seconds are warnings.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .retry import RetryDecision
 
 _logger = logging.getLogger(__name__)
 
-# An operation that has been retried for so long is told of to everybody.
+# After this long the retries of an operation are a warning.
 LONG_SECONDS = 5.0
-# The time until the next warning doubles up to this, and is short again after a while without any retry.
+# The interval between warnings doubles up to this. After a calm while without retries it is short again.
 LONGEST_INTERVAL_SECONDS = 300.0
 CALM_SECONDS = 60.0
-# No more than one line of those that are no warnings.
+# At most one line below a warning in this time.
 INFO_INTERVAL_SECONDS = 1.0
 
 
@@ -45,7 +45,7 @@ class RetryNews:
         self._untold = 0
 
     def of(self, *, attempt: int, seconds_so_far: float) -> News | None:
-        """Return what to tell of a retry after try number `attempt` of an operation; None for nothing.
+        """Return what to log about a retry after try number `attempt` of an operation; None for nothing.
 
         Number 0 is a try that does not count: its connection had died while it was idle.
         """
