@@ -1,8 +1,8 @@
 """What may be shown of what this library holds: secrets are masked, texts from elsewhere are escaped and cut.
 
-Debuggers and error trackers print the variables of every frame of a traceback, with `repr`. So what is secret, or
-contains a secret, has one of the types below from where it comes in to where it is sent: a security token, a request's
-`Authorization`, its head, an error document of OSS, which echoes the text that was signed.
+Debuggers and error trackers print the variables of every frame of a traceback, with `repr`. So each secret, and each
+text with a secret in it, has one of the types below from where it comes in to where it is sent: a security token, a
+request's `Authorization` and head, and an error document of OSS, which echoes the text that was signed.
 """
 
 from __future__ import annotations

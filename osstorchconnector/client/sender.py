@@ -160,8 +160,8 @@ class Sender:
                 try:
                     raise refusals.with_reason(error, decision.reason) if decision.reason else error
                 finally:
-                    # The error knows this frame: if the frame went on knowing it, both, and the frames of all callers,
-                    # would stay until Python collects garbage.
+                    # The error's traceback refers to this frame. If the frame referred to the error, both, and the
+                    # frames of all callers, would stay until Python collects garbage.
                     del error, verdict
             free += not decision.counts
             on_new_connection = decision.remedy == "reconnect"
@@ -282,7 +282,7 @@ class Sender:
         used: set[str],
         stops: int,
     ) -> RetryDecision:
-        """Decide what to do about a failure; a retry that this process has no budget for is none.
+        """Decide what to do about a failure. Without budget there is no retry.
 
         `stops` is how often the process had not run for a while when the attempt began.
         """

@@ -1,8 +1,8 @@
 """What a client and its copies in a job's other processes share: how often they retried, whether anything answered.
 
-It lies in a page of anonymous memory, which forked processes have in common with their parent. Processes that are
-spawned get a second page by its descriptor. Nothing has a name that could be left behind, and to count costs no call
-to the system. A copy that travels in any other way begins with a state of its own.
+The state is a page of anonymous memory, which forked processes share with their parent. Spawned processes get a second
+page by its descriptor. Neither page has a name that could be left behind, and counting takes no system call. A copy
+that travels in any other way begins with a state of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Page:
         from multiprocessing.context import get_spawning_popen
         from multiprocessing.reduction import DupFd
 
-        # A descriptor goes to a process once, however often the page is pickled for it (dill does so for each lambda).
+        # Each process gets the descriptor once, even if the page is pickled for it repeatedly, as dill does.
         spawning = get_spawning_popen()
         if spawning not in self._sent:
             self._sent[spawning] = DupFd(self.descriptor)
@@ -53,13 +53,13 @@ class _Page:
 
 
 class SharedState:
-    """The state of one client, in this process and in those that it started with the client in them."""
+    """The state of one client, in this process and in the processes that it started with the client."""
 
     def __init__(self) -> None:
         self._pages = [_Page()]
 
     def __getstate__(self) -> list[_Page]:
-        """Let a process that is being spawned have the page that is for those."""
+        """Return the page for spawned processes."""
         if len(self._pages) == 1:
             with contextlib.suppress(OSError):  # a sandbox that refuses it, no descriptor left
                 page = _page_to_spawn()
@@ -68,12 +68,12 @@ class SharedState:
         return self._pages[1:]
 
     def __setstate__(self, pages: list[_Page]) -> None:
-        # Twice the same: what this process forks or spawns counts there, too.
+        # Processes that this one forks or spawns count on the same page.
         self._pages = [*pages, *pages] or [_Page()]
 
     @property
     def retries(self) -> int:
-        """How many requests were sent again, by all."""
+        """How many requests were sent again, by all processes."""
         return sum(page.sum() for page in set(self._pages))
 
     def count_retry(self) -> None:
@@ -83,11 +83,11 @@ class SharedState:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the endpoint has ever answered one of them."""
+        """Whether the endpoint has ever answered one of the processes."""
         return any(page.get(0) for page in self._pages)
 
     def note_reached(self) -> None:
-        """Tell all that the endpoint has answered."""
+        """Tell all processes that the endpoint has answered."""
         for page in self._pages:
             page.set(0, 1)
 

@@ -21,10 +21,10 @@ _STAMP_EVERY = 64  # answers, a power of two
 
 
 class RetryBudget:
-    """How many retries of one server a process may make that were not earned by operations that ended well there.
+    """How often a process may retry at one server. Operations that succeed there earn retries.
 
-    So however many operations fail at once, and whatever each of them may retry, requests stay within 1.2 times the
-    operations plus `retryBudget`: a server that is down is not kept down by those who ask again.
+    Requests stay within 1.2 times the operations plus `retryBudget`, however many operations fail at once: retries do
+    not keep an overloaded server down.
     """
 
     def __init__(self) -> None:

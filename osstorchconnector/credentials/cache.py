@@ -23,9 +23,9 @@ _EARLY_RETRY_SECONDS = 10.0
 _UNMARKED_SECONDS = 60.0
 # Many requests are refused at once when credentials are withdrawn: one of them asks the source.
 _REJECTED_SECONDS = 1.0
-# A source that hangs is waited for this long, and where there are credentials that are good, only this short.
+# How long to wait for a source that hangs, and how long where there are still good credentials.
 _PATIENCE_SECONDS, _SHORT_PATIENCE_SECONDS = 60.0, 1.0
-# One that takes so long is slow, and not worth a warning yet.
+# A source that answers within this time is slow, which needs no warning.
 _SLOW_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class _Held(NamedTuple):
 class CredentialsCache:
     """What one client signs with. Any thread may ask; a fork in the middle of a `refresh` does no harm.
 
-    A source may hang: nobody waits for it without an end, and who needs no new credentials hardly at all.
+    A source may hang. Callers wait for it for a limited time, and hardly at all while they have good credentials.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class CredentialsCache:
         spare = self.spare(rejected)
         seconds = self._patience if spare is None else self._short_patience
         flights = self._flights
-        # Who is inside waits no longer than this either, so this time only runs out if several wait in turns.
+        # The thread that holds the lock waits for half of this, so it runs out only if several wait in turns.
         if not self._lock.acquire(timeout=2 * seconds if spare is None else 0):
             if spare is not None:
                 return spare
@@ -135,7 +135,7 @@ class CredentialsCache:
     def _fetched(self, now: float, rejected: Credentials | None, seconds: float) -> Credentials | OssCredentialsError:
         """Ask the source; return what is in force from now on, or the error if that is nothing."""
         if self._asking.is_busy and self.spare(rejected) is not None:
-            seconds = 0.0  # somebody has waited for it already
+            seconds = 0.0  # another caller has waited for it already
         try:
             found = self._asking.ask(functools.partial(self._look, now, rejected), seconds)
         except OssCredentialsError as error:

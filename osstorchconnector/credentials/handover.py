@@ -53,7 +53,7 @@ class Handover:
 def receive(path: str) -> SecretBytes:
     """Return what the file holds; `OssCredentialsError` if it is gone, or somebody else's."""
     try:
-        # Opened without waiting: a pipe that somebody has put there would never answer.
+        # Opened without waiting: a named pipe in its place would never answer.
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         descriptor = os.open(path, flags)
         with os.fdopen(descriptor, "rb") as file:

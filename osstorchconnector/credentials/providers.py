@@ -51,7 +51,7 @@ class ProviderCredentials(CredentialsSource):
     def fetch(self) -> Credentials:
         provider = self._own_provider()
         try:
-            # No variable here holds the provider, nor what it answers: a user's object may show all it has.
+            # No variable here holds the provider or its answer: the `repr` of a user's object may show secrets.
             outcome = _read(
                 keeper(provider().get_credentials() if hasattr(provider(), "get_credentials") else provider()())
             )

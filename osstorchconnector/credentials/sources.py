@@ -16,11 +16,11 @@ from .values import Credentials, CredentialsSource, checked_credentials
 DEFAULT_CREDENTIALS_PATH = "~/.alibabacloud/credentials"
 MAX_FILE_BYTES = 1 << 20
 
-# A file is written within milliseconds; one that stays broken is reported after a third of a second. Who has never read
-# it begins together with who writes it, perhaps, and gives it more time.
+# A file is written within milliseconds; one that stays broken is reported after a third of a second. A process that has
+# not read it yet may have started together with its writer, and waits for longer.
 _PATIENCE_SECONDS = (0.05, 0.1, 0.2)
 _PATIENCE_AT_FIRST_SECONDS = (*_PATIENCE_SECONDS, 0.4, 0.8)
-# Who replaces a file may take it away first, and give it its owner last.
+# A writer may remove the old file first, and set the owner of the new one last.
 _PASSING_ERRORS = frozenset({errno.ENOENT, errno.EACCES, errno.ESTALE})
 
 _FILE_NAMES = {
@@ -119,7 +119,7 @@ class DefaultCredentials(CredentialsSource):
         return self._default_file().mark()
 
     def __str__(self) -> str:
-        # Without a look at the file: who is named in an error may be the one that hangs.
+        # Without a look at the file: it may be what hangs, and this names it in the error.
         variables, file = "the environment variables OSS_ACCESS_KEY_ID, ...", self._default_file()
         if self._has_variables():
             return variables

@@ -33,7 +33,7 @@ class Credentials:
     expires_at: float | None = None
 
     def __post_init__(self) -> None:
-        # However they are handed on, variable by variable, their `repr` shows nothing.
+        # Each value hides itself, also where it is passed on alone.
         object.__setattr__(self, "access_key_id", str(self.access_key_id))
         object.__setattr__(self, "access_key_secret", Secret(self.access_key_secret))
         object.__setattr__(self, "security_token", Secret(self.security_token))

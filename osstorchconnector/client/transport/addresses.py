@@ -1,8 +1,8 @@
-"""Which address of a host to connect to: what its name stands for, and first those that nothing speaks against.
+"""Which address of a host to connect to, and in which order to try them.
 
 Happy eyeballs (RFC 8305): addresses are tried in turns of their families, a quarter of a second apart, and the first
-that answers is taken. What lost against it is tried last for ten minutes, so only the first connection of a process
-waits for an address, or a whole family of them, that leads nowhere.
+that answers is taken. Addresses that did not answer before it are tried last for ten minutes. So only the first
+connection of a process waits for an address, or a whole family of them, that leads nowhere.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class AddressBook:
         self._known[host, port] = now, infos
 
     def known(self, host: str, port: int, now: float, *, within_seconds: float) -> list[AddressInfo]:
-        """Return what the resolver said lately, in the order to try; nothing if that is too long ago."""
+        """Return what the resolver said within this time, in the order to try; [] if it said nothing."""
         then, infos = self._known.get((host, port), (now, ()))
         return self.in_order(host, infos, now) if now - then < within_seconds else []
 
     def forget(self, host: str, port: int) -> None:
-        """Ask the resolver again: nothing could be connected."""
+        """Forget the resolver's answer, of which no address could be connected to."""
         self._known.pop((host, port), None)
 
     def won(self, host: str, tried: Sequence[AddressInfo], winner: tuple[Any, ...], now: float) -> None:
@@ -133,7 +133,7 @@ class Addresses:
             try:
                 return self.book.in_order(host, lookup.result(), self._clock())
             finally:
-                del lookup  # its error knows this frame
+                del lookup  # the traceback of its error refers to this frame
         if stale:
             return stale
         raise socket.gaierror(socket.EAI_AGAIN, f"the resolver says nothing of {host} within {seconds:.3g} s")
@@ -151,11 +151,11 @@ class Addresses:
         return connected
 
     def won(self, host: str, infos: Sequence[AddressInfo], connected: socket.socket) -> None:
-        """As `AddressBook.won`, now; a socket that is not connected any more says nothing."""
+        """Tell the book which address has answered. A socket that has lost its connection is passed over."""
         self.book.won(host, infos, address_of(connected), self._clock())
 
     def lost(self, address: tuple[Any, ...]) -> None:
-        """As `AddressBook.lost`, now."""
+        """Tell the book of an address that leads nowhere."""
         self.book.lost(address, self._clock())
 
     def _begin(self, host: str, port: int) -> asyncio.Future[Sequence[AddressInfo]]:

@@ -45,7 +45,7 @@ WRITE_SLICE_BYTES = 256 * 1024
 
 
 class _Connecting:
-    """What an exchange did to get a connection: nothing, where it took one that was there."""
+    """What an exchange did to get a connection; nothing if it took an idle one."""
 
     def __init__(self) -> None:
         self.host, self.port = "", 0
@@ -54,11 +54,11 @@ class _Connecting:
 
     @property
     def is_new(self) -> bool:
-        """True if the exchange has no connection that was there before."""
+        """True if the exchange made its connection, or tried to."""
         return bool(self.host or self.made)
 
 
-# aiohttp makes connections in tasks of its own: they find here the exchange that they work for.
+# aiohttp makes connections in tasks of its own. This tells them for which exchange.
 _connecting: contextvars.ContextVar[_Connecting] = contextvars.ContextVar("connecting")
 
 
@@ -84,7 +84,7 @@ class _Resolver(AbstractResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections that are not used again if bytes came on them that nobody had asked for.
+    """Does not use a connection again on which bytes came between two requests.
 
     aiohttp keeps such bytes and takes them for the next answer.
     """
@@ -160,7 +160,7 @@ class AioTransport:
         self, wire: WireRequest, landing: Landing, deadline: float, *, on_new_connection: bool = False
     ) -> ResponseHead:
         slept = self._sleep_clock()
-        if on_new_connection or slept - self._slept > IDLE_SECONDS:  # which aiohttp's clock has not counted
+        if on_new_connection or slept - self._slept > IDLE_SECONDS:  # aiohttp does not count time asleep
             self._replace_pool()
         self._slept = slept
         pool, body = self._pool, _Body(landing, deadline)
@@ -277,7 +277,7 @@ class _Body:
 
     @property
     def deadline(self) -> float:
-        """Until when the exchange may last: longer with each byte that comes, or is announced."""
+        """Until when the exchange may last. Each byte that comes or is announced adds to it."""
         more_bytes = self._landing.moved_bytes - self._known_bytes + self._gathered_bytes
         return self._first_deadline + more_bytes / SLOWEST_BYTES_PER_SECOND
 
@@ -286,7 +286,7 @@ class _Body:
         return ExchangeFailed(kind, text, received_bytes=self.received, reused=reused, request_id=self.request_id)
 
     def patience(self, begun: float) -> float:
-        """Return until when to wait: silence on a connection used before leaves half of the time for another one."""
+        """Return until when to wait. A reused connection that stays silent gets half of the time at most."""
         return self.deadline if self.has_begun or self.connecting.is_new else (begun + self.deadline) / 2
 
     def skip(self, head: ResponseHead) -> None:

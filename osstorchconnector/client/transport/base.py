@@ -63,8 +63,8 @@ class Landing(Protocol):
 class ExchangeFailed(Exception):
     """No whole answer: what failed, and how many bytes of the body are already in place.
 
-    `reused` is True when a connection that had been idle broke, or went silent, before the first byte of the answer:
-    most likely it had died while nobody looked, and the request may be sent again at once on a new one. `request_id`
+    `reused` is True when a connection that had been idle broke, or went silent, before the first byte of the answer. It
+    had most likely died before, and the request may be sent again at once on a new one. `request_id`
     is OSS's, if its head came.
     """
 
@@ -79,15 +79,15 @@ class UnsizedBody(Exception):
     """The answer is as long as the connection lives, which `direct` does not read: ask again through aiohttp."""
 
 
-# A connection that was idle for longer is not used again. OSS closes it after 60 s; a NAT or a load balancer forgets it
-# when it likes, and says nothing: then the next request would wait for an answer until it is out of patience.
+# A connection that was idle for longer is not used again. OSS closes it after 60 s. A NAT or a load balancer may forget
+# it earlier without a word, and the next request would wait until it times out.
 IDLE_SECONDS = 10.0
 
 # An answer that does not say how long it is, is gathered in memory, up to so much.
 MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 
 
-# An operation's time grows by its bytes: no line so slow counts as a hang.
+# Each MiB adds a second to an operation's time, so a slow line is not taken for one that hangs.
 SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 
 # Fewer bytes than this in the time allowed for one are none: a server that drips is as good as one that is silent.
@@ -109,7 +109,7 @@ class Timeouts:
 def check_not_early(head: ResponseHead) -> None:
     """Refuse an answer that came before the request's body was sent, unless it is a refusal.
 
-    Who has not read what was to be stored, or deleted, can't have done it.
+    A server that has not read all of a request can't have done what it asks for.
     """
     if head.status < 300:
         raise OssProtocolError(f"answered {head.status} before the request's body was read")
@@ -181,9 +181,9 @@ class Transport(Protocol):
     ) -> ResponseHead:
         """Send `wire`, bring the body where `landing` says, return the head.
 
-        `deadline` is in the time of `loop_clock()`. After one connection died while it was idle, none that was idle for
-        as long is used again; `on_new_connection` uses none that was used before. Raises `ExchangeFailed`, or what
-        `landing` raised.
+        `deadline` is in the time of `loop_clock()`. When a connection has died while it was idle, all that were idle
+        for as long are dropped. With `on_new_connection` none that was used before is used. Raises `ExchangeFailed`, or
+        what `landing` raised.
         """
         ...
 

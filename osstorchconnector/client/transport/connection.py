@@ -204,7 +204,7 @@ class Connection(asyncio.BufferedProtocol):
     def check(self, now: float, read_seconds: float) -> None:
         """Fail the running exchange if it is late or has gone quiet.
 
-        Silence on a connection that may have died while it was idle leaves half of the time for another one.
+        A reused connection may have died while it was idle: its silence may take half of the time at most.
         """
         if self._answer is None:
             return

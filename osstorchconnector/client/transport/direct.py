@@ -73,7 +73,7 @@ class DirectTransport:
             connection.end(answer)
             self._busy.discard(connection)
             self._park(wire.origin, connection)
-            del answer  # its error knows this frame
+            del answer  # the traceback of its error refers to this frame
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -91,7 +91,7 @@ class DirectTransport:
         return None
 
     def _drop_idle(self, origin: Origin, *, since: float) -> None:
-        """Drop what has been idle since then, or longer: what one connection met, these have met too."""
+        """Drop connections that have been idle since then, or longer: they have most likely died as well."""
         stack = self._idle.pop(origin, [])
         self._idle[origin] = [connection for connection in stack if connection.idle_since > since]
         for connection in stack:
