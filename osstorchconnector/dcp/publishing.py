@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -132,36 +133,40 @@ class Publisher:
     def _lock(self, save_id: str) -> Iterator[None]:
         """Let nobody else replace the checkpoint meanwhile, unless that takes longer than anybody waits."""
         uri = self._folder.member(METADATA_LOCK)
-        is_held = self._take_lock(uri, save_id)
-        since = self._clock()
+        since = self._take_lock(uri, save_id)
         try:
             yield
         finally:
-            if is_held and self._clock() - since < PATIENCE_SECONDS:  # else it may be another's by now
+            if self._clock() - since < PATIENCE_SECONDS:  # else it may be another's by now
                 quietly(functools.partial(self._client.delete, uri))
 
-    def _take_lock(self, uri: OssUri, save_id: str) -> bool:
-        """Wait until nobody has the lock, and take it; False if that is not to be had."""
+    def _take_lock(self, uri: OssUri, save_id: str) -> float:
+        """Wait until nobody has the lock, and take it; return when it was asked for, minus infinity if not taken."""
         begun = since = self._clock()
         holder = b""
         while self._clock() - begun < MOST_PATIENCE_SECONDS:
+            asked = self._clock()
             try:
                 self._client.put(uri, save_id.encode(), forbid_overwrite=True)
-                return True
+                return asked
             except OssConflictError:
                 pass
             except OssError as error:
                 _logger.warning("%s is replaced without a lock: %s", self._folder.id, error)
-                return False
+                return -math.inf
             if (now_held_by := self._holder(uri)) != holder:
                 _logger.info("%s is being replaced by another save: waiting for that", self._folder.id)
                 holder, since = now_held_by, self._clock()
             elif self._clock() - since >= PATIENCE_SECONDS:
                 _logger.warning("%s: a save that was replacing it has not ended, its lock is removed", self._folder.id)
-                quietly(functools.partial(self._client.delete, uri))
+                try:
+                    self._client.delete(uri)
+                except OssError as error:  # credentials that may not delete, for one
+                    _logger.warning("%s is replaced without a lock: %s", self._folder.id, error)
+                    return -math.inf
             self._sleep(POLL_SECONDS)
         _logger.warning("%s is replaced without a lock: other saves have it all the time", self._folder.id)
-        return False
+        return -math.inf
 
     def _holder(self, uri: OssUri) -> bytes:
         try:

@@ -242,6 +242,18 @@ def test_without_a_lock_a_save_is_published_all_the_same(
     assert watch.slept == 0
 
 
+def test_a_lock_that_can_not_be_removed_is_not_waited_for_again_and_again(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, watch: Watch, published: Metadata, caplog: Any
+) -> None:
+    oss_bucket.put(f"ckpt/{METADATA_LOCK}", b"a dead one")
+    oss_bucket.server.fail("DeleteObject", "AccessDenied", key=f"ckpt/{METADATA_LOCK}")
+    publisher(fs, oss_bucket, watch).publish(published, "this", overwrite=True)
+    assert PATIENCE_SECONDS <= watch.now < PATIENCE_SECONDS + 1
+    assert caplog.text.count("its lock is removed") == 1
+    assert "is replaced without a lock" in caplog.text
+    assert oss_bucket.get(f"ckpt/{METADATA_LOCK}") == b"a dead one"
+
+
 def test_clean_removes_a_lock_that_was_left(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
     oss_bucket.put(f"ckpt/{METADATA_LOCK}", b"a dead one")
     assert fs.clean(oss_bucket.uri) == []
