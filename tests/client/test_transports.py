@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import random
@@ -12,6 +13,7 @@ import threading
 
 import pytest
 from client.scripted_server import ScriptedServer, answer, close, first, hang, reset
+from exposure import assert_nothing_exposed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -304,6 +306,25 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password(proxy):
     with pytest.raises(ExchangeFailed, match=f"proxy 127.0.0.1:{port}") as failed:
         exchange(AioTransport, None, REMOTE)
     assert "hunter2" not in str(failed.value)
+
+
+LOGIN = base64.b64encode(b"user:hunter2").decode()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("status", ["", "407 Proxy Authentication Required"])
+def test_a_login_to_the_proxy_reaches_it_and_is_in_no_frame_of_an_error(proxy, monkeypatch, scheme, status):
+    request = WireRequest(Origin(scheme, "bucket.oss.test", 80), "GET", "/k", [("Host", "bucket.oss.test")])
+    with ScriptedServer.in_turn(answer(b"no", status=status) if status else close) as server:
+        proxy(f"http://user:hunter2@127.0.0.1:{server.port}")
+        monkeypatch.setenv("https_proxy", f"http://user:hunter2@127.0.0.1:{server.port}")
+        if status and scheme == "http":
+            exchange(AioTransport, server, request)
+        else:
+            with pytest.raises(ExchangeFailed) as failed:
+                exchange(AioTransport, server, request)
+            assert_nothing_exposed(failed.value, ["hunter2", LOGIN])
+    assert f"\r\nproxy-authorization: basic {LOGIN}\r\n".lower() in server.heads[0].decode().lower()
 
 
 def test_a_proxy_that_is_no_address_is_said_to_be_none(proxy):

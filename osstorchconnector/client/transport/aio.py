@@ -6,6 +6,7 @@ The proxy is the one the environment names (`https_proxy` and its kin), as curl 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextvars
 import socket
 import ssl
@@ -18,8 +19,9 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
-from ...redaction import MAX_NAME_LETTERS
+from ...redaction import MAX_NAME_LETTERS, Secret, SecretBytes, keeper
 from ..clocks import RunningTime, loop_clock, seconds_slept
+from ..endpoint import Origin
 from ..heads import ResponseHead, hide_error_document
 from ..pieces import fill
 from ..values import Buffer
@@ -42,6 +44,7 @@ from .base import (
 )
 
 WRITE_SLICE_BYTES = 256 * 1024
+_NO_PROXY = "the proxy that the environment names is no http://host:port"
 
 
 class _Connecting:
@@ -181,7 +184,7 @@ class AioTransport:
             self._addresses.book.forget(body.connecting.host, body.connecting.port)
             raise connect_failure(wire.origin, error) from error
         except aiohttp.InvalidURL as error:
-            raise ExchangeFailed("setup", "the proxy that the environment names is no http://host:port") from error
+            raise ExchangeFailed("setup", _NO_PROXY) from error
         except aiohttp.ClientHttpProxyError as error:
             raise ExchangeFailed(
                 "connect", f"the proxy answered {error.status} {error.message[:MAX_NAME_LETTERS]}"
@@ -240,13 +243,16 @@ class AioTransport:
         authority = f"[{wire.origin.host}]" if ":" in wire.origin.host else wire.origin.host
         url = f"{wire.origin.scheme}://{authority}:{wire.origin.port}{wire.target}"
         upload = _Upload(wire.body)
+        proxy, login = _proxy(wire.origin)
+        through_proxy = wire.origin.scheme == "http"  # of https the proxy sees only the request for a tunnel
         async with pool.session.request(
             wire.method,
             URL(url, encoded=True),
-            headers=wire.headers,
+            headers=[*wire.headers, *login] if through_proxy else wire.headers,
             data=upload.slices() if wire.body else None,
             allow_redirects=False,
-            proxy=proxy_for(wire.origin),
+            proxy=proxy,
+            proxy_headers=login,
         ) as answer:
             head = _head(answer)
             body.has_begun = True
@@ -325,6 +331,21 @@ def _socket(info: AddressInfo) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     _connecting.get().made.append((info, made))
     return made
+
+
+def _proxy(origin: Origin) -> tuple[URL | None, list[tuple[str, Secret]]]:
+    """Return the address of the proxy without a login, and the header that logs in: tracebacks show addresses."""
+    address = proxy_for(origin)
+    if address is None:
+        return None, []
+    try:
+        url = keeper(URL(address))
+    except ValueError:
+        raise ExchangeFailed("setup", _NO_PROXY) from None
+    if url().user is None and url().password is None:
+        return url(), []
+    login = SecretBytes(f"{url().user or ''}:{url().password or ''}".encode())
+    return url().with_user(None), [("Proxy-Authorization", Secret(f"Basic {base64.b64encode(login).decode()}"))]
 
 
 def _head(answer: aiohttp.ClientResponse) -> ResponseHead:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from ...errors import OssProtocolError
+from ...redaction import Secret
 from ..endpoint import Origin, is_this_machine
 from ..heads import ResponseHead
 from ..pieces import Memory
@@ -153,8 +154,10 @@ def _reason(error: BaseException) -> str:
     return os.strerror(number) if plain and number else str(error) or type(error).__name__
 
 
-def proxy_for(origin: Origin) -> str | None:
+def proxy_for(origin: Origin) -> Secret | None:
     """Return the HTTP proxy that the environment names for a host, if it names one; none leads to this very machine.
+
+    It may hold a login.
 
     `no_proxy` names hosts, domains, either of them with a port, and networks such as 10.0.0.0/8, which urllib does not
     know.
@@ -164,7 +167,7 @@ def proxy_for(origin: Origin) -> str | None:
     if _is_in_networks(origin.host, urllib.request.getproxies().get("no", "")):
         return None
     proxy = urllib.request.getproxies().get(origin.scheme)
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+    return None if proxy is None else Secret(proxy if "://" in proxy else f"http://{proxy}")
 
 
 def _is_in_networks(host: str, names: str) -> bool:
