@@ -78,7 +78,7 @@ def _parsed(policy: str) -> dict[str, Any]:
     """Return the document of a policy, which is JSON in base64 with an expiration and a list of conditions."""
     try:
         document = json.loads(base64.b64decode(policy, validate=True).decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second for brackets within brackets by the thousand
         raise Refused("InvalidPolicyDocument") from error
     if not (isinstance(document, dict) and isinstance(document.get("conditions"), list)):
         raise Refused("InvalidPolicyDocument")
@@ -125,7 +125,7 @@ def _holds(mode: object, value: str, wanted: Any) -> bool:
 def _check_size(least: Any, most: Any, size: int) -> None:
     try:
         least, most = int(least), int(most)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # the last for Infinity
         raise Refused("InvalidPolicyDocument") from error
     if size < least:
         raise Refused("EntityTooSmall")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import time
 from typing import Any
 
@@ -172,6 +173,8 @@ def test_a_policy_that_has_expired_allows_nothing(send: Driver) -> None:
         policy(["like", "$key", "k"]),
         policy(["content-length-range", "a", "b"]),
         policy(1),
+        policy(["content-length-range", 0, math.inf]),
+        base64.b64encode(b"[" * 3000).decode(),
     ],
     # A policy holds the time, and names of tests must be the same in all processes that collect them.
     ids=[
@@ -183,6 +186,8 @@ def test_a_policy_that_has_expired_allows_nothing(send: Driver) -> None:
         "too short a start",
         "no lengths",
         "no condition",
+        "no end of lengths",
+        "no end of brackets",
     ],
 )
 def test_a_policy_that_is_none_allows_nothing(send: Driver, text: str) -> None:
