@@ -36,8 +36,9 @@ _ADVICE = {
 
 
 def subject(request: Request) -> str:
-    """Return operation and object in one printable phrase: `GetObject oss://bucket/key`."""
-    place = f"oss://{request.bucket}/{request.key}" if request.bucket else "the service"
+    """Return operation and object, or prefix, in one printable phrase: `GetObject oss://bucket/key`."""
+    name = request.key or dict(request.query).get("prefix") or ""
+    place = f"oss://{request.bucket}/{name}" if request.bucket else "the service"
     return f"{request.operation} {printable(place, _MAX_PLACE)}"
 
 

@@ -432,6 +432,12 @@ def test_pages_that_end_with_the_connection_are_asked_for_twice_only_once(connec
         assert [entry.key for entry in connect(server).list("oss://bucket/")] == ["a", "b", "c"]
 
 
+def test_a_listing_that_is_refused_names_its_prefix(connect):
+    with ScriptedServer.in_turn(refused("403 No", "AccessDenied")) as server:
+        with pytest.raises(OssPermissionError, match="ListObjectsV2 oss://bucket/data/train/: OSS answered 403"):
+            list(connect(server).list("oss://bucket/data/train/"))
+
+
 def test_a_malformed_page_is_asked_for_again(connect):
     with ScriptedServer.in_turn(answer(b"<ListBucketResult>"), page(["a"])) as server:
         assert [entry.key for entry in connect(server).list("oss://bucket/")] == ["a"]
