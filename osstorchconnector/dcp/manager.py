@@ -25,7 +25,7 @@ from .cleaning import DEFAULT_AGE, clean
 from .place import Access, HasClient, open_folder
 from .reader import OssStorageReader
 from .run import RunFolder
-from .torch_context import outside_contexts
+from .torch_context import outside_contexts, uncompiled
 from .writer import OssStorageWriter
 
 if TYPE_CHECKING:
@@ -125,16 +125,16 @@ class OssCheckpointManager:
 
     # saving and loading
 
-    @outside_contexts
+    @uncompiled
     def save(self, step: int, state: dict[str, Any], **options: Unpack[SaveOptions]) -> None:
         """Save the state of a step, and remove checkpoints that are too many. `options` go to `dcp.save`."""
         uri = self.uri(step)
         slot = self._free_slot(step, makes_group=False)
         where: dict[str, Any] = {"checkpoint_id": uri, "storage_writer": slot.writer}
-        dcp_save(state, process_group=self._group, **where, **options)
+        _save(_plain_state(state), process_group=self._group, **where, **options)
         self._tidy(step)
 
-    @outside_contexts
+    @uncompiled
     def async_save(self, step: int, state: dict[str, Any], **options: Unpack[SaveOptions]) -> Future[Any]:
         """Copy the state, begin to save it on a thread, and return a future that ends with the save.
 
@@ -151,7 +151,7 @@ class OssCheckpointManager:
         executor.shutdown(wait=False)  # its thread ends with the save
         return slot.future
 
-    @outside_contexts
+    @uncompiled
     def load(self, state: dict[str, Any], step: int | None = None, **options: Unpack[LoadOptions]) -> int | None:
         """Load a step, the newest if none is named, into `state`; return the step, None if there is none to load.
 
@@ -164,14 +164,17 @@ class OssCheckpointManager:
                 _logger.info("there is no checkpoint below %s: nothing was loaded", self._root.shown)
                 return None
             reader = OssStorageReader(self.client, self.uri(found), **self._reader_options)
+            plain = _plain_state(state)
             try:
-                dcp_load(state, storage_reader=reader, process_group=self._group, **options)
-                return found
+                _load(plain, storage_reader=reader, process_group=self._group, **options)
             except CheckpointException as error:
                 if not may_repeat or not self._has_gone(found, error, is_named=step is not None):
                     raise
                 _logger.info("step %d was replaced or removed while it was loaded: trying again", found)
                 may_repeat = False
+            else:
+                _take_over(state, plain)
+                return found
 
     def wait(self) -> None:
         """Wait for all asynchronous saves; raise the error of the first that failed since the last call."""
@@ -251,6 +254,7 @@ class OssCheckpointManager:
         except OssError:
             return False
 
+    @outside_contexts
     def _agreed_latest(self) -> int | None:
         """Return what the first rank finds, or raise its error: the others might look at another moment."""
         if not _is_distributed():
@@ -268,9 +272,25 @@ class OssCheckpointManager:
         return answer[0]
 
 
+# torch's part of a save or load. The user's `state_dict` and `load_state_dict` are called in the user's contexts.
+_save, _load = outside_contexts(dcp_save), outside_contexts(dcp_load)
+
+
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is to be saved: of objects that have a state of their own, that state as it is now."""
-    return {key: value.state_dict() if _is_stateful(value) else value for key, value in state.items()}
+    """Return what is to be saved or filled: of objects that have a state of their own, that state as it is now.
+
+    They are asked in one order on all ranks.
+    """
+    return {key: state[key].state_dict() if _is_stateful(state[key]) else state[key] for key in sorted(state, key=str)}
+
+
+def _take_over(state: dict[str, Any], loaded: dict[str, Any]) -> None:
+    """Give the objects in `state` what was loaded for them."""
+    for key, value in loaded.items():
+        if _is_stateful(state[key]):
+            state[key].load_state_dict(value)
+        else:
+            state[key] = value
 
 
 def _is_stateful(value: object) -> bool:

@@ -46,10 +46,16 @@ def outside_contexts(function: _Function) -> _Function:
         with plain_torch():
             return function(*arguments, **options)
 
+    return uncompiled(cast(_Function, run))
+
+
+def uncompiled(function: _Function) -> _Function:
+    """Have a function not be compiled as a part of the user's region."""
+
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        # Who has not imported the compiler compiles nothing; to import it takes seconds.
-        called = _compiler.disable(run) if "torch._dynamo" in sys.modules else run
+        # Nothing is compiled before the compiler was imported, and to import it takes seconds.
+        called = _compiler.disable(function) if "torch._dynamo" in sys.modules else function
         return called(*arguments, **options)
 
     return cast(_Function, call)

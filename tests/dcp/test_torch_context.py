@@ -236,3 +236,38 @@ def test_deterministic_algorithms_fill_no_memory_that_nobody_reads(make: Callabl
         made = make(*arguments)
         assert resident_bytes() - before < 1 << 28
     del made
+
+
+class Watching:
+    """Has a state, and notes on which device a tensor is made by default when torch asks for it."""
+
+    def __init__(self) -> None:
+        self.weight = torch.arange(3.0)
+        self.seen: list[tuple[str, bool]] = []
+
+    def note(self) -> None:
+        self.seen.append((torch.ones(1).device.type, torch.is_grad_enabled()))
+
+    def state_dict(self) -> dict[str, Any]:
+        self.note()
+        return {"weight": self.weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.note()
+        self.weight = state["weight"]
+
+
+def test_the_users_own_states_are_asked_and_given_in_the_users_contexts(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket
+) -> None:
+    manager, watching = OssCheckpointManager(fs, oss_bucket.uri + "run"), Watching()
+    with torch.device("meta"):
+        manager.save(1, {"own": watching, "step": 1})
+        manager.async_save(2, {"own": watching, "step": 2}).result()
+        watching.weight.zero_()
+        state = {"own": watching, "step": 0}
+        assert manager.load(state) == 2
+    manager.close()
+    assert watching.seen == [("meta", True)] * 4
+    assert torch.equal(watching.weight, torch.arange(3.0))
+    assert state == {"own": watching, "step": 2}
