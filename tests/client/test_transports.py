@@ -327,6 +327,15 @@ def test_a_login_to_the_proxy_reaches_it_and_is_in_no_frame_of_an_error(proxy, m
     assert f"\r\nproxy-authorization: basic {LOGIN}\r\n".lower() in server.heads[0].decode().lower()
 
 
+def test_a_proxy_that_makes_no_tunnel_is_given_up_after_the_time_to_connect(proxy, monkeypatch):
+    request = WireRequest(Origin("https", "bucket.oss.test", 443), "GET", "/k", [("Host", "bucket.oss.test")])
+    with ScriptedServer([hang]) as server:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
+        with pytest.raises(ExchangeFailed, match=r"no connection within 0\.2 s") as failed:
+            exchange(AioTransport, server, request, timeouts=Timeouts(connect_seconds=0.2, read_seconds=30), seconds=3)
+    assert failed.value.kind == "connect_timeout"
+
+
 def test_a_proxy_that_is_no_address_is_said_to_be_none(proxy):
     proxy("http://user:hunter2@:no-port")
     with pytest.raises(ExchangeFailed, match="proxy") as failed:

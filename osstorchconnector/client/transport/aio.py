@@ -121,7 +121,9 @@ class _Pool:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds
+                total=None,
+                connect=timeouts.connect_seconds,  # tunnels of proxies included
+                sock_read=timeouts.read_seconds,
             ),
             auto_decompress=False,
             # aiohttp's own look at the environment reads .netrc too, in a thread: a login there would replace ours,
