@@ -18,13 +18,13 @@ class Difference(NamedTuple):
 DIFFERENCES = (
     Difference(
         "query parameters",
-        "An operation that does not know a parameter answers 501 and does nothing. Only GetObject and HeadObject pass "
-        "over custom ones, such as `?v=3`",
+        "An operation answers 501 to a parameter that it does not know, and does nothing. Only GetObject and "
+        "HeadObject ignore custom ones, such as `?v=3`",
     ),
     Difference(
         "headers",
-        "An `x-oss-` header of which the server knows nothing gets 501, also one that OSS would pass over. Conditions "
-        "on writes (`If-Match` and the like) get 400 NotImplemented, as there",
+        "An unknown `x-oss-` header gets 501, even where OSS would ignore it. Conditions on writes (`If-Match` and the "
+        "like) get 400 NotImplemented, as at OSS",
     ),
     Difference(
         "encryption",
@@ -32,7 +32,7 @@ DIFFERENCES = (
     ),
     Difference(
         "storage classes",
-        "Any class can be written. To restore what is archived takes a minute by the server's clock, whatever its "
+        "Any class can be written. Restoring an archived object takes a minute by the server's clock, whatever its "
         "class: `oss.set_policy(restore_seconds=0)` and `oss.set_clock(60)` shorten it. There are no fees",
     ),
     Difference(
@@ -40,8 +40,8 @@ DIFFERENCES = (
     ),
     Difference(
         "endpoints",
-        "GetBucketInfo and ListBuckets name the address by which the client came, `http://` included, since SDKs would "
-        "take https for granted, and never the live service",
+        "GetBucketInfo and ListBuckets name the address that the client used, never the live service, and put "
+        "`http://` before it, since SDKs would take https for granted",
     ),
     Difference("throttling", "It happens only on demand, by faults. A request keeps to its own `x-oss-traffic-limit`"),
     Difference(
@@ -64,10 +64,14 @@ def render() -> str:
         lines.append(
             f"- of the {place}: {', '.join(names)}" if place == SERVICE else f"- of {place}s: {', '.join(names)}"
         )
-    lines += ["", "It does not have what these parameters ask for; each is answered 501 NotImplemented and named:", ""]
+    lines += [
+        "",
+        "It lacks what these parameters ask for, and answers 501 NotImplemented with the parameter's name:",
+        "",
+    ]
     lines += ["| what | parameters |", "|---|---|"]
     lines += [f"| {what} | {' '.join(f'`{name}`' for name in names.split())} |" for what, names in MISSING.items()]
-    lines += ["", "What it has differs from OSS in this:", "", "| matter | here |", "|---|---|"]
+    lines += ["", "Where it differs from OSS in what it has:", "", "| matter | here |", "|---|---|"]
     lines += [f"| {matter} | {here} |" for matter, here in DIFFERENCES]
     return "\n".join(lines) + "\n"
 
