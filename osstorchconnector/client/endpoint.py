@@ -178,9 +178,11 @@ def plan_signing(endpoint: Endpoint, region: str, version: Literal["auto", "v1",
         return SigningPlan("v4", region)
     if version == "auto" and endpoint.is_local:
         return SigningPlan("v1", "")
+    is_named = "." not in endpoint.host and _REGION.fullmatch(endpoint.host)
+    hint = f"; if {endpoint.host} is the region, pass endpoint='https://oss-{endpoint.host}.aliyuncs.com'"
     raise OssConfigError(
         f"no region for endpoint {endpoint}: it can't be told from the host name; pass region='cn-...' "
-        "(or set the config key signatureVersion to 'v1')"
+        f"(or set the config key signatureVersion to 'v1'){hint if is_named else ''}"
     )
 
 

@@ -149,6 +149,21 @@ def test_no_region_where_one_is_needed_names_the_parameter(endpoint, version):
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "hint"),
+    [
+        ("cn-beijing", "if cn-beijing is the region, pass endpoint='https://oss-cn-beijing.aliyuncs.com'"),
+        ("http://us-west-1:80", "pass endpoint='https://oss-us-west-1.aliyuncs.com'"),
+        ("https://data.example.com", ""),
+    ],
+)
+def test_a_region_in_the_place_of_an_endpoint_is_told_the_endpoint(endpoint, hint):
+    with pytest.raises(OssConfigError) as caught:
+        plan_signing(parse_endpoint(endpoint), "", "auto")
+    assert hint in str(caught.value)
+    assert bool(hint) == ("is the region" in str(caught.value))
+
+
+@pytest.mark.parametrize(
     ("endpoint", "is_exposed"),
     [
         ("http://oss-cn-hangzhou.aliyuncs.com", True),
