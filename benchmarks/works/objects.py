@@ -170,6 +170,14 @@ WORKS = (
         quick=FEW_READS,
     ),
     Work(
+        name="nginx-busy",
+        title="the same from nginx, one core taken by another process",
+        options={"busy_cores": 1},
+        prepare=_iterate_nginx,
+        full={"count": 2000, "size": 110_000, "reads": 10_000},
+        quick=FEW_READS,
+    ),
+    Work(
         name="latency",
         title="{count:,} objects of {size:,} bytes, {milliseconds} ms before every first byte, {in_flight} in flight",
         prepare=_late,
