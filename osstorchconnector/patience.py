@@ -63,8 +63,8 @@ class Asking(Generic[T]):
         try:
             return future.result(seconds)
         except FutureTimeoutError:
-            if future.done():  # it was the call that raised it
-                raise
+            if future.done():  # it has ended just now, or has raised this itself
+                return future.result()
             raise NoAnswerError(f"no answer within {seconds:g} s") from None
         finally:
             if future.done():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pytest
 
@@ -82,6 +84,23 @@ def test_a_call_that_raises_a_timeout_itself_is_told_from_one_that_hangs() -> No
 
     with pytest.raises(TimeoutError, match="the call's own"):
         Asking[int]().ask(late, LONG)
+
+
+class LateFuture(Future[int]):
+    """A call that ends just when it is not waited for any more."""
+
+    def result(self, timeout: float | None = None) -> int:
+        if not self.done():
+            self.set_result(7)
+            raise FutureTimeoutError
+        return super().result(timeout)
+
+
+def test_an_answer_that_comes_just_when_the_time_is_up_counts(slow: Slow) -> None:
+    asking = Asking[int](Clock())
+    asking._latest = LateFuture()
+    assert asking.ask(slow, 0.0) == 7
+    assert not slow.calls
 
 
 @pytest.mark.parametrize(("text", "runs_here"), [("can't start new thread", False), ("at interpreter shutdown", True)])

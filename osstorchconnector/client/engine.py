@@ -130,6 +130,10 @@ class LoopThread:
                 task.cancel()
             _, pending = await asyncio.wait([*tasks, *closing], timeout=_STOP_SECONDS / 20)
             tasks, closing = tasks & pending, [task for task in closing if task in pending]
+        for task in closing:  # given up: asyncio complains of tasks that never end
+            task.cancel()
+        if closing:
+            await asyncio.wait(closing, timeout=_STOP_SECONDS / 20)
 
 
 class Engine:

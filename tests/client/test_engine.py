@@ -56,6 +56,21 @@ def test_stopping_cancels_what_runs_and_closes_what_is_attached():
         forever.result(timeout=100)
 
 
+def test_what_does_not_close_is_given_up_in_the_end():
+    thread, given_up = LoopThread("test-loop"), threading.Event()
+
+    class Stuck:
+        async def aclose(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+    thread.attached[1] = Stuck()
+    thread.stop()
+    assert given_up.is_set()
+
+
 def test_what_closes_in_the_background_has_closed_when_the_loop_ends():
     thread, under_way, closed = LoopThread("test-loop"), threading.Event(), threading.Event()
 
