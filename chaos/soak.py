@@ -229,7 +229,7 @@ def check_nothing_is_left(bucket: OssBucket, folder: Path, options: dict[str, An
     while foreign_connections(bucket) > connections and time.monotonic() < deadline:
         time.sleep(0.1)
     assert foreign_connections(bucket) <= connections
-    OssDCPFileSystem(**options).clean(bucket.uri + "dcp/", older_than=-60)
+    OssDCPFileSystem(**options).clean(bucket.uri + "dcp/", older_than=0)
     # an upload whose beginning was answered to nobody has no parts, and only a distributed save knows it for its own
     assert [one for one in bucket.server.uploads(bucket.name) if one.parts or one.key.startswith("dcp/")] == []
     whole = {key.rpartition("/")[0] for key in bucket.keys() if key.endswith("/.metadata")}  # noqa: SIM118

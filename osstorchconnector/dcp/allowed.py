@@ -8,6 +8,7 @@ added. All are told apart by module and name, and nothing is looked up by a name
 from __future__ import annotations
 
 import _compat_pickle
+import contextlib
 import enum
 import math
 import pickle
@@ -38,7 +39,7 @@ class AllowList:
             return found
         if name[0] == "torch":
             found = _of_torch(vars(torch).get(name[1]))  # torch's own `__getattr__` would import
-        return found or _in(self._own, name) or _in(_by_name(torch.serialization.get_safe_globals()), name)
+        return found or _in(self._own, name) or _in(_named_to_torch(), name)
 
 
 def written_names(module: str, name: str) -> Iterator[Name]:
@@ -66,6 +67,15 @@ def _by_name(safe_types: Iterable[Any]) -> dict[Name, Any]:
             raise OssUsageError(f"safe_types are classes and functions, or pairs of one and its name, not {safe!r}")
         for name in names:
             found.update(dict.fromkeys(written_names(*name), value))
+    return found
+
+
+def _named_to_torch() -> dict[Name, Any]:
+    """Return what the user has named to torch, without what has no name, which torch lets pass."""
+    found: dict[Name, Any] = {}
+    for safe in torch.serialization.get_safe_globals():
+        with contextlib.suppress(OssUsageError):
+            found.update(_by_name([safe]))
     return found
 
 

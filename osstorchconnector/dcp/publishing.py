@@ -65,7 +65,8 @@ class Publisher:
         with self._lock(save_id):
             old = {*rank_names}.union(*map(self._names_in_use, (metadata_name(), *rank_names)))
             self._client.put(uri, data)
-            quietly(functools.partial(self._folder.remove, sorted(old - _names(metadata))))
+            superfluous = sorted(name for name in old - _names(metadata) if not _is_metadata(name))
+            quietly(functools.partial(self._folder.remove, superfluous))
 
     def publish_rank(self, metadata: Metadata, rank: int) -> None:
         """Put a rank's own metadata, where there must not be any; raises as `publish` does."""
@@ -193,6 +194,11 @@ def _sizes(metadata: Metadata) -> dict[str, int]:
     for info in metadata.storage_data.values():
         sizes[info.relative_path] = max(sizes.get(info.relative_path, 0), info.offset + info.length)
     return sizes
+
+
+def _is_metadata(name: str) -> bool:
+    """Say whether a name is of a checkpoint's metadata: damaged metadata may name that as data."""
+    return name.rpartition("/")[2] == metadata_name()
 
 
 def _names(metadata: Metadata) -> set[str]:

@@ -49,9 +49,9 @@ class OssStorageReader(HasFolder, StorageReader):
     Only the bytes that a rank needs are fetched, in parallel, and those of large tensors land in the tensors. Items
     read whole are held against the CRC-32 they were written with, files read whole against OSS's CRC-64. Nothing in
     the checkpoint is run: objects that are not tensors are looked through first, see `vetting`; `safe_types` are
-    classes and functions of yours that may stand in them and in the metadata, each by its own name, and
-    `weights_only=False` lets in anything. Raises `OssUsageError` for a safe type that is neither. A checkpoint whose
-    save did not finish is an `OssNotFoundError` that says so.
+    classes (with their own class and static methods) and functions of yours that may stand in them and in the
+    metadata, each by its own name, and `weights_only=False` lets in anything. Raises `OssUsageError` for a safe type
+    that is neither. A checkpoint whose save did not finish is an `OssNotFoundError` that says so.
 
     `memory_bytes` bounds what is held beside the target tensors. `extension_registry` is torch's, for items that were
     saved with extensions. `progress` is True for a tqdm bar, or called with bytes done and in all.

@@ -134,6 +134,22 @@ def test_the_data_of_ranks_goes_with_their_metadata(fs: OssDCPFileSystem, oss_bu
     assert names(oss_bucket) == ["ckpt/.metadata", *named_in(oss_bucket, "ckpt/.metadata")]
 
 
+@pytest.mark.parametrize("name", [".metadata", "./.metadata", "other/.metadata"])
+def test_metadata_is_not_removed_though_what_it_replaces_names_it_as_data(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, name: str
+) -> None:
+    uri = oss_bucket.uri + "ckpt"
+    dcp.save(state(1), storage_writer=fs.writer(uri))
+    dcp.save(state(3), storage_writer=fs.writer(uri + "/other"))
+    metadata = pickle.loads(oss_bucket.get("ckpt/.metadata"))
+    for info in metadata.storage_data.values():
+        info.relative_path = name
+    oss_bucket.put("ckpt/.metadata", pickle.dumps(metadata))
+    dcp.save(state(2), storage_writer=fs.writer(uri))
+    assert differences(state(2), loaded(fs, uri)) == []
+    assert differences(state(3), loaded(fs, uri + "/other")) == []
+
+
 def test_a_first_save_that_another_one_beat_removes_what_that_left(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
     """The other one is published between its look whether there is a checkpoint, and its own `.metadata`."""
     uri = oss_bucket.uri + "ckpt"
