@@ -118,6 +118,8 @@ def test_the_end_of_the_interpreter_aborts(name: str, oss_bucket: OssBucket, tmp
     assert "never awaited" not in done.stderr
     if "daemon" not in name:  # which dies while it tells of its exception, or before
         assert ("Traceback" in done.stderr) == name.startswith("an exception")
+        writers = {"an exception in the block": 0, "two writers": 2}.get(name, 1)
+        assert done.stderr.count("was never closed, so nothing was stored") == writers
     assert oss_bucket.server.uploads(oss_bucket.name) == []
     assert oss_bucket.keys() == ["key"]
     assert oss_bucket.get("key") == b"old"
