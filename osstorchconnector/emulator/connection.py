@@ -92,6 +92,11 @@ class Connection:
         self._end_work()
         self._forget(self)
 
+    def close_if_lost(self) -> None:
+        """Close if the peer has reset the connection and the loop has not told of it."""
+        if self._channel.is_lost():
+            self.close()
+
     # --- reading
 
     def _on_readable(self) -> None:

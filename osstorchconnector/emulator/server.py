@@ -31,6 +31,8 @@ SEND_BUFFER_BYTES = 512 * 1024
 _BACKLOG = 1024
 _ACCEPTS_A_TURN = 64
 _PATIENCE_SECONDS = 0.1
+# How often connections are looked at that may be lost.
+_LOOK_SECONDS = 1.0
 _QUIET_PORTS = range(15_000, 30_000)
 _ATTEMPTS = 20
 
@@ -79,6 +81,7 @@ class Server:
         listener.setblocking(False)
         self._listener = listener
         self.loop.add_reader(listener.fileno(), self._accept)
+        self._close_lost()
         port: int = listener.getsockname()[1]
         self.service.endpoint = endpoint_of(settings.scheme, settings.host, port)
         return port
@@ -132,6 +135,12 @@ class Server:
         for connection in list(self._connections):
             if connection.is_paused:
                 connection.close()
+
+    def _close_lost(self) -> None:
+        """Close connections that were reset: uvloop does not call the reader of every such socket."""
+        for connection in list(self._connections):
+            connection.close_if_lost()
+        self.loop.call_later(_LOOK_SECONDS, self._close_lost)
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)

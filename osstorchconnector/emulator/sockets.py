@@ -13,7 +13,7 @@ import sys
 _RECORD_BYTES = 16 * 1024  # what TLS sends as one
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 _ON_LINUX = sys.platform == "linux"
-_ESTABLISHED = 1
+_ESTABLISHED, _CLOSED = 1, 7
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -36,10 +36,16 @@ class Channel:
 
     def is_abandoned(self) -> bool:
         """Tell, without reading, whether the peer has closed its end; only Linux knows."""
+        return self._state() != _ESTABLISHED
+
+    def is_lost(self) -> bool:
+        """Tell whether the peer has reset the connection; only Linux knows."""
+        return self._state() == _CLOSED
+
+    def _state(self) -> int:
         if not _ON_LINUX:  # pragma: no cover - other systems do not tell
-            return False
-        state: int = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        return state != _ESTABLISHED
+            return _ESTABLISHED
+        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
     def receive(self, into: memoryview) -> int | None:
         """Return how many bytes arrived, 0 at the peer's end."""

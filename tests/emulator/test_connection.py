@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import socket
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,18 @@ def test_a_client_that_goes_away_while_sending_leaves_nothing(oss: Emulator) -> 
     assert len(list((oss.root / "blobs").glob("*/*"))) == 1
     entry = oss.counters().log[-1]
     assert (entry.operation, entry.status) == ("PutObject", 0)
+
+
+@pytest.mark.parametrize("sent", [0, 2000, len(DATA)])
+def test_a_client_that_resets_its_connection_leaves_nothing(oss: Emulator, sent: int) -> None:
+    with_reset = struct.pack("ii", 1, 0)
+    for _ in range(20):
+        with connected(oss) as peer:
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, with_reset)
+            peer.send(put(oss, "k", MIB) + DATA[:sent])
+    wait_until(lambda: oss.counters().connections >= 20)
+    wait_until(lambda: oss.counters().concurrency["PutObject"] == 0)
+    wait_until(lambda: oss.counters().open_connections == 1)  # by which this is asked
 
 
 @pytest.mark.parametrize("fault", ["stall_head", "stall", "drip"])
