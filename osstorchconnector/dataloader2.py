@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     try:
         with warnings.catch_warnings():
-            # Who asks for this module has made that choice.
+            # An import of this module is the user's choice.
             warnings.filterwarnings(
                 "ignore", message=r"[\s#]*WARNING!\s+The 'datapipes', 'dataloader2' modules are depr"
             )

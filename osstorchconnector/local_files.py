@@ -1,4 +1,4 @@
-"""Local files that are written whole or not at all, whoever else writes in the same folder and whatever is killed.
+"""Local files that are written whole or not at all, also with other writers in the folder and after a kill.
 
 The bytes go to a file of their own first, which takes the name at the end, in one step. So a reader sees the old file
 or the new one, two writers don't mix, and a machine that loses its power keeps one of both.
@@ -18,7 +18,7 @@ from typing import IO
 _FLAGS = (
     os.O_WRONLY
     | os.O_CREAT
-    | os.O_EXCL  # with a name that nobody can foresee: no file or link that somebody has put there is written to
+    | os.O_EXCL  # and an unguessable name: a file or link that another user has put there is never written to
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)

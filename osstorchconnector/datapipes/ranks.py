@@ -38,7 +38,7 @@ def reads_for_all() -> bool:
 
 
 def warn_of_everything(how: str) -> None:
-    """Say that each rank reads everything, which is seldom meant, and how to decide about it."""
+    """Log that each rank reads everything, and how to choose."""
     _logger.warning("every rank of torch.distributed reads all objects, and each object is read by all ranks: %s", how)
 
 

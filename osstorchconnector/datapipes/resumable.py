@@ -27,7 +27,8 @@ class ResumableDataset(IterableDataset[Any]):
     """Objects in an order that arithmetic tells, so that a few numbers say where an iterator stands.
 
     A derived class has the index, says what to make of the objects (`_items`), and why it has no position if so
-    (`_no_position`). Where nobody has said whether ranks share the objects, `undecided` is the text that says how to.
+    (`_no_position`). `undecided` tells the user how to choose whether ranks share the objects; it is empty once that is
+    chosen.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class ResumableDataset(IterableDataset[Any]):
         return {**self.__dict__, "_position": None}
 
     def _warn_if_undecided(self) -> None:
-        """Say once for the whole job that each rank reads everything, if nobody has said that this is meant."""
+        """Warn once for the whole job that each rank reads everything, unless the user has chosen that."""
         if self._undecided and reads_for_all() and self._numbers.add(WARNED, 1) == 1:
             warn_of_everything(self._undecided)
 

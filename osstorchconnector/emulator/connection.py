@@ -24,9 +24,9 @@ _TURN_BYTES = 4 * 1024 * 1024
 _LOOK_SECONDS = 0.2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
-# Requests that are answered without a body that they announce: OSS does not read it, and many never send it.
+# OSS answers these without reading the body that they announce, and many clients never send one.
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
-# How long a client may go on sending what nobody reads, before the connection is closed on it.
+# How long the server reads and drops what a client still sends after its answer.
 _LINGER_SECONDS = 2.0
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -141,7 +141,7 @@ class Connection:
                 self.close()
 
     def _read_away(self) -> None:
-        """Take what nobody wants, until the client is done."""
+        """Read and drop what arrives, until the client closes."""
         if self._channel.receive(self._scratch) == 0:
             self.close()
 

@@ -90,7 +90,7 @@ def perform(service: Service, call: Call, received: Received) -> Reply:
 
 
 def _check_right(service: Service, call: Call) -> None:
-    """Refuse who may not do this: who is not signed needs an ACL that lets everybody."""
+    """Refuse a caller without the right. An unsigned request needs an ACL that allows everybody."""
     if not is_signed(call):
         if call.operation in PUBLIC_READS and _acls(service, call) <= {"public-read", "public-read-write"}:
             return

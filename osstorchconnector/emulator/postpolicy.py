@@ -23,7 +23,7 @@ def is_signed_form(fields: Mapping[str, str]) -> bool:
 
 
 def check_form(fields: Mapping[str, str], bucket: str, size: int, keyring: Keyring, rules: Rules, now: float) -> None:
-    """Refuse a form that nobody known has signed, or that is not what its policy allows.
+    """Refuse a form without the signature of a known key, or one that its policy does not allow.
 
     `fields` have lower-case names; `size` is the file's.
     """

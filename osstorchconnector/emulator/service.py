@@ -59,7 +59,7 @@ class Service:
         return self.storage.blobs
 
     def endpoint_for(self, call: Call) -> str:
-        """Return an endpoint by which who sent a call reaches this server again, and never the live service."""
+        """Return an endpoint of this server that the caller can reach; never one of the live service."""
         host = call.headers.get("host", "").removeprefix(f"{call.bucket}.")
         if not host or is_live(host):
             return self.endpoint

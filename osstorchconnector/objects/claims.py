@@ -33,7 +33,7 @@ with contextlib.suppress(ImportError):  # on Windows
     import fcntl
 
 SHARED_MEMORY = "/dev/shm"
-# With less room than this the shared memory is left to those who need it (containers have 64 MiB of it unless told).
+# With less free space than this, tables go elsewhere: containers have only 64 MiB of shared memory by default.
 SHARED_MEMORY_FLOOR_BYTES = 1 << 30
 # The bytes that are locked lie far behind the end: some file systems let nobody read or write what is locked.
 LIFE, WRITING = 1 << 60, (1 << 60) + 1
@@ -273,7 +273,7 @@ def advice(path: Path, what: str, error: OSError) -> str:
 
 
 def _open_and_hold(path: Path, create: bool) -> tuple[int, bool]:
-    """Open the file and lock its life; whoever removed it meanwhile makes this begin again."""
+    """Open the file and lock its life; try again if another process removed it in between."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         file, is_new = open_own(path, create=create)

@@ -151,7 +151,7 @@ class SharedIndex:
         self._read_table(self._path, held)
 
     def touch(self) -> None:
-        """See to it that the table's file is there, for others who know its name."""
+        """Make sure that the table's file exists under its name, so that other processes can open it."""
         self._here()
         if not self._claim.is_in_place():
             self.restore(self.dump())  # somebody else has removed the file: the same rows again, in the same order

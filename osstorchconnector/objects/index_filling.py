@@ -27,7 +27,7 @@ from .index_layout import Batch, Progress, State
 Wait = Callable[["Future[Any]"], Any]
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.02
-# Who fills the table may stop doing so without a word: then it is looked at again.
+# The process that fills the table may die silently, so waiters look again after this time.
 _LOOK_SECONDS = 60.0
 
 

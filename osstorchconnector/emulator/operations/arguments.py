@@ -28,7 +28,9 @@ BUCKET_ACLS = ("private", "public-read", "public-read-write")
 _METADATA_NAME = re.compile(r"x-oss-meta-[a-z0-9-]*").fullmatch
 _ALGORITHMS = ("AES256", "KMS", "SM4")
 TRAFFIC_LIMIT = "x-oss-traffic-limit"
-DEFAULT_KMS_KEY = "00000000-0000-4000-8000-000000000000"  # that of who names none, as the live service answers
+DEFAULT_KMS_KEY = (
+    "00000000-0000-4000-8000-000000000000"  # used where the request names no key; the live service does the same
+)
 _ENCRYPTION = "x-oss-server-side-encryption"
 
 

@@ -118,7 +118,7 @@ def get_bucket_location(service: Service, call: Call, _received: Received) -> Re
 
 
 def _summary(service: Service, call: Call, bucket: Bucket) -> dict[str, object]:
-    """Return what listing and description of a bucket share; its endpoints are those by which the client came."""
+    """Return what listing and description of a bucket share; its endpoints are those that the client used."""
     region, endpoint = service.policy.region, service.endpoint_for(call)
     return {
         "Name": bucket.name,
