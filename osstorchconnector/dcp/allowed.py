@@ -1,8 +1,8 @@
-"""What the pickles in a checkpoint may name, and how honest ones use it.
+"""The list of names that pickles in a checkpoint may use, and a check of the arguments of each call.
 
-Harmless are Python's containers and values, numpy's arrays, scalars and generators, and torch's tensors: to make one
-runs nothing of anybody's, and takes no more memory than the pickle has bytes. To these the user's own classes may be
-added. All are told apart by module and name, and nothing is looked up by a name that a pickle gives.
+The list has Python's containers and values, numpy's arrays, scalars and generators, and torch's tensors. Making one of
+them runs no code of a third party, and takes memory in proportion to the pickle. Users add their own classes by
+`safe_types`. Names are compared by module and qualified name; no module is imported for a name in a pickle.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _FRACTION = re.compile(r"-?\d+(/\d+)?")
 
 
 class AllowList:
-    """The harmless, and `safe_types`: classes and functions, or pairs of one and its full name, as torch takes them."""
+    """Allows the harmless names and those of `safe_types`: classes, functions, or pairs of one and its full name."""
 
     def __init__(self, safe_types: Iterable[Any] = ()) -> None:
         self._own = _by_name(safe_types)
 
     def __call__(self, name: Name) -> Any:
-        """Return how what a pickle names so may be called, a constant, or None if it is not allowed."""
+        """Return the `Call` that checks calls of this name, a constant, or None if the name is not allowed."""
         found = _HARMLESS.get(name)
         if found is not None:
             return found
@@ -43,14 +43,14 @@ class AllowList:
 
 
 def written_names(module: str, name: str) -> Iterator[Name]:
-    """Yield the names of something in pickles: of newer protocols, and of those that Python 2 can read."""
+    """Yield the names under which pickles write it: protocol 3 and newer, then protocols 0 to 2."""
     yield module, name
     old = _compat_pickle.REVERSE_NAME_MAPPING.get((module, name))
     yield old or (_compat_pickle.REVERSE_IMPORT_MAPPING.get(module, module), name)
 
 
 def listed(names: Iterable[Name]) -> str:
-    """Return names from a pickle as one writes them in Python."""
+    """Return names from a pickle as Python code writes them."""
     found = (_compat_pickle.NAME_MAPPING.get(name, name) for name in names)
     return ", ".join(f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}" for module, name in found)
 
@@ -71,7 +71,7 @@ def _by_name(safe_types: Iterable[Any]) -> dict[Name, Any]:
 
 
 def _named_to_torch() -> dict[Name, Any]:
-    """Return what the user has named to torch, without what has no name, which torch lets pass."""
+    """Return the safe globals that the user gave to torch, without those that have no name."""
     found: dict[Name, Any] = {}
     for safe in torch.serialization.get_safe_globals():
         with contextlib.suppress(OssUsageError):
@@ -88,13 +88,13 @@ def _names_of(value: Any) -> list[Name]:
 
 
 def _splits(full_name: Any) -> list[Name]:
-    """Return all that may be meant: the name may be of something inside a class."""
+    """Return every split into module and name: it may be the name of a nested class."""
     parts = full_name.split(".") if isinstance(full_name, str) else []
     return [(".".join(parts[:at]), ".".join(parts[at:])) for at in range(1, len(parts))]
 
 
 def _in(own: dict[Name, Any], name: Name) -> Any:
-    """Return how something may be called that is the user's, or by which a class of the user's makes its instances."""
+    """Return the `Call` for a name of the user's, or for a class method, static method or member of such a class."""
     if name in own:
         return _trusted
     owner, _, attribute = name[1].rpartition(".")
@@ -123,14 +123,14 @@ def _filled(budget: Budget, *arguments: Any) -> Any:
 
 
 def _empty(budget: Budget, *arguments: Any) -> Any:
-    """Take what is made without arguments, and filled later. Of an argument it would make a list, or a text."""
+    """Accept a call without arguments. Given a range, `UserList` would make a list of it, and `UserString` a text."""
     if arguments:
-        raise pickle.UnpicklingError("something that is made empty, made of other things")
+        raise pickle.UnpicklingError("arguments for a class that pickles make without any")
     return Counted(budget)
 
 
 def _never_called(budget: Budget, *arguments: Any) -> Any:
-    """Stand for a type that a pickle only names, such as a defaultdict's."""
+    """Refuse to call a type that honest pickles only name, such as the factory of a defaultdict."""
     raise pickle.UnpicklingError("a call that no pickle of Python's makes")
 
 
@@ -154,7 +154,7 @@ def _array(budget: Budget, code: str, contents: Any) -> Any:
 
 
 def _encoded(budget: Budget, text: str, encoding: str) -> bytes:
-    """Return bytes, as protocol 2 has them."""
+    """Return bytes: protocol 2 writes them as Latin-1 text."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes written as {encoding!r}")
     budget.spend(text)
@@ -162,7 +162,7 @@ def _encoded(budget: Budget, text: str, encoding: str) -> bytes:
 
 
 def _fraction(budget: Budget, *arguments: Any) -> Any:
-    """Take what fractions are pickled as: `1e999999999` would be another matter."""
+    """Accept integers and `1/3`. `1e999999999`, which `Fraction` takes too, would fill the memory."""
     if not all(isinstance(argument, int) or _FRACTION.fullmatch(argument) for argument in arguments):
         raise pickle.UnpicklingError("a fraction that is not written as one")
     budget.count(*arguments)
@@ -170,7 +170,7 @@ def _fraction(budget: Budget, *arguments: Any) -> Any:
 
 
 def _type(budget: Budget, value: Any) -> Any:
-    """Take None's type, which has no name."""
+    """Accept `type(None)`, which pickles write as a call of `type`."""
     if value is not None:
         raise pickle.UnpicklingError("a type that is asked for by a value")
     return Made()
@@ -196,7 +196,7 @@ def _buffer(budget: Budget) -> Any:
 
 
 class _Tensor(Made):
-    """Stands for a tensor that has so many elements."""
+    """Stands for a tensor, and knows the number of its elements."""
 
     __slots__ = ("elements",)
 
@@ -205,13 +205,13 @@ class _Tensor(Made):
 
 
 def _strided(budget: Budget, storage: Any, offset: Any, shape: Any, *others: Any) -> Any:
-    """Take a tensor over a storage: torch holds its layout against the bytes that it has."""
+    """Accept a view of a storage: torch checks that the storage has enough bytes for the shape and strides."""
     budget.count(shape, *others)
     return _Tensor(math.prod(shape))
 
 
 def _copied_tensor(budget: Budget, source: Any, *others: Any) -> Any:
-    """Take a tensor of a device that has no storages: torch copies it from one of the processor's, or an array."""
+    """Accept a tensor of a device without storages (XLA): torch copies it from a CPU tensor or an array."""
     if isinstance(source, Array):
         source.note_copy()
     elif isinstance(source, _Tensor):  # which may repeat few elements
@@ -222,14 +222,14 @@ def _copied_tensor(budget: Budget, source: Any, *others: Any) -> Any:
 
 
 def _tensor(budget: Budget, *arguments: Any) -> Any:
-    """Take a tensor made of others, or of lists of numbers, which torch makes tensors of."""
+    """Accept a tensor made of other tensors or of lists of numbers; torch expands nested lists."""
     budget.count(*arguments)
     budget.count_nested(*arguments)
     return Made()
 
 
 def _typed_tensor(budget: Budget, rebuild: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    """Take a tensor with attributes, or of a class of its own: torch calls what is named first."""
+    """Accept a tensor with attributes or of a subclass, if the function that makes it, the first argument, is known."""
     call = rebuild.call if isinstance(rebuild, type) and issubclass(rebuild, StandIn) else None
     if call not in (_tensor, _strided, _copied_tensor, _trusted):
         raise pickle.UnpicklingError("a tensor that is made by something else")
@@ -238,7 +238,7 @@ def _typed_tensor(budget: Budget, rebuild: Any, kind: Any, arguments: Any, state
 
 
 def _of_torch(value: Any) -> Any:
-    """Return constants, and how classes of storages and tensors may be called: they are only named."""
+    """Return dtypes and quantisation schemes; storage and tensor classes may be named, and not called."""
     if isinstance(value, (torch.dtype, torch.qscheme)):
         return value
     is_class = isinstance(value, type) and (value in torch._storage_classes or value in torch._tensor_classes)
@@ -267,7 +267,7 @@ _NAMES: dict[Call, dict[str, str]] = {
         "types": "SimpleNamespace",
         "uuid": "UUID",
     },
-    # what a defaultdict may make, and what stands in place of values
+    # factories of defaultdicts, and constants
     _never_called: {
         "builtins": "bool dict float int list object str tuple Ellipsis NotImplemented",
         "numpy": "ndarray matrix record bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 "

@@ -4,9 +4,9 @@
     run/step-0000000300/   an older branch since step 110 was saved
     run/.branches.json     says so
 
-Who saves a step goes back from all steps above it. They are remembered by the ETag of their `.metadata`: a step that is
-saved anew belongs to the new branch. What is written before a save holds from the moment in which that save is
-published, so there is no moment in which the newest is anything else than it was, or the new one.
+A save of a step leaves all steps above it on an older branch. They are remembered by the ETag of their `.metadata`, so
+a step that is saved again belongs to the new branch. The notes are written before the save, and take effect when it is
+published. So at every moment the newest is either the old newest or the new step.
 """
 
 from __future__ import annotations

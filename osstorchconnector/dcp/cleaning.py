@@ -140,7 +140,7 @@ def _referenced(client: OssClient, prefix: OssUri, keys: Iterable[str]) -> set[s
         except OssPermissionError:
             if folder.startswith(prefix.key):
                 raise
-            # Who may not look above the prefix has not saved a checkpoint there.
+            # Credentials that may not read above the prefix have not saved a checkpoint there.
     return found
 
 

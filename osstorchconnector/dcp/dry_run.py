@@ -1,8 +1,7 @@
-"""What a pickle would call, seen before it is loaded: nothing that it names is looked up, nothing is called.
+"""A dry run of a pickle before it is loaded: it imports nothing and calls nothing that the pickle names.
 
-C's unpickler runs the pickle with stand-ins for all that it names. Each stand-in knows how honest pickles use what it
-stands for, and refuses the rest: forty bytes of a pickle can ask for a list of all numbers up to 10¹⁰, or for a
-fraction with as many digits, and name nothing but Python's own types. Pure.
+C's unpickler runs the pickle with a stand-in for each name. A stand-in refuses calls and states that honest pickles do
+not have: forty bytes can ask for a list of all numbers up to 10¹⁰, by names of Python's own types only. Pure.
 """
 
 from __future__ import annotations
@@ -21,16 +20,13 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, bytearray)
 Name = tuple[str, str]  # the module, and the name in it, as they stand in a pickle
 
 
-# Calls and states may copy what they are given. A pickle of a few bytes can give the same object to many of them.
-# Honest pickles do so with short texts (the parts of paths), and copy a text two or three times until it is an array.
+# A call may copy its arguments, and a short pickle can pass one large object to many calls. Honest pickles share only
+# short texts between calls (parts of paths), and copy one text up to three times (text, bytes, array).
 _FREE_BYTES, _COPIES = 1024, 4
 
 
 class Budget:
-    """How much the containers that a pickle makes of others may hold together: four times as much as it has bytes.
-
-    `copied_storage` allows one copy of each of the tensors' storages.
-    """
+    """Limits how much the calls of a pickle copy: four times its own bytes, and each tensor storage once."""
 
     def __init__(self, pickle_bytes: int) -> None:
         self._left, self._left_of_storages = _COPIES * pickle_bytes, 0
@@ -43,7 +39,7 @@ class Budget:
         self.count_bytes(len(contents))
 
     def count(self, *values: Any) -> None:
-        """Count what a call copies of its arguments, or an object of its state."""
+        """Count values that a call, or an object that gets its state, may copy."""
         for value in values:
             if isinstance(value, tuple):
                 self.count_bytes(len(value) + sum(map(_counted, value)))
@@ -51,7 +47,7 @@ class Budget:
                 self.count_bytes(_counted(value))
 
     def count_nested(self, *values: Any) -> None:
-        """Count what a call copies with all that is nested in it, each list as often as it occurs."""
+        """Count values that a call copies deeply: a list that occurs twice is counted twice."""
         waiting = [iter(values)]
         while waiting:
             for value in waiting[-1]:
@@ -69,7 +65,7 @@ class Budget:
             raise pickle.UnpicklingError("containers out of all proportion to the pickle")
 
     def note_storage(self, key: Any, elements: int) -> None:
-        """Take note of a tensor's storage, which torch holds against the archive."""
+        """Allow one copy of a storage; torch checks that the archive has this number of elements."""
         if key not in self._storages:
             self._storages.add(key)
             self._left_of_storages += elements
@@ -81,7 +77,7 @@ class Budget:
             raise pickle.UnpicklingError("tensors out of all proportion to their storages")
 
     def check_at_end(self, check: Callable[[], object]) -> None:
-        """Have `check` called when all of the pickle was run."""
+        """Call `check` when the whole pickle has been run."""
         self._checks.append(check)
 
     def end(self) -> None:
@@ -108,7 +104,7 @@ def _counted(value: Any) -> int:
 
 
 class Made:
-    """Stands for what a call makes, where nothing more may be done to it.
+    """Stands for the result of a call, where a pickle must not do anything more to it.
 
     The opcode that gives an object its state calls `__setstate__`. Without one it would set attributes: of an
     instance, and of a class just as well. With it, a class is refused for want of an argument.
@@ -124,7 +120,7 @@ class Made:
 
 
 class Filled(Made):
-    """Stands for what a call makes, where the pickle may fill it with state and items."""
+    """Stands for the result of a call that the pickle may give a state and items."""
 
     __slots__ = ()
 
@@ -145,7 +141,7 @@ class Filled(Made):
 
 
 class Counted(Filled):
-    """Stands for what a call makes, and counts the state that it is filled with."""
+    """Stands for the result of a call, and counts the state that the pickle gives it."""
 
     __slots__ = ("_budget",)
 
@@ -157,7 +153,7 @@ class Counted(Filled):
 
 
 class Kept(Filled):
-    """Stands for what a call makes, and keeps the state that the pickle gives it."""
+    """Stands for the result of a call, and keeps the state that the pickle gives it."""
 
     __slots__ = ("state",)
 
@@ -172,7 +168,7 @@ class Kept(Filled):
 
 
 class Trusted(Filled):
-    """Stands for what the user's own classes and functions make: whatever is done to it is their business."""
+    """Stands for the result of a class or function that the user trusts; nothing is refused."""
 
     __slots__ = ()
 
@@ -181,7 +177,7 @@ class Trusted(Filled):
 
 
 class StandIn(Filled):
-    """Stands for something that a pickle names; a class, as some opcodes take nothing else for one."""
+    """Stands for a name in the pickle. It is a class since some opcodes take only classes."""
 
     __slots__ = ()
     name: ClassVar[Name]
@@ -193,9 +189,9 @@ Allowed = Callable[[Name], Any]  # returns a `Call`, or a constant, or None for 
 
 
 class DryRun(pickle.Unpickler):
-    """Runs a pickle with stand-ins for what `allowed` knows, and for the rest such as do nothing.
+    """Runs a pickle with stand-ins: those of `allowed`, and for other names stand-ins that do nothing.
 
-    No stand-in holds the run itself: it holds all that was made, and would be garbage that is collected late.
+    No stand-in refers to the run, so reference counting frees all of its objects at once.
     """
 
     def __init__(self, data: bytes, allowed: Allowed) -> None:
@@ -214,7 +210,7 @@ class DryRun(pickle.Unpickler):
         return loaded
 
     def refused(self) -> list[Name]:
-        """Return the names, so far, that are not allowed: classes that only contain what is allowed are."""
+        """Return the names seen so far that are not allowed. A class may lead to an allowed inner one."""
         return [name for name in self._unknown if name in self._called or name not in self._owners]
 
     def find_class(self, module: str, name: str) -> Any:
@@ -224,7 +220,7 @@ class DryRun(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: Any) -> Any:
-        """Stand for the bytes of a tensor, which torch holds against the archive."""
+        """Return a stand-in for a tensor's storage."""
         if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"):
             raise pickle.UnpicklingError(f"something outside the pickle that is no storage: {pid!r}")
         _, _, key, _, elements = pid
@@ -252,7 +248,7 @@ class DryRun(pickle.Unpickler):
         return type("StandIn", (StandIn,), {"__slots__": (), "__new__": new, "name": name, "call": staticmethod(call)})
 
     def _attribute(self, owner: Any, attribute: Any) -> Any:
-        """Stand for what is inside a class: older protocols name it so. The class itself is not called by that."""
+        """Return a stand-in for an attribute of a class: older protocols write nested classes so."""
         if not (isinstance(owner, type) and issubclass(owner, StandIn) and isinstance(attribute, str)):
             raise pickle.UnpicklingError(f"an attribute {attribute!r} of a {type(owner).__name__}")
         module, name = owner.name

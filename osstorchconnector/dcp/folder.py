@@ -1,4 +1,4 @@
-"""The objects of one checkpoint: what is there."""
+"""The objects of one checkpoint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CheckpointFolder:
     def read_metadata(self, rank: int | None, allowed: AllowList | None) -> tuple[Metadata, str]:
         """Return the checkpoint's metadata, or a rank's, and the ETag it has.
 
-        For `allowed` see `load_metadata`. If there is none, `OssNotFoundError` says what is there.
+        For `allowed` see `load_metadata`. If there is none, `OssNotFoundError` says which other objects the folder has.
         """
         uri = self.member(metadata_name(rank))
         try:
@@ -45,7 +45,7 @@ class CheckpointFolder:
         return load_metadata(download.body, str(uri), allowed), download.stat.etag
 
     def _missing(self) -> str:
-        """Say what is there where metadata was expected; what can't be listed is not guessed at."""
+        """Return what the folder has instead of metadata, or the error if it can't be listed."""
         try:
             names = [found.key[len(self.uri.key) :] for found in self.client.list_page(self.uri).objects]
         except OssError as error:

@@ -114,7 +114,7 @@ def load_metadata(data: bytes, where: str, allowed: AllowList | None = HARMLESS)
 
 
 def stored_names(data: bytes, where: str) -> set[str]:
-    """Return the files that the metadata in `data` names, whatever else stands in it, and make nothing of that.
+    """Return the files that the metadata in `data` names, without making any object of a planner's.
 
     Raises `OssIntegrityError` if it is not DCP's metadata.
     """

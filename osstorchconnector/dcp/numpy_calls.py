@@ -1,7 +1,7 @@
-"""How honest pickles make numpy's dtypes, arrays and generators of random numbers.
+"""Checks of calls that make numpy's dtypes, arrays and generators of random numbers.
 
-numpy believes what a pickle says of them: a dtype with a field behind its own end, or with bytes for pointers to
-objects, reads and writes memory that is not the array's. So their states are checked here, by stand-ins. Pure.
+numpy does not check the states that a pickle gives to these. A dtype with a field behind its own end, or with raw bytes
+in the place of object pointers, makes numpy read and write memory outside the array. Stand-ins check the states. Pure.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Array(Made):
             raise pickle.UnpicklingError("an array that is filled twice")
         # numpy makes room for as many objects as the shape says.
         if has_objects and not (isinstance(contents, list) and len(contents) == math.prod(shape)):
-            raise pickle.UnpicklingError(f"an array of shape {shape!r} made of other things than that many objects")
+            raise pickle.UnpicklingError(f"an array of shape {shape!r} whose objects are not as many")
         if not has_objects and not isinstance(contents, bytes):
             raise pickle.UnpicklingError(f"an array made of a {type(contents).__name__}")
         if kind.has_parts():  # numpy makes arrays of lists for its fields
@@ -101,7 +101,7 @@ class Array(Made):
 
 
 class Bits(Filled):
-    """Stands for a source of random bits, or a generator that has one: numpy reads at the position that it is told."""
+    """Stands for a source of random bits or a generator. numpy reads at the position in its state without a check."""
 
     __slots__ = ()
 
@@ -150,7 +150,7 @@ def new_array(budget: Budget, kind: Any, shape: Any, code: Any) -> Any:
 
 
 def array_of_buffer(budget: Budget, buffer: Any, kind: Any, shape: Any, order: Any) -> Any:
-    """Take an array over bytes, which protocol 5 has."""
+    """Accept an array over bytes, as protocol 5 writes it."""
     if _layout(kind)[1] or not isinstance(buffer, (bytes, bytearray)):
         raise pickle.UnpicklingError("an array over something else than bytes")
     return Array(budget, len(buffer))
@@ -167,7 +167,7 @@ def bit_generator(budget: Budget, kind: Any) -> Any:
 
 
 def generator(budget: Budget, kind: Any, make: Any = None) -> Any:
-    """Take a generator. Older ones are given what makes their source as well."""
+    """Accept a generator. Older numpy versions also pass the function that makes its source of bits."""
     if make is not None and getattr(make, "call", None) is not bit_generator:
         raise pickle.UnpicklingError("a generator of numbers that calls something else")
     return Bits()

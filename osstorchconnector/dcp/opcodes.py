@@ -21,7 +21,7 @@ _COUNT_BYTES = {
     name: int(name[-1]) for name in ("string1", "string4", "bytes1", "bytes4", "bytes8", "bytearray8", "long1", "long4")
 } | {"unicodestring1": 1, "unicodestring4": 4, "unicodestring8": 8}
 _LONG_BINPUT, _PUT, _STOP, _FRAME = b"r"[0], b"p"[0], b"."[0], b"\x95"[0]
-# What the extension registry holds is nobody's to name: C's unpickler does not ask who may.
+# C's unpickler resolves these through the extension registry without calling `find_class`.
 _EXTENSIONS = frozenset(b"\x82\x83\x84")
 _LEAST_BITS = 16
 
@@ -34,7 +34,7 @@ _COUNTED = {
 
 @functools.cache
 def _plain(bits: int) -> re.Pattern[bytes]:
-    """Return a pattern of opcodes whose end `re` finds by itself, in a row, and that number objects with so many bits.
+    """Return a pattern of a row of opcodes whose ends `re` finds itself, with object numbers of at most `bits` bits.
 
     At most a thousand of them: `re` takes memory for each.
     """
@@ -74,7 +74,7 @@ def _short_texts() -> Iterator[bytes]:
 
 
 def _numbering(bits: int) -> bytes:
-    """Return a pattern of the opcode that numbers an object, with a number of so many bits."""
+    """Return a pattern of the opcode that numbers an object, with a number of at most `bits` bits."""
     free_bytes, rest = divmod(bits, 8)
     highest = b"[\\x00-\\x%02x]" % ((1 << rest) - 1) if free_bytes < 4 else b""
     return b"r.{%d}" % free_bytes + highest + b"\\x00" * (3 - free_bytes)

@@ -1,6 +1,6 @@
 """Keyword arguments that are handed on to readers, writers and torch, by name and type: a mistyped one is told.
 
-At run time the one who gets them refuses what it does not know, with a `TypeError` that names it.
+At run time the function that gets them raises a `TypeError` that names an unknown one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class WriterOptions(TypedDict, total=False):
-    """Those of `OssStorageWriter` beside where and how it gets to OSS."""
+    """Options of `OssStorageWriter`, without its location and credentials."""
 
     thread_count: int
     single_file_per_rank: bool
@@ -33,7 +33,7 @@ class WriterOptions(TypedDict, total=False):
 
 
 class ReaderOptions(TypedDict, total=False):
-    """Those of `OssStorageReader` beside where and how it gets to OSS."""
+    """Options of `OssStorageReader`, without its location and credentials."""
 
     weights_only: bool
     safe_types: Iterable[Any]
@@ -43,7 +43,7 @@ class ReaderOptions(TypedDict, total=False):
 
 
 class SaveOptions(TypedDict, total=False):
-    """Those of `torch.distributed.checkpoint.save` that a manager does not set itself."""
+    """Options of `torch.distributed.checkpoint.save` that a manager does not set itself."""
 
     planner: SavePlanner | None
     no_dist: bool
@@ -51,7 +51,7 @@ class SaveOptions(TypedDict, total=False):
 
 
 class LoadOptions(TypedDict, total=False):
-    """Those of `torch.distributed.checkpoint.load` that a manager does not set itself."""
+    """Options of `torch.distributed.checkpoint.load` that a manager does not set itself."""
 
     planner: LoadPlanner | None
     no_dist: bool

@@ -1,4 +1,4 @@
-"""Making what a save has written the checkpoint: its data is there, `.metadata` is put, what it replaces goes.
+"""Publishing a save: check that its data is stored, put `.metadata`, remove the data of the checkpoint it replaces.
 
 ckpt/.metadata.lock    while a save replaces another one: two that do so at once would each miss what the other left
 """
@@ -24,10 +24,10 @@ from .metadata import dump_metadata, stored_names
 
 _logger = logging.getLogger(__name__)
 
-# How long a lock that does not change hands holds others up. A publication takes a few requests; who is slower, or was
-# killed, loses the lock, and at worst some data that nothing refers to is left behind.
+# How long a save waits for a lock that stays with one holder. A publication takes a few requests. A slower or killed
+# holder loses the lock; at worst that leaves data behind which no metadata refers to.
 PATIENCE_SECONDS = 10.0
-MOST_PATIENCE_SECONDS = 60.0  # with locks that do change hands
+MOST_PATIENCE_SECONDS = 60.0  # for a lock that passes from one holder to another
 POLL_SECONDS = 0.05
 _NAMED_AT_MOST = 3
 
@@ -81,7 +81,7 @@ class Publisher:
                 unnamed -= self._names_in(metadata)
         self._folder.remove(sorted(unnamed))
 
-    # what is there
+    # what is stored
 
     def _check_stored(self, metadata: Metadata) -> list[str]:
         """Raise unless the files that the metadata names are there, and as long as it says.
@@ -132,7 +132,7 @@ class Publisher:
 
     @contextmanager
     def _lock(self, save_id: str) -> Iterator[None]:
-        """Let nobody else replace the checkpoint meanwhile, unless that takes longer than anybody waits."""
+        """Keep other saves from replacing the checkpoint, for as long as they wait for the lock."""
         uri = self._folder.member(METADATA_LOCK)
         since = self._take_lock(uri, save_id)
         try:
@@ -142,7 +142,7 @@ class Publisher:
                 quietly(functools.partial(self._client.delete, uri))
 
     def _take_lock(self, uri: OssUri, save_id: str) -> float:
-        """Wait until nobody has the lock, and take it; return when it was asked for, minus infinity if not taken."""
+        """Wait for the lock and take it; return the time when it was asked for, minus infinity if it was not taken."""
         begun = since = self._clock()
         holder = b""
         while self._clock() - begun < MOST_PATIENCE_SECONDS:

@@ -1,7 +1,7 @@
-"""What the metadata of a distributed checkpoint is made of: a pickle can hold the right classes with anything in them.
+"""A check of a distributed checkpoint's metadata: a pickle can hold the right classes with wrong values in them.
 
-Torch's planners take it as it is, and what is missing would be an `AttributeError` deep within. There may be very many
-tensors, so each thing is asked of all of them at once. Pure.
+Torch's planners do not check it, and would raise an `AttributeError` from deep within. There may be very many tensors,
+so each check takes all of them at once. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FIELDS = {"state_dict_metadata", "planner_data", "storage_data", "storage_meta"
 
 
 def is_plain(metadata: Metadata) -> bool:
-    """Say whether all that stands in the metadata is torch's: no class of a planner's."""
+    """Say whether the metadata has torch's classes only, and none of a planner's."""
     planner_data = metadata.planner_data
     try:
         return (

@@ -116,13 +116,13 @@ def fill(tensor: torch.Tensor, octets: memoryview) -> None:
 
 
 def copy_into(target: torch.Tensor, source: torch.Tensor) -> None:
-    """Copy, also into a tensor of `torch.inference_mode`, which torch lets nobody else change."""
+    """Copy into a tensor, also into one made in `torch.inference_mode`, which can be changed in that mode only."""
     with torch.inference_mode(target.is_inference()):
         target.copy_(source)
 
 
 def uninitialised(shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-    """Return a tensor in the processor's memory, with whatever stands there: its pages take up no room yet.
+    """Return a CPU tensor whose memory is not written to, so that its pages take up no room yet.
 
     (`torch.empty` writes to all of them under `torch.use_deterministic_algorithms(True)`.)
     """

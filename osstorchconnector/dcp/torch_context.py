@@ -1,9 +1,8 @@
 """torch outside of the contexts that the user's code has switched on.
 
-A default device, a mode that intercepts calls, `torch.inference_mode`, `torch.func`'s transforms or a region of
-`torch.compile` are meant for the user's model. Our buffers made in one of them would lie on another device, or would
-be no memory at all, or could not be written to later. They belong to a thread, so threads that we start are free of
-them.
+Users set these contexts for their models: a default device, a mode that intercepts calls, `torch.inference_mode`,
+transforms of `torch.func`, a region of `torch.compile`. In one of them our buffers could be made on another device,
+without memory, or not writable later. Contexts belong to a thread, so threads that we start have none.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _compiler: Any = torch.compiler
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Switch all of this thread's contexts off, and on again at the end: calls mean what they say."""
+    """Switch all contexts of this thread off, and on again at the end."""
     with ExitStack() as contexts:
         contexts.enter_context(_no_transforms())
         contexts.enter_context(_no_function_modes())

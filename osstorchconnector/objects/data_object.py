@@ -16,7 +16,7 @@ from .reader import OssReader
 
 
 class _ClosedFile:
-    """What a closed item has for a file: whatever it is asked for is an error that names the object."""
+    """The file of a closed item: every operation raises a `ValueError` that names the object."""
 
     __slots__ = ("_uri",)
 

@@ -28,9 +28,9 @@ PIECE_BYTES, LINE_BYTES = 1 << 20, 1 << 13
 class OssSpooledWriter(NamedFile):
     """Writes an object as one writes a local file opened with "w+b": anywhere in it, and what was written can be read.
 
-    Up to 64 MiB are kept in memory, more in a file in the temporary folder (`TMPDIR`), which has no name and is gone
-    whatever becomes of the process. `fileno()` makes it such a file at once, for what needs one (`numpy.memmap`,
-    `ndarray.tofile`). The object appears, or replaces the old one, when the writer is closed: only then is anything
+    Up to 64 MiB are kept in memory, more in a file in the temporary folder (`TMPDIR`). It has no name, so the system
+    removes it when the process ends. `fileno()` makes this file at once, for code that needs a descriptor
+    (`numpy.memmap`, `ndarray.tofile`). The object appears, or replaces the old one, when the writer is closed: only then is anything
     sent, in parts and in as much memory as `OssWriter` takes. Nothing is stored if anything went wrong: an exception
     in the `with` block, a write that failed, `discard()`, garbage collection, the end of the interpreter (the last two
     log a warning). As in a local file, zeros fill what was skipped by `seek` or added by `truncate`. For one thread at
