@@ -30,11 +30,11 @@ class OssSpooledWriter(NamedFile):
 
     Up to 64 MiB are kept in memory, more in a file in the temporary folder (`TMPDIR`). It has no name, so the system
     removes it when the process ends. `fileno()` makes this file at once, for code that needs a descriptor
-    (`numpy.memmap`, `ndarray.tofile`). The object appears, or replaces the old one, when the writer is closed: only then is anything
-    sent, in parts and in as much memory as `OssWriter` takes. Nothing is stored if anything went wrong: an exception
-    in the `with` block, a write that failed, `discard()`, garbage collection, the end of the interpreter (the last two
-    log a warning). As in a local file, zeros fill what was skipped by `seek` or added by `truncate`. For one thread at
-    a time.
+    (`numpy.memmap`, `ndarray.tofile`). The object appears, or replaces the old one, when the writer is closed. Nothing
+    is sent before that; then it goes in parts, in as much memory as `OssWriter` takes. Nothing is stored if anything
+    went wrong: an exception in the `with` block, a write that failed, `discard()`, garbage collection, the end of the
+    interpreter (the last two log a warning). As in a local file, zeros fill what was skipped by `seek` or added by
+    `truncate`. For one thread at a time.
     """
 
     mode = "w+b"
