@@ -196,25 +196,25 @@ def _buffer(budget: Budget) -> Any:
 
 
 class _Tensor(Made):
-    """Stands for a tensor, and knows the number of its elements."""
+    """Stands for a tensor, and knows the number of its elements, if its shape is written in the usual way."""
 
     __slots__ = ("elements",)
 
-    def __init__(self, elements: int) -> None:
+    def __init__(self, elements: int | None) -> None:
         self.elements = elements
 
 
 def _strided(budget: Budget, storage: Any, offset: Any, shape: Any, *others: Any) -> Any:
     """Accept a view of a storage: torch checks that the storage has enough bytes for the shape and strides."""
     budget.count(shape, *others)
-    return _Tensor(math.prod(shape))
+    return _Tensor(math.prod(shape) if isinstance(shape, tuple) else None)
 
 
 def _copied_tensor(budget: Budget, source: Any, *others: Any) -> Any:
     """Accept a tensor of a device without storages (XLA): torch copies it from a CPU tensor or an array."""
     if isinstance(source, Array):
         source.note_copy()
-    elif isinstance(source, _Tensor):  # which may repeat few elements
+    elif isinstance(source, _Tensor) and source.elements is not None:  # which may repeat few elements
         budget.copied_storage(source.elements)
     else:
         raise pickle.UnpicklingError("a tensor that is copied from something else")

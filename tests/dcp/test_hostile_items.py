@@ -207,6 +207,10 @@ def test_a_tensor_of_few_elements_is_not_copied_as_one_of_many() -> None:
         return archive_of(file.getvalue(), **{"data/0": bytes(16)})
 
     vet_object(copied((4,), (1,)), "here")
+    assert decode_tensor(item(shape=torch.Size((2, 2)), stride=(2, 1)), "here").shape == (2, 2)
+    as_a_size = io.BytesIO()
+    TensorPickle(as_a_size, 2).dump([Claim(0, torch.Size((2, 2)), (2, 1))])
+    vet_object(archive_of(as_a_size.getvalue(), **{"data/0": bytes(16)}), "here")
     for hostile in (copied((10**9,), (0,)), copied((4,), (1,), count=2)):
         with pytest.raises(UnsafePickleError, match="tensors out of all proportion"):
             vet_object(hostile, "here")
