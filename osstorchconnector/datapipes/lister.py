@@ -16,7 +16,7 @@ from ..client.listing import PageOrder
 from ..client.operations import Operations
 from ..client.values import ListPage
 from ..errors import OssConfigError
-from ..objects.filters import Filter, Filtered, all_filtered, as_keep, described
+from ..objects.filters import Filter, Filtered, Keep, all_filtered, as_keep, described
 from ..objects.fixed_index import FixedIndex
 from ..objects.index import SharedIndex
 from ..objects.index_filling import Source, Wait
@@ -36,7 +36,8 @@ class PrefixListing:
     With `enableFastList` in the config the pages of a prefix are fetched in parallel, in the same order at the end.
 
     Markers of folders (the key ends in `/`, the object is empty) are left out and counted, unless they are to be kept.
-    A prefix without objects is an `OssNotFoundError`, unless that is allowed.
+    A prefix without objects is an `OssNotFoundError`, unless that is allowed. `keep` is the filter that the rows go
+    through afterwards: no warning names an object that it leaves out.
     """
 
     def __init__(
@@ -46,19 +47,20 @@ class PrefixListing:
         *,
         keep_folder_markers: bool = False,
         allow_empty: bool = False,
+        keep: Keep | None = None,
     ) -> None:
-        self._client, self._prefixes = client, prefixes
+        self._client, self._prefixes, self._keep = client, prefixes, keep
         self._keep_folder_markers, self._allow_empty = keep_folder_markers, allow_empty
 
     def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
         first, found, start_after = _unpack_cursor(cursor)
         for number in range(first, len(self._prefixes)):
-            prefix, siblings, markers = self._prefixes[number], Siblings(self._prefixes[number]), 0
+            prefix, siblings, markers = self._prefixes[number], Siblings(self._prefixes[number], self._keep), 0
             with contextlib.closing(self._pages(prefix, start_after, wait)) as pages:
                 for page in pages:
                     batch = self._batch(prefix.bucket, page)
                     found, markers = found or bool(batch.tails), markers + batch.skipped
-                    siblings.see(batch.tails)
+                    siblings.see(batch)
                     if not page.next_token:
                         if not found and not self._allow_empty:
                             raise no_objects(self._client, prefix, markers, wait)
@@ -147,7 +149,11 @@ class OssObjectLister(NumberedObjects):
 
     def _listing(self, prefixes: tuple[OssUri, ...]) -> Source:
         listing = PrefixListing(
-            self._client, prefixes, keep_folder_markers=self._keep_folder_markers, allow_empty=self._allow_empty
+            self._client,
+            prefixes,
+            keep_folder_markers=self._keep_folder_markers,
+            allow_empty=self._allow_empty,
+            keep=self._keep,
         )
         return listing if self._keep is None else Filtered(listing, self._keep)
 

@@ -6,13 +6,14 @@ import difflib
 import functools
 import logging
 from bisect import bisect_left
-from collections.abc import Sequence
 
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.values import ListPage
 from ..errors import OssError, OssNotFoundError
+from ..objects.filters import Keep, filtered
 from ..objects.index_filling import Wait
+from ..objects.index_layout import Batch
 from ..uri import OssUri
 
 _MOST_SHOWN = 5
@@ -55,20 +56,20 @@ def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
 class Siblings:
     """Says once that a prefix without `/` at its end takes in a folder of that name, and others besides."""
 
-    def __init__(self, prefix: OssUri) -> None:
-        self._prefix = prefix
+    def __init__(self, prefix: OssUri, keep: Keep | None = None) -> None:
+        self._prefix, self._keep = prefix, keep
         self._is_asked = bool(prefix.key) and not prefix.key.endswith("/")
         self._inside = self._outside = ""
 
-    def see(self, keys: Sequence[str]) -> None:
-        """Look at keys that are listed, in their order."""
-        if not self._is_asked or not keys:
+    def see(self, batch: Batch) -> None:
+        """Look at objects that are listed, in their order; those that the filter leaves out don't count."""
+        if not self._is_asked:
             return
-        folder = f"{self._prefix.key}/"
+        keys, folder = batch.tails, f"{self._prefix.key}/"
         place = bisect_left(keys, folder)
         if place < len(keys) and keys[place].startswith(folder):
             self._inside = keys[place]
-        self._outside = self._outside or next((key for key in (keys[0], keys[-1]) if not key.startswith(folder)), "")
+        self._outside = self._outside or self._first_outside(batch, folder)
         if self._inside and self._outside:
             self._is_asked = False
             _logger.warning(
@@ -77,6 +78,14 @@ class Siblings:
                 self._prefix,
                 OssUri(self._prefix.bucket, self._outside),
             )
+
+    def _first_outside(self, batch: Batch, folder: str) -> str:
+        for key, size in zip(batch.tails, batch.sizes, strict=True):
+            if not key.startswith(folder):
+                row = batch._replace(tails=[key], sizes=[size])
+                if self._keep is None or filtered(row, self._keep).tails:
+                    return key
+        return ""
 
 
 def _below(client: OssClient, parent: OssUri, wait: Wait) -> ListPage | None:

@@ -15,7 +15,8 @@ from osstorchconnector.client.values import ListPage
 from osstorchconnector.datapipes import OssObjectLister, OssObjectNames
 from osstorchconnector.datapipes.prefixes import described_near
 from osstorchconnector.datasets import OssIterableDataset, OssMapDataset
-from osstorchconnector.errors import OssNotFoundError
+from osstorchconnector.errors import OssNotFoundError, OssTransformError
+from osstorchconnector.objects.filters import Filter
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
 
@@ -144,6 +145,25 @@ def test_a_prefix_that_takes_in_siblings_is_told_once(
     assert len(told) == is_told
     if told:
         assert "data/train-old/a" in told[0]
+
+
+@pytest.mark.parametrize(("filter", "is_told"), [("jpg", False), ("idx", True), (lambda info: True, True)])
+def test_a_sibling_that_the_filter_leaves_out_is_not_told(
+    oss_bucket: OssBucket, caplog: pytest.LogCaptureFixture, filter: Filter, is_told: bool
+) -> None:
+    for key in ("train.idx", "train/a.jpg", "train/b.jpg"):
+        oss_bucket.put(key, b"x")
+    with caplog.at_level(logging.WARNING):
+        assert len(OssMapDataset.from_prefix(oss_bucket.uri + "train", **oss_bucket.options, filter=filter)) > 0
+    assert ("also takes" in caplog.text) == is_told
+
+
+def test_a_filter_that_fails_on_a_sibling_is_the_same_error_as_on_others(oss_bucket: OssBucket) -> None:
+    for key in ("train.idx", "train/a.jpg"):
+        oss_bucket.put(key, b"x")
+    dataset = OssMapDataset.from_prefix(oss_bucket.uri + "train", **oss_bucket.options, filter=lambda info: 1 // 0)
+    with pytest.raises(OssTransformError, match=r"the filter failed on .*train\.idx"):
+        len(dataset)
 
 
 def test_a_folder_in_the_midst_of_a_page_is_seen(oss_bucket: OssBucket, caplog: pytest.LogCaptureFixture) -> None:
