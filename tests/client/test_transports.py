@@ -188,6 +188,18 @@ def test_a_stalled_body_times_out(kind):
 
 
 @TRANSPORTS
+def test_a_server_that_stops_reading_an_upload_times_out(kind):
+    done = threading.Event()
+
+    with ScriptedServer([lambda visit: done.wait(60)]) as server:
+        server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # else the window grows for long
+        with pytest.raises(ExchangeFailed, match=r"hardly a byte for 0\.2 s") as failed:
+            exchange(kind, server, wire(server, "PUT", body=[bytes(12 << 20)]), timeouts=QUICK, seconds=20)
+        done.set()
+    assert failed.value.kind == "timeout"
+
+
+@TRANSPORTS
 def test_a_server_that_says_nothing_times_out(kind):
     with ScriptedServer([hang]) as server, pytest.raises(ExchangeFailed) as failed:
         exchange(kind, server, wire(server), timeouts=QUICK)

@@ -6,8 +6,8 @@ The proxy is the one the environment names (`https_proxy` and its kin), as curl 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextvars
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -19,9 +19,8 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
-from ...redaction import MAX_NAME_LETTERS, Secret, SecretBytes, keeper
-from ..clocks import RunningTime, loop_clock, seconds_slept
-from ..endpoint import Origin
+from ...redaction import MAX_NAME_LETTERS
+from ..clocks import LoopClock, RunningTime, loop_clock, seconds_slept
 from ..heads import ResponseHead, hide_error_document
 from ..pieces import fill
 from ..values import Buffer
@@ -30,6 +29,7 @@ from .base import (
     IDLE_SECONDS,
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,
+    NO_PROXY,
     SLOWEST_BYTES_PER_SECOND,
     UNUSABLE,
     ExchangeFailed,
@@ -39,12 +39,11 @@ from .base import (
     WireRequest,
     check_not_early,
     connect_failure,
-    proxy_for,
+    proxy_and_login,
     unsent_bytes,
 )
 
 WRITE_SLICE_BYTES = 256 * 1024
-_NO_PROXY = "the proxy that the environment names is no http://host:port"
 
 
 class _Connecting:
@@ -54,6 +53,7 @@ class _Connecting:
         self.host, self.port = "", 0
         self.infos: list[AddressInfo] = []
         self.made: list[tuple[AddressInfo, socket.socket]] = []
+        self.transport: asyncio.Transport | None = None
 
     @property
     def is_new(self) -> bool:
@@ -98,6 +98,7 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is None or not connection.protocol.should_close:
+                _connecting.get().transport = connection.transport
                 return connection
             connection.close()
             if _connecting.get().is_new:  # the next one would be no better
@@ -122,7 +123,8 @@ class _Pool:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None,
-                connect=timeouts.connect_seconds,  # tunnels of proxies included
+                connect=2 * timeouts.connect_seconds,  # the resolver and the tunnel of a proxy included
+                sock_connect=timeouts.connect_seconds,
                 sock_read=timeouts.read_seconds,
             ),
             auto_decompress=False,
@@ -172,12 +174,15 @@ class AioTransport:
         token = _connecting.set(body.connecting)
         pool.users += 1
         begun = self._clock.look()
+        upload = _Upload(wire.body, self._clock, self._timeouts.read_seconds)
         try:
-            return await self._clock.wait_for(self._exchange(pool, wire, body), lambda: body.patience(begun))
+            return await self._clock.wait_for(
+                self._exchange(pool, wire, body, upload), lambda: min(body.patience(begun), upload.patience())
+            )
         except OssError:  # what the landing raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
-            raise self._timed_out(body, error) from error
+            raise self._timed_out(body, upload, error) from error
         except aiohttp.ClientProxyConnectionError as error:
             raise ExchangeFailed(
                 "connect", f"no connection to the proxy {error.host}:{error.port}: {error.os_error}"
@@ -186,7 +191,7 @@ class AioTransport:
             self._addresses.book.forget(body.connecting.host, body.connecting.port)
             raise connect_failure(wire.origin, error) from error
         except aiohttp.InvalidURL as error:
-            raise ExchangeFailed("setup", _NO_PROXY) from error
+            raise ExchangeFailed("setup", NO_PROXY) from error
         except aiohttp.ClientHttpProxyError as error:
             raise ExchangeFailed(
                 "connect", f"the proxy answered {error.status} {error.message[:MAX_NAME_LETTERS]}"
@@ -200,16 +205,18 @@ class AioTransport:
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(body, "reset", f"the connection broke: {error}") from error
         finally:
+            body.abort_if_unanswered()
             _connecting.reset(token)
             pool.users -= 1
             self._close_unwanted(pool)
 
-    def _timed_out(self, body: _Body, error: Exception) -> ExchangeFailed:
+    def _timed_out(self, body: _Body, upload: _Upload, error: Exception) -> ExchangeFailed:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return ExchangeFailed("connect_timeout", f"no connection within {self._timeouts.connect_seconds:g} s")
-        if isinstance(error, aiohttp.SocketTimeoutError):
+        now = self._clock.look()
+        if isinstance(error, aiohttp.SocketTimeoutError) or upload.patience() <= now < body.deadline:
             return self._failure(body, "timeout", f"hardly a byte for {self._timeouts.read_seconds:g} s")
-        if self._clock.look() < body.deadline:
+        if now < body.deadline:
             return self._failure(body, "timeout", "no answer for half of the operation's time")
         return self._failure(body, "timeout", "the operation's time was used up")
 
@@ -241,11 +248,10 @@ class AioTransport:
                 self._addresses.lost(info[4])
         return body.failure(kind, text)
 
-    async def _exchange(self, pool: _Pool, wire: WireRequest, body: _Body) -> ResponseHead:
+    async def _exchange(self, pool: _Pool, wire: WireRequest, body: _Body, upload: _Upload) -> ResponseHead:
         authority = f"[{wire.origin.host}]" if ":" in wire.origin.host else wire.origin.host
         url = f"{wire.origin.scheme}://{authority}:{wire.origin.port}{wire.target}"
-        upload = _Upload(wire.body)
-        proxy, login = _proxy(wire.origin)
+        proxy, login = proxy_and_login(wire.origin)
         through_proxy = wire.origin.scheme == "http"  # of https the proxy sees only the request for a tunnel
         async with pool.session.request(
             wire.method,
@@ -297,6 +303,11 @@ class _Body:
         """Return until when to wait. A reused connection that stays silent gets half of the time at most."""
         return self.deadline if self.has_begun or self.connecting.is_new else (begun + self.deadline) / 2
 
+    def abort_if_unanswered(self) -> None:
+        """End the connection at once. aiohttp would wait until all is sent, which may be never."""
+        if not self.has_begun and self.connecting.transport is not None:
+            self.connecting.transport.abort()
+
     def skip(self, head: ResponseHead) -> None:
         self._landing.take(head._replace(content_length=0), memoryview(b""))
 
@@ -335,21 +346,6 @@ def _socket(info: AddressInfo) -> socket.socket:
     return made
 
 
-def _proxy(origin: Origin) -> tuple[URL | None, list[tuple[str, Secret]]]:
-    """Return the address of the proxy without a login, and the header that logs in: tracebacks show addresses."""
-    address = proxy_for(origin)
-    if address is None:
-        return None, []
-    try:
-        url = keeper(URL(address))
-    except ValueError:
-        raise ExchangeFailed("setup", _NO_PROXY) from None
-    if url().user is None and url().password is None:
-        return url(), []
-    login = SecretBytes(f"{url().user or ''}:{url().password or ''}".encode())
-    return url().with_user(None), [("Proxy-Authorization", Secret(f"Basic {base64.b64encode(login).decode()}"))]
-
-
 def _head(answer: aiohttp.ClientResponse) -> ResponseHead:
     """Return the head as the rest of the client knows it; aiohttp has parsed and framed it already."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -375,13 +371,19 @@ async def _steady(content: aiohttp.StreamReader, patience_seconds: float, runnin
 class _Upload:
     """A request's body in slices; `left_bytes` of it have not been taken yet."""
 
-    def __init__(self, body: tuple[Buffer, ...]) -> None:
+    def __init__(self, body: tuple[Buffer, ...], clock: LoopClock, seconds: float) -> None:
         self._views = [memoryview(part).cast("B") for part in body]
         self.left_bytes = sum(map(len, self._views))
+        self._clock, self._seconds, self._until = clock, seconds, math.inf
+
+    def patience(self) -> float:
+        """Return until when to wait for the next slice to be taken. aiohttp has no limit of its own."""
+        return self._until if self.left_bytes else math.inf
 
     async def slices(self) -> AsyncIterator[memoryview]:
         for view in self._views:
             for start in range(0, len(view), WRITE_SLICE_BYTES):
                 piece = view[start : start + WRITE_SLICE_BYTES]
                 self.left_bytes -= len(piece)
+                self._until = self._clock.look() + self._seconds
                 yield piece

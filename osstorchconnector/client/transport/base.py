@@ -9,6 +9,7 @@ memory is taken or where bytes land.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ipaddress
 import os
@@ -18,8 +19,10 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from yarl import URL
+
 from ...errors import OssProtocolError
-from ...redaction import Secret
+from ...redaction import Secret, SecretBytes, keeper
 from ..endpoint import Origin, is_this_machine
 from ..heads import ResponseHead
 from ..pieces import Memory
@@ -95,6 +98,7 @@ SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 LEAST_PROGRESS_BYTES = 1024
 
 
+NO_PROXY = "the proxy that the environment names is no http://host:port"
 # Of a new connection.
 UNUSABLE = "the server closed the connection, or sent something, before it was asked for anything"
 
@@ -168,6 +172,21 @@ def proxy_for(origin: Origin) -> Secret | None:
         return None
     proxy = urllib.request.getproxies().get(origin.scheme)
     return None if proxy is None else Secret(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def proxy_and_login(origin: Origin) -> tuple[URL | None, list[tuple[str, Secret]]]:
+    """Return the address of the proxy without a login, and the header that logs in: tracebacks show addresses."""
+    address = proxy_for(origin)
+    if address is None:
+        return None, []
+    try:
+        url = keeper(URL(address))
+    except ValueError:
+        raise ExchangeFailed("setup", NO_PROXY) from None
+    if url().user is None and url().password is None:
+        return url(), []
+    login = SecretBytes(f"{url().user or ''}:{url().password or ''}".encode())
+    return url().with_user(None), [("Proxy-Authorization", Secret(f"Basic {base64.b64encode(login).decode()}"))]
 
 
 def _is_in_networks(host: str, names: str) -> bool:
