@@ -57,6 +57,8 @@ class Fault:
 
 # What the server did and never said: found out for a completed upload, and without effect when done again elsewhere.
 DONE = {"CompleteMultipartUpload": HARMLESS}
+# `.metadata` that is there already is looked at: it may be the one that was sent, whatever was said of it.
+LOOKED_AT = {**DONE, "PutObject of DCP save": HARMLESS}
 # What a reader has handed out it can't fetch again: it finds out at the end.
 TOO_LATE = {"reader": OssIntegrityError}
 
@@ -90,7 +92,7 @@ FAULTS = [
         OssIntegrityError,
         (*GETS, *UPLOADS, "CompleteMultipartUpload"),
         "wrong_crc",
-        exceptions={"range": HARMLESS, **DONE},
+        exceptions={"range": HARMLESS, **LOOKED_AT},
         once=TOO_LATE,
     ),
     Fault("garbage for a head", "no HTTP", OssConnectionError, effect="garbage", exceptions=DONE),
@@ -129,7 +131,7 @@ FAULTS = [
         (*UPLOADS, "CompleteMultipartUpload"),
         "headers",
         {"headers": {"x-oss-hash-crc64ecma": None}},
-        DONE,
+        LOOKED_AT,
     ),
     Fault("replaced midway", "replaced midway", OssObjectChangedError, GETS, "replace"),
     Fault("deleted midway", "deleted midway", OssServiceError, GETS, "delete"),

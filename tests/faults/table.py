@@ -5,7 +5,10 @@ from __future__ import annotations
 from faults.faults import ALL, FAULTS, HARMLESS, UNDETECTABLE, Ending, Fault
 
 _WORDS = {HARMLESS: "ends right", UNDETECTABLE: "can't be told: OSS gives no checksum of a part"}
-_WHERE = {"CompleteMultipartUpload": "complete: recognised as done"}
+_WHERE = {
+    "CompleteMultipartUpload": "complete: recognised as done",
+    "PutObject of DCP save": "metadata of a DCP save: recognised as done",
+}
 
 
 def table() -> str:
@@ -20,7 +23,7 @@ def _row(fault: Fault) -> str:
     others = [
         _WHERE.get(where, f"{where}: {_said(ending)}")
         for where, ending in fault.exceptions.items()
-        if where in ("get", "range", "reader", "DCP load", *fault.operations)
+        if where in ("get", "range", "reader", "DCP load", "PutObject of DCP save", *fault.operations)
     ]
     struck = "every request" if fault.operations == ALL else ", ".join(fault.operations)
     cells = (fault.name, struck, "; ".join([once, *late]), "; ".join([_said(fault.always), *filter(None, others)]))
