@@ -109,5 +109,7 @@ def test_what_is_still_there_goes_in_silence(oss_bucket: OssBucket, tmp_path: Pa
     printed, complaints = run_python(
         program, oss_bucket.uri, json.dumps(oss_bucket.options), config, place, seconds=200
     )
-    assert (printed, complaints) == ("kept\n", "")
+    # The one thing to be told: writers that were never closed stored nothing.
+    others = [line for line in complaints.splitlines() if "was never closed, so nothing was stored" not in line]
+    assert (printed, others) == ("kept\n", [])
     assert not {"new"} & set(oss_bucket.keys())
