@@ -286,11 +286,11 @@ def test_an_entry_is_one_json_line_with_the_process_id(
 def test_a_batch_is_written_when_it_is_full(path: Path) -> None:
     log = AuditLog(str(path), clock=Clock())
     written = []
-    for number in range(1100):
+    for number in range(8200):
         log.record(entry(number))
-        written.append(len(lines(path)) if number % 256 == 255 or number in (510, 1023) else -1)
-    assert sorted(set(written)) == [-1, 0, 512, 1024]
-    assert [line["attempt"] for line in lines(path)] == list(range(1024))
+        written.append(len(lines(path)) if number in (0, 4094, 4095, 8190, 8191, 8199) else -1)
+    assert [number for number in written if number >= 0] == [0, 0, 4096, 4096, 8192, 8192]
+    assert [line["attempt"] for line in lines(path)] == list(range(8192))
 
 
 def test_a_batch_a_second_old_is_written_when_another_entry_comes(path: Path) -> None:

@@ -177,7 +177,9 @@ class V4Signer:
         if moment.epoch_seconds != epoch_seconds:
             moment = self._moment = self._begin(epoch_seconds)
         additional = self._additional
-        signed = tuple([pair for pair in request.headers if is_signed_v4(pair[0].lower(), additional)])
+        signed: Pairs = ()
+        if request.headers:
+            signed = tuple([pair for pair in request.headers if is_signed_v4(pair[0].lower(), additional)])
         tail = moment.tails.get(signed)
         if tail is None:
             tail = self._remember_tail(moment, signed)
@@ -185,8 +187,8 @@ class V4Signer:
         headers = [("x-oss-content-sha256", UNSIGNED_PAYLOAD), ("x-oss-date", moment.date)]
         if self._credentials.security_token:
             headers.append(("x-oss-security-token", self._credentials.security_token))
-        signed_by = f"{moment.credential}, Signature="
-        headers.append(("authorization", Secret(f"{signed_by}{moment.signature(lines, tail)}{self._listed}")))
+        signature = moment.signature(lines, tail)
+        headers.append(("authorization", Secret(f"{moment.credential}, Signature={signature}{self._listed}")))
         return headers
 
     def _begin(self, epoch_seconds: int) -> Moment:

@@ -16,8 +16,8 @@ import os
 import socket
 import ssl
 import urllib.request
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
 
 from yarl import URL
 
@@ -31,15 +31,17 @@ from ..values import Buffer
 FailureKind = Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol"]
 
 
-@dataclass(frozen=True, slots=True)
-class WireRequest:
+class WireRequest(NamedTuple):
     """A signed request: `headers` are complete (host and length included), `target` is encoded."""
 
     origin: Origin
     method: str
     target: str
     headers: list[tuple[str, str]]
-    body: tuple[Buffer, ...] = field(default=(), repr=False)
+    body: tuple[Buffer, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, {self.headers!r})"
 
 
 class Landing(Protocol):
