@@ -20,9 +20,9 @@ from urllib.request import urlopen
 
 from benchmarks.values import Access
 from osstorchconnector import OssCheckpoint, OssClient, emulator
-from osstorchconnector.client.signing import V4Signer
-from osstorchconnector.client.values import Request
 from osstorchconnector.emulator import Emulator
+from osstorchconnector.protocol.signing import V4Signer
+from osstorchconnector.protocol.values import Request
 
 BUCKET = "bench"
 HOST = "oss-local.test"

@@ -13,7 +13,7 @@ import pytest
 
 from osstorchconnector import OssClient, OssError, OssIterableDataset
 from osstorchconnector.client.traffic import shared
-from osstorchconnector.client.values import ByteSpan
+from osstorchconnector.protocol.values import ByteSpan
 from osstorchconnector.testing import OssBucket
 
 Summary = Callable[[str], None]

@@ -10,7 +10,6 @@ from .version import __version__
 if TYPE_CHECKING:
     from .checkpoint import OssCheckpoint
     from .client.client import OssClient
-    from .client.values import ByteSpan
     from .datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
     from .datapipes.state import merge_states
     from .datasets.iterable import OssIterableDataset
@@ -36,11 +35,12 @@ if TYPE_CHECKING:
         OssUriError,
         OssUsageError,
     )
-    from .objects.data_object import DataObject
-    from .objects.info import ObjectInfo
-    from .objects.reader import OssReader
-    from .objects.spooled_writer import OssSpooledWriter
-    from .objects.writer import OssWriter
+    from .files.data_object import DataObject
+    from .files.reader import OssReader
+    from .files.spooled_writer import OssSpooledWriter
+    from .files.writer import OssWriter
+    from .index.info import ObjectInfo
+    from .protocol.values import ByteSpan
     from .uri import OssUri
 
 __all__ = [
@@ -85,21 +85,21 @@ __all__ = [
 
 # Where the names are that are not errors.
 _HOMES = {
-    "ByteSpan": ".client.values",
-    "DataObject": ".objects.data_object",
-    "ObjectInfo": ".objects.info",
+    "ByteSpan": ".protocol.values",
+    "DataObject": ".files.data_object",
+    "ObjectInfo": ".index.info",
     "OssCheckpoint": ".checkpoint",
     "OssCheckpointManager": ".dcp",
     "OssClient": ".client.client",
     "OssDCPFileSystem": ".dcp",
     "OssIterableDataset": ".datasets.iterable",
     "OssMapDataset": ".datasets.map",
-    "OssReader": ".objects.reader",
-    "OssSpooledWriter": ".objects.spooled_writer",
+    "OssReader": ".files.reader",
+    "OssSpooledWriter": ".files.spooled_writer",
     "OssStorageReader": ".dcp",
     "OssStorageWriter": ".dcp",
     "OssUri": ".uri",
-    "OssWriter": ".objects.writer",
+    "OssWriter": ".files.writer",
     "ResumableSampler": ".datasets.sampler",
     "imagenet_manifest_parser": ".datapipes.manifest",
     "jsonl_manifest_parser": ".datapipes.manifest",

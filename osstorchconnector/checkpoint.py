@@ -6,9 +6,9 @@ from typing import Literal, overload
 
 from .client.access import as_client
 from .client.client import OssClient
-from .objects.reader import OssReader
-from .objects.spooled_writer import OssSpooledWriter
-from .objects.writer import OssWriter
+from .files.reader import OssReader
+from .files.spooled_writer import OssSpooledWriter
+from .files.writer import OssWriter
 from .uri import parse_object_uri
 
 

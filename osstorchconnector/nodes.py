@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from .client.access import as_client
 from .client.client import OssClient
-from .datapipes.common import NumberedObjects
 from .datapipes.fetcher import as_info, checked_transform, fetch, identity
 from .datapipes.lister import OssObjectLister
+from .datapipes.numbered_objects import NumberedObjects
 from .datapipes.position import Position
 from .datapipes.resumable import ResumableDataset
 from .datapipes.sharder import Share
 from .datapipes.skipping import OnError, Skipping
 from .errors import OssConfigError, OssError, OssUsageError
-from .objects.data_object import DataObject
-from .objects.filters import Filter
-from .objects.info import ObjectInfo
-from .objects.shared_numbers import SharedNumbers
+from .files.data_object import DataObject
+from .index.filters import Filter
+from .index.info import ObjectInfo
+from .index.shared_numbers import SharedNumbers
 
 if TYPE_CHECKING:
     BaseNode = Any

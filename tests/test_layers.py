@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).parents[1] / "osstorchconnector"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"version", "errors", "redaction", "patience", "local_files"}),
     frozenset({"config", "credentials", "uri"}),
-    frozenset({"logs"}),
+    frozenset({"logs", "protocol", "index"}),
     frozenset({"client"}),
-    frozenset({"objects", "emulator"}),
+    frozenset({"files", "emulator"}),
     frozenset({"datapipes", "dcp", "checkpoint", "testing"}),
     frozenset({"dataloader2", "datasets", "nodes"}),
 )

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.values import Keys
-from osstorchconnector.client.heads import encode_head
-from osstorchconnector.client.requests import get_object
-from osstorchconnector.client.signing import V4Signer, encode_key
-from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.credentials import Credentials
+from osstorchconnector.protocol.heads import encode_head
+from osstorchconnector.protocol.requests import get_object
+from osstorchconnector.protocol.signing import V4Signer, encode_key
+from osstorchconnector.protocol.values import ByteSpan
 
 
 def signed_gets(keys: Keys, host: str, wanted: Sequence[tuple[str, int, int]]) -> list[bytes]:

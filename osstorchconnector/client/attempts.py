@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError, OssUsageError
+from ..protocol import requests
+from ..protocol.answers import REQUEST_ID, stored_crc64, why_not
+from ..protocol.checksum import Sum, crc64
+from ..protocol.heads import ResponseHead, bare_etag, content_range, object_stat
+from ..protocol.values import Buffer, ByteSpan, Download, ObjectStat, Request
 from ..redaction import MAX_NAME_LETTERS, SecretBuffer, printable
 from ..uri import OssUri
-from . import requests
-from .answers import REQUEST_ID, stored_crc64, why_not
-from .checksum import Sum, crc64
-from .heads import ResponseHead, bare_etag, content_range, object_stat
 from .memory import CopiedMemory, FreshMemory, fresh_memory
 from .pieces import Memory, blocks, fill, part
 from .transport.base import Landing
-from .values import Buffer, ByteSpan, Download, ObjectStat, Request
 
 R = TypeVar("R")
 

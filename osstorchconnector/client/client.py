@@ -24,19 +24,10 @@ from ..config import Config, load_config
 from ..credentials import CredentialsCache, credentials_source
 from ..errors import OssConfigError
 from ..logs import audit_log, configure_logging
-from ..uri import OssUri, parse_object_uri, parse_uri
-from ..version import __version__
-from .buffers import writable_memory
-from .endpoint import parse_endpoint, plan_signing
-from .engine import LoopThread, engine
-from .listing import PageOrder
-from .operations import Operations
-from .paging import Ahead, PageStream
-from .pipeline import Pipeline
-from .reference import ClientReference, Recipe, reference_to, remember
-from .sender import Session
-from .shared_state import SharedState, can_travel
-from .values import (
+from ..protocol.buffers import writable_memory
+from ..protocol.endpoint import parse_endpoint, plan_signing
+from ..protocol.page_order import PageOrder
+from ..protocol.values import (
     ByteSpan,
     Download,
     ListedObject,
@@ -46,6 +37,15 @@ from .values import (
     StoredObject,
     UploadedPart,
 )
+from ..uri import OssUri, parse_object_uri, parse_uri
+from ..version import __version__
+from .engine import LoopThread, engine
+from .operations import Operations
+from .paging import Ahead, PageStream
+from .pipeline import Pipeline
+from .reference import ClientReference, Recipe, reference_to, remember
+from .sender import Session
+from .shared_state import SharedState, can_travel
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike

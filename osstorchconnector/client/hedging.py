@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from ..protocol.heads import ResponseHead
+from ..protocol.values import Download
 from .attempts import GetAttempt
-from .heads import ResponseHead
-from .values import Download
 
 LARGEST_HEDGED_BYTES = 256 * 1024
 QUANTILE = 0.98

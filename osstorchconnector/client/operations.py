@@ -21,18 +21,12 @@ from ..errors import (
     OssServiceError,
     OssUsageError,
 )
-from ..uri import OssUri, checked_bucket
-from . import requests, xml
-from .answers import stored_crc64
-from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
-from .checksum import Sum, combine_crc64
-from .heads import ResponseHead, bare_etag, object_stat, parse_crc64, parse_http_date
-from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
-from .listing import PageOrder, follow
-from .paging import Ahead, PageAttempt
-from .pieces import Memory
-from .sender import Sender, Session
-from .values import (
+from ..protocol import requests, xml
+from ..protocol.answers import stored_crc64
+from ..protocol.checksum import Sum, combine_crc64
+from ..protocol.heads import ResponseHead, bare_etag, object_stat, parse_crc64, parse_http_date
+from ..protocol.page_order import PageOrder, follow
+from ..protocol.values import (
     ByteSpan,
     Download,
     ListPage,
@@ -42,6 +36,12 @@ from .values import (
     StoredObject,
     UploadedPart,
 )
+from ..uri import OssUri, checked_bucket
+from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
+from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
+from .paging import Ahead, PageAttempt
+from .pieces import Memory
+from .sender import Sender, Session
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike

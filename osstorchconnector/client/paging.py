@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from ..errors import OssProtocolError
-from . import xml
+from ..protocol import xml
+from ..protocol.heads import ResponseHead
+from ..protocol.page_order import PageOrder, check_within
+from ..protocol.values import ListPage, Request
 from .attempts import DocumentAttempt
-from .heads import ResponseHead
-from .listing import PageOrder, check_within
-from .values import ListPage, Request
 
 
 class Ahead(Protocol):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import OssError
-from .refusals import retried
+from .error_texts import retried
 from .retry import RetryDecision
 
 _logger = logging.getLogger(__name__)

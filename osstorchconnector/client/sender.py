@@ -23,13 +23,16 @@ from ..errors import (
     OssTimeoutError,
 )
 from ..logs import AuditEntry, AuditLog
+from ..protocol import answers
+from ..protocol.endpoint import Endpoint, Origin, Route, SigningPlan
+from ..protocol.heads import ResponseHead, parse_http_date, retry_after_seconds
+from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query
+from ..protocol.values import Request
 from ..redaction import printable
-from . import answers, refusals
+from . import error_texts as refusals
 from .attempts import Attempt
 from .clocks import LoopClock, RunningTime, loop_clock
-from .endpoint import Endpoint, Origin, Route, SigningPlan
 from .engine import in_thread
-from .heads import ResponseHead, parse_http_date, retry_after_seconds
 from .retry import (
     UNREACHED_SECONDS,
     Failure,
@@ -42,7 +45,6 @@ from .retry import (
 )
 from .retry_news import RetryNews
 from .shared_state import SharedState
-from .signing import V1Signer, V4Signer, encode_key, encode_query
 from .traffic import Gate, RetryBudget, shared
 from .transport.base import (
     SLOWEST_BYTES_PER_SECOND,
@@ -54,7 +56,6 @@ from .transport.base import (
     WireRequest,
     proxy_for,
 )
-from .values import Request
 
 _NO_BUDGET = (
     "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "

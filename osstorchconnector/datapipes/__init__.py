@@ -9,7 +9,7 @@ Importing this registers their functional forms. They need no particular torchda
 - their bytes: `fetcher`, `table` for maps, with `batches` of them, `streams` for archive readers, `skipping` for those
   that can't be read; and back: `saver`
 - as a dataset that goes on where it was: `graph`, `resumable`, `position`, `state`
-- `common` is what all share, `orphans` ends workers whose job was killed
+- `numbered_objects` is what all share, `orphaned_workers` ends workers whose job was killed
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from os.path import commonprefix
 
-from ..client.values import ListPage
-from ..objects.index_filling import Wait
+from ..index.filling import Wait
+from ..protocol.values import ListPage
 
 Ask = Callable[[str], "Future[ListPage]"]
 

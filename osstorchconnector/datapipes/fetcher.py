@@ -13,15 +13,15 @@ from ..client.access import as_client
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..client.pipeline import Pipeline
-from ..client.values import ByteSpan, Download
 from ..errors import OssConfigError, OssError, OssTransformError, OssUriError
-from ..objects.data_object import DataObject
-from ..objects.info import ObjectInfo
-from ..objects.reader import OssReader
-from ..objects.shared_numbers import SharedNumbers
+from ..files.data_object import DataObject
+from ..files.reader import OssReader
+from ..index.info import ObjectInfo
+from ..index.shared_numbers import SharedNumbers
+from ..protocol.values import ByteSpan, Download
 from ..uri import OssUri, parse_object_uri
-from .common import functional
-from .orphans import end_with_job
+from .numbered_objects import functional
+from .orphaned_workers import end_with_job
 from .skipping import OnError, Skipping
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from torch.utils.data.datapipes.iter import Mapper, ShardingFilter
 from torch.utils.data.graph import traverse_dps
 
 from ..errors import OssUsageError
-from .common import NumberedObjects
 from .fetcher import OssObjectFetcher
+from .numbered_objects import NumberedObjects
 from .position import Position
 from .resumable import ResumableDataset
 from .sharder import OssObjectSharder

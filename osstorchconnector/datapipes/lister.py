@@ -12,19 +12,19 @@ from torch.utils.data import IterDataPipe
 
 from ..client.access import as_client
 from ..client.client import OssClient
-from ..client.listing import PageOrder
 from ..client.operations import Operations
-from ..client.values import ListPage
 from ..errors import OssConfigError
-from ..objects.filters import Filter, Filtered, Keep, all_filtered, as_keep, described
-from ..objects.fixed_index import FixedIndex
-from ..objects.index import SharedIndex
-from ..objects.index_filling import Source, Wait
-from ..objects.index_layout import UNKNOWN_SIZE, Batch
-from ..objects.info import ObjectInfo
+from ..index.filling import Source, Wait
+from ..index.filters import Filter, Filtered, Keep, all_filtered, as_keep, described
+from ..index.fixed import FixedIndex
+from ..index.info import ObjectInfo
+from ..index.layout import UNKNOWN_SIZE, Batch
+from ..index.shared import SharedIndex
+from ..protocol.page_order import PageOrder
+from ..protocol.values import ListPage
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .common import NumberedObjects, functional, read_through
 from .fast_listing import parallel_pages
+from .numbered_objects import NumberedObjects, functional, read_through
 from .prefixes import Siblings, no_objects
 
 BATCH_ROWS = 1000

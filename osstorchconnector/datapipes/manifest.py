@@ -17,14 +17,14 @@ from torch.utils.data import IterDataPipe
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
-from ..objects.filters import Filter, Filtered, as_keep, described
-from ..objects.index import SharedIndex
-from ..objects.index_filling import Source, Wait
-from ..objects.index_layout import UNKNOWN_SIZE, Batch
-from ..objects.info import ObjectInfo
-from ..objects.reader import OssReader
+from ..files.reader import OssReader
+from ..index.filling import Source, Wait
+from ..index.filters import Filter, Filtered, as_keep, described
+from ..index.info import ObjectInfo
+from ..index.layout import UNKNOWN_SIZE, Batch
+from ..index.shared import SharedIndex
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
-from .common import NumberedObjects, functional, read_through
+from .numbered_objects import NumberedObjects, functional, read_through
 
 _logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from ..errors import OssUsageError
-from ..objects.index import ObjectIndex
-from ..objects.info import ObjectInfo
-from ..objects.views import View
+from ..index.info import ObjectInfo
+from ..index.orders import View
+from ..index.shared import ObjectIndex
 from .sharder import Share
 from .state import Anchor, EpochState
 

@@ -9,11 +9,11 @@ from bisect import bisect_left
 
 from ..client.client import OssClient
 from ..client.operations import Operations
-from ..client.values import ListPage
 from ..errors import OssError, OssNotFoundError
-from ..objects.filters import Keep, filtered
-from ..objects.index_filling import Wait
-from ..objects.index_layout import Batch
+from ..index.filling import Wait
+from ..index.filters import Keep, filtered
+from ..index.layout import Batch
+from ..protocol.values import ListPage
 from ..uri import OssUri
 
 _MOST_SHOWN = 5

@@ -13,9 +13,9 @@ from typing import Any
 from torch.utils.data import get_worker_info
 
 from ..errors import OssError, OssUsageError
-from ..objects.claims import this_machine
-from ..objects.fixed_index import FixedIndex
-from ..objects.index import ObjectIndex, SharedIndex
+from ..index.claims import this_machine
+from ..index.fixed import FixedIndex
+from ..index.shared import ObjectIndex, SharedIndex
 
 _CHUNK_BYTES = 16 << 20
 

@@ -11,9 +11,9 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..errors import OssUsageError
-from ..objects.index import ObjectIndex
-from ..objects.shared_numbers import SharedNumbers
-from ..objects.views import Evening, Taken, ordered
+from ..index.orders import Evening, Taken, ordered
+from ..index.shared import ObjectIndex
+from ..index.shared_numbers import SharedNumbers
 from .position import Position
 from .ranks import reads_for_all, warn_of_everything
 from .sharder import Share

@@ -18,19 +18,19 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from typing import IO, Any, NamedTuple
 
-from ..client.checksum import crc64
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
+from ..files.reader import OssReader
+from ..files.writer import OssWriter
+from ..index.filling import Source, Wait
+from ..index.filters import Filter, Filtered, as_keep, described
+from ..index.layout import MAGIC as MAGIC_BEFORE
+from ..index.layout import Batch, Block, block_bytes, read_block
+from ..index.shared import ObjectIndex, SharedIndex
 from ..local_files import written_whole
-from ..objects.filters import Filter, Filtered, as_keep, described
-from ..objects.index import ObjectIndex, SharedIndex
-from ..objects.index_filling import Source, Wait
-from ..objects.index_layout import MAGIC as MAGIC_BEFORE
-from ..objects.index_layout import Batch, Block, block_bytes, read_block
-from ..objects.reader import OssReader
-from ..objects.writer import OssWriter
+from ..protocol.checksum import crc64
 from ..uri import parse_object_uri
-from .common import NumberedObjects
+from .numbered_objects import NumberedObjects
 
 MAGIC = struct.pack("=Q", 0x0132_3058_4449_534F)  # "OSIDX02" where the byte order is this machine's
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch.utils.data import IterDataPipe
 
 from ..client.access import as_client
-from ..client.buffers import flat_buffers
 from ..client.client import OssClient
 from ..client.operations import Operations
-from ..client.values import Buffer
 from ..errors import OssUsageError
-from ..objects.info import ObjectInfo
+from ..index.info import ObjectInfo
+from ..protocol.buffers import flat_buffers
+from ..protocol.values import Buffer
 from ..uri import OssUri, parse_object_uri
-from .common import functional
+from .numbered_objects import functional
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike

@@ -11,9 +11,9 @@ from torch.utils.data.datapipes.iter import ShardingFilter
 from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
 
 from ..errors import OssUsageError
-from ..objects.info import ObjectInfo
-from ..objects.views import Evened, Evening, evened
-from .common import NumberedObjects, functional
+from ..index.info import ObjectInfo
+from ..index.orders import Evened, Evening, evened
+from .numbered_objects import NumberedObjects, functional
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import OssUsageError
-from ..objects.info import ObjectInfo
-from ..objects.views import Shuffled, View
-from .common import NumberedObjects, functional
+from ..index.info import ObjectInfo
+from ..index.orders import Shuffled, View
+from .numbered_objects import NumberedObjects, functional
 from .state import checked_epoch
 
 

@@ -15,8 +15,8 @@ from ..errors import (
     OssUriError,
     OssUsageError,
 )
-from ..objects.info import ObjectInfo
-from ..objects.shared_numbers import SharedNumbers
+from ..index.info import ObjectInfo
+from ..index.shared_numbers import SharedNumbers
 
 OnError = Literal["raise", "skip"] | Callable[[ObjectInfo, OssError], object]
 

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import OssUsageError
-from ..objects.views import Taken
+from ..index.orders import Taken
 from .sharder import Share
 
 LARGEST_NUMBER = (1 << 63) - 1

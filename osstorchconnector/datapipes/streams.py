@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from torch.utils.data import IterDataPipe
 from torch.utils.data.datapipes.utils.common import StreamWrapper
 
-from ..objects.data_object import DataObject
-from .common import functional
+from ..files.data_object import DataObject
+from .numbered_objects import functional
 
 
 @functional("as_named_streams")

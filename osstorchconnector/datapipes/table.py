@@ -12,13 +12,13 @@ from torch.utils.data import IterDataPipe, MapDataPipe
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssError, OssUsageError
-from ..objects.data_object import DataObject
-from ..objects.info import ObjectInfo
-from ..objects.shared_numbers import SharedNumbers
-from ..objects.views import View
+from ..files.data_object import DataObject
+from ..index.info import ObjectInfo
+from ..index.orders import View
+from ..index.shared_numbers import SharedNumbers
 from .batches import FetchesBatches, LeftOut, checked_position, is_batch, without_left_out
-from .common import NumberedObjects, functional
 from .fetcher import as_info, checked_transform, data_object, fetch, first_span, identity, transformed
+from .numbered_objects import NumberedObjects, functional
 from .skipping import OnError, Skipping
 
 

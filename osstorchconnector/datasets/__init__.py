@@ -1,5 +1,5 @@
 """Objects as torch datasets, assembled from the datapipes: `iterable`, `map` with its `sampler`,
-`common`, and the `options` of their constructors.
+`object_dataset`, and the `options` of their constructors.
 """
 
 from __future__ import annotations

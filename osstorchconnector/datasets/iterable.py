@@ -9,8 +9,8 @@ from typing import Any, Literal
 from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient
-from ..datapipes.common import NumberedObjects
 from ..datapipes.fetcher import OssObjectFetcher, fetch, identity
+from ..datapipes.numbered_objects import NumberedObjects
 from ..datapipes.position import Position
 from ..datapipes.ranks import agree_on, this_rank
 from ..datapipes.resumable import SKIPPED, ResumableDataset
@@ -19,9 +19,9 @@ from ..datapipes.shuffler import OssObjectShuffler
 from ..datapipes.skipping import OnError, Skipping
 from ..datapipes.state import checked_epoch
 from ..errors import OssConfigError
-from ..objects.index import ObjectIndex, SharedIndex
-from ..objects.views import Evening
-from .common import ObjectDataset, Transform
+from ..index.orders import Evening
+from ..index.shared import ObjectIndex, SharedIndex
+from .object_dataset import ObjectDataset, Transform
 
 _SHARD_RANKS = "shard_ranks=True"
 _UNDECIDED = "give OssIterableDataset shard_ranks=True to share them out, or shard_ranks=False if that is meant"

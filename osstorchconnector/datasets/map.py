@@ -9,11 +9,11 @@ from torch.utils.data import Dataset, MapDataPipe
 
 from ..client.client import OssClient
 from ..datapipes.batches import FetchesBatches
-from ..datapipes.common import NumberedObjects
 from ..datapipes.fetcher import identity
+from ..datapipes.numbered_objects import NumberedObjects
 from ..datapipes.skipping import OnError
 from ..datapipes.table import OssObjectMapFetcher, OssObjectTable
-from .common import ObjectDataset, Transform
+from .object_dataset import ObjectDataset, Transform
 
 
 class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):

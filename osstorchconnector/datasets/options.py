@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from ..datapipes.skipping import OnError
-    from ..objects.views import Evening
+    from ..index.orders import Evening
 
 
 class DatasetOptions(TypedDict, total=False):

@@ -13,8 +13,8 @@ from ..datapipes.ranks import reads_for_all, this_rank, warn_of_everything
 from ..datapipes.sharder import Share
 from ..datapipes.state import EpochState, checked_epoch
 from ..errors import OssConfigError, OssUsageError
-from ..objects.shuffle import Permutation
-from ..objects.views import Evening, Taken, evened
+from ..index.orders import Evening, Taken, evened
+from ..index.shuffle import Permutation
 
 _UNDECIDED = "give ResumableSampler shard_ranks=True to share them out, or shard_ranks=False if that is meant"
 

@@ -3,13 +3,13 @@
 - faces: `writer`, `reader`, `filesystem`, `manager` (of a `run`, which may have `branches`), `stager`
 - `options` of readers, writers and torch that are handed on, by name and type
 - where: `place`, `folder`, `layout`, and `cleaning` up after saves that died
-- saving: `saving` writes a rank's `files`, made of `items` and `tensors`, `publishing` makes them the checkpoint;
-  `in_flight` and `collecting` guard a save
-- loading: `loading` plans what is `wanted` by `segments`, `fetching` brings it to its `places`, `decoding`
+- saving: `saving` writes a rank's files by `file_upload`, made of `items` and `tensors`, `publishing` makes them the
+  checkpoint; `in_flight` and `gc_pause` guard a save
+- loading: `loading` plans each `load_item` by `segments`, `fetching` brings it to its `places`, `decoding`
   makes tensors of what does not land in them
 - `torch_context` keeps all of it out of the contexts that the user's code has switched on
 - formats: `metadata` (with `schema`), `archive` (with `crc32`), `safetensors`
-- pickles are not trusted: `opcodes`, `dry_run`, `allowed` (with `numpy_calls`), `vetting`
+- pickles are not trusted: `pickle_limits`, `dry_run`, `allowed` (with `numpy_calls`), `vetting`
 - `progress` for whoever watches
 """
 

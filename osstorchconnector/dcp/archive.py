@@ -10,7 +10,7 @@ import struct
 import sys
 from typing import NamedTuple
 
-from ..client.values import Buffer
+from ..protocol.values import Buffer
 from .crc32 import crc32
 
 DATA_ALIGNMENT_BYTES = 64

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..client.client import OssClient
-from ..client.values import PendingUpload
 from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError, OssUsageError
+from ..protocol.values import PendingUpload
 from ..uri import OssUri, parse_uri
 from .layout import METADATA_LOCK, is_rank_metadata, metadata_name, token_of
 from .metadata import stored_names

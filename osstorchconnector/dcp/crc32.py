@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import anycrc
 
-from ..client.values import Buffer, ByteSpan
+from ..protocol.values import Buffer, ByteSpan
 
 _CRC32 = anycrc.Model("CRC32")
 

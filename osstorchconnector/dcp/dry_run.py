@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from .opcodes import check_opcodes
+from .pickle_limits import check_opcodes
 
 _CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, bytearray)
 

@@ -10,13 +10,13 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..client.client import OssClient
+from ..client.flight import Flight
 from ..client.operations import Operations
 from ..client.pieces import Memory
-from ..client.values import ByteSpan, Download, ObjectStat
 from ..errors import OssIntegrityError, OssObjectChangedError
-from ..objects.coverage import Coverage
-from ..objects.flight import Flight
-from ..objects.ranges import leftovers
+from ..files.coverage import Coverage
+from ..files.read_plan import leftovers
+from ..protocol.values import ByteSpan, Download, ObjectStat
 from ..uri import OssUri
 from .crc32 import SpanSums
 

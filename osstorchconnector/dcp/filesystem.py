@@ -13,8 +13,8 @@ from torch.distributed.checkpoint.filesystem import FileSystemBase
 from ..client.access import as_client
 from ..client.client import OssClient
 from ..errors import OssNotFoundError, OssUriError
-from ..objects.reader import OssReader
-from ..objects.writer import OssWriter
+from ..files.reader import OssReader
+from ..files.writer import OssWriter
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .cleaning import DEFAULT_AGE, clean
 from .layout import is_checkpoint_id

@@ -10,8 +10,8 @@ import torch
 from torch.distributed.checkpoint._extension import StreamTransformExtension
 from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteItemType
 
-from ..client.values import Buffer
 from ..errors import OssUsageError
+from ..protocol.values import Buffer
 from .crc32 import crc32
 from .tensors import bare, is_plain, memory, tensor_archive
 

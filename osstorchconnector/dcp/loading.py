@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ..client.client import OssClient
-from ..client.values import ByteSpan
-from ..objects.ranges import cut, piece_bytes
+from ..files.read_plan import cut, piece_bytes
+from ..protocol.values import ByteSpan
 from ..uri import OssUri
 from .fetching import Fetch, FetchedFile, Fetcher
+from .load_item import Wanted
 from .places import Place, Spare
 from .segments import Range, RangeSizes, Segment, ranges
-from .wanted import Wanted
 
 MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
 # Of what has to be copied: the sooner the first range is whole, the sooner that begins.

@@ -19,9 +19,9 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from ..errors import OssIntegrityError, OssUsageError
 from .allowed import HARMLESS, AllowList, listed
-from .collecting import collection_put_off
 from .dry_run import Budget, DryRun, Filled, Kept, Name
-from .opcodes import check_opcodes
+from .gc_pause import collection_put_off
+from .pickle_limits import check_opcodes
 from .schema import check_metadata, is_plain
 
 _logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from ..client.pieces import Memory, Pieces, part
-from ..client.values import ByteSpan
+from ..protocol.values import ByteSpan
+from .load_item import Wanted
 from .segments import Range, Segment
 from .tensors import memory, uninitialised
-from .wanted import Wanted
 
 
 class Spare:

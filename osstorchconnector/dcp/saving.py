@@ -11,10 +11,10 @@ from torch.distributed.checkpoint.filesystem import SerializationFormat, _Storag
 from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteItemType
 from torch.distributed.checkpoint.storage import WriteResult
 
-from ..client.values import Buffer
 from ..errors import OssConfigError, OssError
+from ..protocol.values import Buffer
 from . import safetensors
-from .files import FileUpload, give_up
+from .file_upload import FileUpload, give_up
 from .folder import CheckpointFolder, quietly
 from .items import Add, descriptors_of, item_bytes, resolve_object, resolve_tensor, transformed, write_tensor
 from .layout import SAFETENSORS_SUFFIX, TORCH_SUFFIX, SaveTicket

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..client.values import ByteSpan
+from ..protocol.values import ByteSpan
 
 # Two segments at most this part of their range apart are fetched in one: at most 1 % is fetched for nothing.
 _GAP_PART = 128

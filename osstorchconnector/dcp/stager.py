@@ -15,7 +15,7 @@ from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_st
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.tensor import DTensor
 
-from .collecting import collection_put_off
+from .gc_pause import collection_put_off
 from .tensors import Shape, bare
 from .torch_context import outside_contexts, plain_torch
 

@@ -15,7 +15,7 @@ from .allowed import HARMLESS, AllowList, listed
 from .archive import LOCAL_SIGNATURE, NotAnArchiveError
 from .dry_run import DryRun, Name
 from .metadata import UnsafePickleError
-from .opcodes import check_opcodes
+from .pickle_limits import check_opcodes
 from .tensors import STORAGE_DTYPES, PlainTensor
 
 _Reader: Callable[[io.BytesIO], Any] = torch._C.PyTorchFileReader

@@ -13,10 +13,10 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..client import signing
-from ..client.heads import parse_http_date
-from ..client.signing import ParsedAuthorization
 from ..credentials.values import Credentials
+from ..protocol import signing
+from ..protocol.heads import parse_http_date
+from ..protocol.signing import ParsedAuthorization
 from .exchange import Call
 from .refusals import Refused, invalid_argument
 

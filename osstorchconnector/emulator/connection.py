@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from ..client.chunked import ChunkedDecoder
-from ..client.heads import MAX_HEAD_BYTES, RequestHead, parse_request_head
 from ..errors import OssProtocolError
+from ..protocol.chunked import ChunkedDecoder
+from ..protocol.heads import MAX_HEAD_BYTES, RequestHead, parse_request_head
 from .blobs import BlobFolder, Slice
 from .refusals import Refused
 from .sockets import Channel

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..client.heads import RequestHead
 from ..credentials.values import Credentials
+from ..protocol.heads import RequestHead
 from .auth import Keyring
 from .exchange import Reply
 from .faults import Rule

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from ..client.checksum import crc64
+from ..protocol.checksum import crc64
 from .blobs import BlobFolder, BlobWriter, Content
 from .refusals import Refused
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from time import strptime
 from typing import Any
 
-from ..client import signing
+from ..protocol import signing
 from .auth import Keyring, Rules, check_begun, check_scope, check_version, claim_of, epoch_of, is_same
 from .refusals import Refused, invalid_argument
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..client.heads import RequestHead
 from ..credentials.values import Credentials
+from ..protocol.heads import RequestHead
 from .connection import RECEIVE_BYTES, Connection, Work
 from .control import PREFIX, Control
 from .frontend import Frontend

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ..client.heads import encode_response_head
+from ..protocol.heads import encode_response_head
 from .blobs import BlobFolder, Content, Slice, size_of
 from .documents import error_document
 from .exchange import XML_TYPE, Reply

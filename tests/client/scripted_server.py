@@ -9,7 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from osstorchconnector.client.checksum import crc64
+from osstorchconnector.protocol.checksum import crc64
 
 URI = "oss://bucket/dir/key"
 BODY = bytes(range(200))

@@ -13,9 +13,9 @@ from scripts import NO_LOGS
 
 from osstorchconnector import emulator
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.emulator import Emulator
 from osstorchconnector.errors import OssConnectionError
+from osstorchconnector.protocol.values import ByteSpan
 
 DATA = os.urandom(300_000)
 PHOTOS = "oss://photos/"

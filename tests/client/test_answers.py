@@ -8,9 +8,6 @@ import threading
 import pytest
 from client.scripted_server import BODY, URI, ScriptedServer, answer, close, first, part, refused, whole
 
-from osstorchconnector.client.answers import GOOD_STATUSES
-from osstorchconnector.client.checksum import crc64
-from osstorchconnector.client.values import ByteSpan, UploadedPart
 from osstorchconnector.errors import (
     OssConnectionError,
     OssNotFoundError,
@@ -18,7 +15,10 @@ from osstorchconnector.errors import (
     OssPermissionError,
     OssProtocolError,
 )
-from osstorchconnector.objects.reader import OssReader
+from osstorchconnector.files.reader import OssReader
+from osstorchconnector.protocol.answers import GOOD_STATUSES
+from osstorchconnector.protocol.checksum import crc64
+from osstorchconnector.protocol.values import ByteSpan, UploadedPart
 from osstorchconnector.uri import parse_object_uri
 
 PARTS = [UploadedPart(1, "E", len(BODY), crc64(BODY))]

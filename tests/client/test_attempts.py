@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.client.attempts import MAX_DOCUMENT_BYTES, MAX_REFUSAL_BYTES, DocumentAttempt, GetAttempt
-from osstorchconnector.client.checksum import crc64
-from osstorchconnector.client.heads import ResponseHead
 from osstorchconnector.client.pieces import Pieces, fill
-from osstorchconnector.client.requests import head_object
-from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.errors import OssIntegrityError, OssProtocolError
+from osstorchconnector.protocol.checksum import crc64
+from osstorchconnector.protocol.heads import ResponseHead
+from osstorchconnector.protocol.requests import head_object
+from osstorchconnector.protocol.values import ByteSpan
 from osstorchconnector.uri import OssUri
 
 URI = OssUri("bucket", "key")

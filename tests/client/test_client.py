@@ -29,12 +29,9 @@ from client.scripted_server import (
 )
 from scripts import NO_LOGS
 
-from osstorchconnector.client.checksum import crc64
 from osstorchconnector.client.client import OssClient, user_agent
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.heads import ResponseHead, retry_after_seconds
 from osstorchconnector.client.traffic import shared
-from osstorchconnector.client.values import ByteSpan, UploadedPart
 from osstorchconnector.credentials import Credentials
 from osstorchconnector.errors import (
     OssConfigError,
@@ -53,6 +50,9 @@ from osstorchconnector.errors import (
     OssUsageError,
 )
 from osstorchconnector.logs import audit_log
+from osstorchconnector.protocol.checksum import crc64
+from osstorchconnector.protocol.heads import ResponseHead, retry_after_seconds
+from osstorchconnector.protocol.values import ByteSpan, UploadedPart
 from osstorchconnector.uri import OssUri, parse_object_uri
 
 

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from client.scripted_server import ScriptedServer, hang
 
-from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.engine import LoopThread
 from osstorchconnector.client.transport.base import Timeouts, WireRequest
 from osstorchconnector.client.transport.direct import DirectTransport
+from osstorchconnector.protocol.endpoint import Origin
 
 
 @pytest.mark.parametrize("turns", range(12))

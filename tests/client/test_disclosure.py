@@ -13,9 +13,9 @@ from exposure import assert_nothing_exposed
 from scripts import NO_LOGS
 
 from osstorchconnector import OssClient
-from osstorchconnector.client.heads import encode_head
 from osstorchconnector.errors import OssPermissionError, OssServiceError
 from osstorchconnector.logs import audit_log
+from osstorchconnector.protocol.heads import encode_head
 from osstorchconnector.redaction import Secret
 from osstorchconnector.testing import OssBucket
 

@@ -15,7 +15,6 @@ from client.scripted_server import ScriptedServer, answer, hang
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.transport.addresses import (
     FRESH_SECONDS,
     KEPT_SECONDS,
@@ -28,6 +27,7 @@ from osstorchconnector.client.transport.addresses import (
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import ExchangeFailed, Timeouts, WireRequest
 from osstorchconnector.client.transport.direct import DirectTransport
+from osstorchconnector.protocol.endpoint import Origin
 
 TRANSPORTS = pytest.mark.parametrize("kind", [DirectTransport, AioTransport])
 PATIENT = Timeouts(connect_seconds=30, read_seconds=30)

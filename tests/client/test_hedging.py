@@ -14,10 +14,10 @@ from scripts import NO_LOGS
 
 from osstorchconnector.client.attempts import GetAttempt
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.heads import ResponseHead
 from osstorchconnector.client.hedging import HedgedReads, Lateness
-from osstorchconnector.client.values import ByteSpan, Download
 from osstorchconnector.errors import OssNotFoundError
+from osstorchconnector.protocol.heads import ResponseHead
+from osstorchconnector.protocol.values import ByteSpan, Download
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
 

@@ -13,14 +13,14 @@ import pytest
 from client.scripted_server import ScriptedServer, Step, Visit, answer, close, hang, reset
 from scripts import NO_LOGS
 
-from osstorchconnector.client.checksum import crc64
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.traffic import shared
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import IDLE_SECONDS, ExchangeFailed, Timeouts, WireRequest
 from osstorchconnector.client.transport.direct import DirectTransport
 from osstorchconnector.errors import OssTimeoutError
+from osstorchconnector.protocol.checksum import crc64
+from osstorchconnector.protocol.endpoint import Origin
 
 URI = "oss://bucket/key"
 DEATHS = pytest.mark.parametrize("death", [hang, reset, close], ids=["silent", "reset", "closed"])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.client.values import ListedObject, ListPage
-from osstorchconnector.client.xml import parse_list_page
 from osstorchconnector.errors import OssProtocolError
+from osstorchconnector.protocol.values import ListedObject, ListPage
+from osstorchconnector.protocol.xml import parse_list_page
 
 DATE = "2025-03-14T15:09:26.000Z"
 

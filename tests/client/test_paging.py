@@ -10,12 +10,12 @@ from client.test_list_pages import entry, page
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.heads import ResponseHead
-from osstorchconnector.client.listing import PageOrder
 from osstorchconnector.client.paging import Ahead, PageAttempt, PageStream
-from osstorchconnector.client.values import ListPage, Request
-from osstorchconnector.client.xml import parse_list_page, peek_token
 from osstorchconnector.errors import OssProtocolError
+from osstorchconnector.protocol.heads import ResponseHead
+from osstorchconnector.protocol.page_order import PageOrder
+from osstorchconnector.protocol.values import ListPage, Request
+from osstorchconnector.protocol.xml import parse_list_page, peek_token
 
 HEAD = ResponseHead(200, {}, 0, chunked=False, keep_alive=True)
 

@@ -17,9 +17,9 @@ import pytest
 from client.scripted_server import ScriptedServer, Step, Visit, answer, hang, reset
 from scripts import NO_LOGS
 
-from osstorchconnector.client.checksum import crc64
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.clocks import GRACE_SECONDS
+from osstorchconnector.protocol.checksum import crc64
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.clocks import loop_clock
-from osstorchconnector.client.endpoint import Origin
 from osstorchconnector.client.pieces import Pieces
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import (
@@ -32,6 +31,7 @@ from osstorchconnector.client.transport.base import (
 from osstorchconnector.client.transport.connection import Connection, Incoming
 from osstorchconnector.client.transport.direct import DirectTransport
 from osstorchconnector.errors import OssProtocolError
+from osstorchconnector.protocol.endpoint import Origin
 
 TRANSPORTS = pytest.mark.parametrize("kind", [DirectTransport, AioTransport])
 QUICK = Timeouts(connect_seconds=5, read_seconds=0.2)

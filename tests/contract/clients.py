@@ -14,8 +14,8 @@ from oracle.messages import Account
 from oracle.signed_http import SignedHttp
 
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.values import ByteSpan, UploadedPart
 from osstorchconnector.errors import OssServiceError
+from osstorchconnector.protocol.values import ByteSpan, UploadedPart
 from osstorchconnector.uri import OssUri
 
 CLIENTS = ("oss2", "ours over direct", "ours over aiohttp")

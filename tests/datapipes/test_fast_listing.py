@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from osstorchconnector.client.values import ListedObject, ListPage
 from osstorchconnector.datapipes.fast_listing import cuts, parallel_pages
 from osstorchconnector.datasets import OssIterableDataset
 from osstorchconnector.errors import OssNotFoundError
+from osstorchconnector.protocol.values import ListedObject, ListPage
 from osstorchconnector.testing import OssBucket
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -11,11 +11,11 @@ from torch.utils.data.datapipes.iter import IterableWrapper, ShardingFilter
 from torch.utils.data.graph import traverse_dps
 
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.datapipes import common
+from osstorchconnector.datapipes import numbered_objects as common
 from osstorchconnector.datapipes.fetcher import OssObjectFetcher
 from osstorchconnector.datapipes.lister import OssObjectLister, OssObjectNames
 from osstorchconnector.errors import OssNotFoundError, OssTransformError, OssUriError
-from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
 

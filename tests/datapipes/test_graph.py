@@ -16,7 +16,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister, OssObjectNames, merge_states
 from osstorchconnector.errors import OssUsageError
-from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.testing import OssBucket
 
 COUNT = 24

@@ -19,7 +19,7 @@ from osstorchconnector.datapipes.manifest import (
     jsonl_manifest_parser,
 )
 from osstorchconnector.errors import OssConfigError, OssManifestError, OssNotFoundError, OssUriError
-from osstorchconnector.objects.fixed_index import FixedIndex
+from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.testing import OssBucket
 
 BASE = "oss://bucket/base/"

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data.datapipes.iter import IterableWrapper
 
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.values import ListPage
 from osstorchconnector.datapipes import OssObjectLister, OssObjectNames
 from osstorchconnector.datapipes.prefixes import described_near
 from osstorchconnector.datasets import OssIterableDataset, OssMapDataset
 from osstorchconnector.errors import OssNotFoundError, OssTransformError
-from osstorchconnector.objects.filters import Filter
+from osstorchconnector.index.filters import Filter
+from osstorchconnector.protocol.values import ListPage
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
 

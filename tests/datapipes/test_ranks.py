@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from osstorchconnector.datapipes.ranks import share_table
-from osstorchconnector.objects.index import SharedIndex
-from osstorchconnector.objects.index_filling import Wait
-from osstorchconnector.objects.index_layout import Batch
+from osstorchconnector.index.filling import Wait
+from osstorchconnector.index.layout import Batch
+from osstorchconnector.index.shared import SharedIndex
 
 
 class Names:

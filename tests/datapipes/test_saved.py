@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes.saved import SavedListing, save_index
 from osstorchconnector.errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
-from osstorchconnector.objects.fixed_index import FixedIndex
-from osstorchconnector.objects.index_layout import MAGIC, Batch, pack_block
+from osstorchconnector.index.fixed import FixedIndex
+from osstorchconnector.index.layout import MAGIC, Batch, pack_block
 
 GOOD = Batch("bucket/", ["a", "b"], [1, 2], None, b"")
 CLIENT = OssClient("http://127.0.0.1:9")

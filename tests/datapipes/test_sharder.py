@@ -13,7 +13,7 @@ from torch.utils.data.graph_settings import apply_sharding
 from osstorchconnector.datapipes.lister import OssObjectNames
 from osstorchconnector.datapipes.sharder import OssObjectSharder, Share, nested
 from osstorchconnector.errors import OssUsageError
-from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.uri import OssUri
 
 

@@ -21,7 +21,7 @@ from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datapipes.state import EpochState, merge_states
 from osstorchconnector.datasets import OssIterableDataset, ResumableSampler
 from osstorchconnector.errors import OssUsageError
-from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.index.info import ObjectInfo
 
 COUNT = 12
 URIS = [f"oss://bucket/{number:02}" for number in range(COUNT)]

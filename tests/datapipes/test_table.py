@@ -17,7 +17,7 @@ from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister, OssObjectMapFetcher, OssObjectTable
 from osstorchconnector.datapipes.table import checked_position
 from osstorchconnector.errors import OssConfigError, OssNotFoundError, OssUsageError
-from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.testing import OssBucket
 
 KEYS = [f"k/{number:02}" for number in range(20)]

@@ -21,7 +21,7 @@ from osstorchconnector.errors import (
     OssTransformError,
     OssUsageError,
 )
-from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.testing import OssBucket
 
 KEYS = [f"a/{number:02}{'.png' if number % 3 else '.txt'}" for number in range(12)]

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from osstorchconnector.datasets import OssIterableDataset, OssMapDataset
 from osstorchconnector.errors import OssTransformError
-from osstorchconnector.objects.data_object import DataObject
+from osstorchconnector.files.data_object import DataObject
 from osstorchconnector.testing import OssBucket
 
 KEYS = [f"a/{number:02}" for number in range(40)]

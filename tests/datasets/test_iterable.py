@@ -23,7 +23,7 @@ from osstorchconnector.errors import (
     OssTransformError,
     OssUriError,
 )
-from osstorchconnector.objects.data_object import DataObject
+from osstorchconnector.files.data_object import DataObject
 from osstorchconnector.testing import OssBucket
 
 KEYS = [f"images/{number:02}.png" for number in range(25)]

@@ -32,8 +32,8 @@ from osstorchconnector.errors import (
     OssObjectChangedError,
     OssPermissionError,
 )
-from osstorchconnector.objects.data_object import DataObject
-from osstorchconnector.objects.info import ObjectInfo
+from osstorchconnector.files.data_object import DataObject
+from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.testing import OssBucket
 
 KEYS = [f"small/{number}" for number in range(8)]

@@ -15,9 +15,9 @@ from osstorchconnector.datapipes.position import Position
 from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datapipes.state import EpochState, merge_states
 from osstorchconnector.errors import OssUsageError
-from osstorchconnector.objects.fixed_index import FixedIndex
-from osstorchconnector.objects.index_layout import Batch
-from osstorchconnector.objects.views import Evening, Taken, ordered
+from osstorchconnector.index.fixed import FixedIndex
+from osstorchconnector.index.layout import Batch
+from osstorchconnector.index.orders import Evening, Taken, ordered
 
 SEEDS = st.none() | st.integers(0, 2)
 TOPOLOGY = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -21,7 +21,7 @@ from osstorchconnector.datapipes.manifest import imagenet_manifest_parser
 from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datasets import OssIterableDataset, OssMapDataset
 from osstorchconnector.errors import OssNotFoundError, OssTransformError
-from osstorchconnector.objects.data_object import DataObject
+from osstorchconnector.files.data_object import DataObject
 from osstorchconnector.testing import OssBucket
 
 COUNT = 23

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from dcp.conftest import as_torch_tells
-from objects.on_oss import client_of
+from files.on_oss import client_of
 from torch.distributed.checkpoint.api import CheckpointException
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem

@@ -8,13 +8,13 @@ from itertools import islice
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from osstorchconnector.client.heads import encode_head, parse_request_head, parse_response_head
-from osstorchconnector.client.signing import V1Signer, V4Signer, encode_key, encode_query
-from osstorchconnector.client.values import Request
 from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.emulator.blobs import Slice
 from osstorchconnector.emulator.frontend import Frontend
 from osstorchconnector.emulator.wire import Early, Hangup, Pause, Step
+from osstorchconnector.protocol.heads import encode_head, parse_request_head, parse_response_head
+from osstorchconnector.protocol.signing import V1Signer, V4Signer, encode_key, encode_query
+from osstorchconnector.protocol.values import Request
 
 Pairs = Sequence[tuple[str, str]]
 CREDENTIALS = Credentials(access_key_id="key-id", access_key_secret="key-secret")

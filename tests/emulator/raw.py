@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from osstorchconnector.client.heads import ResponseHead, encode_head, parse_response_head
-from osstorchconnector.client.signing import V4Signer, encode_key, encode_query
-from osstorchconnector.client.values import Request
 from osstorchconnector.emulator import Emulator
+from osstorchconnector.protocol.heads import ResponseHead, encode_head, parse_response_head
+from osstorchconnector.protocol.signing import V4Signer, encode_key, encode_query
+from osstorchconnector.protocol.values import Request
 
 
 def request(

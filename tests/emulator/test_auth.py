@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from osstorchconnector.client import signing
-from osstorchconnector.client.values import Pairs, Request
 from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.emulator.auth import Keyring, Rules, authenticate, is_signed
 from osstorchconnector.emulator.exchange import Call
 from osstorchconnector.emulator.refusals import Refused
+from osstorchconnector.protocol import signing
+from osstorchconnector.protocol.values import Pairs, Request
 
 KEY_ID, SECRET = "LTAI5tTESTACCESSKEYID", "tEsTaCcEsSkEySeCrEt0123456789AB"
 TOKEN = "CAISTESTtoken/with+plus=and/slash=="

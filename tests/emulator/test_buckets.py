@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 from emulator.driver import Answer, Driver
 
-from osstorchconnector.client.heads import encode_head
-from osstorchconnector.client.signing import V4Signer
-from osstorchconnector.client.values import Request
 from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.emulator.documents import document, element
 from osstorchconnector.emulator.service import Service
+from osstorchconnector.protocol.heads import encode_head
+from osstorchconnector.protocol.signing import V4Signer
+from osstorchconnector.protocol.values import Request
 
 
 def refused(answer: Answer, status: int, code: str) -> bool:

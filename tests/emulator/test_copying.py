@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from emulator.driver import Answer, Driver
 
-from osstorchconnector.client.checksum import crc64
 from osstorchconnector.emulator.service import Policy, Service
+from osstorchconnector.protocol.checksum import crc64
 
 DATA = bytes(range(256)) * 1000
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from emulator.driver import Driver, pauses
 
-from osstorchconnector.client.checksum import crc64
 from osstorchconnector.emulator.differences import DIFFERENCES, render
 from osstorchconnector.emulator.interface import OPERATIONS
 from osstorchconnector.emulator.service import Policy
+from osstorchconnector.protocol.checksum import crc64
 
 PAGE = Path(__file__).parents[2] / "docs" / "emulator.md"
 BEGIN, END = "writes this part -->\n", "<!-- end of differences -->"

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 from emulator.driver import MOST_STEPS, Answer, Driver, hangups, pauses, signed_head
 
-from osstorchconnector.client.checksum import crc64
-from osstorchconnector.client.heads import parse_request_head
 from osstorchconnector.emulator.effects import CATALOGUE, make_effect
 from osstorchconnector.emulator.faults import Rule
 from osstorchconnector.emulator.service import Service
 from osstorchconnector.emulator.wire import FOREVER, Hangup, Pause
+from osstorchconnector.protocol.checksum import crc64
+from osstorchconnector.protocol.heads import parse_request_head
 
 DATA = bytes(range(256)) * 500  # 128000 bytes: large enough to be sent as a file
 RESET, CLOSE = Hangup(with_reset=True), Hangup(with_reset=False)

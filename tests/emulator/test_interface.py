@@ -9,10 +9,10 @@ from emulator.driver import Answer, Driver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.client.signing import SIGNED_PARAMETERS_V1
 from osstorchconnector.emulator import dispatch
 from osstorchconnector.emulator.interface import MISSING, OPERATIONS, ROUTES
 from osstorchconnector.emulator.storage import Bucket
+from osstorchconnector.protocol.signing import SIGNED_PARAMETERS_V1
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 PLACES = (("", ""), ("photos", ""), ("photos", "k"), ("empty-one", ""))

@@ -5,9 +5,9 @@ import hashlib
 import pytest
 from emulator.driver import Answer, Driver
 
-from osstorchconnector.client.checksum import crc64
 from osstorchconnector.emulator.documents import document, element, fields
 from osstorchconnector.emulator.service import Service
+from osstorchconnector.protocol.checksum import crc64
 
 LARGE = bytes(range(256)) * 400  # 102400 bytes: the least a part must have unless it is the last
 

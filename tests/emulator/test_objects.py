@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import pytest
 from emulator.driver import Answer, Driver, signed_head
 
-from osstorchconnector.client.checksum import crc64
 from osstorchconnector.emulator.dispatch import OPERATIONS
 from osstorchconnector.emulator.documents import document, element, fields
 from osstorchconnector.emulator.service import MAX_BODY_BYTES, Policy, Service
+from osstorchconnector.protocol.checksum import crc64
 
 DATA = bytes(range(256)) * 400
 MD5 = hashlib.md5(DATA).digest()

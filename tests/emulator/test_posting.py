@@ -14,8 +14,8 @@ import pytest
 from emulator.driver import CREDENTIALS, Answer, Driver
 from emulator.test_forms import encoded
 
-from osstorchconnector.client.signing import derive_key_v4
 from osstorchconnector.emulator.service import Policy, Service
+from osstorchconnector.protocol.signing import derive_key_v4
 
 SECRET = CREDENTIALS.access_key_secret
 Fields = dict[str, str]

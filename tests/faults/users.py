@@ -14,10 +14,10 @@ import torch.distributed.checkpoint as dcp
 from torch.utils.data import DataLoader
 
 from osstorchconnector import OssCheckpoint, OssClient, OssIterableDataset, OssMapDataset
-from osstorchconnector.client.values import ByteSpan
 from osstorchconnector.credentials.values import Credentials
 from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
 from osstorchconnector.emulator.handle import write_credentials
+from osstorchconnector.protocol.values import ByteSpan
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import parse_object_uri
 

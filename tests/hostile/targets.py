@@ -26,15 +26,9 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from osstorchconnector.client import heads, xml
 from osstorchconnector.client.attempts import GetAttempt
 from osstorchconnector.client.client import OssClient
-from osstorchconnector.client.endpoint import parse_endpoint
-from osstorchconnector.client.listing import PageOrder
-from osstorchconnector.client.refusals import printable
-from osstorchconnector.client.requests import get_object
-from osstorchconnector.client.signing import encode_key, parse_authorization
-from osstorchconnector.client.values import ByteSpan
+from osstorchconnector.client.error_texts import printable
 from osstorchconnector.config import parse_config
 from osstorchconnector.credentials import sources
 from osstorchconnector.datapipes import saved as saved_format
@@ -43,8 +37,14 @@ from osstorchconnector.dcp.decoding import decode_tensor
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
 from osstorchconnector.dcp.vetting import read_tensor_pickle, vet_object
 from osstorchconnector.errors import OssError
-from osstorchconnector.objects.fixed_index import FixedIndex
-from osstorchconnector.objects.index_layout import MAGIC, Batch, pack_block
+from osstorchconnector.index.fixed import FixedIndex
+from osstorchconnector.index.layout import MAGIC, Batch, pack_block
+from osstorchconnector.protocol import heads, xml
+from osstorchconnector.protocol.endpoint import parse_endpoint
+from osstorchconnector.protocol.page_order import PageOrder
+from osstorchconnector.protocol.requests import get_object
+from osstorchconnector.protocol.signing import encode_key, parse_authorization
+from osstorchconnector.protocol.values import ByteSpan
 from osstorchconnector.uri import OssUri, parse_object_uri, parse_uri
 
 URI = OssUri("bucket", "key")

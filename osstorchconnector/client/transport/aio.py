@@ -19,11 +19,11 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from ...errors import OssError, OssProtocolError
+from ...protocol.heads import ResponseHead, hide_error_document
+from ...protocol.values import Buffer
 from ...redaction import MAX_NAME_LETTERS
 from ..clocks import LoopClock, RunningTime, loop_clock, seconds_slept
-from ..heads import ResponseHead, hide_error_document
 from ..pieces import fill
-from ..values import Buffer
 from .addresses import HEAD_START_SECONDS, Addresses, AddressInfo
 from .base import (
     IDLE_SECONDS,

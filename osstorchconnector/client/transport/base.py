@@ -22,11 +22,11 @@ from typing import Literal, NamedTuple, Protocol
 from yarl import URL
 
 from ...errors import OssProtocolError
+from ...protocol.endpoint import Origin, is_this_machine
+from ...protocol.heads import ResponseHead
+from ...protocol.values import Buffer
 from ...redaction import Secret, SecretBytes, keeper
-from ..endpoint import Origin, is_this_machine
-from ..heads import ResponseHead
 from ..pieces import Memory
-from ..values import Buffer
 
 FailureKind = Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol"]
 

@@ -12,11 +12,11 @@ import asyncio
 from typing import Any, cast
 
 from ...errors import OssProtocolError
+from ...protocol.chunked import ChunkedDecoder
+from ...protocol.heads import ResponseHead, encode_head, parse_response_head
+from ...protocol.values import Buffer
 from ...redaction import SecretBuffer, SecretBytes
-from ..chunked import ChunkedDecoder
-from ..heads import ResponseHead, encode_head, parse_response_head
 from ..pieces import Memory, fill, room
-from ..values import Buffer
 from .base import (
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,

@@ -10,9 +10,9 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
+from ...protocol.endpoint import Origin
+from ...protocol.heads import ResponseHead
 from ..clocks import loop_clock, seconds_since_boot
-from ..endpoint import Origin
-from ..heads import ResponseHead
 from .addresses import Addresses, AddressInfo, address_of
 from .base import IDLE_SECONDS, UNUSABLE, ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
 from .connection import Connection, Incoming

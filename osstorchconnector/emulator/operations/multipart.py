@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from ...client.checksum import combine_crc64
+from ...protocol.checksum import combine_crc64
 from ..documents import PartName, document, element, fields, parse_complete
 from ..exchange import Call, Reply, xml_reply
 from ..intake import Received

@@ -6,7 +6,7 @@ import base64
 from dataclasses import replace
 from functools import lru_cache
 
-from ...client.checksum import combine_crc64
+from ...protocol.checksum import combine_crc64
 from ..blobs import cut
 from ..conditions import check_conditions, resolve_range
 from ..documents import document, element, escape, fields, parse_delete

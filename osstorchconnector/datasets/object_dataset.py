@@ -1,0 +1,178 @@
+"""Where a dataset's objects come from: the constructors that both kinds of dataset have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..client.access import as_client
+from ..client.client import OssClient
+from ..datapipes.fetcher import checked_transform, identity
+from ..datapipes.lister import OssObjectLister, OssObjectNames
+from ..datapipes.manifest import ManifestParser, OssManifestParser
+from ..datapipes.numbered_objects import NumberedObjects
+from ..datapipes.saved import OssSavedObjects, save_index
+from ..errors import OssConfigError
+from ..files.data_object import DataObject
+from ..index.filters import Filter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from .options import DatasetOptions
+
+Transform = Callable[[DataObject], Any]
+
+
+class ObjectDataset:
+    """Objects, a client to fetch them, and what to make of each. Made by one of the `from_` methods.
+
+    `endpoint` is OSS's, or an `OssClient`, which then stands for all the access settings. `transform` gets a
+    `DataObject`; an error that it raises arrives as an `OssTransformError` that names the object. `filter` says which
+    objects count, before anything is fetched: a suffix, several, a `range` of sizes, or a function of an `ObjectInfo`.
+    `options` are those of the class.
+    """
+
+    def __init__(self, objects: NumberedObjects, client: OssClient, transform: Transform = identity) -> None:
+        assert objects.index is not None
+        self._objects, self._index = objects, objects.index
+        self._client, self._transform = client, checked_transform(transform)
+
+    @classmethod
+    def from_prefix(
+        cls,
+        oss_uri: str | Iterable[str],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+        keep_folder_markers: bool = False,
+        allow_empty: bool = False,
+        filter: Filter = None,
+        **options: Unpack[DatasetOptions],
+    ) -> Self:
+        """Take all objects whose URIs begin with `oss_uri`, in OSS's order; several prefixes one after the other.
+
+        They are listed once, at first use, for all processes and epochs. Markers of folders (the key ends in `/`, the
+        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set. A
+        prefix without objects is an `OssNotFoundError` that names what was probably meant, unless `allow_empty` is set.
+        """
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        lister = OssObjectLister(
+            _several("oss_uri", oss_uri),
+            client,
+            keep_folder_markers=keep_folder_markers,
+            allow_empty=allow_empty,
+            filter=filter,
+        )
+        return cls._of(lister, client, transform, options)
+
+    @classmethod
+    def from_objects(
+        cls,
+        object_uris: str | Iterable[str],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+        filter: Filter = None,
+        **options: Unpack[DatasetOptions],
+    ) -> Self:
+        """Take the objects named, in the order given; nothing is listed."""
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        names = OssObjectNames(object_uris, filter=filter, folder=client.config.index_dir)
+        return cls._of(names, client, transform, options)
+
+    @classmethod
+    def from_manifest_file(
+        cls,
+        manifest_file_path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        manifest_parser: ManifestParser,
+        oss_base_uri: str,
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+        filter: Filter = None,
+        **options: Unpack[DatasetOptions],
+    ) -> Self:
+        """Take the objects that a manifest names, with their labels, in its order; several one after the other.
+
+        A manifest is a local file or an `oss://bucket/key`. `manifest_parser` gets it as a binary file and yields
+        (key, label); the object's URI is `oss_base_uri + key`. It is parsed once, at first use, for all processes and
+        epochs. An entry that names no object is an `OssManifestError` with file and entry number.
+        """
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        manifests = _several("manifest_file_path", manifest_file_path)
+        parser = OssManifestParser(manifests, manifest_parser, oss_base_uri, client, filter=filter)
+        return cls._of(parser, client, transform, options)
+
+    @classmethod
+    def from_index(
+        cls,
+        index_uri: str | os.PathLike[str],
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+        filter: Filter = None,
+        **options: Unpack[DatasetOptions],
+    ) -> Self:
+        """Take the objects of an index that `save_index` has stored, in a local file or an `oss://bucket/key`.
+
+        Nothing is listed, and no manifest is parsed. Labels are read as they were saved; those that are not plain
+        values (numbers, texts, lists and dictionaries of them) are refused, since to load them could run anything.
+        """
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        return cls._of(OssSavedObjects(index_uri, client, filter=filter), client, transform, options)
+
+    @classmethod
+    def _of(cls, objects: NumberedObjects, client: OssClient, transform: Transform, options: DatasetOptions) -> Self:
+        make: Callable[..., Self] = cls  # each class refuses the options that it does not have
+        return make(objects, client, transform, **options)
+
+    def save_index(self, index_uri: str | os.PathLike[str]) -> None:
+        """Store the table of objects for `from_index`, in a local file or an `oss://bucket/key`, when it is complete.
+
+        A later job with it spares the listing, and has the same objects in the same order.
+        """
+        save_index(self._index, index_uri, self._client)
+
+    @property
+    def retries(self) -> int:
+        """How many requests the dataset's client has sent again so far, in this process and in workers made from it."""
+        return self._client.retries
+
+    @property
+    def skipped_folder_markers(self) -> int:
+        """How many markers of folders the listing has left out so far."""
+        return self._index.skipped()
+
+
+def _several(name: str, given: object) -> list[Any]:
+    """Return one or several prefixes or manifests as a list; `OssConfigError` for none."""
+    found = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+    if not found:
+        raise OssConfigError(f"{name}: an empty list; name one or several")
+    return found

@@ -1,0 +1,292 @@
+"""A multipart upload from its first part to its end: completed, or aborted wherever the program leaves it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import logging
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from queue import SimpleQueue
+from typing import Literal, NamedTuple
+
+from ..client.client import OssClient
+from ..client.clocks import wait_running
+from ..client.flight import Flight
+from ..client.memory import fresh_memory
+from ..client.operations import Operations
+from ..errors import OssError
+from ..protocol.values import Buffer, StoredObject, UploadedPart
+from ..uri import OssUri
+from .parts import LEAST_PARTS, enough_parts
+
+EXIT_SECONDS = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+class _Sent(NamedTuple):
+    """A part under way: its memory, if that is ours, how many bytes of the caller's it keeps alive, when it began."""
+
+    memory: memoryview | None
+    constant_bytes: int
+    begun: float
+
+
+class MultipartUpload:
+    """Sends parts in parallel, at most `concurrency` of them, and `memory_bytes` of what they hold, at a time.
+
+    It ends with `complete` or `abort`, and whoever drops it must abort it. All but `abort` is for one thread.
+    """
+
+    def __init__(
+        self,
+        client: OssClient,
+        uri: OssUri,
+        *,
+        concurrency: int,
+        memory_bytes: int,
+        workers: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._client, self._uri, self._clock = client, uri, clock
+        self._concurrency, self._memory_bytes = concurrency, memory_bytes
+        self._flight = Flight(client, workers)
+        self._created: Future[str] | None = None
+        self._sent: dict[Future[UploadedPart], _Sent] = {}
+        self._ended: SimpleQueue[tuple[Future[UploadedPart], float]] = SimpleQueue()
+        self._parts: list[UploadedPart] = []
+        self._spare: list[memoryview] = []
+        self._held_bytes = 0  # of memory lent, under way or spare, and of what is referred to
+        self._seconds_per_byte = math.inf  # of the quickest part so far
+        self._state: Literal["open", "completed", "aborted"] = "open"
+        self._is_gone = threading.Event()
+        self._pid = os.getpid()
+
+    def memory(self, size_bytes: int) -> memoryview:
+        """Lend memory for a part: that of a part which has been sent, or new, when there is some to be had."""
+        self._collect()
+        while True:
+            while self._spare:
+                memory = self._spare.pop()
+                if len(memory) == size_bytes:
+                    return memory
+                self._held_bytes -= len(memory)
+            if not self._sent or (self._held_bytes + size_bytes <= self._memory_bytes and not self._has_enough()):
+                break
+            self._wait_for_one()
+        self._held_bytes += size_bytes
+        return fresh_memory(size_bytes).getbuffer()
+
+    def adopt(self, memory: memoryview) -> None:
+        """Count memory from elsewhere as lent by `memory`."""
+        self._held_bytes += len(memory)
+
+    def send(
+        self, memory: memoryview | None, filled_bytes: int, crc64: int, constant: memoryview | None = None
+    ) -> None:
+        """Begin to send a part: `filled_bytes` of lent memory, which goes back, then bytes that nobody changes.
+
+        `crc64` is that of the bytes in `memory`. Waits for earlier parts while there are too many, or too much, under
+        way. Raises the error of a part.
+        """
+        views = (memory[:filled_bytes] if memory is not None else None, constant)
+        body = tuple(view for view in views if view is not None and len(view))
+        if constant is None:
+            self._begin_part(body, memory, 0, crc64)
+        else:
+            self._begin_part(body, memory, len(constant))
+
+    def send_constant(self, views: Sequence[Buffer], crc64: int | None = None) -> None:
+        """As `send`, for a part made of several pieces of bytes, none of which anybody changes.
+
+        `crc64` is that of the part, if it is known already.
+        """
+        self._begin_part(tuple(views), None, sum(memoryview(view).nbytes for view in views), crc64)
+
+    def complete(self) -> StoredObject:
+        """Wait for all parts and publish the object."""
+        while self._sent:
+            self._wait_for_one()
+        parts = sorted(self._parts, key=lambda part: part.number)
+        stored = self._client.complete_upload(self._uri, self._create().result(), parts)
+        self._state = "completed"
+        self._spare.clear()
+        return stored
+
+    def abort(self) -> None:
+        """Give the upload up, unless it has ended: stop its parts, then have OSS forget them.
+
+        This is only set going, so a finaliser may do it. What goes wrong is logged: parts that OSS could not be told
+        of stay until its lifecycle rule, or a clean-up, removes them.
+        """
+        if self._state == "open" and self._pid == os.getpid():  # in a forked child it is the parent's
+            self._state = "aborted"
+            _aborting.add(self)
+            self._flight.stop(then=self._abort_when_created)
+
+    def wait_until_gone(self, seconds: float) -> bool:
+        """After `abort`: wait until OSS has been told; False if that takes longer."""
+        if self._state == "aborted":
+            if not wait_running(self._is_gone.wait, seconds):
+                return False
+            self._let_go()
+        return True
+
+    def _let_go(self) -> None:
+        """Give the parts' memory back now: they know who is to be told of their end, and would wait to be collected."""
+        self._created = None
+        self._spare.clear()
+        self._sent.clear()
+        while not self._ended.empty():
+            self._ended.get()
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes OSS has acknowledged so far, as far as was looked."""
+        return sum(part.size for part in self._parts)
+
+    # parts
+
+    def _begin_part(
+        self, body: tuple[Buffer, ...], memory: memoryview | None, constant_bytes: int, crc64: int | None = None
+    ) -> None:
+        self._collect()
+        while self._sent and not self._has_room_for(constant_bytes):
+            self._wait_for_one()
+        number = len(self._parts) + len(self._sent) + 1
+        future = self._flight.start(functools.partial(_send_part, self._uri, self._create(), number, body, crc64))
+        self._held_bytes += constant_bytes
+        self._sent[future] = _Sent(memory, constant_bytes, self._clock())
+        future.add_done_callback(self._note_end)
+
+    def _note_end(self, future: Future[UploadedPart]) -> None:
+        self._ended.put((future, self._clock()))
+
+    def _create(self) -> Future[str]:
+        """Begin the upload, if that was not done; return its id to come."""
+        if self._created is None:
+            _remember(self)
+            created = self._created = Future()  # known before it begins, so that no abort can miss it
+            try:
+                self._client.submit(functools.partial(_create, self._uri, created))
+            except Exception as error:
+                created.set_exception(error)  # an abort waits for it
+                raise
+        return self._created
+
+    def _has_room_for(self, more_bytes: int) -> bool:
+        return len(self._sent) < self._concurrency and self._held_bytes + more_bytes <= self._memory_bytes
+
+    def _has_enough(self) -> bool:
+        """Say whether the parts under way are as many as the wire can take, so that more would only take memory."""
+        is_begun = self._created is None or self._created.done()
+        return len(self._sent) >= (enough_parts(self._seconds_per_byte) if is_begun else LEAST_PARTS)
+
+    def _collect(self) -> None:
+        while not self._ended.empty():
+            self._wait_for_one()
+
+    def _wait_for_one(self) -> None:
+        future, ended = self._ended.get()
+        sent = self._sent.pop(future)
+        try:
+            part = future.result()
+        except CancelledError:
+            raise OssError(f"the upload of {self._uri.shown} was given up while it was being written") from None
+        finally:
+            del future  # its error knows this frame
+        self._parts.append(part)
+        self._seconds_per_byte = min(self._seconds_per_byte, (ended - sent.begun) / max(part.size, 1))
+        self._held_bytes -= sent.constant_bytes
+        if sent.memory is not None:
+            self._spare.append(sent.memory)
+
+    # the end that was not meant to be
+
+    def _abort_when_created(self) -> None:
+        if self._created is None:
+            self._gone(None)
+        else:
+            self._created.add_done_callback(self._abort_now)
+
+    def _abort_now(self, created: Future[str]) -> None:
+        if _error_of(created) is not None:
+            self._gone(None)
+            return
+        try:
+            aborted = self._client.submit(functools.partial(_abort, self._uri, created.result()))
+        except RuntimeError as error:  # the loops have ended: the interpreter is nearly gone
+            self._gone(error)
+        else:
+            aborted.add_done_callback(lambda future: self._gone(_error_of(future)))
+
+    def _gone(self, error: BaseException | None) -> None:
+        if error is not None:
+            shown = self._uri.shown
+            _logger.warning("the upload of %s was given up, but its parts may still be stored: %s", shown, error)
+        _aborting.discard(self)
+        self._is_gone.set()
+
+
+async def _create(uri: OssUri, created: Future[str], operations: Operations) -> None:
+    try:
+        created.set_result(await operations.create_upload(uri))
+    except BaseException as error:
+        created.set_exception(error)
+        del created  # its error knows this frame
+        raise
+
+
+async def _send_part(
+    uri: OssUri,
+    created: Future[str],
+    number: int,
+    body: tuple[Buffer, ...],
+    crc64: int | None,
+    operations: Operations,
+) -> UploadedPart:
+    # Shielded: a part that is given up must not take the id along, which is needed to abort.
+    try:
+        upload_id = await asyncio.shield(asyncio.wrap_future(created))
+    finally:
+        del created  # its error knows this frame
+    return await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
+
+
+async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:
+    await operations.abort_upload(uri, upload_id)
+
+
+def _error_of(future: Future[str] | Future[None]) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
+
+
+# What the interpreter's exit has to see to. Uploads that are being aborted are kept alive until that is done.
+_begun: weakref.WeakSet[MultipartUpload] = weakref.WeakSet()
+_aborting: set[MultipartUpload] = set()
+_is_exit_watched = False
+
+
+def _remember(upload: MultipartUpload) -> None:
+    global _is_exit_watched
+    _begun.add(upload)
+    if not _is_exit_watched:
+        _is_exit_watched = True
+        atexit.register(_abort_all)  # after the engine's own handler, hence called before it
+
+
+def _abort_all() -> None:
+    for upload in list(_begun):
+        upload.abort()
+    uploads = list(_aborting)
+    wait_running(lambda seconds: all(upload.wait_until_gone(seconds) for upload in uploads), EXIT_SECONDS)

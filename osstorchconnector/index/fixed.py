@@ -1,0 +1,97 @@
+"""Objects by number that are all known from the start, in the memory of the process that was given them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+from multiprocessing.context import get_spawning_popen
+from pathlib import Path
+from typing import Any
+
+from ..errors import OssError, OssUsageError
+from .claims import Claim, choose_folder, new_path, open_own
+from .info import ObjectInfo
+from .layout import Batch, Table, pack_block
+
+# From this size on, processes that are spawned map a file instead of getting a copy each.
+FILED_FROM_BYTES = 1 << 20
+
+
+class FixedIndex:
+    """An index whose rows are all known when it is made. It is pickled with them.
+
+    Worker processes that are forked have the same memory, and those that are spawned map one file of many rows, which
+    goes away with this process; `folder` is where it is put, if not in shared memory or among the temporary files.
+    """
+
+    def __init__(self, batches: Iterable[Batch], *, folder: str = "") -> None:
+        self.folder = folder
+        self._hold(b"".join(map(pack_block, batches)))
+
+    @property
+    def is_complete(self) -> bool:
+        return True
+
+    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        position = first
+        while rows := self._table.infos_from(position, step):
+            yield from rows
+            position += len(rows) * step
+
+    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        return map(self._table.info, takewhile(self._table.rows.__gt__, positions))
+
+    def info(self, position: int) -> ObjectInfo:
+        return self._table.info(position)
+
+    def count(self) -> int:
+        return self._table.rows
+
+    def skipped(self) -> int:
+        return 0
+
+    def blocks(self) -> memoryview:
+        return memoryview(self._blocks)
+
+    def digest(self) -> str:
+        """Return what tells these rows from others."""
+        return hashlib.blake2b(self._blocks, digest_size=16).hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        if len(self._blocks) >= FILED_FROM_BYTES and get_spawning_popen() is not None:
+            with contextlib.suppress(OssError):  # without a folder for it, each process gets a copy
+                return {"folder": self.folder, "path": str(self._filed())}
+        return {"folder": self.folder, "blocks": bytes(self._blocks)}  # the same bytes, unless they lie in a file
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.folder = state["folder"]
+        self._hold(_mapped(Path(state["path"])) if "path" in state else state["blocks"])
+
+    def _hold(self, blocks: bytes | memoryview) -> None:
+        self._blocks, self._table = blocks, Table()
+        self._table.extend(memoryview(blocks), 0, len(blocks))
+        self._file: Claim | None = None
+
+    def _filed(self) -> Path:
+        """Return a file with the rows, written when first asked for; it is held as long as this index is."""
+        if self._file is None or not self._file.is_in_place():
+            self._file = Claim(new_path(choose_folder(self.folder)), self._blocks)
+            self._file.file  # noqa: B018
+        return self._file.path
+
+
+def _mapped(path: Path) -> memoryview:
+    if not path.exists():
+        raise OssUsageError(
+            "the names of objects are gone, with the dataset that this process was given a copy of: keep it until the "
+            "processes that it is given to have begun"
+        )
+    file, _ = open_own(path, create=False)
+    try:
+        return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(file)

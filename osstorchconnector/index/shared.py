@@ -1,0 +1,192 @@
+"""One listing for all: objects by number, in a table that every process of a job reads.
+
+Copies of an index, by fork or by pickle, are the same table; they carry its name and its source, no position.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from .claims import Claim, choose_folder, claim, has_locks, new_path, own_path, shared_claim, this_machine
+from .filling import Filling, Source
+from .info import ObjectInfo
+from .layout import State
+
+
+class ObjectIndex(Protocol):
+    """Objects by number: what a sharder, a shuffle or a map dataset counts on."""
+
+    @property
+    def folder(self) -> str:
+        """Where its files are put; empty if nothing was configured."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows are known; nobody waits for it."""
+
+    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        """Yield objects `first`, `first + step` and so on, each as soon as it is known."""
+
+    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        """Yield the objects of these numbers, each as soon as it is known, up to the first that there is none of."""
+
+    def info(self, position: int) -> ObjectInfo:
+        """Return one object by its number, which is below `count()`."""
+
+    def count(self) -> int:
+        """Return the number of objects, waiting until it is known."""
+
+    def skipped(self) -> int:
+        """Return how many were left out on purpose so far."""
+
+    def blocks(self) -> memoryview:
+        """Return all rows as index_layout.py lays them out, when they are known."""
+
+
+class SharedIndex:
+    """An index filled from a source by one process of the job and read by all.
+
+    Its file goes away with the last process that has a copy. A copy that is unpickled after that, or on another
+    machine, begins a table of its own. `folder` is where the file is put, if not in shared memory or among the
+    temporary files.
+    """
+
+    _edition: SharedIndex | None
+
+    def __init__(self, source: Source, *, folder: str = "") -> None:
+        self._source, self._configured = source, folder
+        self._begin_table()
+
+    @property
+    def folder(self) -> str:
+        return self._configured
+
+    @property
+    def path(self) -> Path:
+        """The table's file, as processes name it to each other."""
+        return self._path
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows are known; nobody waits for it."""
+        return self._here().look().state is State.COMPLETE
+
+    def again(self, edition: int) -> SharedIndex:
+        """Return the index of another asking of the same source; of the same one for all who name one edition.
+
+        Edition 0 is this index. The edition that was asked for last lives as long as this index.
+        """
+        if not edition:
+            self._edition = None
+            return self
+        path = self._path.with_name(f"{self._path.name}-{edition}")
+        if self._edition is None or self._edition.path != path:
+            self._edition = other = SharedIndex.__new__(SharedIndex)
+            other._source, other._configured = self._source, self._configured
+            other._read_table(path, claim(own_path(path)))
+        return self._edition
+
+    def adopt(self, path: Path) -> bool:
+        """Read the table at `path`, which a process on this machine has named, from now on; say whether it can be."""
+        held = shared_claim(path, this_machine())
+        if held is not None:
+            self._read_table(path, held)
+        return held is not None
+
+    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        with self._here().follow() as follower:
+            table, position = follower.table, first
+            while True:
+                while rows := table.infos_from(position, step):
+                    yield from rows
+                    position += len(rows) * step
+                if not follower.wait_beyond(position):
+                    return
+
+    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+        with self._here().follow() as follower:
+            table = follower.table
+            for position in positions:
+                if position >= table.rows and not follower.wait_beyond(position):
+                    return
+                yield table.info(position)
+
+    def info(self, position: int) -> ObjectInfo:
+        here = self._here()
+        if position >= here.reader.table.rows:
+            self.count()
+        return here.reader.table.info(position)
+
+    def count(self) -> int:
+        here = self._here()
+        if here.reader.progress.state is not State.COMPLETE:
+            with here.follow() as follower:
+                while follower.wait_beyond(follower.table.rows, to_end=True):
+                    pass
+        return here.reader.table.rows
+
+    def skipped(self) -> int:
+        return self._here().look().skipped
+
+    def blocks(self) -> memoryview:
+        self.count()
+        return self._here().reader.blocks
+
+    def dump(self) -> bytes:
+        """Return the whole table, when it is complete."""
+        self.count()
+        return bytes(self._here().reader.whole)
+
+    def restore(self, table: bytes) -> None:
+        """Have the table that `dump` gave from now on, under the same name."""
+        path = self._claim.path
+        with contextlib.suppress(OSError):
+            path.unlink()
+        held = Claim(path, table)
+        held.file  # noqa: B018
+        self._read_table(self._path, held)
+
+    def touch(self) -> None:
+        """Make sure that the table's file exists under its name, so that other processes can open it."""
+        self._here()
+        if not self._claim.is_in_place():
+            self.restore(self.dump())  # somebody else has removed the file: the same rows again, in the same order
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.touch()
+        place = {"machine": this_machine(), "path": str(self._path)}
+        return {"source": self._source, "configured": self._configured, **place}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._source, self._configured = state["source"], state["configured"]
+        path = Path(state["path"])
+        held = shared_claim(path, state["machine"]) if has_locks() else None
+        if held is None:
+            self._begin_table()
+        else:
+            self._read_table(path, held)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedIndex:
+        return self
+
+    def _begin_table(self) -> None:
+        path = new_path(choose_folder(self._configured))
+        self._read_table(path, claim(own_path(path)))
+
+    def _read_table(self, path: Path, held: Claim) -> None:
+        self._path, self._claim = path, held
+        self._processes: dict[int, Filling] = {}
+        self._edition = None
+
+    def _here(self) -> Filling:
+        """Return this process's part in the work, begun afresh after a fork."""
+        pid = os.getpid()
+        here = self._processes.get(pid)
+        if here is None:
+            held = self._claim if has_locks() else claim(own_path(self._path))
+            here = self._processes.setdefault(pid, Filling(held, self._source))
+        return here
