@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-from .client.access import as_client
-from .client.client import OssClient
+from .client.client import OssClient, as_client
 from .files.reader import OssReader
 from .files.spooled_writer import OssSpooledWriter
 from .files.writer import OssWriter

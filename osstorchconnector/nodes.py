@@ -12,20 +12,17 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .client.access import as_client
-from .client.client import OssClient
-from .datapipes.fetcher import as_info, checked_transform, fetch, identity
+from .client.client import OssClient, as_client
+from .datapipes.fetcher import OnError, Skipping, as_info, checked_transform, fetch, identity
 from .datapipes.lister import OssObjectLister
 from .datapipes.numbered_objects import NumberedObjects
-from .datapipes.position import Position
-from .datapipes.resumable import ResumableDataset
+from .datapipes.resumable import Position, ResumableDataset
 from .datapipes.sharder import Share
-from .datapipes.skipping import OnError, Skipping
 from .errors import OssConfigError, OssError, OssUsageError
 from .files.data_object import DataObject
 from .index.filters import Filter
 from .index.info import ObjectInfo
-from .index.shared_numbers import SharedNumbers
+from .index.shared import SharedNumbers
 
 if TYPE_CHECKING:
     BaseNode = Any

@@ -18,8 +18,7 @@ from ..protocol.heads import ResponseHead, bare_etag, content_range, object_stat
 from ..protocol.values import Buffer, ByteSpan, Download, ObjectStat, Request
 from ..redaction import MAX_NAME_LETTERS, SecretBuffer, printable
 from ..uri import OssUri
-from .memory import CopiedMemory, FreshMemory, fresh_memory
-from .pieces import Memory, blocks, fill, part
+from .memory import CopiedMemory, FreshMemory, Memory, blocks, fill, fresh_memory, part
 from .transport.base import Landing
 
 R = TypeVar("R")

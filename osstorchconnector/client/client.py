@@ -24,9 +24,8 @@ from ..config import Config, load_config
 from ..credentials import CredentialsCache, credentials_source
 from ..errors import OssConfigError
 from ..logs import audit_log, configure_logging
-from ..protocol.buffers import writable_memory
+from ..protocol.answers import PageOrder
 from ..protocol.endpoint import parse_endpoint, plan_signing
-from ..protocol.page_order import PageOrder
 from ..protocol.values import (
     ByteSpan,
     Download,
@@ -36,6 +35,7 @@ from ..protocol.values import (
     PendingUpload,
     StoredObject,
     UploadedPart,
+    writable_memory,
 )
 from ..uri import OssUri, parse_object_uri, parse_uri
 from ..version import __version__
@@ -43,9 +43,8 @@ from .engine import LoopThread, engine
 from .operations import Operations
 from .paging import Ahead, PageStream
 from .pipeline import Pipeline
-from .reference import ClientReference, Recipe, reference_to, remember
 from .sender import Session
-from .shared_state import SharedState, can_travel
+from .sharing import ClientReference, Recipe, SharedState, can_travel, reference_to, remember
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
@@ -337,3 +336,21 @@ def _object(uri: OssUri | str) -> OssUri:
 
 def _any(uri: OssUri | str) -> OssUri:
     return parse_uri(uri) if isinstance(uri, str) else uri
+
+
+def as_client(
+    endpoint: str | OssClient,
+    *,
+    cred_path: str = "",
+    cred_provider: object | None = None,
+    config_path: str = "",
+    region: str = "",
+) -> OssClient:
+    """Return a client of the endpoint; where a client stands in the endpoint's place, that one."""
+    if not isinstance(endpoint, OssClient):
+        return OssClient(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+    if cred_path or cred_provider is not None or config_path or region:
+        raise OssConfigError("a client has its credentials, config and region already: give these to OssClient instead")
+    return endpoint

@@ -22,10 +22,9 @@ from ..errors import (
     OssUsageError,
 )
 from ..protocol import requests, xml
-from ..protocol.answers import stored_crc64
+from ..protocol.answers import PageOrder, follow, stored_crc64
 from ..protocol.checksum import Sum, combine_crc64
 from ..protocol.heads import ResponseHead, bare_etag, object_stat, parse_crc64, parse_http_date
-from ..protocol.page_order import PageOrder, follow
 from ..protocol.values import (
     ByteSpan,
     Download,
@@ -39,8 +38,8 @@ from ..protocol.values import (
 from ..uri import OssUri, checked_bucket
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
+from .memory import Memory
 from .paging import Ahead, PageAttempt
-from .pieces import Memory
 from .sender import Sender, Session
 
 if TYPE_CHECKING:

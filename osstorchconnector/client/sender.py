@@ -43,9 +43,8 @@ from .retry import (
     is_throttling,
     is_unconnected,
 )
-from .retry_news import RetryNews
-from .shared_state import SharedState
-from .traffic import Gate, RetryBudget, shared
+from .sharing import SharedState
+from .traffic import Gate, RetryBudget, RetryNews, shared
 from .transport.base import (
     SLOWEST_BYTES_PER_SECOND,
     ExchangeFailed,

@@ -1,17 +1,70 @@
-"""What all clients and loops of a process share about one server: how much it is retried, and how fast it is asked.
+"""What all clients of a process share about one endpoint: how fast requests may go, and how many may be sent again.
 
-While all goes well this costs a request one addition and two comparisons, without a lock.
+`RequestGate` holds requests back after the server asked to slow down. The rate follows additive increase and
+multiplicative decrease. A limit on requests in flight would not do: where each takes a millisecond, a few in flight
+are far more than 500 requests a second. The server says only "too many". The share that it turned away tells by how
+many, so the first steps down are long and the later ones short.
+
+`RetryBudget` is what may be retried. `RetryNews` says which retries are logged. Clocks are handed in.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from .pace import Pace, first_pace
-from .retry_news import RetryNews
+from ..errors import OssError
+from .error_texts import retried
+from .retry import RetryDecision
+
+# A slow-down takes so long to show: answers that come sooner are still to requests sent at the old pace.
+HOLD_SECONDS = 0.25
+SHORT_STEP, LONG_STEP = 0.95, 0.5
+RISE_PER_SECOND = 0.05
+# After so long without a refusal the server is well again, and the pace doubles every second.
+CALM_SECONDS = 6.0
+SLOWEST_PER_SECOND = 2.0
+# Faster than any process sends: no pace any more.
+FREE_PER_SECOND = 50_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Requests a second: `per_second` were allowed at the time `since`, when the server last asked to slow down."""
+
+    per_second: float
+    since: float
+
+    def at(self, now: float) -> float:
+        """Return the rate at a later time: it rises as long as nothing is refused."""
+        calm = max(now - self.since, 0.0)
+        rate = self.per_second * (1 + RISE_PER_SECOND * calm)
+        return rate * 2.0 ** min(calm - CALM_SECONDS, 64.0) if calm > CALM_SECONDS else rate
+
+    def is_over(self, now: float) -> bool:
+        """Say whether nothing needs to be held back any more."""
+        return self.at(now) >= FREE_PER_SECOND
+
+    def slowed(self, now: float, *, accepted: int, refused: int) -> Pace:
+        """Return the pace after a refusal; `accepted` and `refused` are the answers since the last step."""
+        if now - self.since < HOLD_SECONDS:
+            return self
+        share = accepted / (accepted + refused) if accepted + refused else 1.0
+        step = min(max(share, LONG_STEP), SHORT_STEP)
+        return Pace(max(self.at(now) * step, SLOWEST_PER_SECOND), now)
+
+
+def first_pace(observed_per_second: float, now: float) -> Pace:
+    """Return the pace to begin with when a server that took `observed_per_second` refuses the first time."""
+    return Pace(max(observed_per_second, SLOWEST_PER_SECOND * 10), now - HOLD_SECONDS).slowed(
+        now, accepted=1, refused=0
+    )
+
 
 # A retry costs one; an operation that ends well gives so much of it back.
 EARNED_PER_SUCCESS = 0.2
@@ -141,3 +194,79 @@ class _Shared:
 shared = _Shared()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=shared.renew)
+
+
+_logger = logging.getLogger(__name__)
+
+# After this long the retries of an operation are a warning.
+LONG_SECONDS = 5.0
+# The interval between warnings doubles up to this. After a calm while without retries it is short again.
+LONGEST_INTERVAL_SECONDS = 300.0
+QUIET_NEWS_SECONDS = 60.0
+# At most one line below a warning in this time.
+INFO_INTERVAL_SECONDS = 1.0
+
+
+class News(NamedTuple):
+    """A line to log at `level`; `untold` retries at the endpoint were not told of since the last one."""
+
+    level: int
+    untold: int
+
+
+class RetryNews:
+    """Decides which retries at one endpoint are told of."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = self._next_info = self._next_warning = float("-inf")
+        self._interval = LONG_SECONDS
+        self._untold = 0
+
+    def of(self, *, attempt: int, seconds_so_far: float) -> News | None:
+        """Return what to log about a retry after try number `attempt` of an operation; None for nothing.
+
+        Number 0 is a try that does not count: its connection had died while it was idle.
+        """
+        with self._lock:
+            now = self._clock()
+            if now - self._last > QUIET_NEWS_SECONDS:
+                self._interval, self._next_warning = LONG_SECONDS, now
+            self._last = now
+            level = self._level(now, attempt, seconds_so_far)
+            if not level:
+                self._untold += 1
+                return None
+            news, self._untold = News(level, self._untold), 0
+            return news
+
+    def tell(
+        self,
+        error: OssError,
+        decision: RetryDecision,
+        attempt: int,
+        seconds_so_far: float,
+        deadline_seconds: float,
+    ) -> None:
+        """Log that a request of which try number `attempt` ended in `error` is sent again, if that is to be told."""
+        news = self.of(attempt=attempt * decision.counts, seconds_so_far=seconds_so_far)
+        if news is not None and _logger.isEnabledFor(news.level):
+            line = retried(
+                error,
+                next_attempt=attempt + decision.counts,
+                delay_seconds=decision.delay_seconds,
+                left_seconds=deadline_seconds - seconds_so_far,
+                untold=news.untold,
+            )
+            _logger.log(news.level, "%s", line)
+
+    def _level(self, now: float, attempt: int, seconds_so_far: float) -> int:
+        if seconds_so_far >= LONG_SECONDS and now >= self._next_warning:
+            self._next_warning = now + self._interval
+            self._interval = min(2 * self._interval, LONGEST_INTERVAL_SECONDS)
+            return logging.WARNING
+        if attempt == 1 and now >= self._next_info:
+            self._next_info = now + INFO_INTERVAL_SECONDS
+            return logging.INFO
+        return logging.NOTSET

@@ -4,12 +4,11 @@ Importing this registers their functional forms. They need no particular torchda
 
     objects = OssObjectLister("oss://bucket/prefix/", client).shard_oss_objects().fetch_oss_objects(client)
 
-- which objects: `lister` (with `fast_listing`, and `prefixes` about mistakes in them), `manifest`, `saved`
+- which objects: `lister`, `manifest`, `saved`
 - in which order, and whose: `shuffler`, `sharder`, `ranks`
-- their bytes: `fetcher`, `table` for maps, with `batches` of them, `streams` for archive readers, `skipping` for those
-  that can't be read; and back: `saver`
-- as a dataset that goes on where it was: `graph`, `resumable`, `position`, `state`
-- `numbered_objects` is what all share, `orphaned_workers` ends workers whose job was killed
+- their bytes: `fetcher`, `table` for maps, with `batches` of them, `streams` for archive readers; and back: `saver`
+- as a dataset that goes on where it was: `graph`, `resumable`, `state`
+- `numbered_objects` is what all share
 """
 
 from __future__ import annotations

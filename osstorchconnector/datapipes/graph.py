@@ -13,8 +13,7 @@ from torch.utils.data.graph import traverse_dps
 from ..errors import OssUsageError
 from .fetcher import OssObjectFetcher
 from .numbered_objects import NumberedObjects
-from .position import Position
-from .resumable import ResumableDataset
+from .resumable import Position, ResumableDataset
 from .sharder import OssObjectSharder
 from .shuffler import OssObjectShuffler
 from .streams import OssNamedStreams

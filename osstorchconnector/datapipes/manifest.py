@@ -14,15 +14,14 @@ from typing import Any
 
 from torch.utils.data import IterDataPipe
 
-from ..client.access import as_client
-from ..client.client import OssClient
+from ..client.client import OssClient, as_client
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
 from ..files.reader import OssReader
-from ..index.filling import Source, Wait
 from ..index.filters import Filter, Filtered, as_keep, described
 from ..index.info import ObjectInfo
 from ..index.layout import UNKNOWN_SIZE, Batch
 from ..index.shared import SharedIndex
+from ..index.shared_file import Source, Wait
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
 from .numbered_objects import NumberedObjects, functional, read_through
 

@@ -22,11 +22,11 @@ from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
-from ..index.filling import Source, Wait
 from ..index.filters import Filter, Filtered, as_keep, described
 from ..index.layout import MAGIC as MAGIC_BEFORE
 from ..index.layout import Batch, Block, block_bytes, read_block
 from ..index.shared import ObjectIndex, SharedIndex
+from ..index.shared_file import Source, Wait
 from ..local_files import written_whole
 from ..protocol.checksum import crc64
 from ..uri import parse_object_uri

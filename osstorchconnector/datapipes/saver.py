@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch.utils.data import IterDataPipe
 
-from ..client.access import as_client
-from ..client.client import OssClient
+from ..client.client import OssClient, as_client
 from ..client.operations import Operations
 from ..errors import OssUsageError
 from ..index.info import ObjectInfo
-from ..protocol.buffers import flat_buffers
-from ..protocol.values import Buffer
+from ..protocol.values import Buffer, flat_buffers
 from ..uri import OssUri, parse_object_uri
 from .numbered_objects import functional
 

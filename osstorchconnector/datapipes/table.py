@@ -9,17 +9,25 @@ from typing import Any
 
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-from ..client.access import as_client
-from ..client.client import OssClient
+from ..client.client import OssClient, as_client
 from ..errors import OssError, OssUsageError
 from ..files.data_object import DataObject
 from ..index.info import ObjectInfo
 from ..index.orders import View
-from ..index.shared_numbers import SharedNumbers
+from ..index.shared import SharedNumbers
 from .batches import FetchesBatches, LeftOut, checked_position, is_batch, without_left_out
-from .fetcher import as_info, checked_transform, data_object, fetch, first_span, identity, transformed
+from .fetcher import (
+    OnError,
+    Skipping,
+    as_info,
+    checked_transform,
+    data_object,
+    fetch,
+    first_span,
+    identity,
+    transformed,
+)
 from .numbered_objects import NumberedObjects, functional
-from .skipping import OnError, Skipping
 
 
 class OssObjectTable(MapDataPipe[ObjectInfo]):

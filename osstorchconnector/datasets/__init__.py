@@ -1,6 +1,4 @@
-"""Objects as torch datasets, assembled from the datapipes: `iterable`, `map` with its `sampler`,
-`object_dataset`, and the `options` of their constructors.
-"""
+"""Objects as torch datasets, assembled from the datapipes: `iterable`, `map` with its `sampler`, `object_dataset`."""
 
 from __future__ import annotations
 

@@ -9,14 +9,12 @@ from typing import Any, Literal
 from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient
-from ..datapipes.fetcher import OssObjectFetcher, fetch, identity
+from ..datapipes.fetcher import OnError, OssObjectFetcher, Skipping, fetch, identity
 from ..datapipes.numbered_objects import NumberedObjects
-from ..datapipes.position import Position
 from ..datapipes.ranks import agree_on, this_rank
-from ..datapipes.resumable import SKIPPED, ResumableDataset
+from ..datapipes.resumable import SKIPPED, Position, ResumableDataset
 from ..datapipes.sharder import OssObjectSharder, Share
 from ..datapipes.shuffler import OssObjectShuffler
-from ..datapipes.skipping import OnError, Skipping
 from ..datapipes.state import checked_epoch
 from ..errors import OssConfigError
 from ..index.orders import Evening

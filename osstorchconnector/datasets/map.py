@@ -9,9 +9,8 @@ from torch.utils.data import Dataset, MapDataPipe
 
 from ..client.client import OssClient
 from ..datapipes.batches import FetchesBatches
-from ..datapipes.fetcher import identity
+from ..datapipes.fetcher import OnError, identity
 from ..datapipes.numbered_objects import NumberedObjects
-from ..datapipes.skipping import OnError
 from ..datapipes.table import OssObjectMapFetcher, OssObjectTable
 from .object_dataset import ObjectDataset, Transform
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from ..client.access import as_client
-from ..client.client import OssClient
+from ..client.client import OssClient, as_client
 from ..datapipes.fetcher import checked_transform, identity
 from ..datapipes.lister import OssObjectLister, OssObjectNames
 from ..datapipes.manifest import ManifestParser, OssManifestParser
@@ -20,7 +19,8 @@ from ..index.filters import Filter
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from .options import DatasetOptions
+    from ..datapipes.fetcher import OnError
+    from ..index.orders import Evening
 
 Transform = Callable[[DataObject], Any]
 
@@ -176,3 +176,19 @@ def _several(name: str, given: object) -> list[Any]:
     if not found:
         raise OssConfigError(f"{name}: an empty list; name one or several")
     return found
+
+
+class DatasetOptions(TypedDict, total=False):
+    """Each class takes those that its docstring names, and refuses others with a `TypeError` that names them."""
+
+    # of both
+    on_error: OnError
+    # of OssIterableDataset
+    shuffle: bool
+    seed: int
+    shard_ranks: bool | None
+    even: Evening
+    relist: Literal["never", "epoch"]
+    in_order: bool
+    # of OssMapDataset
+    share_listing: bool

@@ -13,8 +13,7 @@ from ..datapipes.ranks import reads_for_all, this_rank, warn_of_everything
 from ..datapipes.sharder import Share
 from ..datapipes.state import EpochState, checked_epoch
 from ..errors import OssConfigError, OssUsageError
-from ..index.orders import Evening, Taken, evened
-from ..index.shuffle import Permutation
+from ..index.orders import Evening, Permutation, Taken, evened
 
 _UNDECIDED = "give ResumableSampler shard_ranks=True to share them out, or shard_ranks=False if that is meant"
 

@@ -10,9 +10,9 @@ import torch
 from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
 
 from ..errors import OssIntegrityError
+from ..protocol.checksum import crc32
 from .allowed import HARMLESS, AllowList
 from .archive import LOCAL_SIGNATURE, NotAnArchiveError, Record, read_directory
-from .crc32 import crc32
 from .tensors import PlainTensor
 from .vetting import read_tensor_pickle, vet_object
 

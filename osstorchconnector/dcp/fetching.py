@@ -11,14 +11,14 @@ from typing import Any
 
 from ..client.client import OssClient
 from ..client.flight import Flight
+from ..client.memory import Memory
 from ..client.operations import Operations
-from ..client.pieces import Memory
 from ..errors import OssIntegrityError, OssObjectChangedError
 from ..files.coverage import Coverage
 from ..files.read_plan import leftovers
+from ..protocol.checksum import SpanSums
 from ..protocol.values import ByteSpan, Download, ObjectStat
 from ..uri import OssUri
-from .crc32 import SpanSums
 
 FIRST_HELD_BYTES = 32 << 20
 _JUDGED_RANGES = 8

@@ -10,12 +10,10 @@ from ..client.client import OssClient
 from ..client.clocks import wait_running
 from ..client.flight import Flight
 from ..client.operations import Operations
-from ..files.parts import first_part_bytes, next_part_bytes
-from ..files.upload import MultipartUpload
-from ..protocol.checksum import crc64
+from ..files.upload import MultipartUpload, first_part_bytes, next_part_bytes
+from ..protocol.checksum import crc32, crc64
 from ..protocol.values import Buffer, StoredObject
 from ..uri import OssUri
-from .crc32 import crc32
 
 CRUMB_BYTES = 8 * 1024
 # Both sums are made of a block while it is in the processor's cache: the second then takes a quarter of the time.

@@ -10,15 +10,14 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from torch.distributed.checkpoint.filesystem import FileSystemBase
 
-from ..client.access import as_client
-from ..client.client import OssClient
+from ..client.client import OssClient, as_client
 from ..errors import OssNotFoundError, OssUriError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .cleaning import DEFAULT_AGE, clean
+from .folder import HasClient
 from .layout import is_checkpoint_id
-from .place import HasClient
 from .reader import OssStorageReader
 from .writer import OssStorageWriter
 

@@ -11,8 +11,8 @@ from torch.distributed.checkpoint._extension import StreamTransformExtension
 from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteItemType
 
 from ..errors import OssUsageError
+from ..protocol.checksum import crc32
 from ..protocol.values import Buffer
-from .crc32 import crc32
 from .tensors import bare, is_plain, memory, tensor_archive
 
 # Takes the next piece of an item, whose bytes nobody changes, and returns its CRC-32.

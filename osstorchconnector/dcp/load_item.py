@@ -11,11 +11,11 @@ from torch.distributed.checkpoint._extension import ExtensionRegistry
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlanner, ReadItem
 
 from ..errors import OssIntegrityError
+from ..protocol.checksum import combine_crc32
 from ..protocol.values import ByteSpan
 from ..uri import OssUri
 from .allowed import AllowList
 from .archive import Archive, stated_crc
-from .crc32 import combine_crc32
 from .decoding import check_records, decode_tensor, restored, strided
 from .segments import Segment, Slice, slice_of
 from .tensors import QUANTISED_DTYPES, contiguous, copy_into, fill, is_plain, tensor_archive, writable_memory

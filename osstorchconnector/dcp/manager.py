@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.stateful import Stateful
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssObjectChangedError
 from .cleaning import DEFAULT_AGE, clean
-from .place import Access, HasClient, open_folder
+from .folder import Access, HasClient, open_folder
 from .reader import OssStorageReader
 from .run import RunFolder
 from .torch_context import outside_contexts, uncompiled

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..client.pieces import Memory, Pieces, part
+from ..client.memory import Memory, Pieces, part
 from ..protocol.values import ByteSpan
 from .load_item import Wanted
 from .segments import Range, Segment

@@ -22,10 +22,10 @@ from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError, OssObjectChangedError
 from ..uri import OssUri
 from .allowed import AllowList
+from .folder import Access, HasClient, HasFolder
 from .gc_pause import collection_put_off
 from .load_item import Saved, Settings, Wanted
 from .loading import RankLoad
-from .place import Access, HasClient, HasFolder
 from .progress import Progress, ProgressCallback, summary
 from .torch_context import outside_contexts
 

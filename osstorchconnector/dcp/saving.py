@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from ..errors import OssConfigError, OssError
 from ..protocol.values import Buffer
-from . import safetensors
+from . import archive as safetensors
 from .file_upload import FileUpload, give_up
 from .folder import CheckpointFolder, quietly
 from .items import Add, descriptors_of, item_bytes, resolve_object, resolve_tensor, transformed, write_tensor

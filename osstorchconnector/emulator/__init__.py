@@ -9,10 +9,10 @@ From a shell, `python -m osstorchconnector.emulator --root DIR --port N` serves 
 
 - from outside: `handle` starts and steers it, `__main__` is the command line, `control` what the handle asks for
 - from the wire inwards: `server`, `sockets`, `connection`, `wire`; `frontend`; `intake`, `forms` for bodies;
-  `interface` (what there is and what not), `routing`, `headers`, `dispatch`, `auth`, `postpolicy`
+  `interface` (what there is and what not), `routing`, `headers`, `dispatch`, `auth`
 - what OSS does: `operations` on a `service`, with `exchange`, `conditions`, `documents`, `refusals`;
   `differences` tells where it is not as there
-- what lasts: `storage` of `blobs` (read through `windows`) and a `journal` of `records`
+- what lasts: `storage` of `blobs` and a journal of `records`
 - what goes wrong on demand, and what is counted: `faults`, `effect`, `effects`, `counters`
 """
 

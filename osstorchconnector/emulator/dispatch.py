@@ -14,7 +14,16 @@ from .exchange import Call, Reply
 from .forms import FormIntake
 from .headers import refusal_of, unwanted
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake, Received
-from .operations import attributes, buckets, copying, listing, multipart, objects, posting, restoring, symlinks
+from .operations import (
+    attributes,
+    buckets,
+    copying,
+    listing,
+    multipart,
+    objects,
+    posting,
+    restoring,
+)
 from .records import DEFAULT_ACL
 from .refusals import Refused
 from .routing import Place, check_names, why_not
@@ -31,7 +40,6 @@ OPERATIONS: dict[str, Operation] = {
     **objects.OPERATIONS,
     **posting.OPERATIONS,
     **restoring.OPERATIONS,
-    **symlinks.OPERATIONS,
 }
 _TAKES_OBJECT = frozenset({"PutObject", "UploadPart", "AppendObject"})
 _MAKES_BUCKET = frozenset({"PutBucket", "PutBucketAcl"})

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..client.client import OssClient
 from ..client.memory import fresh_memory
-from ..client.reference import ClientReference
+from ..client.sharing import ClientReference
 from ..config import TransferConfig
 from ..protocol.values import Download
 from ..uri import OssUri

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from ..client.client import OssClient
-from ..client.flight import Flight
+from ..client.flight import Flight, Landing
 from ..client.memory import find_pages
 from ..client.operations import Operations
 from ..config import TransferConfig
@@ -22,7 +22,6 @@ from ..protocol.checksum import crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat
 from ..uri import OssUri
 from .coverage import Coverage, gaps
-from .landing import Landing
 from .read_ahead import NO_BLOCK, Block, ReadAhead
 from .read_plan import (
     DIRECT_BYTES,

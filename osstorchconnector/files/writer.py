@@ -17,8 +17,7 @@ from ..errors import OssError, OssUsageError
 from ..protocol.checksum import crc64
 from ..uri import OssUri
 from .named_file import NamedFile
-from .parts import first_part_bytes, next_part_bytes
-from .upload import MultipartUpload
+from .upload import MultipartUpload, first_part_bytes, next_part_bytes
 
 ABORT_SECONDS = 10.0
 # Bytes that have just been copied are in the processor's cache: there CRC-64 takes a quarter of the time (measured).

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import OssConfigError, OssError, OssTransformError, OssUsageError
 from ..uri import OssUri
-from .filling import Source, Wait
 from .info import ObjectInfo
 from .layout import Batch
+from .shared_file import Source, Wait
 
 _logger = logging.getLogger(__name__)
 

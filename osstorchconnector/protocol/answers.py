@@ -7,10 +7,14 @@ of what was stored: only a server that has read all of it can know that.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
+from itertools import pairwise
+from typing import TypeVar
 
 from ..errors import OssProtocolError
 from .heads import ResponseHead, parse_crc64
+from .values import ListPage
 
 # Every answer of OSS has a request id.
 REQUEST_ID = "x-oss-request-id"
@@ -59,3 +63,73 @@ def stored_crc64(head: ResponseHead) -> int:
             f"answered {head.status} without x-oss-hash-crc64ecma: nothing shows that the data was stored"
         )
     return crc
+
+
+Marker = TypeVar("Marker", int, tuple[str, str])
+
+
+class PageOrder:
+    """What one listing has shown so far, held against each further page.
+
+    OSS lists in UTF-8 byte order, which is the order of Python's strings. So whatever comes twice, a key, a page, or
+    the token of a page, comes out of order, and following it would double objects or never end.
+    """
+
+    def __init__(self, start_after: str = "") -> None:
+        self._last_key = start_after
+        self._last_prefix = ""
+        self._tokens: set[str] = set()  # of the last page with anything in it, and of empty ones since
+
+    def accept(self, page: ListPage) -> ListPage:
+        """Return `page` if it goes on where the last one ended; else raise `OssProtocolError` and remember nothing."""
+        keys = page.keys
+        for names, last, what in ((keys, self._last_key, "key"), (page.prefixes, self._last_prefix, "common prefix")):
+            _check_rising(names, last, what)
+        token = page.next_token
+        if token and token in self._tokens:
+            raise OssProtocolError("the listing goes round in a circle: a page leads back to one before it")
+        if keys or page.prefixes:
+            self._tokens = set()
+        self._tokens.add(token)
+        if keys:
+            self._last_key = keys[-1]
+        if page.prefixes:
+            self._last_prefix = page.prefixes[-1]
+        return page
+
+
+def check_within(page: ListPage, prefix: str, delimiter: str) -> None:
+    """Raise `OssProtocolError` for a page with anything that does not belong to `prefix`, or stands behind a delimiter.
+
+    The names must be in order: then all between the first and the last begin as these two do.
+    """
+    for names in (page.keys, page.prefixes):
+        for name in (*names[:1], *names[-1:]):
+            if not name.startswith(prefix):
+                raise OssProtocolError(f"the listing of {prefix!r} has a name outside it: {name!r}")
+    if not delimiter:
+        if page.prefixes:
+            raise OssProtocolError(f"the listing has a common prefix, {page.prefixes[0]!r}, and was not asked for any")
+        return
+    start = len(prefix)
+    for key in page.keys:
+        if key.find(delimiter, start) >= 0:
+            raise OssProtocolError(f"the listing has the key {key!r} behind the delimiter {delimiter!r}")
+    for folder in page.prefixes:
+        if folder.find(delimiter, start) != len(folder) - len(delimiter):
+            raise OssProtocolError(f"the listing has the common prefix {folder!r} by the delimiter {delimiter!r}")
+
+
+def follow(marker: Marker, seen: set[Marker]) -> Marker:
+    """Return the marker at which a list of parts or of uploads goes on; raise `OssProtocolError` if it was there."""
+    if marker in seen:
+        raise OssProtocolError(f"the listing goes round in a circle: it is at {marker!r} again")
+    seen.add(marker)
+    return marker
+
+
+def _check_rising(names: list[str], last: str, what: str) -> None:
+    if not names or (last < names[0] and all(map(operator.lt, names, names[1:]))):
+        return
+    before, name = next(pair for pair in pairwise([last, *names]) if pair[1] <= pair[0])
+    raise OssProtocolError(f"the listing goes backwards: the {what} {name!r} comes after {before!r}")

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import OssUriError
 from ..uri import OssUri
-from .buffers import flat_buffers
 from .signing import encode_key
-from .values import Buffer, ByteSpan, Pairs, Request, UploadedPart
+from .values import Buffer, ByteSpan, Pairs, Request, UploadedPart, flat_buffers
 from .xml import quoted_etag, render_complete, render_delete
 
 if TYPE_CHECKING:

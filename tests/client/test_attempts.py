@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.client.attempts import MAX_DOCUMENT_BYTES, MAX_REFUSAL_BYTES, DocumentAttempt, GetAttempt
-from osstorchconnector.client.pieces import Pieces, fill
+from osstorchconnector.client.memory import Pieces, fill
 from osstorchconnector.errors import OssIntegrityError, OssProtocolError
 from osstorchconnector.protocol.checksum import crc64
 from osstorchconnector.protocol.heads import ResponseHead

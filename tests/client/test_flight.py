@@ -13,9 +13,8 @@ import pytest
 from files.fake_client import TRANSFER, URI, FakeClient, Gate
 
 from osstorchconnector.client.engine import LoopThread
-from osstorchconnector.client.flight import Flight, useful_threads
+from osstorchconnector.client.flight import Flight, Landing, useful_threads
 from osstorchconnector.errors import OssTimeoutError
-from osstorchconnector.files.landing import Landing
 from osstorchconnector.files.reader import OssReader
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.pace import FREE_PER_SECOND, HOLD_SECONDS, SLOWEST_PER_SECOND, Pace, first_pace
-from osstorchconnector.client.traffic import Gate
+from osstorchconnector.client.traffic import FREE_PER_SECOND, HOLD_SECONDS, SLOWEST_PER_SECOND, Gate, Pace, first_pace
 
 
 def test_refusals_within_one_moment_are_one_step() -> None:

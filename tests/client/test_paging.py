@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from osstorchconnector.client.paging import Ahead, PageAttempt, PageStream
 from osstorchconnector.errors import OssProtocolError
+from osstorchconnector.protocol.answers import PageOrder
 from osstorchconnector.protocol.heads import ResponseHead
-from osstorchconnector.protocol.page_order import PageOrder
 from osstorchconnector.protocol.values import ListPage, Request
 from osstorchconnector.protocol.xml import parse_list_page, peek_token
 

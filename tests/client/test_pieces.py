@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.pieces import Memory, Pieces, blocks, fill, part, room
+from osstorchconnector.client.memory import Memory, Pieces, blocks, fill, part, room
 
 sizes = st.lists(st.integers(1, 50), min_size=1, max_size=8)
 

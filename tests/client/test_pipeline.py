@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.lanes import Board, Lane
-from osstorchconnector.client.pipeline import SPREAD_BYTES, Pipeline
+from osstorchconnector.client.pipeline import SPREAD_BYTES, Board, Lane, Pipeline
 
 
 def run(work, items, *, concurrency=4, workers=2, **options):

@@ -7,7 +7,7 @@ import logging
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.retry_news import CALM_SECONDS, INFO_INTERVAL_SECONDS, LONG_SECONDS, RetryNews
+from osstorchconnector.client.traffic import INFO_INTERVAL_SECONDS, LONG_SECONDS, QUIET_NEWS_SECONDS, RetryNews
 
 
 class Clock:
@@ -56,7 +56,7 @@ def test_after_a_calm_time_intervals_are_short_again() -> None:
     for second in (0, 5, 15, 35):
         clock.now = 1000.0 + second
         assert told(clock, news, attempt=2, seconds_so_far=LONG_SECONDS)[0] == logging.WARNING
-    clock.now += CALM_SECONDS + 1
+    clock.now += QUIET_NEWS_SECONDS + 1
     assert told(clock, news, attempt=2, seconds_so_far=LONG_SECONDS)[0] == logging.WARNING
     clock.now += LONG_SECONDS
     assert told(clock, news, attempt=2, seconds_so_far=LONG_SECONDS)[0] == logging.WARNING

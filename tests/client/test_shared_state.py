@@ -12,7 +12,7 @@ import pytest
 from client.scripted_server import ScriptedServer, answer
 
 from osstorchconnector import OssClient
-from osstorchconnector.client.shared_state import SharedState
+from osstorchconnector.client.sharing import SharedState
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="shares nothing with spawned processes")
 

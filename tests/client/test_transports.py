@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.clocks import loop_clock
-from osstorchconnector.client.pieces import Pieces
+from osstorchconnector.client.memory import Pieces
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import (
     ExchangeFailed,

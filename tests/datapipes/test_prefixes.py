@@ -12,7 +12,7 @@ from torch.utils.data.datapipes.iter import IterableWrapper
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister, OssObjectNames
-from osstorchconnector.datapipes.prefixes import described_near
+from osstorchconnector.datapipes.lister import described_near
 from osstorchconnector.datasets import OssIterableDataset, OssMapDataset
 from osstorchconnector.errors import OssNotFoundError, OssTransformError
 from osstorchconnector.index.filters import Filter

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from osstorchconnector.datapipes.ranks import share_table
-from osstorchconnector.index.filling import Wait
 from osstorchconnector.index.layout import Batch
 from osstorchconnector.index.shared import SharedIndex
+from osstorchconnector.index.shared_file import Wait
 
 
 class Names:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.datapipes.position import Position
+from osstorchconnector.datapipes.resumable import Position
 from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datapipes.state import EpochState, merge_states
 from osstorchconnector.errors import OssUsageError

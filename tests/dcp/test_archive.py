@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.dcp.archive import Archive, NotAnArchiveError, archive_around, read_directory, stated_crc
-from osstorchconnector.dcp.crc32 import SpanSums, combine_crc32, crc32
 from osstorchconnector.dcp.tensors import memory, tensor_archive
+from osstorchconnector.protocol.checksum import SpanSums, combine_crc32, crc32
 from osstorchconnector.protocol.values import ByteSpan
 
 ID_BYTES = 20  # the half of the serialization id that stands for the content; torch's own sum

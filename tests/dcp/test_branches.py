@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.planner import LoadPlan
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem
-from osstorchconnector.dcp.branches import BRANCHES, Branches
+from osstorchconnector.dcp.run import BRANCHES, Branches
 from osstorchconnector.errors import OssIntegrityError, OssPermissionError
 from osstorchconnector.testing import OssBucket
 

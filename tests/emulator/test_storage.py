@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from osstorchconnector.emulator.blobs import size_of
-from osstorchconnector.emulator.journal import Journal, read_entries
 from osstorchconnector.emulator.records import ObjectRecord, PartRecord, UploadRecord
-from osstorchconnector.emulator.storage import Bucket, Storage
+from osstorchconnector.emulator.storage import Bucket, Journal, Storage, read_entries
 
 HOSTILE_KEYS = ["../../etc/passwd", "a//b/./..", "nul\0cr\rlf\n", "é" * 511, "\x1b[31m", '{"put":1}', "dir/", " "]
 

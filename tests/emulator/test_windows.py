@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.windows import Windows
+from osstorchconnector.emulator.blobs import Windows
 
 PAGE = mmap.ALLOCATIONGRANULARITY
 

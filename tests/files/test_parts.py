@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.files.parts import (
+from osstorchconnector.files.upload import (
     GIB,
     KIB,
     MAX_PART_BYTES,

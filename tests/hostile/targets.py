@@ -40,8 +40,8 @@ from osstorchconnector.errors import OssError
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.layout import MAGIC, Batch, pack_block
 from osstorchconnector.protocol import heads, xml
+from osstorchconnector.protocol.answers import PageOrder
 from osstorchconnector.protocol.endpoint import parse_endpoint
-from osstorchconnector.protocol.page_order import PageOrder
 from osstorchconnector.protocol.requests import get_object
 from osstorchconnector.protocol.signing import encode_key, parse_authorization
 from osstorchconnector.protocol.values import ByteSpan

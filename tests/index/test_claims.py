@@ -20,10 +20,9 @@ import pytest
 from osstorchconnector.errors import OssConfigError, OssError
 from osstorchconnector.index import claims
 from osstorchconnector.index.claims import Claim, claim, new_path, remove_abandoned, shared_claim, this_machine
-from osstorchconnector.index.filling import Wait
 from osstorchconnector.index.layout import Batch
-from osstorchconnector.index.shared import SharedIndex
-from osstorchconnector.index.shared_numbers import SharedNumbers
+from osstorchconnector.index.shared import SharedIndex, SharedNumbers
+from osstorchconnector.index.shared_file import Wait
 
 DAY_SECONDS = 24 * 3600.0
 FORK = multiprocessing.get_context("fork")

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from osstorchconnector.errors import OssError, OssNotFoundError
-from osstorchconnector.index.filling import Wait
 from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.index.layout import Batch
 from osstorchconnector.index.shared import SharedIndex
+from osstorchconnector.index.shared_file import Wait
 
 FORK = multiprocessing.get_context("fork")
 

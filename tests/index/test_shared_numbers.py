@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from osstorchconnector.errors import OssConfigError
-from osstorchconnector.index.shared_numbers import SharedNumbers
+from osstorchconnector.index.shared import SharedNumbers
 
 FORK = multiprocessing.get_context("fork")
 

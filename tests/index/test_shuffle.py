@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from osstorchconnector.index.shuffle import Permutation
+from osstorchconnector.index.orders import Permutation
 
 
 @given(st.integers(0, 3000), st.integers(), st.integers(0, 100))

@@ -13,7 +13,6 @@ import pytest
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.transport.base import WireRequest
 from osstorchconnector.errors import OssUsageError
-from osstorchconnector.protocol.buffers import flat_buffers, shown_bytes, writable_memory
 from osstorchconnector.protocol.endpoint import Origin
 from osstorchconnector.protocol.requests import put_object
 from osstorchconnector.protocol.values import (
@@ -25,6 +24,9 @@ from osstorchconnector.protocol.values import (
     ListPage,
     ObjectStat,
     Request,
+    flat_buffers,
+    shown_bytes,
+    writable_memory,
 )
 from osstorchconnector.testing import OssBucket
 

@@ -23,7 +23,7 @@ from ...protocol.heads import ResponseHead, hide_error_document
 from ...protocol.values import Buffer
 from ...redaction import MAX_NAME_LETTERS
 from ..clocks import LoopClock, RunningTime, loop_clock, seconds_slept
-from ..pieces import fill
+from ..memory import fill
 from .addresses import HEAD_START_SECONDS, Addresses, AddressInfo
 from .base import (
     IDLE_SECONDS,

@@ -26,7 +26,7 @@ from ...protocol.endpoint import Origin, is_this_machine
 from ...protocol.heads import ResponseHead
 from ...protocol.values import Buffer
 from ...redaction import Secret, SecretBytes, keeper
-from ..pieces import Memory
+from ..memory import Memory
 
 FailureKind = Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol"]
 

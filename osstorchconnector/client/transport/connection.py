@@ -16,7 +16,7 @@ from ...protocol.chunked import ChunkedDecoder
 from ...protocol.heads import ResponseHead, encode_head, parse_response_head
 from ...protocol.values import Buffer
 from ...redaction import SecretBuffer, SecretBytes
-from ..pieces import Memory, fill, room
+from ..memory import Memory, fill, room
 from .base import (
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,

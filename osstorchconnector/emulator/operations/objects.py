@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import replace
 from functools import lru_cache
+from urllib.parse import quote
 
 from ...protocol.checksum import combine_crc64
 from ..blobs import cut
@@ -14,6 +16,7 @@ from ..exchange import Call, Reply, xml_reply
 from ..intake import Received
 from ..records import APPENDABLE, NO_TRAITS, SYMLINK, ObjectRecord
 from ..refusals import Refused, invalid_argument
+from ..routing import check_names, decode_path
 from ..service import Service
 from .arguments import (
     encryption_of,
@@ -219,6 +222,46 @@ def _span(call: Call, record: ObjectRecord) -> tuple[int, int] | None:
     return resolve_range(header, record.size, is_standard=is_standard)
 
 
+_TARGET = "x-oss-symlink-target"
+
+
+def put_symlink(service: Service, call: Call, _received: Received) -> Reply:
+    """Make the key stand for another; whether there is an object of that key shows when it is read."""
+    bucket = service.bucket(call.bucket)
+    if not call.headers.get(_TARGET):
+        raise missing(_TARGET)
+    target = decode_path(call.headers[_TARGET])
+    check_names(Call("", "", call.bucket, target))
+    check_overwrite(service, call)
+    record = ObjectRecord(
+        call.key,
+        (),
+        0,
+        hashlib.md5(target.encode(), usedforsecurity=False).hexdigest().upper(),
+        None,
+        int(service.now()),
+        SYMLINK,
+        storage_class(call.headers, bucket.storage_class),
+        object_headers(call.headers),
+        replace(traits(call.headers), target=target),
+    )
+    bucket.put(record)
+    return Reply(200, {"ETag": f'"{record.etag}"'})
+
+
+def get_symlink(service: Service, call: Call, _received: Received) -> Reply:
+    record = service.record(call)
+    if record.kind != SYMLINK:
+        raise Refused("NotSymlink", extras={"BucketName": call.bucket, "Key": call.key})
+    headers = {
+        "ETag": f'"{record.etag}"',
+        "Last-Modified": http_time(record.modified),
+        _TARGET: quote(record.traits.target, safe="/-_.~"),
+        **{name: value for name, value in record.headers.items() if name.startswith("x-oss-meta-")},
+    }
+    return Reply(200, headers)
+
+
 OPERATIONS = {
     "PutObject": put_object,
     "GetObject": get_object,
@@ -227,4 +270,6 @@ OPERATIONS = {
     "DeleteObject": delete_object,
     "DeleteMultipleObjects": delete_objects,
     "AppendObject": append_object,
+    "PutSymlink": put_symlink,
+    "GetSymlink": get_symlink,
 }

@@ -1,20 +1,86 @@
-"""What a client and its copies in a job's other processes share: how often they retried, whether anything answered.
+"""What the processes of a job share of one client: which one it is, and what all its copies have counted.
 
-The state is a page of anonymous memory, which forked processes share with their parent. Spawned processes get a second
-page by its descriptor. Neither page has a name that could be left behind, and counting takes no system call. A copy
-that travels in any other way begins with a state of its own.
+A reference names a client without its secrets, so that the job finds its own client again for an item that a worker
+has sent. The counts (retries, whether anything answered) are a page of anonymous memory, which forked processes share
+with their parent. Spawned processes get a second page by its descriptor. Neither page has a name that could be left
+behind, and counting takes no system call. A copy that travels in any other way begins with counts of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
+import pickle
 import struct
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
+
+from ..config import Config
+from ..credentials import CredentialsSource
+from ..credentials.providers import UnavailableCredentials
+
+Recipe = tuple[str, str, CredentialsSource, Config, str]
+
+
+class Client(Protocol):
+    """An `OssClient`, which knows this module."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def __setstate__(self, recipe: Recipe, /) -> None: ...
+
+
+# The clients of this process, by their number in it.
+_living: weakref.WeakValueDictionary[int, Client] = weakref.WeakValueDictionary()
+
+
+class ClientReference(NamedTuple):
+    """A client's identity, and a pickled client without secrets for processes that have none of that identity."""
+
+    identity: str
+    recipe: bytes
+
+    def resolve(self) -> Any:
+        """Return the `OssClient` of this process, or a new one."""
+        for living in _living.valuerefs():
+            client = living()
+            if client is not None and client.identity == self.identity:
+                return client
+        return _made(self.recipe)
+
+
+def remember(client: Client, number: int) -> None:
+    """Let references find the client as long as it lives."""
+    _living[number] = client
+
+
+def reference_to(client: Client, recipe: Recipe) -> ClientReference:
+    """Return what stands for a client that was made from `recipe`."""
+    endpoint, region, source, config, identity = recipe
+    try:
+        pickled = _pickled(client, (endpoint, region, source.by_name(), config, identity))
+    except Exception as error:  # a provider of the user's may raise anything
+        stranded = UnavailableCredentials(str(source), f"{type(error).__name__} while it was pickled")
+        pickled = _pickled(client, (endpoint, region, stranded, config, identity))
+    return ClientReference(identity, pickled)
+
+
+# Cached, so that all items share one client and its connections.
+@functools.lru_cache(maxsize=8)
+def _made(recipe: bytes) -> Any:
+    return pickle.loads(recipe)
+
+
+def _pickled(client: Client, recipe: Recipe) -> bytes:
+    other = type(client).__new__(type(client))
+    other.__setstate__(recipe)
+    return pickle.dumps(other)
+
 
 _SIZE = mmap.PAGESIZE
 _NUMBER = struct.Struct("=q")

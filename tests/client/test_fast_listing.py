@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from osstorchconnector.datapipes.fast_listing import cuts, parallel_pages
+from osstorchconnector.client.paging import cuts, parallel_pages
 from osstorchconnector.datasets import OssIterableDataset
 from osstorchconnector.errors import OssNotFoundError
 from osstorchconnector.protocol.values import ListedObject, ListPage

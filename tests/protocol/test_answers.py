@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.errors import OssProtocolError
-from osstorchconnector.protocol.page_order import PageOrder, follow
+from osstorchconnector.protocol.answers import PageOrder, follow
 from osstorchconnector.protocol.values import ListedObject, ListPage
 
 keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6)

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from files.fake_client import URI, FakeClient, Gate
 
-from osstorchconnector.client.flight import Flight
-from osstorchconnector.files.landing import Landing
+from osstorchconnector.client.flight import Flight, Landing
 from osstorchconnector.protocol.values import ByteSpan, Download
 
 DATA = bytes(range(200))
