@@ -19,7 +19,7 @@ from ..protocol.values import Buffer, ByteSpan, Download, ObjectStat, Request
 from ..redaction import MAX_NAME_LETTERS, SecretBuffer, printable
 from ..uri import OssUri
 from .memory import CopiedMemory, FreshMemory, Memory, blocks, fill, fresh_memory, part
-from .transport.base import Landing
+from .transport.base import BodySink
 
 R = TypeVar("R")
 
@@ -29,11 +29,11 @@ MAX_REFUSAL_BYTES = 1024 * 1024
 SUMMED_BYTES = 256 * 1024
 
 
-class Attempt(Landing, Protocol):
+class PendingOperation(BodySink, Protocol):
     """What the sender needs to know of an operation: where answers land, and what to do next."""
 
-    settles: bool
-    """True if a good answer is first to be shown to `settle`."""
+    wants_early_look: bool
+    """True if a good answer is first to be shown to `look_early`."""
 
     @property
     def refusal(self) -> bytearray:
@@ -49,7 +49,7 @@ class Attempt(Landing, Protocol):
     def finish(self, head: ResponseHead) -> None:
         """Take a good answer; raises `OssIntegrityError` or `OssProtocolError` if it is not."""
 
-    async def settle(self) -> None:
+    async def look_early(self) -> None:
         """Do what can be done before the answer is taken."""
 
     def keep(self, received_bytes: int) -> None:
@@ -59,28 +59,28 @@ class Attempt(Landing, Protocol):
         """What has come so far is wrong: begin again."""
 
 
-class _CopyingLanding:
+class _CopyingSink:
     """Takes a body that came whole as it takes any other."""
 
-    lands_in_place = False
+    fills_in_place = False
     moved_bytes = 0
     is_resumed = False
-    settles = False
+    wants_early_look = False
 
-    async def settle(self) -> None:
+    async def look_early(self) -> None:
         """Nothing can be done early."""
 
-    def place(self, head: ResponseHead) -> memoryview:
+    def buffer_for(self, head: ResponseHead) -> memoryview:
         raise NotImplementedError
 
-    def take(self, head: ResponseHead, body: memoryview) -> None:
-        self.place(head._replace(content_length=len(body)))[:] = body
+    def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
+        self.buffer_for(head._replace(content_length=len(body)))[:] = body
 
-    def arrived(self, received_bytes: int) -> None:
+    def progressed(self, received_bytes: int) -> None:
         """Nothing is done before all is there."""
 
 
-class DocumentAttempt(_CopyingLanding, Generic[R]):
+class DocumentAttempt(_CopyingSink, Generic[R]):
     """A request whose answer is a document (or nothing): gathered whole, within a limit, then parsed."""
 
     def __init__(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> None:
@@ -98,14 +98,14 @@ class DocumentAttempt(_CopyingLanding, Generic[R]):
         self.sent += 1
         return self._request
 
-    def take(self, head: ResponseHead, body: memoryview) -> None:
+    def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
         if head.content_length is None and not body:  # a document proves by its last tag that it is whole
             raise OssProtocolError(
                 f"answered {head.status} without a length, and nothing came: it may have been cut off"
             )
-        super().take(head, body)
+        super().accept_whole(head, body)
 
-    def place(self, head: ResponseHead) -> memoryview:
+    def buffer_for(self, head: ResponseHead) -> memoryview:
         length = head.content_length or 0
         if length > MAX_DOCUMENT_BYTES:
             raise OssProtocolError(f"an answer of {length} bytes where at most {MAX_DOCUMENT_BYTES} make sense")
@@ -126,11 +126,11 @@ class DocumentAttempt(_CopyingLanding, Generic[R]):
 class GetAttempt:
     """The object's bytes in `span` (all if None), into the caller's memory or into a new `bytes`.
 
-    A span may reach past the object's end: what exists is delivered. `also` is shown the bytes as they come.
+    A span may reach past the object's end: what exists is delivered. `checksum` is shown the bytes as they come.
     """
 
     def __init__(
-        self, uri: OssUri, span: ByteSpan | None, into: Memory | None, if_match: str, *, also: Sum | None = None
+        self, uri: OssUri, span: ByteSpan | None, into: Memory | None, if_match: str, *, checksum: Sum | None = None
     ) -> None:
         if span is not None and not 0 <= span.start < span.stop:
             raise OssUsageError(
@@ -138,7 +138,7 @@ class GetAttempt:
             )
         if into is not None and (span is None or len(into) != span.size):
             raise ValueError("`into` needs a span, and as many bytes as the span has")
-        self.lands_in_place = into is not None
+        self.fills_in_place = into is not None
         self.moved_bytes = 0 if span is None else span.size
         self._uri = uri
         self._wanted = span
@@ -148,7 +148,7 @@ class GetAttempt:
         self._expected = -1  # bytes that exist in the span; known with the first good answer
         self._received = 0
         self._is_data = False  # of the answer under way: bytes of the object come, not a refusal
-        self._also, self._crc, self._summed = also, 0, 0
+        self._checksum, self._crc, self._summed = checksum, 0, 0
         self._into = into
         self._view: Memory | None = into
         self._store: FreshMemory | CopiedMemory | None = None
@@ -157,7 +157,7 @@ class GetAttempt:
         self.on_head: Callable[[], None] | None = None  # told of the first byte of an object, by hedged reads
         self.result: Download
 
-    settles = False
+    wants_early_look = False
 
     @property
     def refusal(self) -> bytearray:
@@ -178,7 +178,7 @@ class GetAttempt:
             span = ByteSpan(self._start + self._received, self._start + self._expected)
         return requests.get_object(self._uri.bucket, self._uri.key, span=span, if_match=self._etag)
 
-    def place(self, head: ResponseHead) -> Memory:
+    def buffer_for(self, head: ResponseHead) -> Memory:
         length = head.content_length or 0
         if head.status not in (200, 206):
             return self._place_refusal(length)
@@ -187,11 +187,11 @@ class GetAttempt:
         self._is_data = True
         return part(view, self._received, self._received + length)
 
-    def arrived(self, received_bytes: int) -> None:
+    def progressed(self, received_bytes: int) -> None:
         if self._is_data and self._received + received_bytes - self._summed >= SUMMED_BYTES:
             self._sum_up_to(self._received + received_bytes)
 
-    def take(self, head: ResponseHead, body: memoryview) -> None:
+    def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
         if head.content_length is None:
             head = _ended_by_the_connection(head, len(body))
         if self._view is None and head.status in (200, 206):
@@ -199,9 +199,9 @@ class GetAttempt:
             self._body = bytes(body)
             self._is_data = True
         else:
-            fill(self.place(head), 0, body)
+            fill(self.buffer_for(head), 0, body)
 
-    async def settle(self) -> None:
+    async def look_early(self) -> None:
         """Nothing can be done early."""
 
     def keep(self, received_bytes: int) -> None:
@@ -215,8 +215,8 @@ class GetAttempt:
         self._stat, self._etag = None, self._pinned_etag
         self._view, self._store, self._body = self._into, None, b""
         self._is_data, self._crc, self._summed = False, 0, 0
-        if self._also is not None:
-            self._also.clear()
+        if self._checksum is not None:
+            self._checksum.clear()
 
     def finish(self, head: ResponseHead) -> None:
         """Check what has come and make the `Download` of it."""
@@ -241,8 +241,8 @@ class GetAttempt:
         assert self._view is not None
         for block in blocks(self._view, self._summed, stop, SUMMED_BYTES):
             self._crc = crc64(block, self._crc)
-            if self._also is not None:
-                self._also.add(block)
+            if self._checksum is not None:
+                self._checksum.add(block)
         self._summed = stop
 
     def _accept(self, head: ResponseHead, length: int) -> None:
@@ -312,7 +312,7 @@ class GetAttempt:
         return memoryview(self._refusal)
 
 
-class UploadAttempt(_CopyingLanding):
+class UploadAttempt(_CopyingSink):
     """A request that sends bytes; the CRC-64 that OSS answers must be theirs, which is `crc` if that is known."""
 
     def __init__(self, request: Request, uri: OssUri, crc: int | None = None) -> None:
@@ -336,7 +336,7 @@ class UploadAttempt(_CopyingLanding):
         self.sent += 1
         return self._request
 
-    def place(self, head: ResponseHead) -> memoryview:
+    def buffer_for(self, head: ResponseHead) -> memoryview:
         length = head.content_length or 0
         if length > MAX_REFUSAL_BYTES:
             raise OssProtocolError(f"an answer of {length} bytes to an upload")

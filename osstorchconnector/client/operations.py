@@ -66,16 +66,16 @@ class Operations:
         *,
         into: Memory | None = None,
         if_match: str = "",
-        also: Sum | None = None,
+        checksum: Sum | None = None,
     ) -> Download:
         """Fetch the bytes in `span`, or the whole object, in one request.
 
         The span may reach past the end: what exists is delivered, `Download.span` tells which bytes. With `into`
         (of `span.size` bytes) they land there and `Download.body` is empty. A body that breaks off is resumed where
         it broke; with `if_match`, and when resuming, an object replaced meanwhile is an `OssObjectChangedError`.
-        `also` is shown the bytes of a span that lands in `into`, as they come.
+        `checksum` is shown the bytes of a span that lands in `into`, as they come.
         """
-        attempt = GetAttempt(uri, span, into, if_match, also=also)
+        attempt = GetAttempt(uri, span, into, if_match, checksum=checksum)
         try:
             if self._hedge is not None and span is not None and into is None and span.size <= LARGEST_HEDGED_BYTES:
                 return await self._hedge.fetch(lambda: GetAttempt(uri, span, None, if_match))

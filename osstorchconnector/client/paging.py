@@ -41,12 +41,12 @@ class PageAttempt(DocumentAttempt[ListPage]):
 
     def __init__(self, request: Request, order: PageOrder, ahead: Ahead | None) -> None:
         super().__init__(request, self._read)
-        self.settles = ahead is not None
+        self.wants_early_look = ahead is not None
         self._order, self._ahead, self._token = order, ahead, ""
         asked = dict(request.query)
         self._prefix, self._delimiter = asked.get("prefix", ""), asked.get("delimiter", "")
 
-    async def settle(self) -> None:
+    async def look_early(self) -> None:
         """Let the next request go out before this page is read: the server writes one while we read the other."""
         if self._ahead is not None:
             self._token = xml.peek_token(self._document)

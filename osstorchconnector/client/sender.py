@@ -1,6 +1,6 @@
 """One request until it is answered for good: sign, send, judge the answer, wait, try again.
 
-What is decided is decided by pure functions (`retry.decide`, `landing`, `refusals`); here is the order of things.
+What is decided is decided by pure functions (`retry.decide`, `sink`, `refusals`); here is the order of things.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query
 from ..protocol.values import Request
 from ..redaction import printable
 from . import error_texts as refusals
-from .attempts import Attempt
+from .attempts import PendingOperation
 from .clocks import LoopClock, RunningTime, loop_clock
 from .engine import in_thread
 from .retry import (
@@ -47,8 +47,8 @@ from .sharing import SharedState
 from .traffic import Gate, RetryBudget, RetryNews, shared
 from .transport.base import (
     SLOWEST_BYTES_PER_SECOND,
+    BodySink,
     ExchangeFailed,
-    Landing,
     Timeouts,
     Transport,
     UnsizedBody,
@@ -108,7 +108,7 @@ class Sender:
         self._clock: LoopClock | None = None  # that of the loop, which is known when the first request is sent
         self._is_closed = False
 
-    async def perform(self, attempt: Attempt, *, on_data_path: bool) -> ResponseHead:
+    async def perform(self, attempt: PendingOperation, *, on_data_path: bool) -> ResponseHead:
         """Send until an answer is good, or no retry can help; return its head.
 
         Raises an `OssError` that names operation, object, OSS's answer and the number of attempts.
@@ -135,8 +135,8 @@ class Sender:
             try:
                 head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts, on_new_connection)
                 is_good = head.status in answers.GOOD_STATUSES[request.operation] and answers.REQUEST_ID in head.headers
-                if is_good and attempt.settles:
-                    await attempt.settle()
+                if is_good and attempt.wants_early_look:
+                    await attempt.look_early()
                 verdict = self._judge(request, attempt, wire, head, attempts, is_good)
             except UnsizedBody:
                 self.unsized.add(request.operation)
@@ -182,7 +182,7 @@ class Sender:
         self,
         request: Request,
         wire: WireRequest,
-        landing: Landing,
+        sink: BodySink,
         deadline: float,
         on_data_path: bool,
         attempt: int,
@@ -191,12 +191,12 @@ class Sender:
         session = self.session
         transport = self._chosen.get((wire.origin, on_data_path)) or self._transport(wire.origin, on_data_path)
         if session.audit is None:
-            return await transport.exchange(wire, landing, deadline, on_new_connection=on_new_connection)
+            return await transport.exchange(wire, sink, deadline, on_new_connection=on_new_connection)
         begun = session.clock()
         facts = (begun, request.operation, request.bucket, request.key, attempt)
         sent_bytes = _size(request) if request.body else 0
         try:
-            head = await transport.exchange(wire, landing, deadline, on_new_connection=on_new_connection)
+            head = await transport.exchange(wire, sink, deadline, on_new_connection=on_new_connection)
         except (Exception, asyncio.CancelledError) as error:
             seconds = session.clock() - begun
             session.audit.record(AuditEntry(*facts, seconds, sent_bytes, error=_how(error)))
@@ -244,7 +244,13 @@ class Sender:
         return AioTransport(timeouts, self.session.tls)
 
     def _judge(
-        self, request: Request, attempt: Attempt, wire: WireRequest, head: ResponseHead, attempts: int, is_good: bool
+        self,
+        request: Request,
+        attempt: PendingOperation,
+        wire: WireRequest,
+        head: ResponseHead,
+        attempts: int,
+        is_good: bool,
     ) -> Verdict | None:
         if head.status < 300:
             if not is_good:

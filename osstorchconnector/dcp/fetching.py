@@ -90,7 +90,9 @@ class Fetch:
 
         async def work(operations: Operations) -> Download:
             sums = SpanSums(self.sums, self.span.start) if self.sums else None
-            download = await operations.get(self.file.uri, self.span, into=memory, if_match=self.file.etag, also=sums)
+            download = await operations.get(
+                self.file.uri, self.span, into=memory, if_match=self.file.etag, checksum=sums
+            )
             self.crcs = sums.crcs if sums is not None else []
             return download
 

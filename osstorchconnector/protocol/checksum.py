@@ -66,7 +66,7 @@ def combine_crc32(first: int, second: int, second_size: int) -> int:
 
 
 class SpanSums:
-    """The CRC-32 of parts of what comes, made while it comes: what `Operations.get` takes as `also`.
+    """The CRC-32 of parts of what comes, made while it comes: what `Operations.get` takes as `checksum`.
 
     `spans` are in the order of their starts; the first byte that comes is byte `start`.
     """

@@ -61,16 +61,16 @@ def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks,
     attempt = GetAttempt(URI, wanted, cut_up(target, into) if target is not None else None, "")
     for count in breaks:
         answer, body = serve(attempt, data)
-        view = attempt.place(answer)
+        view = attempt.buffer_for(answer)
         received = min(count, len(body) - 1)
         fill(view, 0, memoryview(body)[:received])
         del view
         attempt.keep(received)
     answer, body = serve(attempt, data)
     if whole_at_once:
-        attempt.take(answer, memoryview(body))
+        attempt.accept_whole(answer, memoryview(body))
     else:
-        fill(attempt.place(answer), 0, memoryview(body))
+        fill(attempt.buffer_for(answer), 0, memoryview(body))
     attempt.finish(answer)
     expected = data if wanted is None else data[wanted.start : wanted.stop]
     got = bytes(target[: len(expected)]) if target is not None else attempt.result.body
@@ -99,28 +99,28 @@ def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, s
             self.seen = b""
 
     joined, target = Joined(), bytearray(len(data))
-    attempt = GetAttempt(URI, ByteSpan(0, len(data)), cut_up(target, cuts), "", also=joined)
+    attempt = GetAttempt(URI, ByteSpan(0, len(data)), cut_up(target, cuts), "", checksum=joined)
     for step, count in steps:
         if step == "refuse":
             attempt.request()
-            attempt.place(head(503, count))
-            attempt.arrived(count // 2)
+            attempt.buffer_for(head(503, count))
+            attempt.progressed(count // 2)
             attempt.keep(count // 2)
             continue
         answer, body = serve(attempt, data)
-        view = attempt.place(answer)
+        view = attempt.buffer_for(answer)
         received = min(count, len(body))
         if step == "wrong":
             fill(view, 0, memoryview(bytes(255 - octet for octet in body[:received])))
-            attempt.arrived(received)
+            attempt.progressed(received)
             attempt.discard()
             continue
         fill(view, 0, memoryview(body)[:received])
-        attempt.arrived(received)
+        attempt.progressed(received)
         if step == "break" and received < len(body):
             attempt.keep(received)
     answer, body = serve(attempt, data)
-    fill(attempt.place(answer), 0, memoryview(body))
+    fill(attempt.buffer_for(answer), 0, memoryview(body))
     attempt.finish(answer)
     assert (bytes(target), joined.seen, attempt.result.crc64) == (data, data, crc64(data))
 
@@ -129,13 +129,13 @@ def test_a_refusal_that_breaks_off_is_not_taken_for_bytes_of_the_object():
     target = bytearray(5)
     attempt = GetAttempt(URI, ByteSpan(0, 5), memoryview(target), "")
     answer, body = serve(attempt, b"right, and more")
-    attempt.place(answer)[:2] = body[:2]
+    attempt.buffer_for(answer)[:2] = body[:2]
     attempt.keep(2)
     attempt.request()
-    attempt.place(head(503, 100))
+    attempt.buffer_for(head(503, 100))
     attempt.keep(3)
     answer, body = serve(attempt, b"right, and more")
-    attempt.place(answer)[:] = body
+    attempt.buffer_for(answer)[:] = body
     attempt.finish(answer)
     assert bytes(target) == b"right"
 
@@ -143,12 +143,12 @@ def test_a_refusal_that_breaks_off_is_not_taken_for_bytes_of_the_object():
 def test_bytes_that_proved_wrong_are_all_asked_for_again():
     attempt = GetAttempt(URI, None, None, "")
     answer, _ = serve(attempt, b"right")
-    attempt.place(answer)[:] = b"wrong"
+    attempt.buffer_for(answer)[:] = b"wrong"
     with pytest.raises(OssIntegrityError, match="oss://bucket/key"):
         attempt.finish(answer)
     attempt.discard()
     answer, body = serve(attempt, b"right")
-    attempt.place(answer)[:] = body
+    attempt.buffer_for(answer)[:] = body
     attempt.finish(answer)
     assert attempt.result.body == b"right"
 
@@ -156,7 +156,7 @@ def test_bytes_that_proved_wrong_are_all_asked_for_again():
 def test_a_part_has_no_checksum_to_be_held_against():
     attempt = GetAttempt(URI, ByteSpan(0, 3), None, "")
     answer, _ = serve(attempt, b"right")
-    attempt.place(answer)[:] = b"wro"
+    attempt.buffer_for(answer)[:] = b"wro"
     attempt.finish(answer)
     assert attempt.result.body == b"wro"
 
@@ -164,19 +164,19 @@ def test_a_part_has_no_checksum_to_be_held_against():
 @pytest.mark.parametrize("length", [2**62, 10**18])
 def test_a_length_beyond_all_memory_is_refused(length):
     with pytest.raises(OssProtocolError, match="memory"):
-        GetAttempt(URI, None, None, "").place(head(200, length))
+        GetAttempt(URI, None, None, "").buffer_for(head(200, length))
 
 
 def test_error_documents_and_documents_have_a_limit():
     with pytest.raises(OssProtocolError, match="error message"):
-        GetAttempt(URI, None, None, "").place(head(500, MAX_REFUSAL_BYTES + 1))
+        GetAttempt(URI, None, None, "").buffer_for(head(500, MAX_REFUSAL_BYTES + 1))
     with pytest.raises(OssProtocolError, match="at most"):
-        DocumentAttempt(head_object("b", "k"), lambda head, body: None).place(head(200, MAX_DOCUMENT_BYTES + 1))
+        DocumentAttempt(head_object("b", "k"), lambda head, body: None).buffer_for(head(200, MAX_DOCUMENT_BYTES + 1))
 
 
 def test_a_success_that_brings_no_object_is_refused():
     attempt = GetAttempt(URI, None, None, "")
-    attempt.place(head(204, 0))
+    attempt.buffer_for(head(204, 0))
     with pytest.raises(OssProtocolError, match="204"):
         attempt.finish(head(204, 0))
 
@@ -193,8 +193,8 @@ def test_what_an_operation_moves_is_as_much_as_the_answer_says():
     document = DocumentAttempt(head_object("bucket", "key"), lambda head, body: None)
     assert [attempt.moved_bytes for attempt in (whole, span, document)] == [0, 5000, 0]
     for attempt in (whole, span, document):
-        attempt.place(head(200, 3000))
+        attempt.buffer_for(head(200, 3000))
     assert [attempt.moved_bytes for attempt in (whole, span, document)] == [3000, 5000, 3000]
     whole.keep(1000)
-    whole.place(head(206, 2000, content_range="bytes 1000-2999/3000"))
+    whole.buffer_for(head(206, 2000, content_range="bytes 1000-2999/3000"))
     assert whole.moved_bytes == 3000

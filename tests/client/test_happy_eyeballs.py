@@ -253,20 +253,20 @@ def test_a_name_that_is_gone_is_an_error_whatever_it_stood_for() -> None:
 # --- both transports
 
 
-class Landing:
-    lands_in_place = False
+class BodySink:
+    fills_in_place = False
     moved_bytes = 0
 
     def __init__(self) -> None:
         self.body = bytearray()
 
-    def place(self, head: Any) -> memoryview:
+    def buffer_for(self, head: Any) -> memoryview:
         self.body = bytearray(head.content_length)
         return memoryview(self.body)
 
-    def arrived(self, received_bytes: int) -> None: ...
+    def progressed(self, received_bytes: int) -> None: ...
 
-    def take(self, head: Any, body: memoryview) -> None:
+    def accept_whole(self, head: Any, body: memoryview) -> None:
         self.body = bytearray(body)
 
 
@@ -280,9 +280,9 @@ class Asking:
         self._wire = WireRequest(Origin("http", "bucket.test", 80), "GET", "/k", [("Host", "bucket.test")])
 
     async def get(self) -> bytes:
-        landing, deadline = Landing(), asyncio.get_running_loop().time() + 60
-        await self.transport.exchange(self._wire, landing, deadline, on_new_connection=True)
-        return bytes(landing.body)
+        sink, deadline = BodySink(), asyncio.get_running_loop().time() + 60
+        await self.transport.exchange(self._wire, sink, deadline, on_new_connection=True)
+        return bytes(sink.body)
 
     async def first_choice(self) -> tuple[Any, ...]:
         return (await self.addresses.of("bucket.test", 80, 30))[0][4]

@@ -145,18 +145,18 @@ def test_a_body_that_has_begun_is_no_dead_connection(connect: Connect) -> None:
 # --- the pools
 
 
-class Landing:
-    lands_in_place = False
+class BodySink:
+    fills_in_place = False
     moved_bytes = 0
     body = b""
 
-    def place(self, head: Any) -> memoryview:
+    def buffer_for(self, head: Any) -> memoryview:
         self.memory = bytearray(head.content_length)
         return memoryview(self.memory)
 
-    def arrived(self, received_bytes: int) -> None: ...
+    def progressed(self, received_bytes: int) -> None: ...
 
-    def take(self, head: Any, body: memoryview) -> None:
+    def accept_whole(self, head: Any, body: memoryview) -> None:
         self.body = bytes(body)
 
 
@@ -168,10 +168,10 @@ class Asking:
         self._wire = WireRequest(Origin("http", "127.0.0.1", server.port), "GET", "/k", [("Host", "x")])
 
     async def get(self, **how: bool) -> bytes:
-        landing = Landing()
+        sink = BodySink()
         deadline = asyncio.get_running_loop().time() + 60
-        await self.transport.exchange(self._wire, landing, deadline, **how)  # type: ignore[arg-type]
-        return landing.body or bytes(landing.memory)
+        await self.transport.exchange(self._wire, sink, deadline, **how)  # type: ignore[arg-type]
+        return sink.body or bytes(sink.memory)
 
 
 PATIENT = Timeouts(connect_seconds=30, read_seconds=30)
@@ -260,7 +260,7 @@ def test_silence_on_a_connection_used_before_leaves_half_of_the_time_for_another
         loop = asyncio.get_running_loop()
         deadline = loop.time() + 6
         with pytest.raises(ExchangeFailed) as failed:
-            await transport.exchange(asking._wire, Landing(), deadline)  # type: ignore[arg-type]
+            await transport.exchange(asking._wire, BodySink(), deadline)  # type: ignore[arg-type]
         assert loop.time() < deadline, "half of it is left"
         await transport.aclose()
         return failed.value

@@ -169,8 +169,8 @@ def test_what_was_asked_for_on_a_wrong_page_s_word_is_taken_back(document: bytes
 
     async def work() -> None:
         attempt = PageAttempt(Request("ListObjectsV2", "GET"), PageOrder(), heard)
-        attempt.take(HEAD._replace(content_length=len(document)), memoryview(document))
-        await attempt.settle()
+        attempt.accept_whole(HEAD._replace(content_length=len(document)), memoryview(document))
+        await attempt.look_early()
         try:
             attempt.finish(HEAD)
         except OssProtocolError:

@@ -38,45 +38,45 @@ QUICK = Timeouts(connect_seconds=5, read_seconds=0.2)
 PATIENT = Timeouts(connect_seconds=5, read_seconds=30)
 
 
-class Landing:
+class BodySink:
     """Memory for one answer."""
 
     moved_bytes = 0
 
-    def __init__(self, *, lands_in_place: bool = False) -> None:
-        self.lands_in_place = lands_in_place
+    def __init__(self, *, fills_in_place: bool = False) -> None:
+        self.fills_in_place = fills_in_place
         self.body = bytearray()
 
-    def place(self, head):
+    def buffer_for(self, head):
         self.body = bytearray(head.content_length)
         return memoryview(self.body)
 
-    def arrived(self, received_bytes):
+    def progressed(self, received_bytes):
         assert 0 < received_bytes <= len(self.body)
 
-    def take(self, head, body):
+    def accept_whole(self, head, body):
         assert head.content_length in (None, len(body))
         self.stated, self.body = head.content_length, bytearray(body)
 
 
-class Scattering(Landing):
+class Scattering(BodySink):
     """Memory in pieces of `sizes`, the last of which has the rest."""
 
-    def __init__(self, *sizes, lands_in_place=True):
-        super().__init__(lands_in_place=lands_in_place)
+    def __init__(self, *sizes, fills_in_place=True):
+        super().__init__(fills_in_place=fills_in_place)
         self.sizes = sizes
 
-    def place(self, head):
-        view = super().place(head)
+    def buffer_for(self, head):
+        view = super().buffer_for(head)
         stops = sorted({min(stop, len(view)) for stop in itertools.accumulate(self.sizes, initial=0)} | {len(view)})
         return Pieces(view[start:stop] for start, stop in itertools.pairwise(stops))
 
 
-class Refusing(Landing):
-    def place(self, head):
+class Refusing(BodySink):
+    def buffer_for(self, head):
         raise OssProtocolError("not what was asked for")
 
-    def take(self, head, body):
+    def accept_whole(self, head, body):
         raise OssProtocolError("not what was asked for")
 
 
@@ -87,7 +87,7 @@ def wire(server, method="GET", target="/k", body=()):
     return WireRequest(Origin("http", "127.0.0.1", server.port), method, target, headers, tuple(body))
 
 
-def exchange(kind, server, *requests, timeouts=PATIENT, seconds=30.0, landing=None):
+def exchange(kind, server, *requests, timeouts=PATIENT, seconds=30.0, sink=None):
     """Send `requests` one after the other; return heads and bodies."""
 
     async def run():
@@ -95,7 +95,7 @@ def exchange(kind, server, *requests, timeouts=PATIENT, seconds=30.0, landing=No
         results = []
         try:
             for request in requests:
-                here = landing or Landing()
+                here = sink or BodySink()
                 head = await transport.exchange(request, here, asyncio.get_running_loop().time() + seconds)
                 results.append((head, bytes(here.body)))
         finally:
@@ -117,7 +117,7 @@ def test_a_body_lands_where_it_is_placed(kind):
 def test_a_body_lands_in_several_pieces_of_memory(kind):
     body = random.Random(1).randbytes(1_000_000)
     with ScriptedServer([answer(body)]) as server:
-        results = exchange(kind, server, wire(server), landing=Scattering(1, 7000, 1, 300_000, 20))
+        results = exchange(kind, server, wire(server), sink=Scattering(1, 7000, 1, 300_000, 20))
     assert results[0][1] == body
 
 
@@ -168,15 +168,15 @@ def test_an_answer_before_the_body_is_sent_ends_the_upload(kind):
 @TRANSPORTS
 @pytest.mark.parametrize("broken", [close, reset])
 def test_a_body_that_breaks_off_tells_how_much_has_come(kind, broken):
-    landing = Landing()
+    sink = BodySink()
     with ScriptedServer([first(answer(b"01234", length=10), broken)]) as server:
         with pytest.raises(ExchangeFailed) as failed:
-            exchange(kind, server, wire(server), landing=landing)
+            exchange(kind, server, wire(server), sink=sink)
     assert failed.value.kind == "reset"
     assert not failed.value.reused
     received = failed.value.received_bytes
     assert received in ((0, 5) if broken is reset else (5,)), "a reset may overtake the bytes before it"
-    assert landing.body[:received] == b"01234"[:received]
+    assert sink.body[:received] == b"01234"[:received]
 
 
 @TRANSPORTS
@@ -369,15 +369,15 @@ def test_a_head_without_end_is_refused_at_a_limit():
 def test_what_the_landing_raises_reaches_the_caller(kind):
     with ScriptedServer([answer(b"0123456789")], [answer(b"ok")]) as server:
         with pytest.raises(OssProtocolError, match="not what was asked for"):
-            exchange(kind, server, wire(server), landing=Refusing())
+            exchange(kind, server, wire(server), sink=Refusing())
 
 
-class Learning(Landing):
+class Learning(BodySink):
     """Memory of an operation that did not know how much would come."""
 
-    def place(self, head):
+    def buffer_for(self, head):
         self.moved_bytes = head.content_length
-        return super().place(head)
+        return super().buffer_for(head)
 
 
 @TRANSPORTS
@@ -393,16 +393,16 @@ def test_a_deadline_is_later_by_the_bytes_that_come(kind, is_chunked):
         visit.send(whole[8_000_000:])
 
     async def run(server):
-        transport, landing = kind(Timeouts(connect_seconds=5, read_seconds=2), None), Learning()
+        transport, sink = kind(Timeouts(connect_seconds=5, read_seconds=2), None), Learning()
         clock = loop_clock()
         deadline = clock.look() + 0.1
-        exchange = asyncio.ensure_future(transport.exchange(wire(server), landing, deadline))
+        exchange = asyncio.ensure_future(transport.exchange(wire(server), sink, deadline))
         with contextlib.suppress(asyncio.TimeoutError):
             await clock.wait_for(asyncio.Event().wait(), lambda: deadline + 0.8)  # `direct` looks twice a second
         passed.set()
         await exchange
         await transport.aclose()
-        return len(landing.body)
+        return len(sink.body)
 
     with ScriptedServer([half_and_half]) as server:
         assert asyncio.run(run(server)) == size
@@ -424,18 +424,18 @@ def test_bytes_that_nobody_asked_for_are_not_the_next_answer(kind):
             visit.send(answer(b"b"))
 
     async def run(server):
-        transport, landings = kind(PATIENT, None), [Landing() for _ in range(3)]
+        transport, sinks = kind(PATIENT, None), [BodySink() for _ in range(3)]
 
-        async def ask(target, landing):
-            await transport.exchange(wire(server, target=target), landing, asyncio.get_running_loop().time() + 30)
+        async def ask(target, sink):
+            await transport.exchange(wire(server, target=target), sink, asyncio.get_running_loop().time() + 30)
 
-        b = asyncio.ensure_future(ask("/b", landings[1]))
-        await ask("/a", landings[0])
+        b = asyncio.ensure_future(ask("/b", sinks[1]))
+        await ask("/a", sinks[0])
         taken.set()
         await b
-        await ask("/c", landings[2])
+        await ask("/c", sinks[2])
         await transport.aclose()
-        return [bytes(landing.body) for landing in landings]
+        return [bytes(sink.body) for sink in sinks]
 
     with ScriptedServer([step, answer(b"c")], [step, answer(b"c")], [answer(b"c")]) as server:
         assert asyncio.run(run(server)) == [b"a", b"b", b"c"]
@@ -466,7 +466,7 @@ def test_a_server_that_speaks_first_is_connected_to_once_for_each_request(kind):
         for _ in range(50):
             request = WireRequest(Origin("http", "127.0.0.1", port), "GET", "/", [("Host", "x")])
             with pytest.raises((ExchangeFailed, OssProtocolError)):
-                await transport.exchange(request, Landing(), loop_clock().look() + 30)
+                await transport.exchange(request, BodySink(), loop_clock().look() + 30)
         await transport.aclose()
 
     loop = new_event_loop()
@@ -488,11 +488,11 @@ def test_a_request_that_can_not_be_written_leaves_no_connection_that_is_busy_for
             request = wire(server)
             request.headers.append(("if-match", "a\nb"))
             with pytest.raises(ValueError, match="line end"):
-                await transport.exchange(request, Landing(), loop_clock().look() + 30)
+                await transport.exchange(request, BodySink(), loop_clock().look() + 30)
             assert not transport._busy
-            landing = Landing()
-            await transport.exchange(wire(server), landing, loop_clock().look() + 30)
-            return bytes(landing.body)
+            sink = BodySink()
+            await transport.exchange(wire(server), sink, loop_clock().look() + 30)
+            return bytes(sink.body)
         finally:
             await transport.aclose()
 
@@ -505,10 +505,10 @@ def test_direct_refuses_a_body_that_ends_with_the_connection_and_aiohttp_reads_i
     with ScriptedServer([first(endless, hang)]) as server, pytest.raises(UnsizedBody):
         exchange(DirectTransport, server, wire(server))
     with ScriptedServer([first(endless, close)]) as server:
-        landing = Landing()
-        ((head, body),) = exchange(AioTransport, server, wire(server), landing=landing)
+        sink = BodySink()
+        ((head, body),) = exchange(AioTransport, server, wire(server), sink=sink)
     assert (head.status, body) == (200, b"abcde")
-    assert landing.stated is None  # it may have been cut off
+    assert sink.stated is None  # it may have been cut off
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -560,13 +560,13 @@ def test_a_reused_connection_that_breaks_before_the_answer_says_so_and_its_idle_
     async def run(server):
         transport = DirectTransport(PATIENT, None)
         deadline = asyncio.get_running_loop().time() + 30
-        await asyncio.gather(*[transport.exchange(wire(server), Landing(), deadline) for _ in range(2)])
+        await asyncio.gather(*[transport.exchange(wire(server), BodySink(), deadline) for _ in range(2)])
         with pytest.raises(ExchangeFailed) as failed:
-            await transport.exchange(wire(server), Landing(), deadline)
-        landing = Landing()
-        await transport.exchange(wire(server), landing, deadline)
+            await transport.exchange(wire(server), BodySink(), deadline)
+        sink = BodySink()
+        await transport.exchange(wire(server), sink, deadline)
         await transport.aclose()
-        return failed.value, bytes(landing.body)
+        return failed.value, bytes(sink.body)
 
     with ScriptedServer([answer(b"1"), close], [answer(b"2"), close], [answer(b"fresh")]) as server:
         failure, body = asyncio.run(run(server))
@@ -578,12 +578,12 @@ def test_the_last_connection_used_is_the_first_to_be_used_again():
     async def run(server):
         transport = DirectTransport(PATIENT, None)
         deadline = asyncio.get_running_loop().time() + 30
-        await asyncio.gather(*[transport.exchange(wire(server), Landing(), deadline) for _ in range(3)])
+        await asyncio.gather(*[transport.exchange(wire(server), BodySink(), deadline) for _ in range(3)])
         bodies = []
         for _ in range(3):
-            landing = Landing()
-            await transport.exchange(wire(server), landing, deadline)
-            bodies.append(bytes(landing.body))
+            sink = BodySink()
+            await transport.exchange(wire(server), sink, deadline)
+            bodies.append(bytes(sink.body))
         await transport.aclose()
         return bodies
 
@@ -603,15 +603,15 @@ def test_a_cancelled_exchange_does_not_leave_its_answer_to_the_next():
     async def run(server):
         transport = DirectTransport(PATIENT, None)
         deadline = asyncio.get_running_loop().time() + 30
-        task = asyncio.ensure_future(transport.exchange(wire(server), Landing(), deadline))
+        task = asyncio.ensure_future(transport.exchange(wire(server), BodySink(), deadline))
         await asyncio.get_running_loop().run_in_executor(None, asked.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        landing = Landing()
-        await transport.exchange(wire(server), landing, deadline)
+        sink = BodySink()
+        await transport.exchange(wire(server), sink, deadline)
         await transport.aclose()
-        return bytes(landing.body)
+        return bytes(sink.body)
 
     asked = threading.Event()
 
@@ -638,9 +638,9 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place, sizes
         loop = asyncio.get_running_loop()
         connection = Connection(loop, set(), Incoming())
         connection.connection_made(FakeTransport())
-        landing = Scattering(*sizes, lands_in_place=in_place) if sizes else Landing(lands_in_place=in_place)
+        sink = Scattering(*sizes, fills_in_place=in_place) if sizes else BodySink(fills_in_place=in_place)
         request = WireRequest(Origin("http", "x", 80), "GET", "/", [("Host", "x")])
-        answered = connection.begin(request, landing, loop.time() + 10, loop.time())
+        answered = connection.begin(request, sink, loop.time() + 10, loop.time())
         edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
         for start, stop in itertools.pairwise(edges):
             rest = data[start:stop]
@@ -652,7 +652,7 @@ def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place, sizes
                 rest = rest[step:]
         head = await answered
         connection.end(answered)
-        return head, bytes(landing.body), connection.is_usable
+        return head, bytes(sink.body), connection.is_usable
 
     head, landed, usable = asyncio.run(run())
     assert (head.status, landed, usable) == (200, body, True)
@@ -711,7 +711,7 @@ def test_an_untrusted_certificate_names_the_key_to_set(kind, tmp_path):
         transport = kind(PATIENT, ssl.create_default_context())
         request = WireRequest(Origin("https", "127.0.0.1", port), "GET", "/", [("Host", "x")])
         try:
-            await transport.exchange(request, Landing(), asyncio.get_running_loop().time() + 10)
+            await transport.exchange(request, BodySink(), asyncio.get_running_loop().time() + 10)
         finally:
             await transport.aclose()
             server.close()

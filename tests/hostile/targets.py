@@ -74,7 +74,7 @@ def download(data: bytes) -> None:
         return
     into = memoryview(bytearray(MOST_MEMORY_FOR_A_SPAN))
     attempt = GetAttempt(URI, ByteSpan(0, len(into)), into, "")
-    view = attempt.place(found[0])
+    view = attempt.buffer_for(found[0])
     assert len(view) <= len(into)
 
 

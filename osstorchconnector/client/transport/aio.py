@@ -32,9 +32,9 @@ from .base import (
     NO_PROXY,
     SLOWEST_BYTES_PER_SECOND,
     UNUSABLE,
+    BodySink,
     ExchangeFailed,
     FailureKind,
-    Landing,
     Timeouts,
     WireRequest,
     check_not_early,
@@ -164,13 +164,13 @@ class AioTransport:
         self._is_closed = False
 
     async def exchange(
-        self, wire: WireRequest, landing: Landing, deadline: float, *, on_new_connection: bool = False
+        self, wire: WireRequest, sink: BodySink, deadline: float, *, on_new_connection: bool = False
     ) -> ResponseHead:
         slept = self._sleep_clock()
         if on_new_connection or slept - self._slept > IDLE_SECONDS:  # aiohttp does not count time asleep
             self._replace_pool()
         self._slept = slept
-        pool, body = self._pool, _Body(landing, deadline)
+        pool, body = self._pool, _Body(sink, deadline)
         token = _connecting.set(body.connecting)
         pool.users += 1
         begun = self._clock.look()
@@ -179,7 +179,7 @@ class AioTransport:
             return await self._clock.wait_for(
                 self._exchange(pool, wire, body, upload), lambda: min(body.patience(begun), upload.patience())
             )
-        except OssError:  # what the landing raised; some of these are OSErrors too
+        except OssError:  # what the sink raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
             raise self._timed_out(body, upload, error) from error
@@ -281,9 +281,9 @@ class AioTransport:
 class _Body:
     """Brings a body into the caller's memory; without a stated length it is gathered first, up to a limit."""
 
-    def __init__(self, landing: Landing, deadline: float) -> None:
-        self._landing = landing
-        self._first_deadline, self._known_bytes = deadline, landing.moved_bytes
+    def __init__(self, sink: BodySink, deadline: float) -> None:
+        self._sink = sink
+        self._first_deadline, self._known_bytes = deadline, sink.moved_bytes
         self.connecting = _Connecting()
         self.has_begun = False  # the head has come
         self.received = self._gathered_bytes = 0
@@ -292,7 +292,7 @@ class _Body:
     @property
     def deadline(self) -> float:
         """Until when the exchange may last. Each byte that comes or is announced adds to it."""
-        more_bytes = self._landing.moved_bytes - self._known_bytes + self._gathered_bytes
+        more_bytes = self._sink.moved_bytes - self._known_bytes + self._gathered_bytes
         return self._first_deadline + more_bytes / SLOWEST_BYTES_PER_SECOND
 
     def failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
@@ -309,16 +309,16 @@ class _Body:
             self.connecting.transport.abort()
 
     def skip(self, head: ResponseHead) -> None:
-        self._landing.take(head._replace(content_length=0), memoryview(b""))
+        self._sink.accept_whole(head._replace(content_length=0), memoryview(b""))
 
     async def read(self, head: ResponseHead, content: AsyncIterator[bytes]) -> None:
         if head.content_length is None:
             gathered = await self._gather(content)
             ended = head._replace(content_length=len(gathered)) if head.chunked else head
-            self._landing.take(ended, memoryview(gathered))
+            self._sink.accept_whole(ended, memoryview(gathered))
             self.received = len(gathered)
             return
-        view = self._landing.place(head)
+        view = self._sink.buffer_for(head)
         async for chunk in content:
             stop = self.received + len(chunk)
             if stop > len(view):

@@ -1,6 +1,6 @@
 """The seam between operations and the wire.
 
-A transport sends one request and brings the answer's body where the caller's `Landing` says. The landing sees the
+A transport sends one request and brings the answer's body where the caller's `BodySink` says. The sink sees the
 answer's head first, and gives the memory for exactly `head.content_length` bytes, or raises to refuse the body (the
 connection is then closed and the error passed on). So nothing a server claims about its answer decides how much
 memory is taken or where bytes land.
@@ -44,22 +44,22 @@ class WireRequest(NamedTuple):
         return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, {self.headers!r})"
 
 
-class Landing(Protocol):
-    """Where an answer's body goes. `place` or `take` is called, once for each answer."""
+class BodySink(Protocol):
+    """Where an answer's body goes. `buffer_for` or `accept_whole` is called, once for each answer."""
 
-    lands_in_place: bool
-    """True if the body should come straight into the memory that `place` gives, even the beginning of it."""
+    fills_in_place: bool
+    """True if the body should come straight into the memory that `buffer_for` gives, even the beginning of it."""
 
     moved_bytes: int
-    """How many bytes the operation moves, as far as is known: `place` may raise it. Deadlines follow it."""
+    """How many bytes the operation moves, as far as is known: `buffer_for` may raise it. Deadlines follow it."""
 
-    def place(self, head: ResponseHead) -> Memory:
+    def buffer_for(self, head: ResponseHead) -> Memory:
         """Return the memory to fill."""
 
-    def arrived(self, received_bytes: int) -> None:
-        """So many bytes of the body are in the memory that `place` gave; a transport may say so any number of times."""
+    def progressed(self, received_bytes: int) -> None:
+        """`received_bytes` of the body are in the memory that `buffer_for` gave. May be called any number of times."""
 
-    def take(self, head: ResponseHead, body: memoryview) -> None:
+    def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
         """Copy the body: it is whole, and valid during the call only.
 
         `head.content_length` is None where only the end of the connection ended it: then it may have been cut off.
@@ -201,13 +201,13 @@ def _is_in_networks(host: str, names: str) -> bool:
 
 class Transport(Protocol):
     async def exchange(
-        self, wire: WireRequest, landing: Landing, deadline: float, *, on_new_connection: bool = False
+        self, wire: WireRequest, sink: BodySink, deadline: float, *, on_new_connection: bool = False
     ) -> ResponseHead:
-        """Send `wire`, bring the body where `landing` says, return the head.
+        """Send `wire`, bring the body where `sink` says, return the head.
 
         `deadline` is in the time of `loop_clock()`. When a connection has died while it was idle, all that were idle
         for as long are dropped. With `on_new_connection` none that was used before is used. Raises `ExchangeFailed`, or
-        what `landing` raised.
+        what `sink` raised.
         """
         ...
 

@@ -21,9 +21,9 @@ from .base import (
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,
     SLOWEST_BYTES_PER_SECOND,
+    BodySink,
     ExchangeFailed,
     FailureKind,
-    Landing,
     UnsizedBody,
     WireRequest,
     check_not_early,
@@ -88,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._body: Memory | None = None
         self._received = 0
         self._chunks: _Chunks | None = None
-        self._landing: Landing | None = None
+        self._sink: BodySink | None = None
         self._incoming_limit = INCOMING_BYTES
         self._answer: asyncio.Future[ResponseHead] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -120,8 +120,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._body is not None:
             self._received += nbytes
-            assert self._landing is not None
-            self._landing.arrived(self._received)
+            assert self._sink is not None
+            self._sink.progressed(self._received)
             if self._received == len(self._body):
                 self._finish()
             return
@@ -159,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # the pool calls these
 
-    def begin(self, wire: WireRequest, landing: Landing, deadline: float, now: float) -> asyncio.Future[ResponseHead]:
+    def begin(self, wire: WireRequest, sink: BodySink, deadline: float, now: float) -> asyncio.Future[ResponseHead]:
         """Send a request (of one with a body, the head); the future is the answer, all of it.
 
         `now` may be a tick ago: how long the peer has been quiet is counted from the next one on.
@@ -168,8 +168,8 @@ class Connection(asyncio.BufferedProtocol):
         head = encode_head(wire.method, wire.target, wire.headers)
         self.exchanges += 1
         self.deadline, self.begun, self._touched = deadline, now, True
-        self._landing, self._method, self._has_body = landing, wire.method, bool(wire.body)
-        self._incoming_limit = HEAD_ONLY_BYTES if landing.lands_in_place else INCOMING_BYTES
+        self._sink, self._method, self._has_body = sink, wire.method, bool(wire.body)
+        self._incoming_limit = HEAD_ONLY_BYTES if sink.fills_in_place else INCOMING_BYTES
         self._answer = answer = self._loop.create_future()
         self._unwritten_bytes = sum(map(_nbytes, wire.body)) if wire.body else 0
         if 0 < self._unwritten_bytes <= JOINED_REQUEST_BYTES:
@@ -180,7 +180,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def end(self, answer: asyncio.Future[ResponseHead]) -> None:
         """Let go of what belongs to the exchange; a connection whose answer did not come whole is not used again."""
-        self._answer = self._landing = self._body = self._head = self._chunks = None
+        self._answer = self._sink = self._body = self._head = self._chunks = None
         if not answer.done() or answer.cancelled() or answer.exception() is not None:
             self.abort()
 
@@ -237,8 +237,8 @@ class Connection(asyncio.BufferedProtocol):
         head, body_start = parsed
         self._head = head
         length = head.body_length(self._method)
-        landing = self._landing
-        assert landing is not None
+        sink = self._sink
+        assert sink is not None
         if length is None:
             self._begin_chunks(head, body_start)
             return
@@ -246,13 +246,13 @@ class Connection(asyncio.BufferedProtocol):
             head = head._replace(content_length=0)
         stop = body_start + length
         if stop <= self._filled:
-            landing.take(head, self._incoming.view[body_start:stop])
+            sink.accept_whole(head, self._incoming.view[body_start:stop])
             self._filled -= stop
             self._finish()
             return
-        known_bytes = landing.moved_bytes
-        body = landing.place(head)
-        self.deadline += (landing.moved_bytes - known_bytes) / SLOWEST_BYTES_PER_SECOND
+        known_bytes = sink.moved_bytes
+        body = sink.buffer_for(head)
+        self.deadline += (sink.moved_bytes - known_bytes) / SLOWEST_BYTES_PER_SECOND
         if len(body) != length:
             raise OssProtocolError(f"a body of {length} bytes was placed into {len(body)}")
         here = self._filled - body_start
@@ -269,13 +269,13 @@ class Connection(asyncio.BufferedProtocol):
         self._read_chunks(here)
 
     def _read_chunks(self, data: memoryview) -> None:
-        chunks, head, landing = self._chunks, self._head, self._landing
+        chunks, head, sink = self._chunks, self._head, self._sink
         assert chunks is not None
         assert head is not None
-        assert landing is not None
+        assert sink is not None
         self.deadline += len(data) / SLOWEST_BYTES_PER_SECOND
         if chunks.take(data):
-            landing.take(head._replace(content_length=len(chunks.body)), memoryview(chunks.body))
+            sink.accept_whole(head._replace(content_length=len(chunks.body)), memoryview(chunks.body))
             self._filled = len(chunks.rest)
             self._finish()
 

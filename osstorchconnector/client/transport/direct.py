@@ -14,7 +14,7 @@ from ...protocol.endpoint import Origin
 from ...protocol.heads import ResponseHead
 from ..clocks import loop_clock, seconds_since_boot
 from .addresses import Addresses, AddressInfo, address_of
-from .base import IDLE_SECONDS, UNUSABLE, ExchangeFailed, Landing, Timeouts, WireRequest, connect_failure
+from .base import IDLE_SECONDS, UNUSABLE, BodySink, ExchangeFailed, Timeouts, WireRequest, connect_failure
 from .connection import Connection, Incoming
 
 
@@ -45,7 +45,7 @@ class DirectTransport:
         self._is_closed = False
 
     async def exchange(
-        self, wire: WireRequest, landing: Landing, deadline: float, *, on_new_connection: bool = False
+        self, wire: WireRequest, sink: BodySink, deadline: float, *, on_new_connection: bool = False
     ) -> ResponseHead:
         connection = None if on_new_connection else self._idle_connection(wire.origin)
         if connection is None:
@@ -54,7 +54,7 @@ class DirectTransport:
             self._is_watching = True
             self._clock.watch(self._check_all)
         try:
-            answer = connection.begin(wire, landing, deadline, self._running.seconds)
+            answer = connection.begin(wire, sink, deadline, self._running.seconds)
         except BaseException:
             connection.abort()
             raise
