@@ -1,4 +1,7 @@
-"""Which bytes of an object have been seen, and the CRC-64 they make, in whatever order they come. Pure."""
+"""Which bytes of an object were received, in whatever order they came, and whether they are the object's.
+
+`Coverage` is the arithmetic: spans and their CRC-64s. `ReceivedObject` applies it to the answers of OSS.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..protocol.checksum import combine_crc64
-from ..protocol.values import ByteSpan
+from ..errors import OssIntegrityError, OssObjectChangedError
+from ..protocol.checksum import combine_crc64, crc64
+from ..protocol.values import ByteSpan, Download, ObjectStat
+from ..uri import OssUri
+from .read_plan import leftovers
 
 
 class _Run(NamedTuple):
@@ -90,3 +96,75 @@ def _start(run: _Run) -> int:
 
 def _joined(left: _Run, right: _Run) -> _Run:
     return _Run(left.start, right.stop, combine_crc64(left.crc, right.crc, right.stop - right.start))
+
+
+class ReceivedObject:
+    """One object whose bytes come in several downloads.
+
+    Every download must be of the object that the first one was of. Each byte counts once, however often it comes.
+    When all bytes have been counted, their CRC-64 must be the one that OSS states, if it states one.
+    """
+
+    __slots__ = ("_coverage", "failure", "stat", "uri")
+
+    def __init__(self, uri: OssUri) -> None:
+        self.uri = uri
+        self.stat: ObjectStat | None = None  # known from the first download that was counted
+        self.failure = ""  # what `count` found wrong; a text, since a stored error would keep its frames alive
+        self._coverage = Coverage(0)
+
+    @property
+    def etag(self) -> str:
+        """The ETag to ask for; empty before the first download."""
+        return self.stat.etag if self.stat is not None else ""
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes were not counted yet; 0 before the first download."""
+        return self._coverage.missing_bytes
+
+    def check_same(self, download: Download, span: ByteSpan) -> Download:
+        """Return `download` if it is `span` of the object first seen; raise `OssObjectChangedError` if not.
+
+        Any thread may call this: it changes nothing, and `stat` is set once, before any further request is handed to
+        a loop thread.
+        """
+        seen, now = self.stat, download.stat
+        if seen is not None and (now.etag != seen.etag or now.size != seen.size):
+            raise OssObjectChangedError(
+                f"GetObject {self.uri.shown}: the object was replaced while it was read "
+                f"(it had {seen.size} bytes, now {now.size})"
+            )
+        if download.span != span:
+            raise OssObjectChangedError(
+                f"GetObject {self.uri.shown}: bytes {span.start} to {span.stop} are not there (the object has "
+                f"{now.size} bytes): it was truncated, or replaced while it was read"
+            )
+        return download
+
+    def count(self, download: Download, data: memoryview | None = None) -> None:
+        """Count the bytes of `download` that were not counted before. Call it on one thread at a time.
+
+        `data` is those bytes. Without it a download that overlaps counted bytes can't be counted, so the object stays
+        incomplete and unchecked. Raises `OssIntegrityError` if all bytes are there and their CRC-64 is not OSS's.
+        """
+        if self.stat is None:
+            self.stat = download.stat
+            self._coverage = Coverage(download.stat.size)
+        span = download.span
+        for gap in self._coverage.missing(span):
+            if gap == span:
+                self._coverage.add(gap, download.crc64)
+            elif data is not None:
+                self._coverage.add(gap, crc64(data[gap.start - span.start : gap.stop - span.start]))
+        whole, stated = self._coverage.crc64, self.stat.crc64
+        if whole is not None and stated is not None and whole != stated:
+            size = self.stat.size
+            self.failure = (
+                f"GetObject {self.uri.shown}: the {size} bytes received have CRC-64 {whole}, OSS says {stated}"
+            )
+            raise OssIntegrityError(self.failure)
+
+    def leftovers(self) -> list[ByteSpan]:
+        """Return the bytes that nobody asked for, if they are so few that checking the whole is worth their request."""
+        return leftovers(self._coverage.missing(), self.stat.size) if self.stat is not None else []

@@ -17,11 +17,11 @@ from ..client.flight import Flight, Landing
 from ..client.memory import find_pages
 from ..client.operations import Operations
 from ..config import TransferConfig
-from ..errors import OssError, OssIntegrityError, OssObjectChangedError, OssServiceError
+from ..errors import OssError, OssIntegrityError, OssServiceError
 from ..protocol.checksum import crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat
 from ..uri import OssUri
-from .coverage import Coverage, gaps
+from .coverage import ReceivedObject, gaps
 from .read_ahead import NO_BLOCK, Block, ReadAhead
 from .read_plan import (
     DIRECT_BYTES,
@@ -30,7 +30,6 @@ from .read_plan import (
     Pace,
     cut,
     landing_ahead_bytes,
-    leftovers,
     lone_span,
     next_stop,
     pace,
@@ -51,8 +50,7 @@ class ObjectSource:
 
     def __init__(self, client: OssClient, uri: OssUri, transfer: TransferConfig, first: Download | None = None) -> None:
         self._client, self._uri, self._transfer = client, uri, transfer
-        self.stat: ObjectStat | None = None
-        self._coverage = Coverage(0)
+        self._received = ReceivedObject(uri)
         self._first = NO_BLOCK
         self._lone: list[Block] = []  # the one used last at the end
         self._ahead: ReadAhead | None = None
@@ -63,16 +61,14 @@ class ObjectSource:
         self._landed_stop = 0  # where the last read ended that landed in the caller's memory
         self._latency_seconds = float("inf")
         self._has_asked_again = False
-        self._error: OssIntegrityError | None = None
         self._pid = os.getpid()
         if first is not None:
             self._begin(first)
 
     def open(self, position: int = 0) -> ObjectStat:
         """Return what is known of the object; the first time, ask for the bytes at `position` to learn it."""
-        if self.stat is not None:
-            return self.stat
-        return self._begin(self._first_download(position))
+        stat = self._received.stat
+        return stat if stat is not None else self._begin(self._first_download(position))
 
     def step_to(self, position: int) -> None:
         """A read begins at `position`: has the reader gone forward, or jumped?"""
@@ -113,7 +109,7 @@ class ObjectSource:
         Raises `OssIntegrityError` then. If they can't be had, that is logged: all that was asked for was delivered.
         """
         try:
-            if check and self._has_asked_again and self._error is None:
+            if check and self._has_asked_again and not self._received.failure:
                 self._fetch_leftovers()
         except OssIntegrityError:
             raise
@@ -131,12 +127,13 @@ class ObjectSource:
 
     def first_here(self) -> Download | None:
         """Return the first download if there was one, without its bytes once they were let go; for any thread."""
-        if self.stat is None:
+        stat = self._received.stat
+        if stat is None:
             return None
         data, span = bytes(self._first.data), self._first.span
         if len(data) != span.size:  # let go just now
             data, span = b"", ByteSpan(0, 0)
-        return Download(self.stat, span, data, crc64(data))
+        return Download(stat, span, data, crc64(data))
 
     # the beginning
 
@@ -149,8 +146,6 @@ class ObjectSource:
         return self._timed_get(ByteSpan(0, FIRST_BYTES))  # there is nothing at `position`: how much is there?
 
     def _begin(self, first: Download) -> ObjectStat:
-        self.stat = first.stat
-        self._coverage = Coverage(first.stat.size)
         self._first = Block(first.span.start, first.body, len(first.body))
         self._cover(first, self._first.view)
         return first.stat
@@ -273,10 +268,9 @@ class ObjectSource:
         ahead.extend(stop, plan.block_bytes, most=most)
 
     def _fetch_leftovers(self) -> None:
-        missing = leftovers(self._coverage.missing(), self.open().size)
         landing = self._new_landing()
         try:
-            landing.begin((span, memoryview(bytearray(span.size))) for span in missing)
+            landing.begin((span, memoryview(bytearray(span.size))) for span in self._received.leftovers())
             landing.finish(lambda free: None)
         except BaseException:
             landing.abandon()
@@ -296,10 +290,6 @@ class ObjectSource:
     def _workers(self) -> int:
         return self._transfer.prefetch_worker
 
-    @property
-    def _etag(self) -> str:
-        return self.stat.etag if self.stat is not None else ""
-
     def _request(self, span: ByteSpan) -> Download:
         download = self._timed_get(span)
         self._same(download, span)
@@ -308,13 +298,13 @@ class ObjectSource:
 
     def _timed_get(self, span: ByteSpan) -> Download:
         begun = time.perf_counter()
-        download = self._client.get(self._uri, span, if_match=self._etag)
+        download = self._client.get(self._uri, span, if_match=self._received.etag)
         self._note_latency(time.perf_counter() - begun)
         return download
 
     async def _get(self, operations: Operations, span: ByteSpan, memory: memoryview) -> Download:
         begun = time.perf_counter()
-        download = await operations.get(self._uri, span, into=memory, if_match=self._etag)
+        download = await operations.get(self._uri, span, into=memory, if_match=self._received.etag)
         self._note_latency(time.perf_counter() - begun)
         return self._same(download, span)
 
@@ -323,31 +313,19 @@ class ObjectSource:
 
     def _same(self, download: Download, span: ByteSpan) -> Download:
         self._has_asked_again = True
-        if download.span != span or download.stat.size != self.open().size:
-            raise OssObjectChangedError(
-                f"GetObject {self._uri.shown}: the object was replaced while it was read "
-                f"(it had {self.open().size} bytes, now {download.stat.size})"
-            )
-        return download
+        return self._received.check_same(download, span)
 
     def _cover(self, download: Download, view: memoryview) -> None:
-        """Count bytes as seen, those that were not; check the object's CRC-64 when all were."""
-        span = download.span
-        for gap in self._coverage.missing(span):
-            crc = download.crc64 if gap == span else crc64(_part(view, span, gap))
-            self._coverage.add(gap, crc)
-        whole, stated = self._coverage.crc64, self.open().crc64
-        if whole is not None and stated is not None and whole != stated:
-            self._error = OssIntegrityError(
-                f"GetObject {self._uri.shown}: the {self.open().size} bytes received have CRC-64 {whole}, "
-                f"OSS says {stated}"
-            )
+        try:
+            self._received.count(download, view)
+        except OssIntegrityError:
             self._retire_all()
+            raise
         self._check()
 
     def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self._received.failure:
+            raise OssIntegrityError(self._received.failure)
         if self._pid != os.getpid():  # a forked child: what is under way comes to the parent
             self._ahead = self._ahead_flight = None
             self._pid = os.getpid()

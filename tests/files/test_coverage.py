@@ -1,4 +1,7 @@
-"""Coverage: whatever the order of the pieces, each byte counts once and the CRC-64 comes out right."""
+"""Coverage: whatever the order of the pieces, each byte counts once and the CRC-64 comes out right.
+
+A received object is one object: checked when all of it is there, and never mixed with another one.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.files.coverage import Coverage, gaps
+from osstorchconnector.errors import OssIntegrityError, OssObjectChangedError
+from osstorchconnector.files.coverage import Coverage, ReceivedObject, gaps
 from osstorchconnector.protocol.checksum import crc64
-from osstorchconnector.protocol.values import ByteSpan
+from osstorchconnector.protocol.values import ByteSpan, Download, ObjectStat
+from osstorchconnector.uri import OssUri
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[ByteSpan]:
@@ -84,3 +89,102 @@ def test_an_empty_piece_changes_nothing() -> None:
 def test_gaps_are_what_nothing_held_covers(held: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
     found = gaps(ByteSpan(10, 20), [ByteSpan(*span) for span in held])
     assert found == [ByteSpan(*span) for span in expected]
+
+
+def download(data: bytes, span: ByteSpan, *, crc: int | None = None, etag: str = "E", size: int = -1) -> Download:
+    """Return what a request for `span` of an object brings; `crc` is what OSS says of the whole."""
+    stat = ObjectStat(len(data) if size < 0 else size, etag, crc)
+    return Download(stat, span, b"", crc64(data[span.start : span.stop]))
+
+
+def received() -> ReceivedObject:
+    return ReceivedObject(OssUri("bucket", "key"))
+
+
+def spans_of(size: int) -> st.SearchStrategy[list[ByteSpan]]:
+    edges = st.tuples(st.integers(0, size), st.integers(0, size))
+    return st.lists(edges.map(lambda pair: ByteSpan(min(pair), max(pair))), max_size=12)
+
+
+@given(st.binary(min_size=1, max_size=60).flatmap(lambda data: st.tuples(st.just(data), spans_of(len(data)))))
+def test_an_object_is_whole_when_every_byte_came_however_often(drawn: tuple[bytes, list[ByteSpan]]) -> None:
+    data, spans = drawn
+    target, seen = received(), set()
+    for span in [*spans, ByteSpan(0, len(data))]:
+        target.count(download(data, span, crc=crc64(data)), memoryview(data)[span.start : span.stop])
+        seen |= set(range(*span))
+        assert target.missing_bytes == len(data) - len(seen)
+    assert not target.failure
+
+
+@given(
+    st.binary(min_size=1, max_size=60).flatmap(lambda data: st.tuples(st.just(data), spans_of(len(data)))),
+    st.integers(0, 59),
+)
+def test_a_wrong_byte_is_found_when_the_last_one_came(drawn: tuple[bytes, list[ByteSpan]], wrong: int) -> None:
+    data, spans = drawn
+    broken = bytearray(data)
+    broken[wrong % len(data)] ^= 1
+    target = received()
+    try:
+        for span in spans:
+            target.count(download(broken, span, crc=crc64(data)), memoryview(broken)[span.start : span.stop])
+            assert target.missing_bytes
+    except OssIntegrityError:
+        assert not target.missing_bytes
+    else:
+        with pytest.raises(OssIntegrityError, match=r"/key: the \d+ bytes received have CRC-64 \d+, OSS says"):
+            target.count(download(broken, ByteSpan(0, len(data)), crc=crc64(data)), memoryview(broken))
+    assert "OSS says" in target.failure
+
+
+def test_a_byte_that_comes_again_is_not_counted_again() -> None:
+    data = b"0123456789"
+    target = received()
+    target.count(download(data, ByteSpan(0, 6), crc=crc64(data)), memoryview(data)[:6])
+    target.count(download(b"xxxxxx6789", ByteSpan(2, 10), crc=crc64(data)), memoryview(b"xxxx6789"))
+    assert target.missing_bytes == 0
+
+
+def test_a_download_that_overlaps_is_not_counted_without_its_bytes() -> None:
+    data = b"0123456789"
+    target = received()
+    target.count(download(data, ByteSpan(0, 6), crc=1))
+    target.count(download(data, ByteSpan(5, 10), crc=1))
+    assert target.missing_bytes == 4
+    target.count(download(data, ByteSpan(2, 5), crc=1))  # all of it was counted
+    assert target.missing_bytes == 4
+
+
+def test_an_object_without_a_stated_crc_is_not_checked() -> None:
+    target = received()
+    target.count(download(b"abc", ByteSpan(0, 3)))
+    assert (target.missing_bytes, target.failure) == (0, "")
+
+
+def test_the_first_download_says_which_object_it_is() -> None:
+    target = received()
+    assert (target.stat, target.etag, target.leftovers()) == (None, "", [])
+    first = download(b"abcdefghij" * 10, ByteSpan(0, 98), etag="F")
+    target.count(target.check_same(first, ByteSpan(0, 98)))
+    assert (target.stat, target.etag) == (first.stat, "F")
+    assert target.leftovers() == [ByteSpan(98, 100)]
+
+
+@pytest.mark.parametrize(("etag", "size"), [("F", 10), ("E", 9), ("", 10)])
+def test_bytes_of_another_object_are_refused(etag: str, size: int) -> None:
+    data = b"0123456789"
+    target = received()
+    target.count(download(data, ByteSpan(0, 5)))
+    with pytest.raises(OssObjectChangedError, match=rf"replaced while it was read \(it had 10 bytes, now {size}\)"):
+        target.check_same(download(data, ByteSpan(5, 8), etag=etag, size=size), ByteSpan(5, 8))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_other_bytes_than_were_asked_for_are_refused(is_first: bool) -> None:
+    data = b"0123456789"
+    target = received()
+    if not is_first:
+        target.count(download(data, ByteSpan(0, 5)))
+    with pytest.raises(OssObjectChangedError, match=r"bytes 5 to 12 are not there \(the object has 10 bytes\)"):
+        target.check_same(download(data, ByteSpan(5, 10)), ByteSpan(5, 12))

@@ -107,7 +107,7 @@ def test_torch_load_sees_every_byte_so_that_the_crc_is_checked(client: FakeClien
     client.store(URI, data)
     with OssReader(client, URI, transfer=TRANSFER) as reader:
         assert same(torch.load(reader), state(3000))
-    assert reader._source._coverage.missing_bytes == 0
+    assert reader._source._received.missing_bytes == 0
     asked = sum(stop - start for start, stop in client.spans())
     assert asked <= len(data) + 2 * 64 * KIB
 
