@@ -1,37 +1,17 @@
 """Credentials: what they are, where they come from, and how they are kept fresh.
 
-- `values`: `Credentials`, and the promise of a `CredentialsSource`
-- `sources`: the credential file and the environment
-- `providers`: a user's provider object, with `handover` for its way to another process
-- `cache`: what one client signs with
+- `sources`: `Credentials`, the promise of a `CredentialsSource`, and two sources: a JSON file, the environment
+- `providers`: the source that a user's parameters name; a user's provider, and its way to another process
+- `cache`: the credentials that one client signs with
+
+A client asks its `CredentialsCache` for each request; once a second, and before credentials expire, that asks the
+source for newer ones. To another process goes the source, never the credentials.
 """
 
 from __future__ import annotations
 
-import os
-
-from ..errors import OssCredentialsError
 from .cache import CredentialsCache
-from .providers import ProviderCredentials
-from .sources import DefaultCredentials, FileCredentials
-from .values import Credentials, CredentialsSource
+from .providers import credentials_source
+from .sources import Credentials, CredentialsSource
 
 __all__ = ["Credentials", "CredentialsCache", "CredentialsSource", "credentials_source"]
-
-
-def credentials_source(
-    cred_path: str | os.PathLike[str] = "", cred_provider: object | None = None
-) -> CredentialsSource:
-    """Return the source that a user's two parameters name; nothing is read yet.
-
-    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2 or alibabacloud-oss-v2, a
-    callable, or a `CredentialsSource`. With neither: the environment variables that oss2 knows, else the file
-    `~/.alibabacloud/credentials`. Raises `OssCredentialsError` for both, or for what is none of these.
-    """
-    if cred_provider is None:
-        return FileCredentials(cred_path) if cred_path else DefaultCredentials()
-    if cred_path:
-        raise OssCredentialsError(f"both cred_path ({cred_path}) and cred_provider are given: give one of them")
-    if isinstance(cred_provider, CredentialsSource):
-        return cred_provider
-    return ProviderCredentials(cred_provider)

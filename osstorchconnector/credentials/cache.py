@@ -1,4 +1,4 @@
-"""The credentials in force: taken from their source early enough, by one thread, and kept while they are good."""
+"""The credentials that a client signs with: fetched in good time, by one thread, and kept while they are valid."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import NamedTuple
 
 from ..errors import OssCredentialsError
 from ..patience import Asking, NoAnswerError
-from .values import Credentials, CredentialsSource, spelled_moment
+from .sources import Credentials, CredentialsSource, spelled_moment
 
-# How often the source is asked whether it has changed (a `stat` for a file), at most.
+# Ask the source at most this often whether it has changed (a `stat` for a file).
 _CHECK_SECONDS = 1.0
-# This long before they expire, credentials are fetched again and again until the new ones are there.
+# This long before credentials expire, begin to fetch; until there are new ones, retry at the second interval.
 _EARLY_SECONDS = 300.0
 _EARLY_RETRY_SECONDS = 10.0
-# A source that can't tell of a change, and names no expiry, is asked this often.
+# Ask a source this often if it can't tell whether it changed and its credentials have no expiry.
 _UNMARKED_SECONDS = 60.0
-# Many requests are refused at once when credentials are withdrawn: one of them asks the source.
+# When credentials are withdrawn, many requests are refused at once. Only one of them asks the source.
 _REJECTED_SECONDS = 1.0
-# How long to wait for a source that hangs, and how long where there are still good credentials.
+# How long to wait for a source that hangs: without valid credentials, and with them.
 _PATIENCE_SECONDS, _SHORT_PATIENCE_SECONDS = 60.0, 1.0
-# A source that answers within this time is slow, which needs no warning.
+# No warning about a source that answers within this time.
 _SLOW_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
 
 
 class _Held(NamedTuple):
-    """Credentials that were good when fetched, and the source's mark of that moment."""
+    """Credentials, and the source's mark when they were fetched."""
 
     credentials: Credentials
     mark: object
@@ -42,14 +42,14 @@ class _Held(NamedTuple):
         return _is_expired(self.credentials, now)
 
     def is_older_than(self, seconds: float, now: float) -> bool:
-        # Fetched in the future means that the clock was set back: nothing is known of the age.
+        # Fetched in the future: the clock was set back, so the age is unknown.
         return not 0 <= now - self.fetched_at < seconds
 
 
 class CredentialsCache:
-    """What one client signs with. Any thread may ask; a fork in the middle of a `refresh` does no harm.
+    """The credentials that one client signs with. Threads may share it, and a fork during a `refresh` does no harm.
 
-    A source may hang. Callers wait for it for a limited time, and hardly at all while they have good credentials.
+    A source may hang. Callers wait for it for a limited time, and only briefly while they have valid credentials.
     """
 
     def __init__(
@@ -69,16 +69,18 @@ class CredentialsCache:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        """Forget lock and flights: after a fork the thread that had the lock is gone."""
+        """Begin with a new lock: after a fork, the thread that held the old one does not exist."""
         self._lock, self._pid, self._flights = threading.Lock(), os.getpid(), 0
         self._outcome: Credentials | OssCredentialsError | None = None
         self._asking: Asking[tuple[Hashable, Credentials] | None] = Asking()
 
     def current(self) -> Credentials | None:
-        """Return the credentials in force, or `None` when `refresh` must be called; never waits for anything.
+        """Return the credentials to sign with, or `None` when `refresh` must be called; never waits.
 
-        While they are valid only one caller a second gets `None`, because there may be newer ones.
+        While they are valid, one caller a second gets `None`, because there may be newer ones.
         """
+        # No lock: `_held` is replaced as a whole, so a reader sees the old or the new credentials, never a mix. Two
+        # threads that look at the same moment may both get `None`; `refresh` lets one of them ask the source.
         held = self._held
         if held is None:
             return None
@@ -91,18 +93,18 @@ class CredentialsCache:
         return None
 
     def refresh(self, rejected: Credentials | None = None) -> Credentials:
-        """Return credentials fresh from the source if they are due; may block, and only one thread at a time asks it.
+        """Return credentials, new from the source if that is due; may block. One thread at a time asks the source.
 
-        `rejected` are those OSS has just refused: what is held is good enough if it is not these. While the
-        source has no others, they are returned once more. When the source fails, what is held stays in force
-        until it expires. Raises `OssCredentialsError` naming the source, also when it does not answer in time.
+        `rejected` are the credentials that OSS has just refused: any others that are held will do. While the source
+        has no others, they are returned once more. When the source fails, those held stay in use until they
+        expire. Raises `OssCredentialsError` naming the source, also when it does not answer in time.
         """
         if self._pid != os.getpid():
             self._start_afresh()
         spare = self.spare(rejected)
         seconds = self._patience if spare is None else self._short_patience
         flights = self._flights
-        # The thread that holds the lock waits for half of this, so it runs out only if several wait in turns.
+        # The thread that holds the lock waits half as long, so this runs out only if several threads wait in turn.
         if not self._lock.acquire(timeout=2 * seconds if spare is None else 0):
             if spare is not None:
                 return spare
@@ -120,7 +122,7 @@ class CredentialsCache:
         raise OssCredentialsError(str(outcome)) from outcome.__cause__
 
     def spare(self, rejected: Credentials | None = None) -> Credentials | None:
-        """Return credentials that will do while newer ones are fetched, without waiting for anything."""
+        """Return valid credentials that can be used while newer ones are fetched; never waits."""
         held = self._held
         if held is None or held.is_expired(self._clock()) or held.credentials == rejected:
             return None
@@ -133,7 +135,7 @@ class CredentialsCache:
         return held.credentials != rejected
 
     def _fetched(self, now: float, rejected: Credentials | None, seconds: float) -> Credentials | OssCredentialsError:
-        """Ask the source; return what is in force from now on, or the error if that is nothing."""
+        """Ask the source; return the credentials to use from now on, or the error if there are none."""
         if self._asking.is_busy and self.spare(rejected) is not None:
             seconds = 0.0  # another caller has waited for it already
         try:
@@ -143,7 +145,7 @@ class CredentialsCache:
         except NoAnswerError as error:
             spare = self.spare(rejected)
             if spare is not None and self._asking.seconds_waited < _SLOW_SECONDS:
-                return spare  # what the source brings later is found at the next check
+                return spare  # the next check finds what the source returns later
             return self._kept(OssCredentialsError(f"the credentials from {self._source}: {error}"), now)
         if found is None:
             assert self._held is not None
@@ -158,7 +160,7 @@ class CredentialsCache:
         return credentials
 
     def _look(self, now: float, rejected: Credentials | None) -> tuple[Hashable, Credentials] | None:
-        """Return what the source gives now and its mark; None if there is nothing newer. May hang with the source."""
+        """Return the source's mark and credentials, `None` if there are no newer ones. Hangs if the source hangs."""
         held = self._held
         mark = self._source.mark()  # before the fetch: a change in between is seen at the next check
         if held is not None and not held.is_expired(now) and mark == held.mark:
@@ -168,7 +170,7 @@ class CredentialsCache:
         return mark, self._source.fetch()
 
     def _kept(self, error: OssCredentialsError, now: float) -> Credentials | OssCredentialsError:
-        """Return what is held although the source gave `error`, while that is valid."""
+        """Return the credentials held if they are still valid, although the source raised `error`; else the error."""
         held = self._held
         if held is None or held.is_expired(now):
             return error
@@ -181,11 +183,11 @@ class CredentialsCache:
         expires_at = credentials.expires_at
         later = now + _CHECK_SECONDS
         self._check_before = later if expires_at is None else min(later, expires_at)
-        self._check_after = now  # a clock that was set back must not put the next check off
+        self._check_after = now  # after the clock is set back, `now` is smaller: check again at once
 
 
 def _is_due(held: _Held, now: float) -> bool:
-    """Say whether a source whose mark is what it was may have newer credentials, or is to be asked early."""
+    """Whether to ask a source with an unchanged mark: it can't tell of changes, or the credentials expire soon."""
     expires_at = held.credentials.expires_at
     if expires_at is not None:
         return now >= expires_at - _EARLY_SECONDS and held.is_older_than(_EARLY_RETRY_SECONDS, now)

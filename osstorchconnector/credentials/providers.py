@@ -1,29 +1,35 @@
-"""The source that is a user's object: an oss2 or alibabacloud-oss-v2 credentials provider, or a plain callable.
+"""A user's object as a source: a credentials provider of oss2 or alibabacloud-oss-v2, or a plain callable.
 
-To another process a provider goes in one of these ways, and never as a secret in the pickle:
+Most of this module is about how a provider reaches another process, since its pickle must never hold a secret:
 
-- oss2's `EcsRamRoleCredentialsProvider` and both SDKs' `EnvironmentVariableCredentialsProvider` as their class
-  and constructor arguments;
-- what has no state of its own (a function, an instance without attributes) by name, as pickle does it;
-- everything else, a `StaticCredentialsProvider` say, through a file that only its owner can read (`handover`),
-  because any attribute may be a secret;
-- what can't be pickled at all is an `OssCredentialsError` that names `cred_path`.
+- oss2's `EcsRamRoleCredentialsProvider` and both SDKs' `EnvironmentVariableCredentialsProvider` travel as their class
+  and constructor arguments.
+- A provider without state (a function, an instance without attributes) travels by name, as pickle does it.
+- Any other provider, such as a `StaticCredentialsProvider`, may have a secret in any attribute. It goes into a file
+  that only its owner can read (`Handover`), and the pickle holds the path of that file. The process that wrote the
+  file removes it at its end, after its children. If it is killed, the next process that writes such a file removes
+  the one left behind: it can take the lock that a living writer holds.
+- A provider that can't be pickled raises `OssCredentialsError`, which names `cred_path`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import inspect
 import os
 import pickle
+import stat
+import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from ..errors import OssCredentialsError
 from ..redaction import Secret, SecretBytes, keeper, printable, without
-from . import handover
-from .values import Credentials, CredentialsSource, checked_credentials
+from .sources import Credentials, CredentialsSource, DefaultCredentials, FileCredentials, checked_credentials
 
 _NAMES = {
     "access_key_id": "access_key_id",
@@ -33,9 +39,35 @@ _NAMES = {
 }
 _MAX_REASON_LETTERS = 500
 
+_FILE_PREFIX = "osstorchconnector-"
+_FILE_SUFFIX = ".credentials"
+_MAX_FILE_BYTES = 1 << 20
+# A younger file may not be locked yet.
+_ORPHAN_SECONDS = 60.0
+# Later than multiprocessing's own clean-up, which joins the children.
+_EXIT_PRIORITY = -100
+
+
+def credentials_source(
+    cred_path: str | os.PathLike[str] = "", cred_provider: object | None = None
+) -> CredentialsSource:
+    """Return the source that the user's two parameters name; reads nothing yet.
+
+    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2 or alibabacloud-oss-v2, a
+    callable, or a `CredentialsSource`. With neither: the environment variables that oss2 knows, else the file
+    `~/.alibabacloud/credentials`. Raises `OssCredentialsError` for both, or for an object of another kind.
+    """
+    if cred_provider is None:
+        return FileCredentials(cred_path) if cred_path else DefaultCredentials()
+    if cred_path:
+        raise OssCredentialsError(f"both cred_path ({cred_path}) and cred_provider are given: give one of them")
+    if isinstance(cred_provider, CredentialsSource):
+        return cred_provider
+    return ProviderCredentials(cred_provider)
+
 
 class ProviderCredentials(CredentialsSource):
-    """What `cred_provider` gives, asked anew at every `fetch`."""
+    """The user's `cred_provider`, called at every `fetch`."""
 
     def __init__(self, provider: object) -> None:
         if isinstance(provider, type) or not (hasattr(provider, "get_credentials") or callable(provider)):
@@ -46,12 +78,13 @@ class ProviderCredentials(CredentialsSource):
         self._provider: Callable[[], Any] = keeper(provider)
         self._pid = os.getpid()
         self._secrets: tuple[Secret, ...] = ()
-        self._handover: handover.Handover | None = None
+        self._handover: Handover | None = None
 
     def fetch(self) -> Credentials:
         provider = self._own_provider()
         try:
-            # No variable here holds the provider or its answer: the `repr` of a user's object may show secrets.
+            # No local variable holds the provider or its answer: tracebacks show variables, and the `repr` of a user's
+            # object may show secrets.
             outcome = _read(
                 keeper(provider().get_credentials() if hasattr(provider(), "get_credentials") else provider()())
             )
@@ -90,9 +123,9 @@ class ProviderCredentials(CredentialsSource):
         return self
 
     def _own_provider(self) -> Callable[[], Any]:
-        """Return what returns the provider; in a forked child a new one of the kind that has a lock.
+        """Return a function that returns the provider; in a forked child a new provider, if we can make one.
 
-        The thread that held the old one's is not there to let it go.
+        The old one may have a lock, held by a thread that does not exist in the child.
         """
         if self._pid != os.getpid():
             self._pid = os.getpid()
@@ -108,9 +141,9 @@ class ProviderCredentials(CredentialsSource):
             reason = self._reason(error)
         raise self._stranded(reason)
 
-    def _handed_over(self, payload: SecretBytes) -> handover.Handover:
+    def _handed_over(self, payload: SecretBytes) -> Handover:
         try:
-            return handover.Handover(payload)
+            return Handover(payload)
         except OSError as error:
             reason = self._reason(error)
         raise self._stranded(reason)
@@ -126,7 +159,7 @@ class ProviderCredentials(CredentialsSource):
 
 
 class UnavailableCredentials(CredentialsSource):
-    """A source that did not survive the way to this process; says so when it is asked, not when unpickled."""
+    """A source that did not reach this process. `fetch` raises the error, so that unpickling does not."""
 
     def __init__(self, name: str, problem: str) -> None:
         self._name, self._problem = name, problem
@@ -151,14 +184,14 @@ def _made_again(kind: Callable[..., object], *arguments: object) -> CredentialsS
 
 def _handed_over(path: str, name: str) -> CredentialsSource:
     try:
-        payload = handover.receive(path)
+        payload = receive_handover(path)
     except OssCredentialsError as error:
         return UnavailableCredentials(name, str(error))
     return ProviderCredentials(pickle.loads(payload))
 
 
 def _recipe(provider: Any) -> tuple[Any, ...] | None:
-    """Return class and constructor arguments of a provider that is known to be no more than these."""
+    """Return class and constructor arguments of a provider that we know to hold nothing else."""
     kind = type(provider)
     package, name = kind.__module__.partition(".")[0], kind.__qualname__
     if package in ("oss2", "alibabacloud_oss_v2") and name == "EnvironmentVariableCredentialsProvider":
@@ -182,7 +215,7 @@ def _has_no_state(provider: Any) -> bool:
 
 
 def _read(kept: Callable[[], Any]) -> Credentials | str:
-    """Return the credentials in a provider's answer (methods, attributes or our own), or what is wrong with it."""
+    """Return the credentials in a provider's answer (methods, attributes, our class), or what is wrong with it."""
     if isinstance(kept(), Credentials):
         return kept()  # type: ignore[no-any-return]
     if inspect.iscoroutine(kept()):
@@ -209,3 +242,83 @@ def _kind(value: object) -> str:
     if value is None:
         return "None"
     return f"the class {_name(value)}, give an instance" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+class Handover:
+    """A file that holds `payload` until `remove` is called or the process that made it ends.
+
+    Raises `OSError` where no temporary file can be written.
+    """
+
+    def __init__(self, payload: SecretBytes) -> None:
+        from multiprocessing.util import Finalize  # unlike atexit, it also runs in forked workers
+
+        remove_orphaned_handovers()
+        self.pid = os.getpid()
+        descriptor, self.path = tempfile.mkstemp(suffix=_FILE_SUFFIX, prefix=_FILE_PREFIX)
+        self.remove = Finalize(None, _remove, (self.path, descriptor), exitpriority=_EXIT_PRIORITY)
+        _lock(descriptor)
+        rest = memoryview(payload)
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            self.remove()
+            raise
+
+
+def receive_handover(path: str) -> SecretBytes:
+    """Return what the file holds. Raises `OssCredentialsError` if it is gone or not private to this user."""
+    try:
+        # Non-blocking: to open a named pipe in its place would block forever.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(path, flags)
+        with os.fdopen(descriptor, "rb") as file:
+            if not _is_private(os.fstat(descriptor)):
+                raise OssCredentialsError(f"{path} is not a file that only this user can read")
+            return SecretBytes(file.read(_MAX_FILE_BYTES))
+    except OSError as error:
+        raise OssCredentialsError(f"{path}: {error.strerror}") from None
+
+
+def remove_orphaned_handovers(*, clock: Callable[[], float] = time.time) -> None:
+    """Remove the files of processes that were killed."""
+    now = clock()
+    for path in Path(tempfile.gettempdir()).glob(f"{_FILE_PREFIX}*{_FILE_SUFFIX}"):
+        with contextlib.suppress(OSError):  # another process removed it first
+            status = path.lstat()
+            if _is_private(status) and now - status.st_mtime > _ORPHAN_SECONDS:
+                _remove_if_unlocked(path)
+
+
+def _remove_if_unlocked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        if _lock(descriptor):
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock that says "in use". The system releases it when the last process with the descriptor ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: files left behind stay in the user's temporary folder
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(path: str, descriptor: int) -> None:
+    os.close(descriptor)  # Windows can't remove an open file
+    Path(path).unlink(missing_ok=True)
+
+
+def _is_private(status: os.stat_result) -> bool:
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)

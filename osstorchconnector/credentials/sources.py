@@ -1,26 +1,30 @@
-"""Sources that are a place: the JSON credential file, and the environment variables that oss2 knows."""
+"""What credentials are, what a source of them promises, and two sources: a JSON file and the environment."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import OssCredentialsError
 from ..redaction import Secret, SecretBytes, keeper
-from .values import Credentials, CredentialsSource, checked_credentials
 
 DEFAULT_CREDENTIALS_PATH = "~/.alibabacloud/credentials"
 MAX_FILE_BYTES = 1 << 20
 
-# A file is written within milliseconds; one that stays broken is reported after a third of a second. A process that has
-# not read it yet may have started together with its writer, and waits for longer.
+# Pauses before a broken file is read again. A file is written within milliseconds, so one that stays broken is an error
+# after a third of a second. A process that has not read it yet may have started with its writer, and waits longer.
 _PATIENCE_SECONDS = (0.05, 0.1, 0.2)
 _PATIENCE_AT_FIRST_SECONDS = (*_PATIENCE_SECONDS, 0.4, 0.8)
-# A writer may remove the old file first, and set the owner of the new one last.
+# Errors while a file is replaced: a writer may remove the old one first, and set the owner of the new one last.
 _PASSING_ERRORS = frozenset({errno.ENOENT, errno.EACCES, errno.ESTALE})
 
 _FILE_NAMES = {
@@ -35,10 +39,63 @@ _VARIABLES = {
     "security_token": "OSS_SESSION_TOKEN",
     "expires_at": "",
 }
+_UTC_TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.\d+)?\s*(?:[Zz]|([+-])(\d\d):?(\d\d))?", re.ASCII
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_END_OF_TIME = 253402300800  # the year 10000, which is past the range of `datetime`
+_IS_NEEDED = {"access_key_id": True, "access_key_secret": True, "security_token": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """The keys that sign a request; `expires_at` is in seconds since the epoch, `None` for never.
+
+    Printing them shows no secret. Pickling them raises `OssCredentialsError`: pickle the `CredentialsSource` instead.
+    """
+
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    security_token: str = field(default="", repr=False)
+    expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        # Each value hides itself, so it stays hidden where it is passed on alone.
+        object.__setattr__(self, "access_key_id", str(self.access_key_id))
+        object.__setattr__(self, "access_key_secret", Secret(self.access_key_secret))
+        object.__setattr__(self, "security_token", Secret(self.security_token))
+
+    def __reduce__(self) -> NoReturn:
+        raise OssCredentialsError("credentials are never pickled; pickle the CredentialsSource they come from")
+
+
+class CredentialsSource(ABC):
+    """Where credentials come from. Its pickle says where, and never holds a secret.
+
+    Errors name it with `str(source)`, after "the credentials from".
+    """
+
+    @abstractmethod
+    def fetch(self) -> Credentials:
+        """Return the credentials that the source has now; may block. Raises `OssCredentialsError` naming the source."""
+
+    def mark(self) -> Hashable:
+        """Return, without blocking, a value that changes with the credentials; `None` if only `fetch` can tell."""
+        return None
+
+    def by_name(self) -> CredentialsSource:
+        """Return the source to pickle where no file may carry secrets beside the pickle: usually this one."""
+        return self
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
 
 
 class FileCredentials(CredentialsSource):
-    """The JSON file that `cred_path` names, read anew at every `fetch`; pickles as its path."""
+    """The JSON file that `cred_path` names. Every `fetch` reads it again. Its pickle is its path."""
 
     def __init__(self, path: str | os.PathLike[str], *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._path = _absolute(path)
@@ -46,7 +103,7 @@ class FileCredentials(CredentialsSource):
         self.was_read = False  # at least once
 
     def fetch(self) -> Credentials:
-        """Return what the file holds; one that is being written, or replaced, is read again until it is whole."""
+        """Return what the file holds; read it again for a moment while somebody is writing or replacing it."""
         outcome = self._read()
         for seconds in _PATIENCE_SECONDS if self.was_read else _PATIENCE_AT_FIRST_SECONDS:
             if not isinstance(outcome, _Torn):
@@ -85,13 +142,13 @@ class FileCredentials(CredentialsSource):
 
 
 class _Torn(str):
-    """What is wrong with a file that may be right a moment later, because somebody is writing it."""
+    """A problem of a file that may be gone a moment later, because somebody is writing the file."""
 
     __slots__ = ()
 
 
 class DefaultCredentials(CredentialsSource):
-    """The environment variables that oss2 knows if one is set, else the default file; asked anew each time."""
+    """The environment variables that oss2 knows if one is set, else the default file; every `fetch` looks again."""
 
     def __init__(
         self,
@@ -119,7 +176,7 @@ class DefaultCredentials(CredentialsSource):
         return self._default_file().mark()
 
     def __str__(self) -> str:
-        # Without a look at the file: it may be what hangs, and this names it in the error.
+        # Does not look at the file: this text is for the error that says the file hangs.
         variables, file = "the environment variables OSS_ACCESS_KEY_ID, ...", self._default_file()
         if self._has_variables():
             return variables
@@ -152,7 +209,7 @@ class DefaultCredentials(CredentialsSource):
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    """Return the path as it is from any folder: it is read again later, and in other processes."""
+    """Return the absolute path: the file is read again later, when the current folder may be another one."""
     try:
         if b"\0" in os.fsencode(path):
             raise ValueError("it holds a NUL character")
@@ -172,3 +229,57 @@ def _parsed(text: SecretBytes) -> Credentials | str:
     if not isinstance(document(), dict):
         return 'must hold a JSON object, {"AccessKeyId": ..., "AccessKeySecret": ...}'
     return checked_credentials(lambda field: document().get(_FILE_NAMES[field]), _FILE_NAMES)
+
+
+def checked_credentials(value_of: Callable[[str], object], names: dict[str, str]) -> Credentials | str:
+    """Return credentials whose fields are what `value_of` returns for their names, or a text that says what is wrong.
+
+    `names` holds the user's name for each field. The text never shows a value.
+    """
+    texts: dict[str, Secret] = {}
+    for name, needed in _IS_NEEDED.items():
+        value = keeper(value_of(name))
+        if not isinstance(value(), str | None):
+            return f"{names[name]} must be a string, not {type(value()).__name__}"
+        text = Secret(str(value() or "").strip())
+        if needed and not text:
+            return f"{names[name]} is missing or empty"
+        # They become header values, where only visible ASCII is valid.
+        if not all("!" <= letter <= "~" for letter in text):
+            return f"{names[name]} holds a character that no key has (blank, control or not ASCII)"
+        texts[name] = text
+    moment = expiry(value_of("expires_at"))
+    if isinstance(moment, str):
+        return f"{names['expires_at']} {moment}"
+    return Credentials(**texts, expires_at=moment)
+
+
+def expiry(value: object) -> float | str | None:
+    """Return the moment of expiry in seconds since the epoch (`None` for never), or a text that says what is wrong.
+
+    Accepts `2024-08-02T15:04:05Z` with any offset in place of Z, a `datetime`, and seconds since the epoch. A time
+    without a zone is UTC.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME:
+            return float(value)
+        found = _UTC_TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+        return _moment(*found.groups()) if found else "must be a time like 2024-08-02T15:04:05Z"
+    except (ValueError, OverflowError) as error:
+        return f"is no moment in time ({error})"
+
+
+def _moment(*parts: str | None) -> float:
+    *numbers, sign, hours, minutes = parts
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
+    return datetime(year, month, day, hour, minute, second, tzinfo=timezone(offset)).timestamp()
+
+
+def spelled_moment(epoch_seconds: float) -> str:
+    """Return the moment as text, in the format of the credential file."""
+    return (_EPOCH + timedelta(seconds=int(epoch_seconds))).isoformat().replace("+00:00", "Z")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..credentials.values import Credentials
+from ..credentials import Credentials
 from .handle import DEFAULT_KEY_ID, DEFAULT_REGION
 from .refusals import Refused
 from .server import Settings, run

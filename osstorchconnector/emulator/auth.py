@@ -13,7 +13,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..credentials.values import Credentials
+from ..credentials import Credentials
 from ..protocol import signing
 from ..protocol.heads import parse_http_date
 from ..protocol.signing import ParsedAuthorization

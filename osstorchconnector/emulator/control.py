@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..credentials.values import Credentials
+from ..credentials import Credentials
 from ..protocol.heads import RequestHead
 from .auth import Keyring
 from .exchange import Reply

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from ..credentials.values import Credentials
+from ..credentials import Credentials
 from ..local_files import written_whole
 from .control import PREFIX, TOKEN_HEADER, encode_data
 from .counters import Counters

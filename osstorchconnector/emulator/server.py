@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..credentials.values import Credentials
+from ..credentials import Credentials
 from ..protocol.heads import RequestHead
 from .connection import RECEIVE_BYTES, Connection, Work
 from .control import PREFIX, Control

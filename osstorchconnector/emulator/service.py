@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..credentials.values import Credentials
+from ..credentials import Credentials
 from .auth import Keyring
 from .blobs import BlobFolder, Content, cut, size_of
 from .exchange import Call

@@ -14,7 +14,7 @@ from oracle.process import DEFAULT_ACCOUNT
 from oracle.signed_http import SignedHttp
 
 from osstorchconnector import emulator
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 
 SESSION = Account("session-key-id", "session-key-secret", "a-token/with+plus=and%20==")
 

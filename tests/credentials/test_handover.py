@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from osstorchconnector.credentials.handover import Handover, receive, remove_orphans
+from osstorchconnector.credentials.providers import Handover, receive_handover, remove_orphaned_handovers
 from osstorchconnector.errors import OssCredentialsError
 
 
@@ -21,11 +21,11 @@ def in_an_hour() -> float:
 
 def test_what_is_handed_over_is_received_until_it_is_removed(handovers: Path) -> None:
     handover = Handover(b"CANARY")
-    assert receive(handover.path) == receive(handover.path) == b"CANARY"
+    assert receive_handover(handover.path) == receive_handover(handover.path) == b"CANARY"
     handover.remove()
     assert list(handovers.iterdir()) == []
     with pytest.raises(OssCredentialsError, match="No such file"):
-        receive(handover.path)
+        receive_handover(handover.path)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o660])
@@ -33,22 +33,22 @@ def test_a_file_that_others_may_touch_is_not_trusted(handovers: Path, mode: int)
     handover = Handover(b"CANARY")
     Path(handover.path).chmod(mode)
     with pytest.raises(OssCredentialsError, match="not a file that only this user can read"):
-        receive(handover.path)
+        receive_handover(handover.path)
 
 
 def test_a_link_or_a_folder_in_place_of_the_file_is_not_trusted(handovers: Path) -> None:
     link = handovers / "link"
     link.symlink_to(Handover(b"CANARY").path)
     with pytest.raises(OssCredentialsError, match=r"link: Too many levels of symbolic links"):
-        receive(str(link))
+        receive_handover(str(link))
     with pytest.raises(OssCredentialsError, match=r"Is a directory|not a file"):
-        receive(str(handovers))
+        receive_handover(str(handovers))
 
 
 def test_a_file_in_use_is_not_swept_up(handovers: Path) -> None:
     handover = Handover(b"CANARY")
-    remove_orphans(clock=in_an_hour)
-    assert receive(handover.path) == b"CANARY"
+    remove_orphaned_handovers(clock=in_an_hour)
+    assert receive_handover(handover.path) == b"CANARY"
 
 
 def test_what_is_not_ours_is_not_swept_up(handovers: Path) -> None:
@@ -57,13 +57,13 @@ def test_what_is_not_ours_is_not_swept_up(handovers: Path) -> None:
         path.write_text("not ours")
         path.chmod(0o644)
     (handovers / "osstorchconnector-y.credentials").mkdir()
-    remove_orphans(clock=in_an_hour)
+    remove_orphaned_handovers(clock=in_an_hour)
     assert len(list(handovers.iterdir())) == len(others) + 1
 
 
 LEFT_BEHIND = """
 import os, signal
-from osstorchconnector.credentials.handover import Handover
+from osstorchconnector.credentials.providers import Handover
 Handover(b"CANARY")
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -83,8 +83,8 @@ def test_what_a_killed_process_left_is_swept_up_a_minute_later(handovers: Path) 
 def test_without_locks_nothing_is_swept_up_and_the_rest_works(handovers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
     handover = Handover(b"CANARY")
-    remove_orphans(clock=in_an_hour)
-    assert receive(handover.path) == b"CANARY"
+    remove_orphaned_handovers(clock=in_an_hour)
+    assert receive_handover(handover.path) == b"CANARY"
     handover.remove()
     assert list(handovers.iterdir()) == []
 
@@ -92,5 +92,5 @@ def test_without_locks_nothing_is_swept_up_and_the_rest_works(handovers: Path, m
 def test_a_link_is_not_followed_when_sweeping(handovers: Path) -> None:
     (handovers / "target").touch(0o600)
     (handovers / "osstorchconnector-link.credentials").symlink_to(handovers / "target")
-    remove_orphans(clock=in_an_hour)
+    remove_orphaned_handovers(clock=in_an_hour)
     assert len(list(handovers.iterdir())) == 2

@@ -8,7 +8,7 @@ from itertools import islice
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.emulator.blobs import Slice
 from osstorchconnector.emulator.frontend import Frontend
 from osstorchconnector.emulator.wire import Early, Hangup, Pause, Step

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.emulator.auth import Keyring, Rules, authenticate, is_signed
 from osstorchconnector.emulator.exchange import Call
 from osstorchconnector.emulator.refusals import Refused

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from emulator.driver import Answer, Driver
 
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.emulator.documents import document, element
 from osstorchconnector.emulator.service import Service
 from osstorchconnector.protocol.heads import encode_head

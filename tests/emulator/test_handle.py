@@ -22,7 +22,7 @@ import pytest
 from emulator.raw import connected, put, request
 
 from osstorchconnector import emulator
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.emulator import Emulator, EmulatorError, write_credentials
 
 CANARY = "canary-secret-9f8e7d"

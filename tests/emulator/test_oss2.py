@@ -11,7 +11,7 @@ import oss2
 import pytest
 from oss2.models import PartInfo, RequestResult
 
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.emulator import Emulator
 
 DATA = os.urandom(1_500_000)

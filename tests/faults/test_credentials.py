@@ -12,7 +12,7 @@ import pytest
 from faults.users import CREDENTIALS, SAMPLES, Site, furnish
 
 from osstorchconnector import OssClient, OssCredentialsError, OssIterableDataset, OssPermissionError
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.emulator.handle import write_credentials
 from osstorchconnector.testing import OssBucket
 

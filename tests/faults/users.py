@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from torch.utils.data import DataLoader
 
 from osstorchconnector import OssCheckpoint, OssClient, OssIterableDataset, OssMapDataset
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
 from osstorchconnector.emulator.handle import write_credentials
 from osstorchconnector.protocol.values import ByteSpan

@@ -28,7 +28,7 @@ from osstorchconnector import (
     OssIterableDataset,
     OssMapDataset,
 )
-from osstorchconnector.credentials.values import Credentials
+from osstorchconnector.credentials import Credentials
 from osstorchconnector.datapipes.lister import OssObjectLister
 from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
 from osstorchconnector.emulator import Emulator, serve
