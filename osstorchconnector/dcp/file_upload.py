@@ -11,13 +11,11 @@ from ..client.clocks import wait_running
 from ..client.flight import Flight
 from ..client.operations import Operations
 from ..files.upload import MultipartUpload, first_part_bytes, next_part_bytes
-from ..protocol.checksum import crc32, crc64
+from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc32, crc64
 from ..protocol.values import Buffer, StoredObject
 from ..uri import OssUri
 
 CRUMB_BYTES = 8 * 1024
-# Both sums are made of a block while it is in the processor's cache: the second then takes a quarter of the time.
-SUMMED_BYTES = 256 * 1024
 ABORT_SECONDS = 10.0
 
 
@@ -109,12 +107,12 @@ class FileUpload:
 
     def _sum(self, piece: Buffer, crc: int) -> int:
         """Go on with the part's CRC-64 and, from `crc`, the piece's CRC-32."""
-        if len(piece) <= SUMMED_BYTES:
+        if len(piece) <= CHECKSUM_BLOCK_BYTES:
             self._crc64 = crc64(piece, self._crc64)
             return crc32(piece, crc)
         view = memoryview(piece)
-        for start in range(0, len(view), SUMMED_BYTES):
-            crc = self._sum(view[start : start + SUMMED_BYTES], crc)
+        for start in range(0, len(view), CHECKSUM_BLOCK_BYTES):
+            crc = self._sum(view[start : start + CHECKSUM_BLOCK_BYTES], crc)
         return crc
 
     def _send_part(self) -> None:

@@ -12,8 +12,9 @@ import string
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
-from xml.parsers import expat
 
+from ..errors import OssProtocolError
+from ..protocol.xml_tree import Element, parse_document
 from .refusals import Refused, not_implemented
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -23,7 +24,6 @@ _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 # What stays as it is in XML and in percent encoding.
 PLAIN = f"{string.ascii_letters}{string.digits}-_.~/".encode()
 _PLAIN = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
-MAX_DEPTH = 8
 # Control characters that documents may hold though XML does not allow them; line ends and tabs may stand between tags.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)|&#").search
 _CONTROL_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)|&#(?:0*([0-9]{1,2})|x0*([0-9a-fA-F]{1,2}));")
@@ -149,38 +149,21 @@ def _children_named(body: bytes, root: str, wanted: str) -> Iterable[dict[str, s
 
 def _entries(body: bytes, root: str, *, depth: int = 2) -> list[tuple[str, dict[str, str]]]:
     """Return name and children of every element at `depth`, which is 1 for the root; its own text is the child ''."""
-    entries: list[tuple[str, dict[str, str]]] = []
-    path: list[str] = []
-    text: list[str] = []
     readable, undisguise = _disguised(body)
-
-    def start(name: str, _attributes: object) -> None:
-        path.append(name)
-        text.clear()
-        if path[0] != root or len(path) > MAX_DEPTH:
-            raise Refused("MalformedXML")
-        if len(path) == depth:
-            entries.append((name, {}))
-
-    def end(name: str) -> None:
-        path.pop()
-        if len(path) in (depth - 1, depth):
-            entries[-1][1]["" if len(path) == depth - 1 else name] = "".join(text).translate(undisguise)
-        text.clear()
-
-    def refuse(*_: object) -> None:
-        raise Refused("MalformedXML", "A document type declaration is not accepted.")
-
-    parser = expat.ParserCreate("utf-8")
-    parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = text.append
-    parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(readable, True)
-    except (expat.ExpatError, ValueError) as error:
+        found = [parse_document(readable, root)]
+    except OssProtocolError as error:
         raise Refused("MalformedXML") from error
-    return entries
+    for _ in range(depth - 1):
+        found = [child for entry in found for child in entry.children]
+    return [
+        (entry.name, {name: text.translate(undisguise) for name, text in [("", entry.text), *_texts(entry.children)]})
+        for entry in found
+    ]
+
+
+def _texts(elements: Iterable[Element]) -> Iterable[tuple[str, str]]:
+    return ((element.name, element.text) for element in elements)
 
 
 def _disguised(body: bytes) -> tuple[bytes, dict[int, str]]:

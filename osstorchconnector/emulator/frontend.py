@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from ..protocol.heads import RequestHead
-from ..protocol.signing import http_date
+from ..protocol.heads import RequestHead, http_date
 from .blobs import Content
 from .counters import Recorder
 from .dispatch import admit, open_intake, perform

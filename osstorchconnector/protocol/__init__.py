@@ -1,8 +1,23 @@
-"""What OSS's protocol is: bytes in, values out, no I/O. Client and emulator both stand on it.
+"""The protocol of OSS: bytes in, values out. Nothing here does I/O, reads a clock or the environment, or uses chance.
 
-- what travels: `values`
-- a request on its way out: `requests` says what to ask, `signing` signs it, `endpoint` says where it goes, `heads`
-  makes bytes of it
-- an answer on its way in: `heads` and `chunked` read it, `answers` says whether it is OSS's and the one that was asked
-  for, `xml` reads its document by `xml_tree`, `checksum` tells whether bytes are what OSS stored
+The client and the emulator both stand on it and know nothing of each other::
+
+      arguments of an operation              values: ObjectStat, ListPage, StoredObject ...
+                |                                            ^
+                | requests (a document: xml)                 | xml: the document, read by xml_tree
+                v                                            | checksum: are these the bytes that OSS stored?
+         values.Request                                      | answers: is this OSS's answer to this request?
+                |                                            |
+                | endpoint: server, host, target      ResponseHead, body
+                | signing: the headers that sign it          ^
+                v                                            | chunked: a body without a length
+       method, target, headers                               | heads: parse_response_head
+                |                                            |
+                | heads: encode_head                         |
+                v                                            |
+         bytes to send  - - - - - - -> OSS - - - - - - > bytes received
+
+Read in this order: `values`, `requests`, `endpoint`, `signing`, `heads`, `chunked`, `answers`, `xml`, `xml_tree`,
+`checksum`. A server goes the same ways in the opposite direction (`parse_request_head`, `parse_authorization`,
+`encode_response_head`).
 """

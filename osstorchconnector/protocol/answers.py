@@ -1,8 +1,12 @@
-"""Which answers come from OSS and belong to the operation that was asked for. Pure.
+"""Whether an answer is OSS's answer to this very request.
 
-A login page, a proxy or a cache can answer anything with 200. So an operation accepts the statuses that OSS documents
-for it and no others, and every answer must carry OSS's request id. An answer to an upload must also carry the CRC-64
-of what was stored: only a server that has read all of it can know that.
+A login page, a proxy or a cache can answer anything with 200. So an answer is believed only if it shows that it comes
+from OSS and belongs to the request:
+
+- its status is one that OSS documents for the operation, and it has OSS's request id;
+- an answer to an upload has the CRC-64 of what was stored: only a server that has read all of it can know that;
+- each page of a listing continues where the last one ended (`PageOrder`, `follow`), and holds only names that were
+  asked for (`check_within`): a cache may repeat a page, or send one of another listing.
 """
 
 from __future__ import annotations
@@ -16,13 +20,12 @@ from ..errors import OssProtocolError
 from .heads import ResponseHead, parse_crc64
 from .values import ListPage
 
-# Every answer of OSS has a request id.
 REQUEST_ID = "x-oss-request-id"
 NOT_OSS = "something on the way that is not OSS (a proxy, a cache, a login page)"
 
 _OK, _NO_CONTENT = frozenset({200}), frozenset({204})
 
-# GetObject is answered by 200 for a whole object and by 206 for a part. `GetAttempt` checks which of them is right.
+# GetObject is answered by 200 for a whole object, by 206 for a span. The client checks which of them is right.
 GOOD_STATUSES: Mapping[str, frozenset[int]] = {
     "GetObject": frozenset({200, 206}),
     "HeadObject": _OK,
@@ -38,12 +41,12 @@ GOOD_STATUSES: Mapping[str, frozenset[int]] = {
     "ListParts": _OK,
     "ListMultipartUploads": _OK,
 }
-# From these refusals callers conclude what is stored.
+# Callers conclude from these refusals which objects are stored.
 _STATUSES_ABOUT_OBJECTS = frozenset({404, 409, 412, 416})
 
 
 def why_not(operation: str, head: ResponseHead) -> str:
-    """Return why a 2xx answer can't be OSS's answer to this operation."""
+    """Return why a 2xx answer can't be OSS's answer to this operation: a text for an error."""
     if REQUEST_ID not in head.headers:
         return f"{NOT_OSS} answered {head.status}: the answer has no {REQUEST_ID}"
     wanted = " or ".join(map(str, sorted(GOOD_STATUSES[operation])))
@@ -51,7 +54,7 @@ def why_not(operation: str, head: ResponseHead) -> str:
 
 
 def is_hearsay(status: int, request_id: str) -> bool:
-    """Say whether a refusal is about an object but not from OSS: a proxy's 404 does not mean that it is missing."""
+    """Say whether a refusal is about an object but not from OSS: a proxy's 404 is no proof that it is missing."""
     return status in _STATUSES_ABOUT_OBJECTS and not request_id
 
 
@@ -65,23 +68,26 @@ def stored_crc64(head: ResponseHead) -> int:
     return crc
 
 
+# --- pages of listings
+
+
 Marker = TypeVar("Marker", int, tuple[str, str])
 
 
 class PageOrder:
-    """What one listing has shown so far, held against each further page.
+    """What one listing has shown so far: each further page must continue from there.
 
-    OSS lists in UTF-8 byte order, which is the order of Python's strings. So whatever comes twice, a key, a page, or
-    the token of a page, comes out of order, and following it would double objects or never end.
+    OSS lists in UTF-8 byte order, which is the order of Python's strings. So a key, a page or a token that comes a
+    second time is out of order. To follow it would list objects twice, or never end.
     """
 
     def __init__(self, start_after: str = "") -> None:
         self._last_key = start_after
         self._last_prefix = ""
-        self._tokens: set[str] = set()  # of the last page with anything in it, and of empty ones since
+        self._tokens: set[str] = set()  # those of the last page that was not empty, and of the empty pages after it
 
     def accept(self, page: ListPage) -> ListPage:
-        """Return `page` if it goes on where the last one ended; else raise `OssProtocolError` and remember nothing."""
+        """Return `page` if it continues where the last one ended; else raise `OssProtocolError` and change nothing."""
         keys = page.keys
         for names, last, what in ((keys, self._last_key, "key"), (page.prefixes, self._last_prefix, "common prefix")):
             _check_rising(names, last, what)
@@ -99,9 +105,10 @@ class PageOrder:
 
 
 def check_within(page: ListPage, prefix: str, delimiter: str) -> None:
-    """Raise `OssProtocolError` for a page with anything that does not belong to `prefix`, or stands behind a delimiter.
+    """Raise `OssProtocolError` for a page with a name outside `prefix`, or with a key beyond a delimiter.
 
-    The names must be in order: then all between the first and the last begin as these two do.
+    The names must be in order (`PageOrder` checks that): so only the first and the last need to be compared with the
+    prefix.
     """
     for names in (page.keys, page.prefixes):
         for name in (*names[:1], *names[-1:]):
@@ -121,7 +128,7 @@ def check_within(page: ListPage, prefix: str, delimiter: str) -> None:
 
 
 def follow(marker: Marker, seen: set[Marker]) -> Marker:
-    """Return the marker at which a list of parts or of uploads goes on; raise `OssProtocolError` if it was there."""
+    """Return the marker where a list of parts or of uploads continues; `OssProtocolError` if it was there before."""
     if marker in seen:
         raise OssProtocolError(f"the listing goes round in a circle: it is at {marker!r} again")
     seen.add(marker)

@@ -1,4 +1,4 @@
-"""Bodies in chunked transfer coding (RFC 9112, 7.1), decoded as they arrive. Pure."""
+"""Decode bodies in chunked transfer coding (RFC 9112, 7.1) while they arrive."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ _MAX_LINE_BYTES = 8192
 
 
 class ChunkedDecoder:
-    """Bytes of a chunked body in, bytes of the body out; `is_done` after the last chunk and its trailer.
+    """Takes a chunked body in blocks of any size; `is_done` after the last chunk and its trailer.
 
-    What comes after the end of the body stays in `rest`.
+    Bytes after the end of the body are in `rest`.
     """
 
     def __init__(self) -> None:
         self.is_done = False
         self.rest = b""
         self._line = bytearray()
-        self._left = 0
+        self._missing_bytes = 0
         self._state = "size"
 
     def feed(self, data: memoryview) -> list[memoryview]:
-        """Return the pieces of the body in `data`, which they share; raises `OssProtocolError` if that is nonsense."""
-        pieces = []
+        """Return the body's bytes in `data`, as views of it; `OssProtocolError` if `data` is not chunked coding."""
+        views = []
         while data and not self.is_done:
             if self._state == "data":
-                pieces.append(data[: self._left])
-                self._left -= len(pieces[-1])
-                data = data[len(pieces[-1]) :]
-                if not self._left:
+                views.append(data[: self._missing_bytes])
+                self._missing_bytes -= len(views[-1])
+                data = data[len(views[-1]) :]
+                if not self._missing_bytes:
                     self._state = "end"
                 continue
             line, data = self._take_line(data)
             if line is not None:
                 self._read_line(line)
         self.rest += bytes(data)
-        return pieces
+        return views
 
     def _take_line(self, data: memoryview) -> tuple[bytes | None, memoryview]:
-        """Return a line without its end, or None where it has not ended, and what follows."""
+        """Return a line without its end, `None` if its end has not arrived, and the data after it."""
         text = bytes(data[: _MAX_LINE_BYTES + 2])
         end = text.find(b"\n")
         taken = len(text) if end < 0 else end + 1
@@ -61,8 +61,8 @@ class ChunkedDecoder:
             match = _SIZE_LINE.fullmatch(line)
             if match is None:
                 raise OssProtocolError("the size of a chunk is not a hexadecimal number")
-            self._left = int(match[1], 16)
-            self._state = "data" if self._left else "trailer"
+            self._missing_bytes = int(match[1], 16)
+            self._state = "data" if self._missing_bytes else "trailer"
         elif self._state == "end":
             if line:
                 raise OssProtocolError("a chunk is longer than its size")

@@ -1,4 +1,7 @@
-"""Where requests go: endpoint, bucket and key become an address, a `Host` header and a request target. Pure."""
+"""Where requests go: an endpoint and a bucket become an address, a `Host` header and the path of each request.
+
+An endpoint also tells the region that a version 4 signature names (`plan_signing`).
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,21 @@ from ..errors import OssConfigError
 Addressing = Literal["auto", "virtual", "path", "cname"]
 
 _HOST = re.compile(r"[a-z0-9_.-]+")
-# The hosts of OSS itself: public, internal, of a classic VPC; dual stack; its accelerator. Before them stands a bucket.
+# The hosts of OSS itself, with a bucket in front or not: public, internal, classic VPC, dual stack, accelerator.
 _OWN_HOST = re.compile(
     r"(?:(?P<bucket>.+?)\.)?"
     r"(?P<host>(?:(?:vpc100-)?oss-(?P<named>(?:cache-)?[a-z]{2}-[^.]+?|accelerate(?:-overseas)?)"
     r"|(?P<leading>[a-z]{2}-[^.]+?))(?:-internal)?"
     r"(?(leading)\.oss(?:-data-acc)?)\.aliyuncs\.com)"
 )
-# No regions: oss-accelerate, oss-accelerate-overseas. The accelerator once had zones: oss-cache-cn-beijing-h.
+# oss-accelerate and oss-accelerate-overseas name no region. The accelerator once had zones: oss-cache-cn-beijing-h.
 _REGION_IN_HOST = re.compile(r"(?:cache-)?([a-z]{2}-[^.]+?)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
 
 class Origin(NamedTuple):
-    """Whom to connect to; connections to one origin are interchangeable."""
+    """The server to connect to; connections to one origin are interchangeable."""
 
     scheme: str
     host: str
@@ -35,7 +38,7 @@ class Origin(NamedTuple):
 
 
 class Route(NamedTuple):
-    """How requests about one bucket go: whom to connect to, what `Host` says, what every path begins with."""
+    """How to send requests about one bucket: the server, the `Host` header, the beginning of every path."""
 
     origin: Origin
     host_header: str
@@ -66,12 +69,12 @@ class Endpoint:
 
     @property
     def is_exposed(self) -> bool:
-        """True where what is sent can be read on the way: not https, not this machine, not an `-internal` host."""
+        """True if others can read what is sent: no https, another machine, and not an `-internal` host."""
         is_inside = "-internal." in f"{self.host}." or self.host.startswith("vpc100-")
         return not (self.scheme == "https" or is_this_machine(self.host) or is_inside)
 
     def route(self, bucket: str) -> Route:
-        """Return how requests about a bucket go; without one, those about the service."""
+        """Return the route of requests about a bucket; with an empty name, of those about the service."""
         host = f"{bucket}.{self.host}" if self.style == "virtual" and bucket else self.host
         path = f"/{bucket}/" if self.style == "path" and bucket else "/"
         return Route(Origin(self.scheme, host, self.port), self._authority(host), path)
@@ -117,7 +120,7 @@ def parse_endpoint(text: str, addressing: Addressing = "auto") -> Endpoint:
 
 
 def infer_region(host: str) -> str:
-    """Return the region that an Aliyun host name tells, `cn-hangzhou`, or "" (acceleration and foreign hosts)."""
+    """Return the region in an Aliyun host name, such as `cn-hangzhou`; "" for acceleration and other hosts."""
     own = _OWN_HOST.fullmatch(host)
     return "" if own is None else _region_of(own)
 
@@ -141,7 +144,7 @@ def _region_of(own: re.Match[str]) -> str:
 
 
 def _refuse_bucket(text: str, scheme: str, host: str) -> None:
-    """Raise if `host` is the domain of a bucket, which the console shows and people copy."""
+    """Raise if `host` is the domain of a bucket: the console shows it, and people copy it."""
     own = _OWN_HOST.fullmatch(host)
     if own is None or not own["bucket"]:
         return
@@ -165,9 +168,9 @@ class SigningPlan(NamedTuple):
 
 
 def plan_signing(endpoint: Endpoint, region: str, version: Literal["auto", "v1", "v4"]) -> SigningPlan:
-    """Choose V4 where a region is given or inferred, V1 for hosts without one on this machine.
+    """Choose V4 if a region is given or can be inferred, V1 for addresses and localhost without one.
 
-    Raises `OssConfigError` naming `region=` where V4 needs a region and none can be known, or it can't be one.
+    Raises `OssConfigError`, which names `region=`, if V4 needs a region and there is none, or if it is not valid.
     """
     if region and not (isinstance(region, str) and _REGION.fullmatch(region)):
         raise OssConfigError(f"region={region!r} is no region: pass one like region='cn-hangzhou'")
@@ -204,5 +207,5 @@ def _is_local(host: str) -> bool:
 
 
 def _without_user(url: str) -> str:
-    """Return the URL without what may be a password: everything before the last `@`."""
+    """Return the URL without anything that may be a password: all before the last `@`."""
     return re.sub(r"^([a-z]*:?//)?.*@", r"\1...@", url, flags=re.DOTALL)

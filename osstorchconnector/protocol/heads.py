@@ -1,8 +1,9 @@
-"""HTTP/1.1 heads: bytes in, values out, and the other way round. Pure.
+"""HTTP/1.1 heads: parse those of requests and answers, encode them, and read the values of single headers.
 
-Strict where a lax reader could be led astray: a line that is not `name: value`, a folded line, a bare CR or LF, a
-NUL, two different lengths, all mean that this is not HTTP, or that two readers could see two messages in it. So does an
-answer's length beside a transfer coding; a request's is passed over. Such a connection must not be used again.
+The parser is strict. A line that is not `name: value`, a folded line, a bare CR or LF, a NUL, and two different lengths
+are errors: either this is not HTTP, or two readers could see two different messages in it. An answer with both a length
+and a transfer coding is an error too; of a request the length is ignored then. After such an error the connection must
+not be used again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
+from time import gmtime
 from typing import NamedTuple
 
 from ..errors import OssProtocolError
@@ -33,12 +35,9 @@ _UNSATISFIED_RANGE = re.compile(r"bytes \*/[0-9]{1,19}").fullmatch
 _HTTP_DATE = re.compile(
     r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
 ).fullmatch
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
-    )
-}
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, start=1)}
 _DOCUMENT = "x-oss-err"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -46,8 +45,8 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 class ResponseHead(NamedTuple):
     """Status line and headers of an answer, names in lower case.
 
-    `content_length` is what the header says, `None` where there is none; how many bytes follow also hangs on the
-    request: see `body_length`. `keep_alive` is whether the peer lets the connection be used again.
+    `content_length` is the header's value, `None` without one. How many bytes follow depends on the request, too: see
+    `body_length`. `keep_alive` tells whether the peer allows another request on this connection.
     """
 
     status: int
@@ -61,16 +60,16 @@ class ResponseHead(NamedTuple):
         return self.headers.get(name, default)
 
     def body_length(self, method: str) -> int | None:
-        """Return how many bytes of body follow in answer to `method`; `None`: chunks, or all until the peer closes."""
+        """Return the length of the body in an answer to `method`; `None`: chunked, or ended by the connection's end."""
         if method == "HEAD" or self.status in (204, 304):
             return 0
         return None if self.chunked else self.content_length
 
 
 class RequestHead(NamedTuple):
-    """Request line and headers, names in lower case; `path` and `query` as they were sent, nothing decoded.
+    """Request line and headers, names in lower case; `path` and `query` as they were sent, nothing is decoded.
 
-    A request without length and without chunks has no body: `content_length` is 0.
+    A request with neither a length nor chunks has no body: `content_length` is 0.
     """
 
     method: str
@@ -90,7 +89,7 @@ class RequestHead(NamedTuple):
 def parse_response_head(buffer: Buffer, filled: int) -> tuple[ResponseHead, int] | None:
     """Return the head at the start of `buffer[:filled]` and where its body begins; `None` while it is incomplete.
 
-    Interim answers (100 Continue) before it are passed over. `OssProtocolError` as soon as it can't be one any more.
+    Interim answers (100 Continue) before it are skipped. Raises `OssProtocolError` once the bytes can't be a head.
     """
     start = 0
     while found := _head_text(buffer, start, filled):
@@ -114,7 +113,7 @@ def parse_response_head(buffer: Buffer, filled: int) -> tuple[ResponseHead, int]
 
 
 def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] | None:
-    """The same for a request, as a server reads it; empty lines before it are passed over."""
+    """The same for a request, as a server reads it; empty lines before it are skipped."""
     start = 0
     while start < filled - 1 and buffer[start] == 13 and buffer[start + 1] == 10:
         start += 2
@@ -132,14 +131,14 @@ def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] |
     if length is None and not chunked:
         length = 0
     path, _, query = _origin_form(line[2]).partition("?")
-    # RFC 9112, 6.1: the coding counts, and the connection ends, since a proxy before us may have read the length.
+    # RFC 9112, 6.1: the coding counts, and the connection ends, because a proxy in front may have used the length.
     keep_alive = _keep_alive(headers, line[3]) and not is_twofold
     expect = headers.get("expect", "").lower() == "100-continue"
     return RequestHead(line[1], path, query, headers, length, chunked, keep_alive, expect), end
 
 
 def encode_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> SecretBytes:
-    """Return a request's head; `ValueError` if a part of it holds what would end a line or the head."""
+    """Return a request's head; `ValueError` if an argument contains a line end or NUL."""
     if not target.isascii() or " " in target or " " in method:
         raise ValueError(f"request target must be percent-encoded: {target!r}")
     return _encode(f"{method} {target} HTTP/1.1\r\n", headers)
@@ -151,7 +150,7 @@ def encode_response_head(status: int, headers: Iterable[tuple[str, str]]) -> Sec
 
 
 def object_stat(head: ResponseHead) -> ObjectStat:
-    """Return what the answer to a GET or HEAD says of the object; `OssProtocolError` if its size is missing."""
+    """Return what the answer to a GET or HEAD says about the object; `OssProtocolError` if its size is missing."""
     headers = head.headers
     part = content_range(head) if head.status == 206 else None
     size = part[2] if part else head.content_length
@@ -168,7 +167,7 @@ def object_stat(head: ResponseHead) -> ObjectStat:
 
 
 def content_range(head: ResponseHead) -> tuple[int, int, int] | None:
-    """Return first byte, last byte and whole size from `Content-Range`; `None` without or with none in range."""
+    """Return first byte, last byte and whole size from `Content-Range`; `None` without one or if no range matched."""
     text = head.headers.get("content-range")
     return None if text is None else _parse_content_range(text)
 
@@ -200,16 +199,22 @@ def bare_etag(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
+def http_date(epoch_seconds: int) -> str:
+    """Return the time as `Date` has it: `Fri, 14 Mar 2025 15:09:26 GMT`, whatever the locale."""
+    year, month, day, hour, minute, second, weekday = gmtime(epoch_seconds)[:7]
+    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+
+
 @lru_cache(maxsize=256)
 def parse_http_date(text: str) -> float | None:
     """Return the time of `Fri, 14 Mar 2025 15:09:26 GMT` in seconds since the epoch; `None` for anything else."""
     match = _HTTP_DATE(text)
-    if match is None or match[2] not in _MONTHS:
+    if match is None or match[2] not in _MONTH_NUMBERS:
         return None
     day, year, hour, minute, second = (int(match[group]) for group in (1, 3, 4, 5, 6))
     if not (1 <= day <= 31 and year >= 1 and hour < 24 and minute < 60 and second <= 60):
         return None
-    return float(calendar.timegm((year, _MONTHS[match[2]], day, hour, minute, second)))
+    return float(calendar.timegm((year, _MONTH_NUMBERS[match[2]], day, hour, minute, second)))
 
 
 def retry_after_seconds(head: ResponseHead) -> float:
@@ -227,7 +232,7 @@ def _plain_number(text: str) -> float:
 
 
 def hide_error_document(headers: dict[str, str]) -> None:
-    """Mask what the answer to a HEAD request has in a header: the error document, which echoes what was signed."""
+    """Mask the error document that an answer to HEAD has in a header: it echoes the text that was signed."""
     if _DOCUMENT in headers:
         headers[_DOCUMENT] = Secret(headers[_DOCUMENT])
 
@@ -257,9 +262,9 @@ def _head_text(buffer: Buffer, start: int, filled: int) -> tuple[str, int] | Non
 
 
 def header_fields(text: str, start: int) -> dict[str, str]:
-    """Return the header lines from `start` on; values of a name that comes twice are joined as HTTP says."""
+    """Return the header fields from `start` on; the values of a repeated name are joined with commas."""
     pairs = _FIELD.findall(text, start)
-    # Each match is one whole line, so as many matches as there are line ends means that every line was one.
+    # Each match is one whole line. So if there are as many matches as line ends, every line has matched.
     if len(pairs) != text.count("\n", start):
         raise OssProtocolError("malformed header line in an HTTP head")
     headers = {name.lower(): value for name, value in pairs}
@@ -269,12 +274,12 @@ def header_fields(text: str, start: int) -> dict[str, str]:
 
 
 class HeadShapes:
-    """Reads header lines by patterns made for the heads that one peer keeps sending.
+    """Reads header lines with patterns that it has learnt from earlier heads. The result never depends on them.
 
-    Answers of the same status, and requests by the same method, have the same names in the same order, so that one
-    match, which compares the names and cuts out the values, does for all lines: half the time of a head. A shape is
-    learnt when it comes twice in a row; to compile it costs as much as reading a hundred heads, so a process learns
-    few. What does not match, or is not plain, is read line by line: the result is the same.
+    Answers of the same status, and requests with the same method, have the same names in the same order. One pattern
+    then compares all names and cuts out all values, which halves the time for a head. A shape is learnt when it comes
+    twice in a row. To compile it costs as much as reading a hundred heads, so the number of shapes is limited. A head
+    that matches no pattern, or is not plain, is read line by line.
     """
 
     MAX_LEARNT = 24
@@ -286,7 +291,7 @@ class HeadShapes:
         self.learnt = 0
 
     def fields(self, kind: int | str, text: str, start: int) -> dict[str, str]:
-        """Return the same as `header_fields`; `kind` is the status, or the method."""
+        """Return what `header_fields` returns; `kind` is the status, or the method."""
         known = self._patterns.get(kind)
         if known and (match := known[0].fullmatch(text, start)):
             return dict(zip(known[1], match.groups(), strict=True))

@@ -1,7 +1,7 @@
-"""The requests of OSS, one function an operation: values in, a `Request` out. Pure.
+"""The requests of OSS, one function per operation: arguments in, a `Request` out.
 
-ETags are bare in this library (`5B3C…`, no quotes) and quoted here, where they go out. Whatever has a body names
-its content type, so that no transport adds one of its own, which would have had to be signed.
+ETags have no quotes in this library (`5B3C…`); they get them here. Each request with a body names its content type:
+a transport would else add one of its own, which is not signed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _URL_ENCODED = ("encoding-type", "url")  # a key may hold characters that XML ca
 
 
 def get_object(bucket: str, key: str, span: ByteSpan | None = None, if_match: str = "") -> Request:
-    """Ask for an object or a part of it; a part may reach past the end."""
+    """Ask for an object or a span of it; a span may reach past the end."""
     headers: Pairs = ()
     if span is not None:
         headers = (("range", span.header()),)
-        # OSS's own rule is to send all of the object if the part reaches past its end. From the first byte on that is
-        # just what is wanted, also of an empty object, which with "standard" is a refusal (416) and a HEAD more.
+        # By default OSS sends the whole object if the span reaches past its end. If the span starts at 0 that is right,
+        # for an empty object too: with "standard" it would be refused (416), and one more request (HEAD) needed.
         if span.start:
             headers += (("x-oss-range-behavior", "standard"),)
     if if_match:
@@ -52,7 +52,7 @@ def put_object(
     forbid_overwrite: bool = False,
     content_type: str = _BYTES,
 ) -> Request:
-    """Store an object; with `forbid_overwrite` one that is there already is an error (409)."""
+    """Store an object; with `forbid_overwrite` an existing one is an error (409)."""
     headers: Pairs = (("content-type", content_type),)
     if forbid_overwrite:
         headers += (("x-oss-forbid-overwrite", "true"),)
@@ -69,7 +69,7 @@ def copy_object(source_bucket: str, source_key: str, bucket: str, key: str, if_m
 
 
 def delete_object(bucket: str, key: str) -> Request:
-    """Delete an object; one that is not there is no error."""
+    """Delete an object; a missing one is no error."""
     return _of_object("DeleteObject", "DELETE", bucket, key)
 
 
@@ -127,12 +127,12 @@ def complete_upload(bucket: str, key: str, upload_id: str, parts: Iterable[Uploa
 
 
 def abort_upload(bucket: str, key: str, upload_id: str) -> Request:
-    """Give an upload up, and the space of its parts back."""
+    """Abort an upload and free the space of its parts."""
     return _of_object("AbortMultipartUpload", "DELETE", bucket, key, (("uploadId", upload_id),))
 
 
 def list_parts(bucket: str, key: str, upload_id: str, marker: int = 0, max_parts: int = MAX_KEYS) -> Request:
-    """Ask for a page of the parts that an upload has, those with numbers above `marker`."""
+    """Ask for a page of an upload's parts: those with numbers above `marker`."""
     query: Pairs = (("uploadId", upload_id), ("max-parts", str(max_parts)), _URL_ENCODED)
     if marker:
         query += (("part-number-marker", str(marker)),)
@@ -142,7 +142,7 @@ def list_parts(bucket: str, key: str, upload_id: str, marker: int = 0, max_parts
 def list_uploads(
     bucket: str, prefix: str = "", key_marker: str = "", upload_id_marker: str = "", max_uploads: int = MAX_KEYS
 ) -> Request:
-    """Ask for a page of the uploads that were begun and are neither completed nor aborted."""
+    """Ask for a page of the uploads that are neither completed nor aborted."""
     query = (
         ("uploads", ""),
         ("max-uploads", str(max_uploads)),
@@ -161,7 +161,7 @@ def _of_object(
     headers: Pairs = (),
     body: tuple[Buffer, ...] = (),
 ) -> Request:
-    """Return a request for one object; without a key it would be one for the bucket, made by PUT, removed by DELETE."""
+    """Return a request for one object. An empty key is refused: a PUT or DELETE would create or delete the bucket."""
     return Request(operation, method, bucket, _needed(operation, bucket, key), query, headers, body)
 
 
@@ -172,7 +172,7 @@ def _needed(operation: str, bucket: str, key: str) -> str:
 
 
 def _given(*pairs: tuple[str, str]) -> Pairs:
-    """Return those query parameters that have a value."""
+    """Return the query parameters that have a value."""
     return tuple(pair for pair in pairs if pair[1])
 
 

@@ -1,10 +1,11 @@
-"""OSS signatures, version 4 and version 1: text in, text out; the clock is an argument. Pure.
+"""OSS signatures, version 4 and version 1: text in, text out; the time is an argument.
 
-Both versions sign a request in its decoded form, so one spelling of a key or a query goes into the signature
-however it travels. What this library sends is that same spelling: `encode_key` and `encode_query`.
+Both versions sign a request in its decoded form. So there is one spelling of a key or query in the signature, however
+it is spelled on the wire. This library sends that same spelling: `encode_key` and `encode_query`.
 
-A request's canonical text is built by the functions below, which a verifying server uses as well. What changes once a
-second or less is kept ready, by `V4Signer` for the client's hot path.
+The client signs with `V4Signer` and `V1Signer`; a server that verifies signatures builds the same texts from the
+functions beside them, and reads a client's header with `parse_authorization`. `V4Signer` is on the client's hot path:
+it keeps all that changes only once a second or less.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import base64
 import hashlib
 import hmac
 import re
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from time import gmtime, strftime
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from ..redaction import Secret, SecretBytes
+from .heads import http_date
 from .values import Pairs, Request
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ MAX_PRESIGN_SECONDS = 604_800
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9\-_.~]*").fullmatch
 ALWAYS_SIGNED = frozenset({"content-type", "content-md5"})
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 # Query parameters that are part of a version 1 signature, and the only ones.
 SIGNED_PARAMETERS_V1 = frozenset(
@@ -70,13 +70,7 @@ def _encode_word(text: str) -> str:
 
 def oss_date(epoch_seconds: int) -> str:
     """Return the time as `x-oss-date` has it: `20250314T150926Z`."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(epoch_seconds))
-
-
-def http_date(epoch_seconds: int) -> str:
-    """Return the time as `Date` has it: `Fri, 14 Mar 2025 15:09:26 GMT`, whatever the locale."""
-    year, month, day, hour, minute, second, weekday = time.gmtime(epoch_seconds)[:7]
-    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+    return strftime("%Y%m%dT%H%M%SZ", gmtime(epoch_seconds))
 
 
 # --- version 4
@@ -88,7 +82,7 @@ def canonical_request_v4(method: str, bucket: str, key: str, query: Sequence[tup
 
 
 def canonical_lines_v4(method: str, bucket: str, key: str, query: Sequence[tuple[str, str]]) -> str:
-    """Return what stands before the tail."""
+    """Return the lines of the canonical request before its tail: method, path and query."""
     return f"{method}\n{canonical_uri_v4(bucket, key)}\n{encode_query(query) if query else ''}\n"
 
 
@@ -124,7 +118,7 @@ def string_to_sign_v4(canonical: str, *, timestamp: str, scope: str) -> str:
 
 
 def scope_v4(day: str, region: str, product: str = "oss") -> str:
-    """Return what a version 4 signature is good for: one day, region and product."""
+    """Return the scope of a version 4 signature: one day, region and product."""
     return f"{day}/{region}/{product}/{TERMINATOR_V4}"
 
 
@@ -137,21 +131,21 @@ def derive_key_v4(secret: str, day: str, region: str, product: str = "oss") -> S
 
 
 class Moment:
-    """All that version 4 signatures of the same second have in common."""
+    """What all version 4 signatures of the same second have in common."""
 
     __slots__ = ("credential", "date", "epoch_seconds", "inner", "outer", "tails")
 
     def __init__(self, epoch_seconds: int, date: str, credential: str, scope: str, key: SecretBytes) -> None:
         self.epoch_seconds, self.date, self.credential = epoch_seconds, date, credential
-        # The two halves of HMAC, begun: to copy them costs half of what beginning afresh does.
+        # The two hashes of HMAC after their first block: to copy them costs half of what starting again does.
         padded = SecretBytes(key.ljust(64, b"\0"))
         self.inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
         self.inner.update(f"{ALGORITHM_V4}\n{date}\n{scope}\n".encode())
         self.outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
-        self.tails: dict[Pairs, SecretBytes] = {}  # encoded; they hold the security token
+        self.tails: dict[Pairs, SecretBytes] = {}  # encoded; they contain the security token
 
     def signature(self, lines: str, tail: bytes = b"") -> str:
-        """Return the signature of a canonical request, in lower-case hex; its tail may come by itself, encoded."""
+        """Return the signature of the canonical request `lines` + `tail` in lower-case hex; `tail` is in UTF-8."""
         canonical, inner, outer = hashlib.sha256(lines.encode() + tail), self.inner.copy(), self.outer.copy()
         inner.update(canonical.hexdigest().encode())
         outer.update(inner.digest())
@@ -237,7 +231,7 @@ def signature_v1(secret: str, text: str) -> Secret:
 
 
 class V1Signer:
-    """Sign requests by version 1, which OSS still takes from old accounts, and which needs no region."""
+    """Sign requests by version 1, which OSS still accepts from old accounts, and which needs no region."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -256,11 +250,11 @@ class V1Signer:
         return added
 
 
-# --- the other end
+# --- for a server that verifies signatures
 
 
 class ParsedAuthorization(NamedTuple):
-    """An `Authorization` header, taken apart and not yet believed; the scope's parts are empty in version 1."""
+    """The fields of an `Authorization` header, not yet verified; those of the scope are empty in version 1."""
 
     version: str
     access_key_id: str
@@ -293,7 +287,7 @@ def parse_authorization(text: str) -> ParsedAuthorization:
 
 
 def parsed_v4(credential: str, signature: str, additional: str = "") -> ParsedAuthorization:
-    """Return the same from the three values of version 4, as a presigned URL's query has them."""
+    """Return the same from the three values of version 4, which a presigned URL has in its query."""
     parts = credential.rsplit("/", 4)
     if len(parts) != 5 or parts[4] != TERMINATOR_V4 or not all(parts):
         raise ValueError(f"malformed credential: not id/day/region/product/{TERMINATOR_V4}")

@@ -1,12 +1,16 @@
-"""The values that travel between the client and those who use it: frozen, without behaviour of their own. Pure."""
+"""The values that travel between the client and its callers, and the buffers that callers pass for bytes.
+
+Values are frozen and do no I/O. A caller may pass anything bytes-like; the functions at the end turn it into `Buffer`s
+of single bytes, without a copy where memory is contiguous.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import repeat
 from operator import attrgetter
+from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 from ..errors import OssUsageError
@@ -14,80 +18,13 @@ from ..errors import OssUsageError
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
 
-Flat = bytes | bytearray | memoryview
+Buffer = bytes | bytearray | memoryview
+Pairs = tuple[tuple[str, str], ...]
 _SHOWN_BYTES = 64
 
 
-def flat_buffers(where: str, body: BytesLike | Iterable[BytesLike]) -> tuple[Flat, ...]:
-    """Return buffers of single bytes for `body`, one bytes-like object or several, without a copy if possible.
-
-    Raises `OssUsageError`, which says what to pass instead, for anything else. `where` names operation and object.
-    """
-    if isinstance(body, (bytes, bytearray)):
-        return (body,)
-    if isinstance(body, str):
-        raise OssUsageError(f"{where}: bytes are wanted, not a text: pass text.encode()")
-    if isinstance(body, os.PathLike):
-        raise OssUsageError(
-            f"{where}: bytes are wanted, not the name of a file: pass path.read_bytes(), or copy the file to an "
-            "OssCheckpoint.writer if it is large"
-        )
-    whole = _flat(body)
-    if whole is not None:
-        return (whole,)
-    if not isinstance(body, Iterable) or isinstance(body, Mapping):
-        raise OssUsageError(f"{where}: something bytes-like is wanted, not {_called(body)}")
-    return tuple(_flat_part(where, part) for part in body)
-
-
-def _flat_part(where: str, part: object) -> Flat:
-    flat = part if isinstance(part, (bytes, bytearray)) else _flat(part)
-    if flat is None:
-        raise OssUsageError(f"{where}: several bytes-like objects are wanted, and among them is {_called(part)}")
-    return flat
-
-
-def _flat(data: object) -> Flat | None:
-    """Return the bytes of a bytes-like object, or None for any other. Memory that is not contiguous is copied."""
-    try:
-        view = memoryview(data)  # type: ignore[arg-type]
-    except (TypeError, ValueError, BufferError):  # a ValueError: an array of dates, which has no bytes to show
-        return None
-    if view.c_contiguous and view.ndim == 1 and view.format == "B":
-        return data if isinstance(data, memoryview) else view
-    if not view.nbytes:
-        return b""  # a view with a zero in its shape can't be cast
-    try:
-        return view.cast("B")
-    except (TypeError, ValueError):
-        return view.tobytes()
-
-
-def writable_memory(into: BytesLike) -> memoryview:
-    """Return memory to fill, as single bytes; `OssUsageError` if it is read-only or not contiguous."""
-    view = memoryview(into)
-    if view.readonly or not view.c_contiguous:
-        raise OssUsageError("into: memory is wanted that can be written to and has no gaps")
-    return view.cast("B")
-
-
-def shown_bytes(data: Flat) -> str:
-    """Return bytes as a `repr` shows them: as they are if they are few, else how many they are."""
-    size_bytes = data.nbytes if isinstance(data, memoryview) else len(data)
-    return f"<{size_bytes} bytes>" if size_bytes > _SHOWN_BYTES else repr(bytes(data))
-
-
-def _called(value: object) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-Buffer = bytes | bytearray | memoryview
-Pairs = tuple[tuple[str, str], ...]
-
-
 class ByteSpan(NamedTuple):
-    """Half-open part of an object: the byte at `start` is in it, the one at `stop` is not."""
+    """Half-open range of an object's bytes: the byte at `start` is in it, the one at `stop` is not."""
 
     start: int
     stop: int
@@ -97,7 +34,7 @@ class ByteSpan(NamedTuple):
         return self.stop - self.start
 
     def header(self) -> str:
-        """The value of a `Range` header that asks for this part."""
+        """The value of a `Range` header that asks for this span."""
         return f"bytes={self.start}-{self.stop - 1}"
 
 
@@ -122,10 +59,10 @@ class Request(NamedTuple):
 
 
 class ObjectStat(NamedTuple):
-    """What OSS says of an object in the head of an answer.
+    """What OSS says about an object in the head of an answer.
 
-    `size` is the whole object's, also when a part was asked for; `crc64` is the whole object's CRC-64 or
-    `None` where OSS has none (copies, old objects); `last_modified` is in seconds since the epoch.
+    `size` and `crc64` are those of the whole object, even when only a span was requested. `crc64` is `None` where OSS
+    has none (copies, old objects). `last_modified` is in seconds since the epoch.
     """
 
     size: int
@@ -137,9 +74,9 @@ class ObjectStat(NamedTuple):
 
 
 class Download(NamedTuple):
-    """Bytes of an object: `span` is where they stand in it, `crc64` is theirs (not the whole object's).
+    """Bytes of an object: `span` is their position in it, `crc64` is the CRC-64 of these bytes.
 
-    `body` is empty when the bytes were written into the caller's buffer.
+    `body` is empty when the bytes were written into the caller's memory.
     """
 
     stat: ObjectStat
@@ -165,7 +102,7 @@ class ListedObject(NamedTuple):
 
 
 class ListedPrefix(ListedObject):
-    """A folder in a listing with a `delimiter`: `key` is the common prefix, the rest says nothing."""
+    """A folder in a listing with a `delimiter`: `key` is the common prefix, the other fields are empty."""
 
     __slots__ = ()
 
@@ -183,7 +120,7 @@ class ListedPrefix(ListedObject):
 
 
 class ListedObjects(Sequence[ListedObject]):
-    """The entries of a page, kept in columns: there is an object for each only when it is asked for."""
+    """The entries of a page in columns: a `ListedObject` is made only when it is asked for."""
 
     __slots__ = ("etags", "keys", "modified", "sizes")
 
@@ -247,14 +184,17 @@ class ListPage(NamedTuple):
 
 
 class StoredObject(NamedTuple):
-    """What OSS answered to a write: `crc64` is of what is now stored, `None` where OSS gives none."""
+    """OSS's answer to a write: `crc64` is that of the stored object, `None` where OSS sends none."""
 
     etag: str
     crc64: int | None
 
 
 class UploadedPart(NamedTuple):
-    """A part of a multipart upload that OSS has acknowledged; of one that was listed, when, as OSS writes it."""
+    """A part of a multipart upload that OSS has acknowledged.
+
+    `last_modified` is set in listings only, as OSS writes it.
+    """
 
     number: int
     etag: str
@@ -269,3 +209,70 @@ class PendingUpload(NamedTuple):
     key: str
     upload_id: str
     initiated: str
+
+
+# --- bytes that callers pass
+
+
+def flat_buffers(where: str, body: BytesLike | Iterable[BytesLike]) -> tuple[Buffer, ...]:
+    """Return buffers of single bytes for `body`, one bytes-like object or several, without a copy if possible.
+
+    Raises `OssUsageError`, which says what to pass instead, for anything else. `where` names operation and object.
+    """
+    if isinstance(body, (bytes, bytearray)):
+        return (body,)
+    if isinstance(body, str):
+        raise OssUsageError(f"{where}: bytes are wanted, not a text: pass text.encode()")
+    if isinstance(body, PathLike):
+        raise OssUsageError(
+            f"{where}: bytes are wanted, not the name of a file: pass path.read_bytes(), or copy the file to an "
+            "OssCheckpoint.writer if it is large"
+        )
+    whole = _flat(body)
+    if whole is not None:
+        return (whole,)
+    if not isinstance(body, Iterable) or isinstance(body, Mapping):
+        raise OssUsageError(f"{where}: something bytes-like is wanted, not {_called(body)}")
+    return tuple(_flat_part(where, part) for part in body)
+
+
+def _flat_part(where: str, part: object) -> Buffer:
+    flat = part if isinstance(part, (bytes, bytearray)) else _flat(part)
+    if flat is None:
+        raise OssUsageError(f"{where}: several bytes-like objects are wanted, and among them is {_called(part)}")
+    return flat
+
+
+def _flat(data: object) -> Buffer | None:
+    """Return the bytes of a bytes-like object, or None for any other. Memory that is not contiguous is copied."""
+    try:
+        view = memoryview(data)  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):  # a ValueError: an array of dates, which has no bytes to show
+        return None
+    if view.c_contiguous and view.ndim == 1 and view.format == "B":
+        return data if isinstance(data, memoryview) else view
+    if not view.nbytes:
+        return b""  # a view with a zero in its shape can't be cast
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError):
+        return view.tobytes()
+
+
+def writable_memory(into: BytesLike) -> memoryview:
+    """Return memory to fill, as single bytes; `OssUsageError` if it is read-only or not contiguous."""
+    view = memoryview(into)
+    if view.readonly or not view.c_contiguous:
+        raise OssUsageError("into: memory is wanted that can be written to and has no gaps")
+    return view.cast("B")
+
+
+def shown_bytes(data: Buffer) -> str:
+    """Return what a `repr` shows for bytes: the bytes if there are at most 64, else their number."""
+    size_bytes = data.nbytes if isinstance(data, memoryview) else len(data)
+    return f"<{size_bytes} bytes>" if size_bytes > _SHOWN_BYTES else repr(bytes(data))
+
+
+def _called(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,8 +1,8 @@
-"""OSS's XML documents: bytes in, values out, and the other way round. Pure.
+"""OSS's XML documents: those of answers become values, those of requests are rendered.
 
-What the network sends is never trusted: beside what `tree` refuses, an element missing or there twice, a size that is
-no number, a truncated page without a token, a key that is not what its encoding says, all are `OssProtocolError`.
-Elements that are not known are passed over.
+Nothing from the network is trusted. In addition to what `xml_tree` refuses, these are `OssProtocolError`s: a missing or
+repeated element, a size that is not a number, a truncated page without a token, a key that does not fit its encoding.
+Unknown elements are ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .xml_tree import MAX_DOCUMENT_BYTES, Element, parse_document
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _GAP = r"[ \t\r\n]*"
-# An entry of a listing, `~` standing for a gap. What is captured is held to `_is_plain` afterwards, all at once.
+# An entry of a listing; `~` stands for white space. All captured texts are checked together afterwards: `_is_plain`.
 _ENTRY = (
     "<Contents>~<Key>([^<]+)</Key>~<LastModified>([^<]*)</LastModified>~"
     '<ETag>(?:"|&quot;)([^"<& ]*)(?:"|&quot;)</ETag>~(?:<Type>[A-Za-z]*</Type>~)?'
@@ -39,7 +39,7 @@ _NOT_PRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+").s
 
 
 def escape(text: str) -> str:
-    """Return text as it stands in an element; a carriage return would else be read back as a line feed."""
+    """Return text escaped for an element; an unescaped carriage return would be read back as a line feed."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
 
 
@@ -49,7 +49,7 @@ def carries_key(key: str) -> bool:
 
 
 def quoted_etag(etag: str) -> str:
-    """Return an ETag as it goes on the wire; `*`, a weak one and one quoted already are left as they are."""
+    """Return an ETag as it is sent; `*`, a weak one and one that has quotes stay as they are."""
     return etag if etag == "*" or etag.startswith(('"', "W/")) else f'"{etag}"'
 
 
@@ -57,7 +57,7 @@ def quoted_etag(etag: str) -> str:
 
 
 def parse_list_page(body: Buffer, prefix: str | None = None, delimiter: str = "") -> ListPage:
-    """Return a page of ListObjectsV2; with `prefix`, one that says that it is of another is refused."""
+    """Return a page of ListObjectsV2; with `prefix`, a page that names another prefix is an `OssProtocolError`."""
     root, objects = _read_plain_entries(body) or _read_entries(body)
     decode = _decoder(root)
     if prefix is not None:
@@ -82,10 +82,10 @@ def _read_entries(body: Buffer) -> tuple[Element, Sequence[ListedObject]]:
 
 
 def _read_plain_entries(body: Buffer) -> tuple[Element, Sequence[ListedObject]] | None:
-    """Return the same six times as fast where all entries stand together, in OSS's own order; else `None`.
+    """Return the same, six times as fast, if all entries stand together and in OSS's own order; else `None`.
 
-    One pattern reads all entries. What is left of the document, with an empty element in their place, is parsed: if
-    that element comes out as the only entry there is, the entries were such, and not in a comment or a text.
+    One pattern reads all entries. Then the rest of the document is parsed, with one empty element in their place. If
+    that element is the only entry of the result, the entries were elements, and not part of a comment or a text.
     """
     if len(body) > MAX_DOCUMENT_BYTES:
         return None
@@ -110,9 +110,9 @@ def _is_plain(text: str) -> bool:
 
 
 def peek_token(body: Buffer) -> str:
-    """Return where a listing goes on after this page, as far as a glance at what surrounds its entries tells.
+    """Return where a listing continues after this page, from a quick look at the document around its entries.
 
-    Empty where it does not: whether a page is what it should be, and is the last one, only `parse_list_page` says.
+    Empty if that can't be told: only `parse_list_page` knows whether a page is valid, and whether it is the last.
     """
     document = bytes(body)
     first, last = document.find(b"<Contents>"), document.rfind(b"</Contents>")
@@ -221,11 +221,11 @@ def parse_deleted(body: Buffer, asked: Collection[str]) -> list[str]:
 
 
 class ServiceFault(NamedTuple):
-    """What an error document says; all empty if it says nothing.
+    """The texts of an error document that may be shown; empty where it has none.
 
-    `ec` is OSS's number of the exact cause, `endpoint` the one that OSS says is right for the bucket.
+    `ec` is OSS's number of the exact cause, `endpoint` the right one for the bucket.
 
-    No more than these: OSS echoes the security token, and the text to sign, which contains it.
+    The other elements are left out on purpose: OSS echoes the security token, and the text to sign, which contains it.
     """
 
     code: str = ""
@@ -236,9 +236,9 @@ class ServiceFault(NamedTuple):
 
 
 def parse_error(body: Buffer, head: ResponseHead | None = None) -> ServiceFault:
-    """Return what an error document says, an empty fault for what is none (a proxy's page, nothing at all).
+    """Return what an error document says; an empty fault for anything else (a proxy's page, an empty body).
 
-    Without a body, as in answers to HEAD, the one in the header of `head` counts.
+    If the body is empty, as in answers to HEAD, the document in the header of `head` is read.
     """
     if head is not None and not len(body):
         body = error_document(head)
@@ -278,13 +278,13 @@ def render_delete(keys: Sequence[str], quiet: bool = True) -> bytes:
 
 
 class Decoder:
-    """Undoes the encoding that a document says its keys have."""
+    """Decodes keys that a document declares as percent-encoded."""
 
     def __init__(self, url_encoded: bool) -> None:
         self._url_encoded = url_encoded
 
     def __call__(self, text: str) -> str:
-        """Return the key; `OssProtocolError` if it is not percent-encoded UTF-8."""
+        """Return the decoded key; `OssProtocolError` if it is not percent-encoded UTF-8."""
         if not self._url_encoded or "%" not in text:
             return text
         if _BAD_ESCAPE(text):
@@ -295,13 +295,13 @@ class Decoder:
             raise OssProtocolError(f"a key that is not UTF-8: {text[:80]!r}") from None
 
     def all(self, texts: list[str]) -> list[str]:
-        """Return many keys, none of which holds a line feed before it is decoded."""
+        """Return many decoded keys; before decoding, none of them contains a line feed."""
         if not self._url_encoded:
             return texts
         joined = "\n".join(texts)
         if "%0A" in joined or "%0a" in joined:
             return [self(text) for text in texts]
-        # Most keys have no other escape than that of the slash.
+        # Most keys have no escape other than that of the slash.
         return self(joined.replace("%2F", "/")).split("\n")
 
 
@@ -313,10 +313,10 @@ def _decoder(root: Element) -> Decoder:
 
 
 def _check_echo(root: Element, **asked: str) -> None:
-    """Hold what an answer repeats of its request against the request: a cache may give that of another one.
+    """Compare what an answer repeats of its request with the request: a cache may send the answer to another one.
 
-    What is missing or empty does not count: servers differ in what they repeat. They differ in how they spell it, too:
-    a document may say that its names are percent-encoded where they are not, and the other way round.
+    Missing or empty elements are ignored, because servers differ in what they repeat. They differ in the spelling, too:
+    a document may declare its names as percent-encoded where they are not, and the other way round.
     """
     for name, value in asked.items():
         said = root.get(name)

@@ -1,7 +1,7 @@
-"""XML from the network as a tree of elements, with everything refused that has no business in a document of OSS. Pure.
+"""XML from the network as a tree of elements; whatever OSS's documents do not need is refused.
 
-No document type, no entity but the five that XML itself has, no encoding but UTF-8 whatever the document claims, no
-deep nesting, no endless size. Namespaces and attributes are passed over.
+Refused are document types (and with them entities other than XML's own five), deep nesting and very large documents.
+The encoding is UTF-8, whatever the document claims. Namespaces and attributes are ignored.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Element:
         return default if child is None else child.text
 
     def need(self, name: str) -> str:
-        """Return the text of a child that must be there and not be empty."""
+        """Return the text of a child; `OssProtocolError` if it is missing or empty."""
         text = self.get(name)
         if not text:
             raise OssProtocolError(f"{self.name} document without {name}")
@@ -51,7 +51,7 @@ class Element:
 
 
 class _Builder:
-    """Builds the tree while expat reads, and stops it at whatever has no business in a document of OSS."""
+    """Builds the tree while expat reads, and raises at a document type or at deep nesting."""
 
     def __init__(self) -> None:
         self.top = Element("")
@@ -59,7 +59,7 @@ class _Builder:
         self._texts: list[list[str]] = [[]]
 
     def parse(self, text: str) -> Element:
-        # Given text, expat looks neither at the encoding that the document claims nor at a mark of byte order.
+        # If it is given text, expat ignores the encoding that the document claims, and a byte order mark.
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -84,7 +84,7 @@ class _Builder:
         self._texts[-1].append(text)
 
     def _refuse(self, *_declaration: object) -> NoReturn:
-        # Nothing else than a document type can declare an entity.
+        # Entities can be declared in a document type only.
         raise OssProtocolError("XML document with a document type declaration")
 
 

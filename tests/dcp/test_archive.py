@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import struct
 import zipfile
 import zlib
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 
 from osstorchconnector.dcp.archive import Archive, NotAnArchiveError, archive_around, read_directory, stated_crc
 from osstorchconnector.dcp.tensors import memory, tensor_archive
-from osstorchconnector.protocol.checksum import SpanSums, combine_crc32, crc32
-from osstorchconnector.protocol.values import ByteSpan
+from osstorchconnector.protocol.checksum import crc32
 
 ID_BYTES = 20  # the half of the serialization id that stands for the content; torch's own sum
 GIB = 1 << 30
@@ -78,12 +76,6 @@ def test_only_the_crc_depends_on_the_data(pickle: bytes, data_bytes: int, crc: i
     assert bytes(blanked) == archive.tail(0)
 
 
-@given(st.binary(max_size=200), st.binary(max_size=200))
-def test_crc32_is_zips_and_two_runs_make_one(left: bytes, right: bytes) -> None:
-    assert crc32(left) == zlib.crc32(left)
-    assert combine_crc32(crc32(left), crc32(right), len(right)) == zlib.crc32(left + right)
-
-
 @given(st.binary(max_size=200))
 @settings(deadline=None)
 def test_bytes_that_are_no_archive_are_told(data: bytes) -> None:
@@ -118,22 +110,3 @@ def test_an_archive_says_its_size() -> None:
     archive = tensor_archive(torch.float32, (10,))
     assert isinstance(archive, Archive)
     assert archive.size == len(saved(torch.zeros(10)))
-
-
-@given(
-    st.binary(max_size=100),
-    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=6),
-    st.lists(st.integers(0, 100), max_size=5),
-)
-def test_parts_of_what_comes_piece_by_piece_have_the_crc32_of_their_bytes(
-    data: bytes, pairs: list[tuple[int, int]], cuts: list[int]
-) -> None:
-    inside = sorted((min(pair), min(max(pair), len(data))) for pair in pairs if min(pair) < len(data))
-    spans = [ByteSpan(1000 + start, 1000 + stop) for start, stop in inside]
-    sums = SpanSums(spans, 1000)
-    sums.add(memoryview(b"wrong bytes"))
-    sums.clear()
-    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    for start, stop in itertools.pairwise(edges):
-        sums.add(memoryview(data)[start:stop])
-    assert sums.crcs == [zlib.crc32(data[span.start - 1000 : span.stop - 1000]) for span in spans]

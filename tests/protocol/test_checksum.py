@@ -1,14 +1,17 @@
-"""CRC-64 of bytes, of runs of bytes joined, and of memory in every shape that reaches the client."""
+"""CRC-64 and CRC-32 of bytes, of runs of bytes joined, of memory of every shape, and of bytes while they arrive."""
 
 from __future__ import annotations
 
 import array
+import itertools
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.protocol.checksum import combine_crc64, crc64
+from osstorchconnector.protocol.checksum import SpanSums, combine_crc32, combine_crc64, crc32, crc64
+from osstorchconnector.protocol.values import ByteSpan
 
 VECTORS = {
     b"": 0,
@@ -102,3 +105,28 @@ def test_empty_memory_has_the_sum_of_nothing() -> None:
     assert crc64(memoryview(b"")) == crc64(bytearray()) == 0
     assert crc64(b"", 5) == 5
     assert combine_crc64(5, 0, 0) == 5
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_crc32_is_that_of_zip_and_can_be_combined(left: bytes, right: bytes) -> None:
+    assert crc32(left) == zlib.crc32(left)
+    assert combine_crc32(crc32(left), crc32(right), len(right)) == zlib.crc32(left + right)
+
+
+@given(
+    st.binary(max_size=100),
+    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=6),
+    st.lists(st.integers(0, 100), max_size=5),
+)
+def test_spans_of_bytes_that_arrive_in_blocks_have_the_crc32_of_their_bytes(
+    data: bytes, pairs: list[tuple[int, int]], cuts: list[int]
+) -> None:
+    inside = sorted((min(pair), min(max(pair), len(data))) for pair in pairs if min(pair) < len(data))
+    spans = [ByteSpan(1000 + start, 1000 + stop) for start, stop in inside]
+    sums = SpanSums(spans, 1000)
+    sums.add(memoryview(b"wrong bytes"))
+    sums.clear()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, stop in itertools.pairwise(edges):
+        sums.add(memoryview(data)[start:stop])
+    assert sums.crcs == [zlib.crc32(data[span.start - 1000 : span.stop - 1000]) for span in spans]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from osstorchconnector.credentials import Credentials
 from osstorchconnector.protocol import signing
+from osstorchconnector.protocol.heads import http_date
 from osstorchconnector.protocol.signing import (
     UNSIGNED_PAYLOAD,
     ParsedAuthorization,
@@ -307,9 +308,9 @@ def test_parameters_are_sorted_by_their_encoded_names() -> None:
 
 
 def test_times_are_written_in_english_whatever_the_locale() -> None:
-    assert signing.http_date(EPOCH) == HTTP_DATE
+    assert http_date(EPOCH) == HTTP_DATE
     assert signing.oss_date(EPOCH) == DATE
-    assert signing.http_date(0) == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert http_date(0) == "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 # --- the fast signer and the plain functions agree

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from time import gmtime, strftime
 
-from ...protocol.signing import http_date
+from ...protocol.heads import http_date
 from ..documents import Encode, url_encoded
 from ..exchange import Call
 from ..refusals import Refused, invalid_argument
