@@ -20,8 +20,8 @@ import torch
 
 from ..errors import OssUsageError
 from . import numpy_calls
-from .dry_run import Budget, Call, Counted, Filled, Made, Name, StandIn, Trusted
 from .numpy_calls import Array
+from .pickle_limits import Budget, Call, Counted, Filled, Made, Name, StandIn, Trusted
 
 _FRACTION = re.compile(r"-?\d+(/\d+)?")
 

@@ -17,7 +17,7 @@ from ..client.client import OssClient
 from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError, OssUsageError
 from ..protocol.values import PendingUpload
 from ..uri import OssUri, parse_uri
-from .layout import METADATA_LOCK, is_rank_metadata, metadata_name, token_of
+from .folder import METADATA_LOCK, is_rank_metadata, metadata_name, token_of
 from .metadata import stored_names
 
 _logger = logging.getLogger(__name__)

@@ -16,15 +16,13 @@ from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .cleaning import DEFAULT_AGE, clean
-from .folder import HasClient
-from .layout import is_checkpoint_id
-from .reader import OssStorageReader
-from .writer import OssStorageWriter
+from .folder import is_checkpoint_id
+from .reader import OssStorageReader, ReaderOptions
+from .storage import HasClient
+from .writer import OssStorageWriter, WriterOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from .options import ReaderOptions, WriterOptions
 
 
 class OssDCPFileSystem(FileSystemBase, HasClient):

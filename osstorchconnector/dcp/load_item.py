@@ -16,10 +16,9 @@ from ..protocol.values import ByteSpan
 from ..uri import OssUri
 from .allowed import AllowList
 from .archive import Archive, stated_crc
-from .decoding import check_records, decode_tensor, restored, strided
+from .decoding import check_records, decode_tensor, restored, strided, vet_object
 from .segments import Segment, Slice, slice_of
 from .tensors import QUANTISED_DTYPES, contiguous, copy_into, fill, is_plain, tensor_archive, writable_memory
-from .vetting import vet_object
 
 # From here on a tensor's bytes land in the target, below that they are copied: to receive a few by themselves costs
 # more than their copy.

@@ -9,12 +9,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.planner import SavePlan
+from torch.distributed.checkpoint.planner import LoadPlanner, SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 from torch.distributed.checkpoint.stateful import Stateful
@@ -22,18 +22,32 @@ from torch.distributed.checkpoint.stateful import Stateful
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssObjectChangedError
 from .cleaning import DEFAULT_AGE, clean
-from .folder import Access, HasClient, open_folder
-from .reader import OssStorageReader
+from .isolation import outside_contexts, uncompiled
+from .reader import OssStorageReader, ReaderOptions
 from .run import RunFolder
-from .torch_context import outside_contexts, uncompiled
-from .writer import OssStorageWriter
+from .storage import Access, HasClient, open_folder
+from .writer import OssStorageWriter, WriterOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .options import LoadOptions, ReaderOptions, SaveOptions, WriterOptions
 
 _logger = logging.getLogger(__name__)
+
+
+class SaveOptions(TypedDict, total=False):
+    """Options of `torch.distributed.checkpoint.save` that a manager does not set itself."""
+
+    planner: SavePlanner | None
+    no_dist: bool
+    use_collectives: bool
+
+
+class LoadOptions(TypedDict, total=False):
+    """Options of `torch.distributed.checkpoint.load` that a manager does not set itself."""
+
+    planner: LoadPlanner | None
+    no_dist: bool
 
 
 class _Slot:

@@ -31,9 +31,8 @@ from torch.distributed.checkpoint.metadata import (
 
 from ..errors import OssIntegrityError, OssUsageError
 from .allowed import HARMLESS, AllowList, listed
-from .dry_run import Budget, DryRun, Filled, Kept, Name
-from .gc_pause import collection_put_off
-from .pickle_limits import check_opcodes
+from .isolation import garbage_collection_paused
+from .pickle_limits import Budget, DryRun, Filled, Kept, Name, check_opcodes
 
 _NONE = type(None)
 _CHUNKS = attrgetter("chunks")
@@ -176,7 +175,7 @@ def dump_metadata(metadata: Metadata) -> bytes:
     they are told to, the log names.
     """
     try:
-        with collection_put_off():
+        with garbage_collection_paused():
             data = pickle.dumps(metadata)
         if not is_plain(metadata):
             pickle.loads(data)
@@ -200,7 +199,7 @@ def load_metadata(data: bytes, where: str, allowed: AllowList | None = HARMLESS)
     """
     try:
         check_opcodes(data)
-        with collection_put_off():
+        with garbage_collection_paused():
             try:
                 metadata = _MetadataUnpickler(data, is_vetted=allowed is None).load()
             except _UnknownNameError:
@@ -224,7 +223,7 @@ def stored_names(data: bytes, where: str) -> set[str]:
     Raises `OssIntegrityError` if it is not DCP's metadata.
     """
     try:
-        with collection_put_off():
+        with garbage_collection_paused():
             metadata = DryRun(data, lambda name: lambda budget, *arguments: Kept()).load()
             infos = metadata.state["storage_data"].values()
             names = {info.state["relative_path"] for info in infos}

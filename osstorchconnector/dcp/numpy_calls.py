@@ -11,7 +11,7 @@ import pickle
 import re
 from typing import Any
 
-from .dry_run import Budget, Filled, Made, StandIn
+from .pickle_limits import Budget, Filled, Made, StandIn
 
 _CODE = re.compile(r"([?A-Za-z])(\d{1,9})")
 _STATE_FIELDS = 8

@@ -18,8 +18,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from ..client.operations import Operations
 from ..errors import OssConflictError, OssError, OssIntegrityError, OssNotFoundError
 from ..uri import OssUri
-from .folder import CheckpointFolder, quietly
-from .layout import METADATA_LOCK, is_rank_metadata, metadata_name
+from .folder import METADATA_LOCK, CheckpointFolder, is_rank_metadata, metadata_name, quietly
 from .metadata import dump_metadata, stored_names
 
 _logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.distributed as dist
@@ -22,12 +22,10 @@ from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError, OssObjectChangedError
 from ..uri import OssUri
 from .allowed import AllowList
-from .folder import Access, HasClient, HasFolder
-from .gc_pause import collection_put_off
+from .isolation import garbage_collection_paused, outside_contexts
 from .load_item import Saved, Settings, Wanted
 from .loading import RankLoad
-from .progress import Progress, ProgressCallback, summary
-from .torch_context import outside_contexts
+from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +34,16 @@ DEFAULT_MEMORY_BYTES = 96 << 20
 UNDOUBTED_BYTES = 64 << 20
 # How often the checkpoint may be replaced, again and again, while it is loaded.
 MOST_REPLACEMENTS = 4
+
+
+class ReaderOptions(TypedDict, total=False):
+    """Options of `OssStorageReader`, without its location and credentials."""
+
+    weights_only: bool
+    safe_types: Iterable[Any]
+    memory_bytes: int
+    extension_registry: ExtensionRegistry | None
+    progress: ProgressCallback | bool | None
 
 
 class OssStorageReader(HasFolder, StorageReader):
@@ -48,7 +56,7 @@ class OssStorageReader(HasFolder, StorageReader):
 
     Only the bytes that a rank needs are fetched, in parallel, and those of large tensors land in the tensors. Items
     read whole are held against the CRC-32 they were written with, files read whole against OSS's CRC-64. Nothing in
-    the checkpoint is run: objects that are not tensors are looked through first, see `vetting`; `safe_types` are
+    the checkpoint is run: objects that are not tensors are looked through first, see `vet_object`; `safe_types` are
     classes (with their own class and static methods) and functions of yours that may stand in them and in the
     metadata, each by its own name, and `weights_only=False` lets in anything. Raises `OssUsageError` for a safe type
     that is neither. A checkpoint whose save did not finish is an `OssNotFoundError` that says so.
@@ -142,7 +150,7 @@ class OssStorageReader(HasFolder, StorageReader):
         """
         settings = Settings(planner, self._registry, self._allowed)
         ranks = plan.storage_data.ranks if isinstance(plan.storage_data, _Read) else _world_size()
-        with collection_put_off():
+        with garbage_collection_paused():
             for may_follow in range(MOST_REPLACEMENTS, -1, -1):
                 try:
                     self._load(self._wanted(plan, settings))

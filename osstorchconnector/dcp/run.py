@@ -18,7 +18,7 @@ from ..client.client import OssClient
 from ..client.operations import Operations
 from ..errors import OssError, OssIntegrityError, OssNotFoundError, OssUsageError
 from ..uri import OssUri
-from .layout import checkpoint_uri, metadata_name
+from .folder import checkpoint_uri, metadata_name
 
 BRANCHES = ".branches.json"
 _FORMAT = 1

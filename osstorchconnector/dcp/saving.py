@@ -13,12 +13,20 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from ..errors import OssConfigError, OssError
 from ..protocol.values import Buffer
-from . import archive as safetensors
+from .data_files import (
+    Add,
+    SafetensorsEntry,
+    descriptors_of,
+    item_bytes,
+    resolve_object,
+    resolve_tensor,
+    safetensors_header,
+    transformed,
+    write_tensor,
+)
 from .file_upload import FileUpload, give_up
-from .folder import CheckpointFolder, quietly
-from .items import Add, descriptors_of, item_bytes, resolve_object, resolve_tensor, transformed, write_tensor
-from .layout import SAFETENSORS_SUFFIX, TORCH_SUFFIX, SaveTicket
-from .progress import Progress
+from .folder import SAFETENSORS_SUFFIX, TORCH_SUFFIX, CheckpointFolder, SaveTicket, quietly
+from .storage import Progress
 from .tensors import memory
 
 
@@ -93,10 +101,10 @@ class RankSave:
         for number, item in enumerate(items):
             if item.type == WriteItemType.BYTE_IO:
                 data = objects[number] = resolve_object(self._planner, item)
-                entries.append(safetensors.Entry(item.index.fqn, torch.uint8, (len(data),), (0,), len(data)))
+                entries.append(SafetensorsEntry(item.index.fqn, torch.uint8, (len(data),), (0,), len(data)))
             else:
                 entries.append(_entry(item))
-        head, positions = safetensors.header(entries)
+        head, positions = safetensors_header(entries)
         upload.add(head)
         for number, (item, entry) in enumerate(zip(items, entries, strict=True)):
             data = objects.pop(number) if number in objects else memory(resolve_tensor(self._planner, item))
@@ -117,9 +125,9 @@ class RankSave:
         quietly(functools.partial(self._folder.remove, self.names))
 
 
-def _entry(item: WriteItem) -> safetensors.Entry:
+def _entry(item: WriteItem) -> SafetensorsEntry:
     assert item.tensor_data is not None
     chunk = item.tensor_data.chunk
     shape = tuple(chunk.sizes) if chunk is not None else tuple(item.tensor_data.size)
     offsets = tuple(chunk.offsets) if chunk is not None else (0,) * len(shape)
-    return safetensors.Entry(item.index.fqn, item.tensor_data.properties.dtype, shape, offsets, item_bytes(item))
+    return SafetensorsEntry(item.index.fqn, item.tensor_data.properties.dtype, shape, offsets, item_bytes(item))

@@ -15,9 +15,8 @@ from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_st
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.tensor import DTensor
 
-from .gc_pause import collection_put_off
+from .isolation import garbage_collection_paused, outside_contexts, plain_torch
 from .tensors import Shape, bare
-from .torch_context import outside_contexts, plain_torch
 
 _logger = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ class OssStager(AsyncStager):
     @outside_contexts
     def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of `state_dict` that shares no memory with it."""
-        with collection_put_off():
+        with garbage_collection_paused():
             staging = _Staging(self._buffers, self._memory)
             staged: dict[str, Any] = staging.copied(state_dict, ())
             staging.fill()

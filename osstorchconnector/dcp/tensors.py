@@ -54,10 +54,6 @@ class PlainTensor(NamedTuple):
     stride: Shape
     offset: int  # in elements
 
-    def is_block_of(self, dtype: torch.dtype, shape: Shape) -> bool:
-        """True if the storage begins with just this tensor's elements, in the usual order."""
-        return self.dtype == dtype and self.shape == shape and self.offset == 0 and self.stride == contiguous(shape)
-
 
 def contiguous(shape: Shape) -> Shape:
     """Return the strides of a tensor whose elements follow each other."""

@@ -12,7 +12,7 @@ import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 from torch.distributed.checkpoint import filesystem as dcp_filesystem
 from torch.distributed.checkpoint._extension import StreamTransformExtension
@@ -24,20 +24,19 @@ from torch.futures import Future
 
 from ..client.client import OssClient
 from ..errors import OssConflictError, OssUsageError
-from .folder import Access, CheckpointFolder, HasClient, HasFolder, quietly
-from .items import item_bytes, split_into_files
-from .layout import PrefixStrategy, SaveTicket, make_ticket, metadata_name, new_token
-from .progress import Progress, ProgressCallback, summary
+from .data_files import item_bytes, split_into_files
+from .folder import CheckpointFolder, PrefixStrategy, SaveTicket, make_ticket, metadata_name, new_token, quietly
+from .isolation import outside_contexts
 from .publishing import Publisher
 from .saving import RankSave
 from .stager import OssStager
-from .torch_context import outside_contexts
+from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary
 
 # How long a thread may take to end when there is nothing left for it to do but to say so.
 ENDING_SECONDS = 0.5
 
 
-class InFlight:
+class OneSaveAtATime:
     """A writer's one save at a time: whoever else comes while it runs is refused, in the name of `who`.
 
     A save is over when its writing fails, when it was published, and where nothing more will be asked of the writer.
@@ -93,6 +92,21 @@ _logger = logging.getLogger(__name__)
 _spent_tickets: weakref.WeakSet[SaveTicket] = weakref.WeakSet()
 
 GIVING_WAY_SECONDS = 0.002
+
+
+class WriterOptions(TypedDict, total=False):
+    """Options of `OssStorageWriter`, without its location and credentials."""
+
+    thread_count: int
+    single_file_per_rank: bool
+    overwrite: bool
+    serialization_format: SerializationFormat
+    extensions: Sequence[StreamTransformExtension]
+    prefix_strategy: PrefixStrategy | None
+    progress: ProgressCallback | bool | None
+    sync_files: bool
+    per_thread_copy_ahead: int
+    cache_staged_state_dict: bool
 
 
 class OssStorageWriter(HasFolder, StorageWriter):
@@ -155,7 +169,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         self._rank = 0
         self._is_coordinator = False
         self._uses_collectives = True
-        self._in_flight = InFlight()
+        self._in_flight = OneSaveAtATime()
         self._unconfirmed: tuple[CheckpointFolder, list[str]] | None = None
         self._begun, self._retries_before = time.perf_counter(), self.client.retries
         self._stager = OssStager()

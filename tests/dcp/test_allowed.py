@@ -27,8 +27,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from osstorchconnector.dcp import OssDCPFileSystem, UnsafePickleError
 from osstorchconnector.dcp.allowed import AllowList
+from osstorchconnector.dcp.decoding import object_pickle, vet_object
 from osstorchconnector.dcp.pickle_limits import check_opcodes
-from osstorchconnector.dcp.vetting import object_pickle, vet_object
 from osstorchconnector.errors import OssUsageError
 from osstorchconnector.testing import OssBucket
 

@@ -12,7 +12,7 @@ from dcp.conftest import names
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.dcp import HashedPrefixes, OssDCPFileSystem, RoundRobinPrefixes
 from osstorchconnector.dcp.cleaning import clean
-from osstorchconnector.dcp.layout import new_token
+from osstorchconnector.dcp.folder import new_token
 from osstorchconnector.errors import OssIntegrityError, OssPermissionError, OssProtocolError, OssUsageError
 from osstorchconnector.testing import OssBucket
 

@@ -19,10 +19,9 @@ import torch
 
 from osstorchconnector.dcp.allowed import AllowList
 from osstorchconnector.dcp.archive import NotAnArchiveError, read_directory
-from osstorchconnector.dcp.decoding import check_records, decode_tensor
-from osstorchconnector.dcp.dry_run import DryRun
+from osstorchconnector.dcp.decoding import check_records, decode_tensor, object_pickle, vet_object
 from osstorchconnector.dcp.metadata import UnsafePickleError, load_metadata
-from osstorchconnector.dcp.vetting import object_pickle, vet_object
+from osstorchconnector.dcp.pickle_limits import DryRun
 from osstorchconnector.errors import OssIntegrityError
 
 

@@ -35,8 +35,8 @@ from torch.distributed.checkpoint.planner import SavePlan
 
 from osstorchconnector.dcp import OssDCPFileSystem, UnsafePickleError
 from osstorchconnector.dcp.allowed import AllowList
-from osstorchconnector.dcp.dry_run import DryRun
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata, stored_names
+from osstorchconnector.dcp.pickle_limits import DryRun
 from osstorchconnector.errors import OssIntegrityError, OssUsageError
 from osstorchconnector.testing import OssBucket
 

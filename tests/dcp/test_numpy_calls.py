@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from dcp.test_hostile_items import Call, archive_of, nested, saved
 
+from osstorchconnector.dcp.decoding import vet_object
 from osstorchconnector.dcp.metadata import UnsafePickleError
-from osstorchconnector.dcp.vetting import vet_object
 
 RECONSTRUCT = np.ones(1).__reduce__()[0]
 SCALAR = np.float64(1).__reduce__()[0]  # type: ignore[index]

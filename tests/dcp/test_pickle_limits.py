@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed.checkpoint.metadata import Metadata
 
+from osstorchconnector.dcp.decoding import read_tensor_pickle
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
 from osstorchconnector.dcp.pickle_limits import check_opcodes
-from osstorchconnector.dcp.vetting import read_tensor_pickle
 from osstorchconnector.errors import OssIntegrityError
 
 values = st.recursive(

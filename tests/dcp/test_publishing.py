@@ -22,8 +22,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.dcp import HashedPrefixes, OssDCPFileSystem, OssStorageReader, RoundRobinPrefixes
-from osstorchconnector.dcp.folder import CheckpointFolder
-from osstorchconnector.dcp.layout import METADATA_LOCK
+from osstorchconnector.dcp.folder import METADATA_LOCK, CheckpointFolder
 from osstorchconnector.dcp.metadata import load_metadata
 from osstorchconnector.dcp.publishing import MOST_PATIENCE_SECONDS, PATIENCE_SECONDS, Publisher
 from osstorchconnector.errors import OssIntegrityError, OssNotFoundError, OssObjectChangedError

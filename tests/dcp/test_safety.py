@@ -22,9 +22,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
 
 from osstorchconnector.dcp import OssDCPFileSystem, UnsafePickleError
+from osstorchconnector.dcp.decoding import read_tensor_pickle, vet_object
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
 from osstorchconnector.dcp.tensors import PlainTensor
-from osstorchconnector.dcp.vetting import read_tensor_pickle, vet_object
 from osstorchconnector.errors import OssIntegrityError
 from osstorchconnector.testing import OssBucket
 

@@ -33,9 +33,8 @@ from osstorchconnector.config import parse_config
 from osstorchconnector.credentials import sources
 from osstorchconnector.datapipes import saved as saved_format
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
-from osstorchconnector.dcp.decoding import decode_tensor
+from osstorchconnector.dcp.decoding import decode_tensor, read_tensor_pickle, vet_object
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
-from osstorchconnector.dcp.vetting import read_tensor_pickle, vet_object
 from osstorchconnector.errors import OssError
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.layout import MAGIC, Batch, pack_block

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.dcp.layout import (
+from osstorchconnector.dcp.folder import (
     HashedPrefixes,
     RoundRobinPrefixes,
     checkpoint_uri,

@@ -1,10 +1,15 @@
-"""What stands in a data file for one item of a plan: pieces of memory, handed over without copying."""
+"""The contents of data files: which items a file has, and the bytes of each, handed over without copying.
+
+Torch's format is one `torch.save` archive after another; `.metadata` says where each is. A safetensors file is a JSON
+header and the tensors' bytes.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Sequence
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import torch
 from torch.distributed.checkpoint._extension import StreamTransformExtension
@@ -118,3 +123,60 @@ def _write_all(stream: Any, piece: Buffer) -> None:
     while view:
         written = stream.write(view)
         view = view[len(view) if written is None else written :]
+
+
+_SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
+
+
+class SafetensorsEntry(NamedTuple):
+    """One tensor of a safetensors file."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offsets: tuple[int, ...]
+    size_bytes: int
+
+
+def safetensors_header(entries: list[SafetensorsEntry]) -> tuple[bytes, list[int]]:
+    """Return the beginning of a safetensors file with these tensors, and where in it the bytes of each tensor start.
+
+    Raises `ValueError` for a dtype that the format does not have.
+    """
+    content: dict[str, Any] = {}
+    sharding: dict[str, Any] = {}
+    position, positions = 0, []
+    for entry in entries:
+        if entry.dtype not in _SAFETENSORS_DTYPES:
+            raise ValueError(f"safetensors has no {entry.dtype} ({entry.name}): save in torch's format")
+        name = entry.name if entry.name not in content else f"{entry.name}@{','.join(map(str, entry.offsets))}"
+        positions.append(position)
+        content[name] = {
+            "dtype": _SAFETENSORS_DTYPES[entry.dtype],
+            "shape": list(entry.shape),
+            "data_offsets": [position, position + entry.size_bytes],
+        }
+        sharding[name] = {"saved_offsets": list(entry.offsets)}
+        position += entry.size_bytes
+    content["__metadata__"] = {"format": "pt", "DCP_SHARDING_INFO": json.dumps(sharding), "DCP_VERSION": "1.0"}
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    start = 8 + len(text)
+    return len(text).to_bytes(8, "little") + text, [start + position for position in positions]

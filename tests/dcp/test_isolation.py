@@ -1,8 +1,11 @@
-"""Saves and loads in whatever context of torch the user's code has switched on."""
+"""Saves and loads in whatever context of torch the user's code has switched on, and garbage collection meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem, OssStager
+from osstorchconnector.dcp.isolation import garbage_collection_paused, outside_contexts, plain_torch
 from osstorchconnector.dcp.tensors import tensor_archive, uninitialised
-from osstorchconnector.dcp.torch_context import outside_contexts, plain_torch
 from osstorchconnector.testing import OssBucket
 
 Action = Callable[[], Any]
@@ -271,3 +274,64 @@ def test_the_users_own_states_are_asked_and_given_in_the_users_contexts(
     assert watching.seen == [("meta", True)] * 4
     assert torch.equal(watching.weight, torch.arange(3.0))
     assert state == {"own": watching, "step": 2}
+
+
+@pytest.fixture
+def collecting() -> Iterator[None]:
+    gc.enable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("collecting")
+def test_collection_is_off_until_the_last_one_ends() -> None:
+    with garbage_collection_paused():
+        with garbage_collection_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("collecting")
+def test_collection_goes_on_after_an_error() -> None:
+    with contextlib.suppress(ZeroDivisionError), garbage_collection_paused():
+        _ = 1 / 0
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("collecting")
+def test_where_it_was_off_it_stays_off() -> None:
+    gc.disable()
+    with garbage_collection_paused():
+        pass
+    assert not gc.isenabled()
+
+
+@pytest.mark.usefixtures("collecting")
+def test_threads_that_overlap_do_not_turn_it_on_for_each_other() -> None:
+    first_is_in, second_is_in = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with garbage_collection_paused():
+            first_is_in.set()
+            second_is_in.wait()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    first_is_in.wait()
+    with garbage_collection_paused():
+        second_is_in.set()
+        thread.join()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("collecting")
+def test_a_child_that_is_forked_meanwhile_collects() -> None:
+    with garbage_collection_paused():
+        child = os.fork()
+        if not child:
+            os._exit(0 if gc.isenabled() else 1)
+        assert not gc.isenabled()
+    _, status = os.waitpid(child, 0)
+    assert status == 0
