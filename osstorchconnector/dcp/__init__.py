@@ -1,25 +1,27 @@
 """Distributed checkpoints on OSS, in torch's own format: for `torch.distributed.checkpoint`.
 
-- public: `writer`, `reader` (both are `storage`), `filesystem`, `manager` (of the checkpoints in a `run`), `stager`
-
 How a save flows, from a rank's plan to a checkpoint:
 
-    writer -> saving -> data_files -> file_upload -> OSS      every rank writes its data files
-       |                  tensors, archive                    a tensor is head, memory, tail: nothing is copied
-       +----> publishing -> metadata -> OSS                   the coordinator puts `.metadata`: the checkpoint exists
+    writer --> saving --> data_files --> file_upload --> OSS    each rank writes its data files;
+      |                   tensors, archive                      a tensor is a head, its memory, a tail: no copy
+      '------> publishing --> metadata --> OSS                  the coordinator puts `.metadata`: now it exists
 
 How a load flows, from a checkpoint to a rank's tensors:
 
-    reader -> folder -> metadata                              what is in the checkpoint, and where
-       |                  allowed, pickle_limits              a pickle is checked before it is believed
-       +----> loading -> segments -> fetching <- OSS          which ranges to ask for, and all of them under way
-                 |
-              load_item -> tensors, archive, decoding         one tensor each: its bytes are checked and land in it
+    reader --> folder --> metadata <-- OSS                      what is in the checkpoint, and where;
+      |                   pickle_limits, allowed                a pickle is checked before it is believed
+      '------> loading --> segments --> fetching <-- OSS        which ranges to ask for, several at a time
+                  '------> load_item --> tensors, archive       one item: its bytes are checked, its target filled
 
-- `folder`: the names of a checkpoint's objects; `cleaning` removes what saves left that died
-- `metadata`: the pickle that says what is stored where; `archive`: the zip archive around each tensor
-- pickles are not trusted: `pickle_limits`, `allowed` (with `numpy_calls`), `decoding` of the items
-- `isolation` keeps all of it out of the contexts that the user's code has switched on
+The modules, in the order in which to read them:
+
+- public: `writer` and `reader` (what they share is `storage`), `filesystem`, `manager` (of a `run`'s checkpoints)
+- `stager` copies the state for `dcp.async_save`; `isolation` switches off torch contexts and garbage collection
+- names: `folder`; `cleaning` removes what saves left that did not finish
+- saving: `saving`, `data_files`, `file_upload`, `publishing`
+- loading: `loading`, `segments`, `fetching`, `load_item`, `places`, and `decoding` for items out of the ordinary
+- formats: `tensors`, `archive`, `metadata`
+- pickles are not trusted: `pickle_limits`, `allowed` (with `numpy_calls`)
 """
 
 from __future__ import annotations
