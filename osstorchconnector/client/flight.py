@@ -1,4 +1,8 @@
-"""Work on the loop threads that touches memory of ours: it can be stopped, and waited for until it has let go."""
+"""Requests under way for one reader or writer: begun, waited for, and stopped, until none touches its memory any more.
+
+`RunningTasks` is the machine. Who uses it decides what to begin next, in which order and within which budget:
+`ParallelRead` here, `dcp.fetching` over many files, `files.upload` for the parts of an upload.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..errors import OssTimeoutError
 from ..protocol.values import ByteSpan, Download
@@ -20,6 +24,7 @@ from .clocks import wait_running
 from .operations import Operations
 
 R = TypeVar("R")
+S = TypeVar("S")
 Work = Callable[[Operations], Coroutine[Any, Any, R]]
 
 DRAIN_SECONDS = 60.0
@@ -28,8 +33,8 @@ DRAIN_SECONDS = 60.0
 def useful_threads(configured: int, cores: int) -> int:
     """Return how many loop threads to share large transfers among: as configured, but at most one for every two cores.
 
-    One receives 3 GB/s, and whoever takes the bytes from it needs a core as well; where they are fewer, more threads
-    only take the interpreter from each other (measured: a fifth more CPU time with four on two cores than with one).
+    One thread receives 3 GB/s, and the thread that takes the bytes from it needs a core as well. With fewer cores, more
+    threads only take the interpreter from each other (measured: four on two cores cost a fifth more CPU time than one).
     """
     return max(min(configured, cores // 2), 1)
 
@@ -40,11 +45,13 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-class Flight:
-    """Operations under way for one reader or writer.
+class RunningTasks(Generic[S, R]):
+    """Coroutines on the loop threads, each about a subject (a span, a part), that are stopped together.
 
-    A future that was cancelled says nothing about the coroutine behind it, so none is ever cancelled here: `stop`
-    cancels the coroutines, and after `drain`, if it says so, none of them runs any more.
+    `begin` starts one, `wait_for_one` returns the next that has ended. `stop` cancels them all, and `abandon` does not
+    return before none of them runs. `len` is the number of tasks that were begun and not yet returned.
+
+    `stop` may be called by any thread and by finalisers; everything else is for one thread.
     """
 
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
@@ -52,36 +59,72 @@ class Flight:
     def __init__(self, client: OssClient, workers: int) -> None:
         self._client = client
         self._workers = useful_threads(workers, _cores())
-        self._tasks: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
-        # Reentrant: `stop` is called by finalisers, which may run anywhere in this thread.
+        self._subjects: dict[Future[R], S] = {}
+        # Loop threads put futures in, the reader's or writer's thread takes them out; the queue does the locking.
+        self._ended: SimpleQueue[Future[R]] = SimpleQueue()
+        self._tasks: dict[asyncio.Task[R], asyncio.AbstractEventLoop] = {}  # the loop threads' view, under `_changed`
+        # Reentrant: a finaliser may call `stop` while this thread holds the lock.
         self._changed = threading.Condition(threading.RLock())
         self._is_stopped = False
         self._then: Callable[[], None] | None = None
         self._pid = os.getpid()
 
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    @property
+    def has_ended_task(self) -> bool:
+        """True if `wait_for_one` returns at once."""
+        return not self._ended.empty()
+
     def start(self, work: Work[R]) -> Future[R]:
-        """Begin `work` on a loop thread; after `stop` it ends at once, cancelled."""
+        """Begin `work` on a loop thread and return its future; after `stop` it ends at once, cancelled.
+
+        Never cancel the future: a cancelled future does not tell when its coroutine ends. `wait_for_one` does not
+        return this task.
+        """
         return self._client.submit(lambda operations: self._run(operations, work), workers=self._workers)
 
+    def begin(self, subject: S, work: Work[R]) -> None:
+        """Begin `work` about `subject`; `wait_for_one` will return it. After `stop` it ends at once, cancelled."""
+        future = self.start(work)
+        self._subjects[future] = subject
+        future.add_done_callback(self._ended.put)
+
+    def wait_for_one(self) -> tuple[S, R]:
+        """Wait until a task has ended; return its subject and its result, each task once.
+
+        Raises the error of the task, `CancelledError` if it was stopped. There must be a task: `len` is not 0.
+        """
+        future = self._ended.get()
+        subject = self._subjects.pop(future)
+        try:
+            return subject, future.result()
+        finally:
+            del future, subject  # drop the reference cycle: exception -> traceback -> frame -> future
+
     def stop(self, then: Callable[[], None] | None = None) -> None:
-        """Cancel everything under way, without waiting; `then` is called once, when none of it runs any more."""
+        """Cancel all tasks, without waiting; `then` is called once, on any thread, when none of them runs any more."""
+        # Set before the lock is taken, read after it: a task that `_run` adds too late to be cancelled below is sure to
+        # see the flag.
         self._is_stopped = True
         if self._is_exiting() or self._pid != os.getpid():
-            return  # nothing runs any more, or in a forked child: the coroutines are the parent's
+            return  # no loop runs any more; or this is a forked child, and the tasks are the parent's
         with self._changed:
-            under_way = list(self._tasks.items())
-            if under_way:
+            running = list(self._tasks.items())
+            if running:
                 self._then = then
-        for task, loop in under_way:
+        for task, loop in running:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
                 loop.call_soon_threadsafe(task.cancel)
-        if not under_way and then is not None:
+        if not running and then is not None:
             then()
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
-        """After `stop`: wait until no coroutine runs any more; False if that takes longer than `seconds`.
+        """After `stop`: wait until no task runs any more; False if one still does after `seconds`.
 
-        A `KeyboardInterrupt` is held back until then: who gave us the memory must not have it back earlier.
+        False means that a task may still use the memory it was given. A `KeyboardInterrupt` is raised when the wait is
+        over: the caller must not give the memory back earlier.
         """
         interrupts: list[KeyboardInterrupt] = []
 
@@ -99,21 +142,32 @@ class Flight:
                 raise interrupts[0]
             return is_empty
         finally:
-            interrupts.clear()  # they know this frame
+            interrupts.clear()  # drop the reference cycle: exception -> traceback -> frame -> list
 
-    def release(self, seconds: float = DRAIN_SECONDS) -> None:
-        """After `stop`: return when no coroutine touches the memory that it was given any more.
+    def abandon(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Stop, forget all tasks, and return when none of them uses the memory it was given any more.
 
-        Raises `OssTimeoutError` if one still may after `seconds`: then nobody else must use that memory.
+        Raises `OssTimeoutError` if one still runs after `seconds`: then nobody may use that memory again.
         """
-        if not self.drain(seconds):
-            raise OssTimeoutError(
-                f"requests that were given up did not end within {seconds:g} s: they may still write into the "
-                "memory that they were to fill; do not use it again"
-            )
+        self.stop()
+        try:
+            if not self.drain(seconds):
+                raise OssTimeoutError(
+                    f"requests that were given up did not end within {seconds:g} s: they may still write into the "
+                    "memory that they were to fill; do not use it again"
+                )
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop all subjects and results now; `wait_for_one` will not return them."""
+        self._subjects.clear()
+        # Drop the reference cycle: queue -> future -> its callback, a method of the queue.
+        while not self._ended.empty():
+            self._ended.get()
 
     def _is_empty(self) -> bool:
-        """Say whether no coroutine runs; those of a loop that has ended don't."""
+        """Say whether no task runs. Tasks of a loop that has ended do not."""
         return not any(loop.is_running() for loop in self._tasks.values())
 
     async def _run(self, operations: Operations, work: Work[R]) -> R:
@@ -132,7 +186,7 @@ class Flight:
                 if not self._tasks:
                     self._changed.notify_all()
                     then, self._then = self._then, None
-            del task, work  # they know the error that ended this, which knows this frame
+            del task, work  # drop the reference cycle: exception -> traceback -> frame -> task, and the work's memory
             if then is not None:
                 then()
 
@@ -141,65 +195,50 @@ Get = Callable[[Operations, ByteSpan, memoryview], Coroutine[Any, Any, Download]
 Landed = Callable[[Download, memoryview], None]
 
 
-class Landing:
-    """Ranges on their way into their places, `concurrency` at a time.
+class ParallelRead:
+    """Spans of one object that are read into memory, `concurrency` requests at a time.
 
-    Whoever began must `finish` or `abandon`: only then does nothing write to that memory any more.
-    `landed` is called on the caller's thread for each range that has come.
+    After `begin`, call `finish` or `abandon`: only then does nothing write to that memory any more. `landed` is called
+    on the caller's thread for each span that has come.
     """
 
-    def __init__(self, flight: Flight, get: Get, landed: Landed, *, concurrency: int) -> None:
-        self._flight, self._get, self._landed = flight, get, landed
-        self._concurrency = concurrency
+    def __init__(self, client: OssClient, get: Get, landed: Landed, *, concurrency: int, workers: int) -> None:
+        self._get, self._landed, self._concurrency = get, landed, concurrency
         self._waiting: deque[tuple[ByteSpan, memoryview]] = deque()
-        self._under_way: dict[Future[Download], memoryview] = {}
-        self._ended: SimpleQueue[Future[Download]] = SimpleQueue()
+        self._tasks = RunningTasks[memoryview, Download](client, workers)
 
-    def begin(self, pieces: Iterable[tuple[ByteSpan, memoryview]]) -> None:
-        """Start fetching; each view has as many bytes as its span."""
-        self._waiting.extend(pieces)
+    def begin(self, spans: Iterable[tuple[ByteSpan, memoryview]]) -> None:
+        """Start to read each span into the view beside it, which has as many bytes."""
+        self._waiting.extend(spans)
         self._top_up()
 
     def finish(self, nearly: Callable[[int], None]) -> None:
-        """Wait until everything is in place.
+        """Wait until everything has come.
 
         `nearly` is called once, when half of the `concurrency` is free for good, with how much that is. Raises the
-        first error of a request; then `abandon` is to be called.
+        first error of a request; then call `abandon`.
         """
         is_nearly_done = False
         while True:
             self._top_up()
-            free = self._concurrency - len(self._under_way)
+            free = self._concurrency - len(self._tasks)
             if not is_nearly_done and 2 * free >= self._concurrency and not self._waiting:
                 is_nearly_done = True
                 nearly(free)
-            if not self._under_way:
+            if not self._tasks:
                 return
-            future = self._ended.get()
-            view = self._under_way.pop(future)
-            try:
-                download = future.result()
-            finally:
-                del future  # its error knows this frame
+            view, download = self._tasks.wait_for_one()
             self._landed(download, view)
 
     def abandon(self) -> None:
-        """Stop, and return when the memory is nobody else's any more; raises as `Flight.release`."""
+        """Stop, and return when nothing writes to the memory any more; raises as `RunningTasks.abandon`."""
         self._waiting.clear()
-        self._flight.stop()
-        try:
-            self._flight.release()
-        finally:
-            self._under_way.clear()
-            while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
-                self._ended.get()
+        self._tasks.abandon()
 
     def _top_up(self) -> None:
-        while self._waiting and len(self._under_way) < self._concurrency:
+        while self._waiting and len(self._tasks) < self._concurrency:
             span, view = self._waiting.popleft()
-            future = self._flight.start(self._work(span, view))
-            self._under_way[future] = view
-            future.add_done_callback(self._ended.put)
+            self._tasks.begin(view, self._work(span, view))
 
-    def _work(self, span: ByteSpan, view: memoryview) -> Callable[[Operations], Coroutine[Any, Any, Download]]:
+    def _work(self, span: ByteSpan, view: memoryview) -> Work[Download]:
         return lambda operations: self._get(operations, span, view)

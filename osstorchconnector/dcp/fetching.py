@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import Future
-from queue import SimpleQueue
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from ..client.client import OssClient
-from ..client.flight import Flight
+from ..client.flight import RunningTasks, Work
 from ..client.memory import Memory
 from ..client.operations import Operations
 from ..errors import OssIntegrityError, OssObjectChangedError
@@ -84,7 +81,7 @@ class Fetch:
         self.held_bytes = held_bytes
         self.crcs: list[int] = []
 
-    def begin(self) -> Callable[[Operations], Coroutine[Any, Any, Download]]:
+    def begin(self) -> Work[Download]:
         """Return the work of fetching, for a loop thread; the memory is taken now."""
         memory = self._place()
 
@@ -133,30 +130,29 @@ class Fetcher:
     """
 
     def __init__(self, client: OssClient, *, concurrency: int, workers: int, memory_bytes: int) -> None:
-        self._client, self._flight = client, Flight(client, workers)
+        self._client = client
+        self._tasks = RunningTasks[Fetch, Download](client, workers)
         self._concurrency, self._may_hold = concurrency, HeldBytes(memory_bytes)
         self._coming: Iterator[FetchedFile] = iter(())
         self._begun: list[FetchedFile] = []
         self._ready: deque[Fetch] = deque()
-        self._under_way: dict[Future[Download], Fetch] = {}
-        self._ended: SimpleQueue[Future[Download]] = SimpleQueue()
         self._held_bytes = 0
 
     def run(self, files: Iterable[FetchedFile], landed_bytes: Callable[[int], object]) -> None:
         """Fetch what waits in `files`, and a few bytes more where that completes an object, which is then checked.
 
         A file is taken from `files` when there is nothing left to ask for of those before it. When this returns or
-        raises, nothing writes to any of the memory any more; where that can't be had, it raises as `Flight.release`.
+        raises, nothing writes to any of the memory any more, unless it raises `OssTimeoutError` as
+        `RunningTasks.abandon` does.
         """
         self._coming = iter(files)
         total = 0
         try:
             while self._top_up():
                 asked = time.perf_counter()
-                future = self._ended.get()
+                fetch, download = self._tasks.wait_for_one()
                 came = time.perf_counter()
-                fetch = self._under_way.pop(future)
-                fetch.file.landed(future.result(), fetch.span)
+                fetch.file.landed(download, fetch.span)
                 fetch.done(fetch)
                 self._held_bytes -= fetch.held_bytes
                 self._ready.extend(fetch.file.waiting)
@@ -168,31 +164,20 @@ class Fetcher:
                 for span in file.leftovers():
                     file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
         except BaseException:
-            self._abandon()
+            self._coming = iter(())  # drop the reference cycle: generator -> `RankLoad` -> this fetcher -> generator
+            self._tasks.abandon()
             raise
-
-    def _abandon(self) -> None:
-        self._flight.stop()
-        try:
-            self._flight.release()
-        finally:
-            self._under_way.clear()
-            self._coming = iter(())  # what is still to come knows who plans it, who knows this fetcher
-            while not self._ended.empty():  # a request in the queue that it is to tell of its end would keep both
-                self._ended.get()
 
     def _top_up(self) -> bool:
         """Ask for as much as may be under way; False if there is nothing more to come."""
-        while len(self._under_way) < self._concurrency and (self._ready or self._begin_file()):
+        while len(self._tasks) < self._concurrency and (self._ready or self._begin_file()):
             held_bytes = self._ready[0].held_bytes
-            if self._under_way and self._held_bytes + held_bytes > self._may_hold.limit_bytes:
+            if self._tasks and self._held_bytes + held_bytes > self._may_hold.limit_bytes:
                 break
             fetch = self._ready.popleft()
             self._held_bytes += held_bytes
-            future = self._flight.start(fetch.begin())
-            self._under_way[future] = fetch
-            future.add_done_callback(self._ended.put)
-        return bool(self._under_way)
+            self._tasks.begin(fetch, fetch.begin())
+        return bool(self._tasks)
 
     def _begin_file(self) -> bool:
         """Make the first range of the next file ready; False if there is no more."""

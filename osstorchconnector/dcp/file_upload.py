@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from ..client.client import OssClient
 from ..client.clocks import wait_running
-from ..client.flight import Flight
+from ..client.flight import RunningTasks
 from ..client.operations import Operations
 from ..files.upload import MultipartUpload, first_part_bytes, next_part_bytes
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc32, crc64
@@ -37,7 +37,7 @@ class FileUpload:
             memory_bytes=memory_bytes,
             workers=transfer.prefetch_worker,
         )
-        self._flight = Flight(client, transfer.prefetch_worker)
+        self._put_tasks = RunningTasks[None, StoredObject](client, transfer.prefetch_worker)
         self._pieces: list[Buffer] = []
         self._pieces_bytes = self._crc64 = 0
         self._is_in_parts = False
@@ -71,7 +71,7 @@ class FileUpload:
                 self._send_part()
         else:
             body, self._pieces = self._pieces, []
-            self._put = self._flight.start(functools.partial(_put, self.uri, body, self._crc64))
+            self._put = self._put_tasks.start(functools.partial(_put, self.uri, body, self._crc64))
 
     def finish(self) -> None:
         """After `flush`: wait until all is stored, and publish the file."""
@@ -82,12 +82,12 @@ class FileUpload:
 
     def abort(self) -> None:
         """Give the file up, without waiting for OSS to know. A file that was put must be deleted."""
-        self._flight.stop()
+        self._put_tasks.stop()
         self._upload.abort()
 
     def wait_until_gone(self, seconds: float) -> bool:
         """After `abort`: wait until OSS knows, at most for twice `seconds`; False if it takes longer."""
-        is_gone = self._flight.drain(seconds)
+        is_gone = self._put_tasks.drain(seconds)
         is_gone = self._upload.wait_until_gone(seconds) and is_gone
         self._pieces.clear()
         return is_gone

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from ..client.client import OssClient
-from ..client.flight import Flight, Landing
+from ..client.flight import ParallelRead, RunningTasks
 from ..client.memory import find_pages
 from ..client.operations import Operations
 from ..config import TransferConfig
@@ -54,7 +54,7 @@ class ObjectSource:
         self._first = NO_BLOCK
         self._lone: list[Block] = []  # the one used last at the end
         self._ahead: ReadAhead | None = None
-        self._ahead_flight: Flight | None = None
+        self._ahead_tasks: RunningTasks[None, Download] | None = None
         self._last = ByteSpan(0, 0)  # what was handed out last
         self._run_start = 0  # where the reader's way forward began
         self._run_bytes = 0  # its length before the present read
@@ -201,10 +201,10 @@ class ObjectSource:
 
     def _look_ahead_from(self, start: int) -> ReadAhead:
         self._drop_ahead()
-        flight = self._ahead_flight = Flight(self._client, self._workers)
+        tasks = self._ahead_tasks = RunningTasks[None, Download](self._client, self._workers)
 
         def fetch(span: ByteSpan, memory: memoryview) -> Future[Download]:
-            return flight.start(lambda operations: self._get(operations, span, memory))
+            return tasks.start(lambda operations: self._get(operations, span, memory))
 
         self._ahead = ReadAhead(start, fetch, self._cover)
         return self._ahead
@@ -219,9 +219,9 @@ class ObjectSource:
         self._drop_ahead()
 
     def _drop_ahead(self) -> None:
-        if self._ahead_flight is not None:
-            self._ahead_flight.stop()
-        self._ahead = self._ahead_flight = None
+        if self._ahead_tasks is not None:
+            self._ahead_tasks.stop()
+        self._ahead = self._ahead_tasks = None
 
     # large reads
 
@@ -232,18 +232,18 @@ class ObjectSource:
             position += _copied(block, position, view[position - span.start :])
 
     def _land(self, span: ByteSpan, view: memoryview, missing: Sequence[ByteSpan]) -> None:
-        landing = self._new_landing()
+        read = self._new_read()
         longest = max(gap.size for gap in missing)
         each = piece_bytes(longest, self._concurrency, latency_seconds=self._latency_seconds)
         pieces = [piece for gap in missing for piece in cut(gap, each)]
         try:
-            landing.begin((piece, _part(view, span, piece)) for piece in pieces)
+            read.begin((piece, _part(view, span, piece)) for piece in pieces)
             find_pages(view)
             for held in gaps(span, missing):
                 self._copy_held(held, _part(view, span, held))
-            landing.finish(lambda free: self._follow(span, most=free))
+            read.finish(lambda free: self._follow(span, most=free))
         except BaseException:
-            landing.abandon()
+            read.abandon()
             raise
 
     def _copy_held(self, span: ByteSpan, view: memoryview) -> None:
@@ -268,17 +268,16 @@ class ObjectSource:
         ahead.extend(stop, plan.block_bytes, most=most)
 
     def _fetch_leftovers(self) -> None:
-        landing = self._new_landing()
+        read = self._new_read()
         try:
-            landing.begin((span, memoryview(bytearray(span.size))) for span in self._received.leftovers())
-            landing.finish(lambda free: None)
+            read.begin((span, memoryview(bytearray(span.size))) for span in self._received.leftovers())
+            read.finish(lambda free: None)
         except BaseException:
-            landing.abandon()
+            read.abandon()
             raise
 
-    def _new_landing(self) -> Landing:
-        flight = Flight(self._client, self._workers)
-        return Landing(flight, self._get, self._cover, concurrency=self._concurrency)
+    def _new_read(self) -> ParallelRead:
+        return ParallelRead(self._client, self._get, self._cover, concurrency=self._concurrency, workers=self._workers)
 
     # requests, and what is believed of them
 
@@ -327,7 +326,7 @@ class ObjectSource:
         if self._received.failure:
             raise OssIntegrityError(self._received.failure)
         if self._pid != os.getpid():  # a forked child: what is under way comes to the parent
-            self._ahead = self._ahead_flight = None
+            self._ahead = self._ahead_tasks = None
             self._pid = os.getpid()
 
 

@@ -13,12 +13,11 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from queue import SimpleQueue
 from typing import Literal, NamedTuple
 
 from ..client.client import OssClient
 from ..client.clocks import wait_running
-from ..client.flight import Flight
+from ..client.flight import RunningTasks
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..errors import OssError
@@ -68,6 +67,13 @@ class _Sent(NamedTuple):
     begun: float
 
 
+class _Stored(NamedTuple):
+    """A part that OSS has acknowledged, and when."""
+
+    part: UploadedPart
+    ended: float
+
+
 class MultipartUpload:
     """Sends parts in parallel, at most `concurrency` of them, and `memory_bytes` of what they hold, at a time.
 
@@ -86,10 +92,8 @@ class MultipartUpload:
     ) -> None:
         self._client, self._uri, self._clock = client, uri, clock
         self._concurrency, self._memory_bytes = concurrency, memory_bytes
-        self._flight = Flight(client, workers)
+        self._tasks = RunningTasks[_Sent, _Stored](client, workers)
         self._created: Future[str] | None = None
-        self._sent: dict[Future[UploadedPart], _Sent] = {}
-        self._ended: SimpleQueue[tuple[Future[UploadedPart], float]] = SimpleQueue()
         self._parts: list[UploadedPart] = []
         self._spare: list[memoryview] = []
         self._held_bytes = 0  # of memory lent, under way or spare, and of what is referred to
@@ -107,7 +111,7 @@ class MultipartUpload:
                 if len(memory) == size_bytes:
                     return memory
                 self._held_bytes -= len(memory)
-            if not self._sent or (self._held_bytes + size_bytes <= self._memory_bytes and not self._has_enough()):
+            if not self._tasks or (self._held_bytes + size_bytes <= self._memory_bytes and not self._has_enough()):
                 break
             self._wait_for_one()
         self._held_bytes += size_bytes
@@ -141,7 +145,7 @@ class MultipartUpload:
 
     def complete(self) -> StoredObject:
         """Wait for all parts and publish the object."""
-        while self._sent:
+        while self._tasks:
             self._wait_for_one()
         parts = sorted(self._parts, key=lambda part: part.number)
         stored = self._client.complete_upload(self._uri, self._create().result(), parts)
@@ -158,7 +162,7 @@ class MultipartUpload:
         if self._state == "open" and self._pid == os.getpid():  # in a forked child it is the parent's
             self._state = "aborted"
             _aborting.add(self)
-            self._flight.stop(then=self._abort_when_created)
+            self._tasks.stop(then=self._abort_when_created)
 
     def wait_until_gone(self, seconds: float) -> bool:
         """After `abort`: wait until OSS has been told; False if that takes longer."""
@@ -169,12 +173,10 @@ class MultipartUpload:
         return True
 
     def _let_go(self) -> None:
-        """Give the parts' memory back now: they know who is to be told of their end, and would wait to be collected."""
-        self._created = None
+        """Drop the parts' memory now, and not when the garbage collector finds the reference cycles."""
+        self._created = None  # drop the reference cycle: future -> its callback, a method of this upload
         self._spare.clear()
-        self._sent.clear()
-        while not self._ended.empty():
-            self._ended.get()
+        self._tasks.forget()
 
     @property
     def stored_bytes(self) -> int:
@@ -187,16 +189,12 @@ class MultipartUpload:
         self, body: tuple[Buffer, ...], memory: memoryview | None, constant_bytes: int, crc64: int | None = None
     ) -> None:
         self._collect()
-        while self._sent and not self._has_room_for(constant_bytes):
+        while self._tasks and not self._has_room_for(constant_bytes):
             self._wait_for_one()
-        number = len(self._parts) + len(self._sent) + 1
-        future = self._flight.start(functools.partial(_send_part, self._uri, self._create(), number, body, crc64))
+        number = len(self._parts) + len(self._tasks) + 1
+        send = functools.partial(_send_part, self._uri, self._create(), number, body, crc64, self._clock)
         self._held_bytes += constant_bytes
-        self._sent[future] = _Sent(memory, constant_bytes, self._clock())
-        future.add_done_callback(self._note_end)
-
-    def _note_end(self, future: Future[UploadedPart]) -> None:
-        self._ended.put((future, self._clock()))
+        self._tasks.begin(_Sent(memory, constant_bytes, self._clock()), send)
 
     def _create(self) -> Future[str]:
         """Begin the upload, if that was not done; return its id to come."""
@@ -211,26 +209,22 @@ class MultipartUpload:
         return self._created
 
     def _has_room_for(self, more_bytes: int) -> bool:
-        return len(self._sent) < self._concurrency and self._held_bytes + more_bytes <= self._memory_bytes
+        return len(self._tasks) < self._concurrency and self._held_bytes + more_bytes <= self._memory_bytes
 
     def _has_enough(self) -> bool:
         """Say whether the parts under way are as many as the wire can take, so that more would only take memory."""
         is_begun = self._created is None or self._created.done()
-        return len(self._sent) >= (enough_parts(self._seconds_per_byte) if is_begun else LEAST_PARTS)
+        return len(self._tasks) >= (enough_parts(self._seconds_per_byte) if is_begun else LEAST_PARTS)
 
     def _collect(self) -> None:
-        while not self._ended.empty():
+        while self._tasks.has_ended_task:
             self._wait_for_one()
 
     def _wait_for_one(self) -> None:
-        future, ended = self._ended.get()
-        sent = self._sent.pop(future)
         try:
-            part = future.result()
+            sent, (part, ended) = self._tasks.wait_for_one()
         except CancelledError:
             raise OssError(f"the upload of {self._uri.shown} was given up while it was being written") from None
-        finally:
-            del future  # its error knows this frame
         self._parts.append(part)
         self._seconds_per_byte = min(self._seconds_per_byte, (ended - sent.begun) / max(part.size, 1))
         self._held_bytes -= sent.constant_bytes
@@ -269,7 +263,7 @@ async def _create(uri: OssUri, created: Future[str], operations: Operations) -> 
         created.set_result(await operations.create_upload(uri))
     except BaseException as error:
         created.set_exception(error)
-        del created  # its error knows this frame
+        del created  # drop the reference cycle: exception -> traceback -> frame -> future
         raise
 
 
@@ -279,14 +273,16 @@ async def _send_part(
     number: int,
     body: tuple[Buffer, ...],
     crc64: int | None,
+    clock: Callable[[], float],
     operations: Operations,
-) -> UploadedPart:
+) -> _Stored:
     # Shielded: a part that is given up must not take the id along, which is needed to abort.
     try:
         upload_id = await asyncio.shield(asyncio.wrap_future(created))
     finally:
-        del created  # its error knows this frame
-    return await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
+        del created  # drop the reference cycle: exception -> traceback -> frame -> future
+    part = await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
+    return _Stored(part, clock())
 
 
 async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:

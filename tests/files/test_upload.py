@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from queue import SimpleQueue
-from typing import Any
 
 import pytest
 from files.fake_client import URI, FakeClient, Gate
@@ -136,16 +134,16 @@ def test_few_parts_wait_for_the_upload_to_be_created(client: FakeClient) -> None
         memory = upload.memory(1)
         upload.send(memory, 1, crc64(memory))
 
-    class OpenedByWhoWaits(SimpleQueue[Any]):
-        def get(self, *args: Any) -> Any:
-            if upload.stored_bytes == 0:
-                gate.open()
-            return super().get(*args)
-
-    upload._ended = OpenedByWhoWaits()
-    upload.memory(1)  # waits until one of the eight is stored
-    assert upload.stored_bytes == 1
+    lent: list[memoryview] = []
+    lending = threading.Thread(target=lambda: lent.append(upload.memory(1)))
+    lending.start()
+    lending.join(0.05)
+    assert lending.is_alive()  # it waits until one of the eight is stored
+    gate.open()
+    lending.join()
+    assert len(lent) == 1
     upload.complete()
+    assert client.operations().count("part") == 8
 
 
 async def no_operation(operations: object) -> None:
