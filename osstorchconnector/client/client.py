@@ -30,9 +30,9 @@ from ..protocol.values import (
     ByteSpan,
     Download,
     ListedObject,
+    ListedUpload,
     ListPage,
     ObjectStat,
-    PendingUpload,
     StoredObject,
     UploadedPart,
     writable_memory,
@@ -247,7 +247,7 @@ class OssClient:
         """As `Operations.list_parts`."""
         return self._run(lambda operations: operations.list_parts(_object(uri), upload_id))
 
-    def list_uploads(self, uri: OssUri | str) -> Sequence[PendingUpload]:
+    def list_uploads(self, uri: OssUri | str) -> Sequence[ListedUpload]:
         """As `Operations.list_uploads`."""
         return self._run(lambda operations: operations.list_uploads(_any(uri)))
 

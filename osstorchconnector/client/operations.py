@@ -28,9 +28,9 @@ from ..protocol.heads import ResponseHead, bare_etag, object_stat, parse_crc64, 
 from ..protocol.values import (
     ByteSpan,
     Download,
+    ListedUpload,
     ListPage,
     ObjectStat,
-    PendingUpload,
     Request,
     StoredObject,
     UploadedPart,
@@ -251,9 +251,9 @@ class Operations:
                 return found
             marker = follow(page.next_marker, seen)
 
-    async def list_uploads(self, uri: OssUri) -> list[PendingUpload]:
+    async def list_uploads(self, uri: OssUri) -> list[ListedUpload]:
         """Return the unfinished multipart uploads of keys that begin with `uri.key`."""
-        found: list[PendingUpload] = []
+        found: list[ListedUpload] = []
         key_marker = id_marker = ""
         seen = set[tuple[str, str]]()
         while True:

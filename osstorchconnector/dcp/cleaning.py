@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ..client.client import OssClient
 from ..errors import OssNotFoundError, OssPermissionError, OssProtocolError, OssUsageError
-from ..protocol.values import PendingUpload
+from ..protocol.values import ListedUpload
 from ..uri import OssUri, parse_uri
 from .folder import METADATA_LOCK, is_rank_metadata, metadata_name, token_of
 from .metadata import stored_names
@@ -32,7 +32,7 @@ class _Save:
     """What one save, known by its token, left below a prefix: files, unfinished uploads, the last sign of life."""
 
     keys: list[str] = field(default_factory=list)
-    uploads: list[PendingUpload] = field(default_factory=list)
+    uploads: list[ListedUpload] = field(default_factory=list)
     seen_at: float = 0.0
 
     def note(self, when: str) -> None:

@@ -7,13 +7,26 @@ From Python, `serve()` starts one in a process of its own:
 
 From a shell, `python -m osstorchconnector.emulator --root DIR --port N` serves a folder until it is interrupted.
 
-- from outside: `handle` starts and steers it, `__main__` is the command line, `control` what the handle asks for
-- from the wire inwards: `server`, `sockets`, `connection`, `wire`; `frontend`; `intake`, `forms` for bodies;
-  `interface` (what there is and what not), `routing`, `headers`, `dispatch`, `auth`
-- what OSS does: `operations` on a `service`, with `exchange`, `conditions`, `documents`, `refusals`;
-  `differences` tells where it is not as there
-- what lasts: `storage` of `blobs` and a journal of `records`
-- what goes wrong on demand, and what is counted: `faults`, `effect`, `effects`, `counters`
+How a request flows, from top to bottom, and its answer from bottom to top:
+
+    client
+      |  bytes
+    `server`       accepts connections on one event loop; `sockets` hides TLS
+    `connection`   finds heads and bodies in the bytes, sends the steps of answers
+      |  a head, pieces of the body                ^  steps: bytes, pieces of files, pauses, hang-ups (`wire`)
+    `frontend`     a faulty request gets its `Effect`s from `faults` here; `counters` counts each request
+      |  `routing` and `interface` find the operation, `auth` checks the signature, `intake` takes the body
+      |  a `Call` and a `Received` body            ^  a `Reply`, or the `Refused` of `refusals` (`exchange`)
+    `operations`   what OSS does; `documents` are its XML
+      |
+    `service`      buckets, keys, policy and clock of one account
+    `storage`      one journal of `records` per bucket; the bytes are in `blobs`
+
+- Control: `handle` starts the process and steers it through `control`; `__main__` is the command line.
+- Faults: `faults` decides which requests are struck, `effects` lists what can happen, `effect` where it takes hold.
+- `differences` says where this server differs from OSS, and writes that part of docs/emulator.md.
+
+To read it all, begin with `exchange`, `wire` and `frontend`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 from ..credentials import Credentials
 from .handle import DEFAULT_KEY_ID, DEFAULT_REGION
 from .refusals import Refused
-from .server import Settings, run
+from .server import ServerSettings, run
 from .service import Policy
 from .sockets import endpoint_of
 
@@ -37,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def settings_from(values: dict[str, Any]) -> Settings:
+def settings_from(values: dict[str, Any]) -> ServerSettings:
     """Return the settings that a handle wrote as JSON."""
-    return Settings(
+    return ServerSettings(
         **{
             **values,
             "root": Path(values["root"]),
@@ -99,13 +99,13 @@ def _cname(text: str) -> tuple[str, str]:
     return host, bucket
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace) -> ServerSettings:
     credentials = Credentials(
         access_key_id=os.environ.get("OSS_ACCESS_KEY_ID", DEFAULT_KEY_ID),
         access_key_secret=os.environ.get("OSS_ACCESS_KEY_SECRET", "") or secrets.token_hex(16),
         security_token=os.environ.get("OSS_SESSION_TOKEN", ""),
     )
-    return Settings(
+    return ServerSettings(
         root=Path(options.root),
         host=options.host,
         port=options.port,
@@ -120,7 +120,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _greeting(settings: Settings, port: int) -> str:
+def _greeting(settings: ServerSettings, port: int) -> str:
     identity = settings.identities[0]
     is_made_up = not os.environ.get("OSS_ACCESS_KEY_SECRET")
     lines = [

@@ -1,6 +1,6 @@
 """Bytes on disk: blobs are files that are written once, shared by reference count and unlinked when nobody needs them.
 
-A blob counts for nothing until a journal line names it (`journal.py`), so a server killed while writing leaves no half
+A blob counts for nothing until a journal line names it (`storage`), so a server killed while writing leaves no half
 object behind, only a file that the next start sweeps away.
 """
 
@@ -19,6 +19,162 @@ MAX_MAPPED_BYTES = 4 * 1024 * 1024 * 1024
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Faults page by page would cost more than sending.
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
+MAX_OPEN_FILES = 8192
+MAX_SMALL_BYTES = 64 * 1024 * 1024
+_OPEN_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Blob:
+    """One file; `name` is ours, never anything that a client chose."""
+
+    __slots__ = ("name", "references")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.references = 0
+
+
+class BlobSpan(NamedTuple):
+    """Bytes `start` to `stop` of a blob."""
+
+    blob: Blob
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+Content = tuple[BlobSpan, ...]
+
+
+def size_of(content: Content) -> int:
+    """Return how many bytes the slices have together."""
+    if len(content) == 1:
+        return content[0].stop - content[0].start
+    return sum(piece.stop - piece.start for piece in content)
+
+
+def cut(content: Content, start: int, stop: int) -> Content:
+    """Return the part of `content` from byte `start` to byte `stop`."""
+    pieces = []
+    position = 0
+    for piece in content:
+        first, last = max(start - position, 0), min(stop - position, piece.size)
+        if first < last:
+            pieces.append(BlobSpan(piece.blob, piece.start + first, piece.start + last))
+        position += piece.size
+        if position >= stop:
+            break
+    return tuple(pieces)
+
+
+class BlobWriter:
+    """A blob that is being written; `finish()` or `discard()` ends it."""
+
+    __slots__ = ("_blobs", "_descriptor", "_name", "size")
+
+    def __init__(self, blobs: BlobFolder, name: str, descriptor: int) -> None:
+        self._blobs, self._name, self._descriptor = blobs, name, descriptor
+        self.size = 0
+
+    def write(self, data: memoryview) -> None:
+        while data:
+            written = os.write(self._descriptor, data)
+            self.size += written
+            data = data[written:]
+
+    def finish(self) -> Content:
+        """Return what was written; empty content has no file."""
+        os.close(self._descriptor)
+        if self.size:
+            return (BlobSpan(Blob(self._name), 0, self.size),)
+        self._blobs.path(self._name).unlink()
+        return ()
+
+    def discard(self) -> None:
+        os.close(self._descriptor)
+        self._blobs.path(self._name).unlink()
+
+
+class BlobFolder:
+    """A folder of blobs, with windows on those that are read often, and small pieces of them kept."""
+
+    def __init__(
+        self, folder: Path, *, max_open_files: int | None = None, max_small_bytes: int = MAX_SMALL_BYTES
+    ) -> None:
+        self._folder = folder
+        self._small: OrderedDict[Content, bytes] = OrderedDict()
+        self._small_bytes, self._max_small_bytes = 0, max_small_bytes
+        self._windows = Windows(self.path, max_windows=max_open_files or _open_files_allowed())
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        return self._folder / name[:2] / name
+
+    def create(self) -> BlobWriter:
+        name = os.urandom(12).hex()
+        path = self.path(name)
+        try:
+            descriptor = os.open(path, _OPEN_TO_WRITE, 0o600)
+        except FileNotFoundError:
+            path.parent.mkdir(exist_ok=True)
+            descriptor = os.open(path, _OPEN_TO_WRITE, 0o600)
+        return BlobWriter(self, name, descriptor)
+
+    def store(self, data: bytes) -> Content:
+        """Write `data` as one blob."""
+        writer = self.create()
+        writer.write(memoryview(data))
+        return writer.finish()
+
+    def view(self, piece: BlobSpan) -> memoryview:
+        """Return the beginning of a piece, all of it if it is not large."""
+        return self._windows.view(piece.blob.name, piece.start, piece.stop)
+
+    def read_small(self, content: Content) -> bytes:
+        """Return a few bytes, those that were asked for lately without a look at their file: blobs never change."""
+        data = self._small.get(content)
+        if data is None:
+            data = self._small[content] = self.read(content)
+            self._small_bytes += len(data)
+            while self._small_bytes > self._max_small_bytes:
+                self._small_bytes -= len(self._small.popitem(last=False)[1])
+        return data
+
+    def read(self, content: Iterable[BlobSpan]) -> bytes:
+        """Return the bytes of `content`; meant for small ones."""
+        return b"".join(self._views(content))
+
+    def _views(self, content: Iterable[BlobSpan]) -> Iterator[memoryview]:
+        for piece in content:
+            while piece.size:
+                view = self.view(piece)
+                yield view
+                piece = piece._replace(start=piece.start + len(view))
+
+    def retain(self, content: Content) -> None:
+        for piece in content:
+            piece.blob.references += 1
+
+    def release(self, content: Content) -> None:
+        """Give back what `retain` took; a blob that nobody holds is unlinked."""
+        for piece in content:
+            blob = piece.blob
+            blob.references -= 1
+            if not blob.references:
+                self._windows.forget(blob.name)
+                self.path(blob.name).unlink(missing_ok=True)
+
+    def sweep(self, wanted: set[str]) -> None:
+        """Unlink every blob that is not `wanted`: what a killed server had not finished."""
+        for path in self._folder.glob("*/*"):
+            if path.name not in wanted:
+                path.unlink()
+
+    def close(self) -> None:
+        self._windows.close()
 
 
 class Windows:
@@ -93,164 +249,6 @@ def _mapped(descriptor: int, length: int, start: int) -> mmap.mmap:
     if _POPULATE:
         return mmap.mmap(descriptor, length, mmap.MAP_SHARED | _POPULATE, mmap.PROT_READ, offset=start)
     return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=start)
-
-
-MAX_OPEN_FILES = 8192
-MAX_SMALL_BYTES = 64 * 1024 * 1024
-_OPEN_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-
-
-class Blob:
-    """One file; `name` is ours, never anything that a client chose."""
-
-    __slots__ = ("name", "references")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.references = 0
-
-
-class Slice(NamedTuple):
-    """Bytes `start` to `stop` of a blob."""
-
-    blob: Blob
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        return self.stop - self.start
-
-
-Content = tuple[Slice, ...]
-
-
-def size_of(content: Content) -> int:
-    """Return how many bytes the slices have together."""
-    if len(content) == 1:
-        return content[0].stop - content[0].start
-    return sum(piece.stop - piece.start for piece in content)
-
-
-def cut(content: Content, start: int, stop: int) -> Content:
-    """Return the part of `content` from byte `start` to byte `stop`."""
-    pieces = []
-    position = 0
-    for piece in content:
-        first, last = max(start - position, 0), min(stop - position, piece.size)
-        if first < last:
-            pieces.append(Slice(piece.blob, piece.start + first, piece.start + last))
-        position += piece.size
-        if position >= stop:
-            break
-    return tuple(pieces)
-
-
-class BlobWriter:
-    """A blob that is being written; `finish()` or `discard()` ends it."""
-
-    __slots__ = ("_blobs", "_descriptor", "_name", "size")
-
-    def __init__(self, blobs: BlobFolder, name: str, descriptor: int) -> None:
-        self._blobs, self._name, self._descriptor = blobs, name, descriptor
-        self.size = 0
-
-    def write(self, data: memoryview) -> None:
-        while data:
-            written = os.write(self._descriptor, data)
-            self.size += written
-            data = data[written:]
-
-    def finish(self) -> Content:
-        """Return what was written; empty content has no file."""
-        os.close(self._descriptor)
-        if self.size:
-            return (Slice(Blob(self._name), 0, self.size),)
-        self._blobs.path(self._name).unlink()
-        return ()
-
-    def discard(self) -> None:
-        os.close(self._descriptor)
-        self._blobs.path(self._name).unlink()
-
-
-class BlobFolder:
-    """A folder of blobs, with windows on those that are read often, and small pieces of them kept."""
-
-    def __init__(
-        self, folder: Path, *, max_open_files: int | None = None, max_small_bytes: int = MAX_SMALL_BYTES
-    ) -> None:
-        self._folder = folder
-        self._small: OrderedDict[Content, bytes] = OrderedDict()
-        self._small_bytes, self._max_small_bytes = 0, max_small_bytes
-        self._windows = Windows(self.path, max_windows=max_open_files or _open_files_allowed())
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def path(self, name: str) -> Path:
-        return self._folder / name[:2] / name
-
-    def create(self) -> BlobWriter:
-        name = os.urandom(12).hex()
-        path = self.path(name)
-        try:
-            descriptor = os.open(path, _OPEN_TO_WRITE, 0o600)
-        except FileNotFoundError:
-            path.parent.mkdir(exist_ok=True)
-            descriptor = os.open(path, _OPEN_TO_WRITE, 0o600)
-        return BlobWriter(self, name, descriptor)
-
-    def store(self, data: bytes) -> Content:
-        """Write `data` as one blob."""
-        writer = self.create()
-        writer.write(memoryview(data))
-        return writer.finish()
-
-    def view(self, piece: Slice) -> memoryview:
-        """Return the beginning of a piece, all of it if it is not large."""
-        return self._windows.view(piece.blob.name, piece.start, piece.stop)
-
-    def read_small(self, content: Content) -> bytes:
-        """Return a few bytes, those that were asked for lately without a look at their file: blobs never change."""
-        data = self._small.get(content)
-        if data is None:
-            data = self._small[content] = self.read(content)
-            self._small_bytes += len(data)
-            while self._small_bytes > self._max_small_bytes:
-                self._small_bytes -= len(self._small.popitem(last=False)[1])
-        return data
-
-    def read(self, content: Iterable[Slice]) -> bytes:
-        """Return the bytes of `content`; meant for small ones."""
-        return b"".join(self._views(content))
-
-    def _views(self, content: Iterable[Slice]) -> Iterator[memoryview]:
-        for piece in content:
-            while piece.size:
-                view = self.view(piece)
-                yield view
-                piece = piece._replace(start=piece.start + len(view))
-
-    def retain(self, content: Content) -> None:
-        for piece in content:
-            piece.blob.references += 1
-
-    def release(self, content: Content) -> None:
-        """Give back what `retain` took; a blob that nobody holds is unlinked."""
-        for piece in content:
-            blob = piece.blob
-            blob.references -= 1
-            if not blob.references:
-                self._windows.forget(blob.name)
-                self.path(blob.name).unlink(missing_ok=True)
-
-    def sweep(self, wanted: set[str]) -> None:
-        """Unlink every blob that is not `wanted`: what a killed server had not finished."""
-        for path in self._folder.glob("*/*"):
-            if path.name not in wanted:
-                path.unlink()
-
-    def close(self) -> None:
-        self._windows.close()
 
 
 def _open_files_allowed() -> int:

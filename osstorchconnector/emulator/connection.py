@@ -14,7 +14,7 @@ from typing import Protocol
 from ..errors import OssProtocolError
 from ..protocol.chunked import ChunkedDecoder
 from ..protocol.heads import MAX_HEAD_BYTES, RequestHead, parse_request_head
-from .blobs import BlobFolder, Slice
+from .blobs import BlobFolder, BlobSpan
 from .refusals import Refused
 from .sockets import Channel
 from .wire import FOREVER, Early, Hangup, Pause, Step
@@ -47,7 +47,7 @@ class Work(Protocol):
         """Give back what is held and count the request, `sent` bytes of whose answer went out."""
 
 
-class Connection:
+class ServerConnection:
     """An accepted connection; it registers itself with the loop, and unregisters when it closes.
 
     `is_paused` is true while a fault holds it up.
@@ -59,7 +59,7 @@ class Connection:
         *,
         loop: asyncio.AbstractEventLoop,
         begin: Callable[[RequestHead], Work],
-        forget: Callable[[Connection], None],
+        forget: Callable[[ServerConnection], None],
         blobs: BlobFolder,
         scratch: memoryview,
     ) -> None:
@@ -278,7 +278,7 @@ class Connection:
                 self._step = None
                 self._obey(step)
                 return
-            if self._ahead is None and not isinstance(step, Slice):
+            if self._ahead is None and not isinstance(step, BlobSpan):
                 self._ahead = self._next_step()
             count = self._send(step)
             self._sent += count
@@ -297,22 +297,22 @@ class Connection:
             step = next(self._steps, None)
         return step
 
-    def _send(self, step: bytes | memoryview | Slice) -> int:
+    def _send(self, step: bytes | memoryview | BlobSpan) -> int:
         """Send what the socket takes of a step, a head together with the beginning of its file."""
-        if isinstance(step, Slice):
+        if isinstance(step, BlobSpan):
             return self._channel.send(self._blobs.view(step)) or 0
-        if isinstance(self._ahead, Slice):
+        if isinstance(self._ahead, BlobSpan):
             return self._channel.send_both(step, self._blobs.view(self._ahead)) or 0
         return self._channel.send(step) or 0
 
-    def _rest_of(self, step: bytes | memoryview | Slice, sent: int) -> memoryview | Slice | None:
+    def _rest_of(self, step: bytes | memoryview | BlobSpan, sent: int) -> memoryview | BlobSpan | None:
         """Return what is left of a step, or of the one after it, when `sent` bytes of both went out."""
-        if not isinstance(step, Slice) and sent > len(step):
-            assert isinstance(self._ahead, Slice)
+        if not isinstance(step, BlobSpan) and sent > len(step):
+            assert isinstance(self._ahead, BlobSpan)
             step, sent, self._ahead = self._ahead, sent - len(step), None
-        if isinstance(step, Slice):
+        if isinstance(step, BlobSpan):
             start = step.start + sent
-            return Slice(step.blob, start, step.stop) if start < step.stop else None
+            return BlobSpan(step.blob, start, step.stop) if start < step.stop else None
         return memoryview(step)[sent:] if sent < len(step) else None
 
     def _finish_answer(self) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 from ..credentials import Credentials
 from ..protocol.heads import RequestHead
 from .auth import Keyring
-from .exchange import Reply
+from .exchange import Received, Reply
 from .faults import Rule
 from .frontend import Frontend
-from .intake import BlobIntake, DocumentIntake, Drain, Intake, Received
+from .intake import BlobIntake, DocumentIntake, Drain, Intake
 from .records import ObjectRecord
 from .refusals import Refused
 from .routing import decode_query

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .blobs import BlobFolder, Slice
+from .blobs import BlobFolder, BlobSpan
 from .effect import Effect, Steps
 from .exchange import Call, Reply
 from .refusals import CODES, Refused
@@ -226,7 +226,7 @@ def _take_head(steps: list[Step]) -> tuple[list[Step], Step, list[Step]]:
 
 
 def _size(step: Step) -> int:
-    return len(step) if isinstance(step, bytes) else step.size if isinstance(step, Slice) else 0
+    return len(step) if isinstance(step, bytes) else step.size if isinstance(step, BlobSpan) else 0
 
 
 def _reset_body(options: Options) -> Effect:
@@ -253,7 +253,7 @@ def _flip(options: Options) -> Effect:
         if not flipped:
             return before
         step = flipped[0]
-        byte = step if isinstance(step, bytes) else blobs.read([step]) if isinstance(step, Slice) else b""
+        byte = step if isinstance(step, bytes) else blobs.read([step]) if isinstance(step, BlobSpan) else b""
         return [*before, bytes([byte[0] ^ 1]), *rest]
 
     return _in_body(options.get("at"), change)

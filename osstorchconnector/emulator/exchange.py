@@ -1,8 +1,11 @@
-"""One request and one answer as the server's operations see them. Pure."""
+"""A request, its body and its answer, as the server's operations see them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from .blobs import Content, size_of
 
@@ -31,6 +34,21 @@ class Call:
 
     def has_parameter(self, name: str) -> bool:
         return any(key == name for key, _ in self.query)
+
+
+class Received(NamedTuple):
+    """A body that arrived whole. `data` is a document, `content` an object's bytes on disk.
+
+    `content` is empty where bodies are discarded; `md5` is None where nobody asked for it; `fields` are a form's.
+    """
+
+    size: int = 0
+    data: bytes = b""
+    content: Content = ()
+    crc64: int = 0
+    md5: bytes | None = None
+    etag: str = ""
+    fields: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)

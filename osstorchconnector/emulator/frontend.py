@@ -1,26 +1,35 @@
-"""Between connections and service: heads become calls, replies become steps, faults strike, everything is counted."""
+"""One request from its head to the steps of its answer: understood, admitted, performed, disturbed by faults, counted.
+
+A connection gives `OssWork` the head and the body of a request and gets the steps to send. What each operation does is
+in `operations/`, one module per family: a function of the service, the call and the received body that returns a reply
+or raises `Refused`. A request is admitted or refused before its body arrives.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 from ..protocol.heads import RequestHead, http_date
+from .auth import PUBLIC_READS, PUBLIC_WRITES, Rules, authenticate, is_signed
 from .blobs import Content
 from .counters import Recorder
-from .dispatch import admit, open_intake, perform
 from .effect import Effect
-from .exchange import Call, Reply
+from .exchange import Call, Received, Reply
 from .faults import FaultBook, names_of
-from .intake import NOTHING, Intake
+from .intake import NOTHING, BlobIntake, DocumentIntake, Intake
+from .interface import refusal_of, unwanted
+from .operations import attributes, buckets, copying, listing, multipart, objects, posting, restoring
 from .operations.arguments import TRAFFIC_LIMIT, traffic_limit
+from .records import DEFAULT_ACL
 from .refusals import Refused
-from .routing import Hosts, Place, decode_query, name_operation
-from .service import Service
+from .routing import Hosts, Resource, check_names, decode_query, name_operation, why_not
+from .service import MAX_BODY_BYTES, Service
 from .wire import (
     Early,
     Hangup,
@@ -32,6 +41,22 @@ from .wire import (
     error_reply,
     in_small_pieces,
 )
+
+Operation = Callable[[Service, Call, Received], Reply]
+
+OPERATIONS: dict[str, Operation] = {
+    **attributes.OPERATIONS,
+    **buckets.OPERATIONS,
+    **copying.OPERATIONS,
+    **listing.OPERATIONS,
+    **multipart.OPERATIONS,
+    **objects.OPERATIONS,
+    **posting.OPERATIONS,
+    **restoring.OPERATIONS,
+}
+_TAKES_OBJECT = frozenset({"PutObject", "UploadPart", "AppendObject"})
+_MAKES_BUCKET = frozenset({"PutBucket", "PutBucketAcl"})
+_NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects", "PostObject"}
 
 # How often a request with a traffic limit is given its share.
 PACE_SECONDS = 0.1
@@ -186,22 +211,21 @@ class OssWork:
         head = self._head
         query = decode_query(head.query) if head.query else []
         try:
-            place = self._frontend.hosts.place(head.headers.get("host", ""), head.path)
+            resource = self._frontend.hosts.resource(head.headers.get("host", ""), head.path)
         except Refused as refused:
-            self._refused, place = refused, Place("", "")
-        operation = name_operation(head.method, place, query, head.headers)
-        return Call(
-            operation, head.method, place.bucket, place.key, query, head.headers, head.content_length, head.chunked
-        )
+            self._refused, resource = refused, Resource("", "")
+        operation = name_operation(head.method, resource, query, head.headers)
+        bucket, key = resource
+        return Call(operation, head.method, bucket, key, query, head.headers, head.content_length, head.chunked)
 
     def _admit(self) -> None:
         if self._refused is not None:
             return
         try:
-            admit(self._frontend.service, self._call)
+            _admit(self._frontend.service, self._call)
             if self._call.query or TRAFFIC_LIMIT in self._call.headers:
                 self._pace = traffic_limit(self._call)
-            self._intake = open_intake(self._frontend.service, self._call)
+            self._intake = _open_intake(self._frontend.service, self._call)
         except (Refused, OSError) as error:
             self._refused = _as_refused(error)
 
@@ -228,7 +252,7 @@ class OssWork:
             return self._refused
         try:
             self._is_taken = True
-            return perform(self._frontend.service, self._call, self._intake.finish())
+            return _perform(self._frontend.service, self._call, self._intake.finish())
         except Refused as refused:
             return refused
         except Exception as error:
@@ -249,6 +273,77 @@ class OssWork:
 
 def _as_refused(error: Refused | OSError) -> Refused:
     return error if isinstance(error, Refused) else Refused("InternalError", str(error))
+
+
+def _admit(service: Service, call: Call) -> None:
+    """Refuse a call before its body: an unknown operation, a bad name, no right, no length or too much."""
+    if not call.operation:
+        raise why_not(call.method, Resource(call.bucket, call.key), call.query)
+    check_names(call)
+    if call.bucket and call.bucket not in service.storage.buckets and call.operation not in _MAKES_BUCKET:
+        service.bucket(call.bucket)
+    if call.operation != "PostObject":  # what allows a form is in its body
+        _check_right(service, call)
+    if name := unwanted(call.operation, call.method, tuple(call.headers)):
+        raise refusal_of(call.operation, name)
+    if call.operation in _NEEDS_LENGTH:
+        if "content-length" not in call.headers and not call.chunked:
+            raise Refused("MissingContentLength")
+        if (call.content_length or 0) > MAX_BODY_BYTES:
+            raise Refused("EntityTooLarge")
+
+
+def _open_intake(service: Service, call: Call) -> Intake:
+    """Return where the body of an admitted call goes."""
+    if call.operation in _TAKES_OBJECT:
+        return _open_blob(service, call, call.headers)
+    if call.operation == "PostObject":
+        return posting.FormIntake(call.headers.get("content-type", ""), partial(_open_blob, service, call))
+    content_md5 = call.headers.get("content-md5")
+    if not call.content_length and not call.chunked and content_md5 is None:
+        return NOTHING
+    return DocumentIntake(content_md5)
+
+
+def _open_blob(service: Service, call: Call, headers: Mapping[str, str]) -> BlobIntake:
+    is_kept = not service.policy.discard_bodies or (call.content_length or 0) <= service.policy.keep_up_to_bytes
+    return BlobIntake(
+        service.blobs if is_kept else None,
+        with_md5=not service.policy.fast_etag,
+        content_md5=headers.get("content-md5"),
+        limit_bytes=MAX_BODY_BYTES,
+    )
+
+
+def _perform(service: Service, call: Call, received: Received) -> Reply:
+    """Do what an admitted call asks for; content that nothing refers to afterwards is given back."""
+    if not received.content:
+        return OPERATIONS[call.operation](service, call, received)
+    service.blobs.retain(received.content)
+    try:
+        return OPERATIONS[call.operation](service, call, received)
+    finally:
+        service.blobs.release(received.content)
+
+
+def _check_right(service: Service, call: Call) -> None:
+    """Refuse a caller without the right. An unsigned request needs an ACL that allows everybody."""
+    if not is_signed(call):
+        if call.operation in PUBLIC_READS and _acls(service, call) <= {"public-read", "public-read-write"}:
+            return
+        if call.operation in PUBLIC_WRITES and _acls(service, call) == {"public-read-write"}:
+            return
+    versions = ("v1", "v4") if service.policy.accept_v1 else ("v4",)
+    authenticate(call, service.keyring, Rules(service.policy.region, versions), service.now())
+
+
+def _acls(service: Service, call: Call) -> set[str]:
+    """Return the ACLs that hold for what a call names: the object's own or its bucket's, for a symlink two."""
+    bucket = service.bucket(call.bucket)
+    record = bucket.objects.get(call.key)
+    target = bucket.objects.get(record.traits.target) if record is not None and record.traits.target else None
+    own = {found.traits.acl for found in (record, target) if found is not None} or {DEFAULT_ACL}
+    return {bucket.acl if acl == DEFAULT_ACL else acl for acl in own}
 
 
 def _flipped(data: memoryview, at: int | None, position: int) -> memoryview:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..protocol.checksum import crc64
-from .blobs import BlobFolder, BlobWriter, Content
+from .blobs import BlobFolder, BlobWriter
+from .exchange import Received
 from .refusals import Refused
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
@@ -40,21 +39,6 @@ class Digest:
         """The ETag of these bytes, upper hex: their MD5, or something made of CRC and size where that is not known."""
         md5 = self.md5
         return md5.hex().upper() if md5 is not None else f"{self.crc64:016X}{self.size:016X}"
-
-
-class Received(NamedTuple):
-    """A body that arrived whole. `data` is a document, `content` an object's bytes on disk.
-
-    `content` is empty where bodies are discarded; `md5` is None where nobody asked for it; `fields` are a form's.
-    """
-
-    size: int = 0
-    data: bytes = b""
-    content: Content = ()
-    crc64: int = 0
-    md5: bytes | None = None
-    etag: str = ""
-    fields: Mapping[str, str] = MappingProxyType({})
 
 
 class Intake(Protocol):

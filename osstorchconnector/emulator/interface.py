@@ -7,11 +7,14 @@ makes the request another one. `PUT key?acl` must not empty the object because i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .refusals import Refused, not_implemented
 
-class Route(NamedTuple):
+
+class OperationRoute(NamedTuple):
     """How an operation is asked for: by the query name `mark`, if it has one, and with which other names."""
 
     operation: str
@@ -36,12 +39,12 @@ _OVERRIDES = """
 """
 
 
-def _route(operation: str, mark: str = "", names: str = "") -> Route:
-    return Route(operation, mark, frozenset([*names.split(), *_SIGNATURE.split(), *mark.split()]))
+def _route(operation: str, mark: str = "", names: str = "") -> OperationRoute:
+    return OperationRoute(operation, mark, frozenset([*names.split(), *_SIGNATURE.split(), *mark.split()]))
 
 
 # A request is for the first whose mark is among its query names; the one without a mark stands last.
-ROUTES: Mapping[tuple[str, str], tuple[Route, ...]] = MappingProxyType(
+ROUTES: Mapping[tuple[str, str], tuple[OperationRoute, ...]] = MappingProxyType(
     {
         ("GET", SERVICE): (_route("ListBuckets", "", "prefix marker max-keys"),),
         ("GET", BUCKET): (
@@ -128,15 +131,15 @@ _FEATURES = {name: feature for feature, names in MISSING.items() for name in nam
 _PASSES_OVER = frozenset({"GetObject", "HeadObject"})
 
 
-def find_route(method: str, place: str, names: Collection[str]) -> Route | None:
+def find_route(method: str, kind: str, names: Collection[str]) -> OperationRoute | None:
     """Return the route of a request with these query names, whether or not it takes all of them."""
-    for route in ROUTES.get((method, place), ()):
+    for route in ROUTES.get((method, kind), ()):
         if not route.mark or route.mark in names:
             return route
     return None
 
 
-def stranger(route: Route, query: Mapping[str, str]) -> str | None:
+def stranger(route: OperationRoute, query: Mapping[str, str]) -> str | None:
     """Return the first query name that the route does not take; `None` if it takes all. A name may be empty: `?=1`."""
     strangers = [name for name in query if name not in route.names]
     if route.operation in _PASSES_OVER:
@@ -147,3 +150,43 @@ def stranger(route: Route, query: Mapping[str, str]) -> str | None:
 def feature_of(name: str) -> str:
     """Return what of OSS a query name asks for, "" if nothing that this server knows of."""
     return _FEATURES.get(name, "")
+
+
+KNOWN = frozenset(
+    """
+    x-oss-date x-oss-content-sha256 x-oss-security-token x-oss-request-payer x-oss-user-agent x-oss-acl x-oss-object-acl
+    x-oss-storage-class x-oss-tagging x-oss-forbid-overwrite x-oss-server-side-encryption
+    x-oss-server-side-encryption-key-id x-oss-server-side-data-encryption x-oss-traffic-limit x-oss-range-behavior
+    x-oss-copy-source x-oss-copy-source-range x-oss-copy-source-if-match x-oss-copy-source-if-none-match
+    x-oss-copy-source-if-modified-since x-oss-copy-source-if-unmodified-since x-oss-metadata-directive
+    x-oss-tagging-directive x-oss-complete-all x-oss-symlink-target
+    """.split()
+)
+# What may stand behind these is open: ali-oss sends every header of a copy a second time behind the latter.
+_FREE = ("x-oss-meta-", "x-oss-copy-source-")
+# Of these, what asks for something else where an object is not meant: to encrypt all that a bucket will hold.
+_NOT_OF_BUCKETS = frozenset({"x-oss-server-side-encryption", "x-oss-server-side-data-encryption"})
+# OSS has no conditional writes of this kind, and says so. With a copy it passes over them.
+_CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
+
+
+@lru_cache(maxsize=1024)
+def unwanted(operation: str, method: str, names: tuple[str, ...]) -> str:
+    """Return the first header that asks for what an operation does not do, or "". Pure, and cached."""
+    is_copy = "x-oss-copy-source" in names
+    for name in names:
+        if name in _CONDITIONS and method in ("PUT", "POST") and not is_copy:
+            return name
+        if name.startswith("x-oss-") and name not in KNOWN and not name.startswith(_FREE):
+            return name
+        if name in _NOT_OF_BUCKETS and operation == "PutBucket":
+            return name
+    return ""
+
+
+def refusal_of(operation: str, name: str) -> Refused:
+    """Return the refusal of a header that `unwanted` found."""
+    if name in _CONDITIONS:
+        message = "A header you provided implies functionality that is not implemented."
+        return Refused("NotImplemented", message, status=400, extras={"Header": name})
+    return not_implemented(name, f"{operation} does not take the header {name} in this emulator.")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .blobs import Blob, Content, Slice, size_of
+from .blobs import Blob, BlobSpan, Content, size_of
 
 NORMAL, MULTIPART, APPENDABLE, SYMLINK = "Normal", "Multipart", "Appendable", "Symlink"
 DEFAULT_ACL = "default"
@@ -86,7 +86,7 @@ def dump_content(content: Content) -> list[list[Any]]:
 
 def load_content(entry: list[list[Any]], adopt: Callable[[str], Blob]) -> Content:
     """Undo `dump_content`; `adopt` gives the one blob of a name."""
-    return tuple(Slice(adopt(name), start, stop) for name, start, stop in entry)
+    return tuple(BlobSpan(adopt(name), start, stop) for name, start, stop in entry)
 
 
 def dump_object(record: ObjectRecord) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from .exchange import Call
-from .interface import BUCKET, COPIES, OBJECT, ROUTES, SERVICE, Route, feature_of, find_route, stranger
+from .interface import BUCKET, COPIES, OBJECT, ROUTES, SERVICE, OperationRoute, feature_of, find_route, stranger
 from .refusals import Refused, not_implemented
 
 MAX_KEY_BYTES = 1023
@@ -18,11 +18,11 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _SERVICE_HOST = re.compile(r"(?:(.+)\.)?(?:oss-[a-z0-9-]+|[a-z0-9-]+\.oss)\.aliyuncs\.com")
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE"})
-# What requests without a query are for, by method and place.
+# What requests without a query are for, by method and resource.
 _PLAIN = {asked: routes[-1].operation for asked, routes in ROUTES.items() if not routes[-1].mark}
 
 
-class Place(NamedTuple):
+class Resource(NamedTuple):
     """What a request speaks of, as the address says; both are empty for the service itself."""
 
     bucket: str
@@ -41,14 +41,14 @@ class Hosts:
         self._cnames = {host.lower(): bucket for host, bucket in (cnames or {}).items()}
         self._known: dict[str, str | None] = {}
 
-    def place(self, host: str, path: str) -> Place:
+    def resource(self, host: str, path: str) -> Resource:
         """Return what `path`, still encoded, names at `host`."""
         bucket = self._bucket_of(host)
         decoded = decode_path(path)
         if bucket is None:
             bucket, _, key = decoded[1:].partition("/")
-            return Place(bucket, key)
-        return Place(bucket, decoded[1:])
+            return Resource(bucket, key)
+        return Resource(bucket, decoded[1:])
 
     def _bucket_of(self, header: str) -> str | None:
         """Return the bucket a host stands for, "" for the service, None where the path has it."""
@@ -116,42 +116,46 @@ def _decode_parameter(text: str) -> str:
     return unquote_to_bytes(text).decode(errors="replace") if "%" in text else text
 
 
-def name_operation(method: str, place: Place, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> str:
+def name_operation(
+    method: str, resource: Resource, query: Sequence[tuple[str, str]], headers: Mapping[str, str]
+) -> str:
     """Return OSS's name of the operation, or "" for what this server does not have: `why_not` says what that is."""
     if not query:
-        operation = _PLAIN.get((method, _kind(place)), "")
+        operation = _PLAIN.get((method, _kind(resource)), "")
     else:
-        route, name = _find(method, place, query)
+        route, name = _find(method, resource, query)
         operation = "" if route is None or name is not None else route.operation
         if operation == "ListObjects" and ("list-type", "2") in query:
             return "ListObjectsV2"
     return COPIES.get(operation, operation) if "x-oss-copy-source" in headers else operation
 
 
-def why_not(method: str, place: Place, query: Sequence[tuple[str, str]]) -> Refused:
+def why_not(method: str, resource: Resource, query: Sequence[tuple[str, str]]) -> Refused:
     """Return the refusal of a request that is for no operation of this server."""
     if method not in _METHODS:
         return Refused("MethodNotAllowed")
-    route, found = _find(method, place, query)
+    route, found = _find(method, resource, query)
     name = found or ""
     if feature := feature_of(name):
         return not_implemented(name, f"This emulator does not have {feature}, which the parameter {name} asks for.")
     if found is not None and route is not None:
         return not_implemented(name, f"{route.operation} does not take the parameter {name!r} in this emulator.")
-    return not_implemented(name, f"This emulator has no such operation: {method} of a {_kind(place)}.")
+    return not_implemented(name, f"This emulator has no such operation: {method} of a {_kind(resource)}.")
 
 
-def _find(method: str, place: Place, query: Sequence[tuple[str, str]]) -> tuple[Route | None, str | None]:
+def _find(
+    method: str, resource: Resource, query: Sequence[tuple[str, str]]
+) -> tuple[OperationRoute | None, str | None]:
     """Return the route of a request, and the first query name that it does not take or that nothing is known of."""
     values = dict(query)
-    route = find_route(method, _kind(place), values)
+    route = find_route(method, _kind(resource), values)
     return route, stranger(route, values) if route is not None else next(iter(values), None)
 
 
-def _kind(place: Place) -> str:
-    if not place.bucket:
+def _kind(resource: Resource) -> str:
+    if not resource.bucket:
         return SERVICE
-    return OBJECT if place.key else BUCKET
+    return OBJECT if resource.key else BUCKET
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..credentials import Credentials
 from ..protocol.heads import RequestHead
-from .connection import RECEIVE_BYTES, Connection, Work
+from .connection import RECEIVE_BYTES, ServerConnection, Work
 from .control import PREFIX, Control
 from .frontend import Frontend
 from .routing import Hosts
@@ -38,7 +38,7 @@ _ATTEMPTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """All that a server is started with. No secret of it is ever written to `root`."""
 
     root: Path
@@ -62,13 +62,13 @@ class Settings:
 class Server:
     """One emulator; `start` opens the port, `close` hangs up on everybody."""
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: ServerSettings, loop: asyncio.AbstractEventLoop) -> None:
         self.settings, self.loop = settings, loop
         self._tls = _tls_context(settings)
         self.service = Service.open(settings.root, *settings.identities, policy=settings.policy)
         self.frontend = Frontend(self.service, Hosts(settings.domains, settings.cnames))
         self._control = Control(self.frontend, settings.control_token, end_stalls=self._end_stalls)
-        self._connections: set[Connection] = set()
+        self._connections: set[ServerConnection] = set()
         self._scratch = memoryview(bytearray(RECEIVE_BYTES))
         self._listener: socket.socket | None = None
 
@@ -116,7 +116,7 @@ class Server:
         channel = Channel(sock) if self._tls is None else SecureChannel(sock, self._tls)
         self.frontend.recorder.connected()
         self._connections.add(
-            Connection(
+            ServerConnection(
                 channel,
                 loop=self.loop,
                 begin=self._begin,
@@ -142,12 +142,12 @@ class Server:
             connection.close_if_lost()
         self.loop.call_later(_LOOK_SECONDS, self._close_lost)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
         self.frontend.recorder.disconnected()
 
 
-def run(settings: Settings, *, announce: Callable[[int], None], stop_at_end_of: int | None = None) -> bool:
+def run(settings: ServerSettings, *, announce: Callable[[int], None], stop_at_end_of: int | None = None) -> bool:
     """Serve until told to stop: by SIGTERM, SIGINT, or the end of the file `stop_at_end_of`; return whether by this.
 
     `announce` is called with the port once connections are accepted.
@@ -217,7 +217,7 @@ def _stop_at_end(loop: asyncio.AbstractEventLoop, descriptor: int, ended: list[i
         loop.stop()
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+def _tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     if not settings.certfile:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..protocol.heads import encode_response_head
-from .blobs import BlobFolder, Content, Slice, size_of
+from .blobs import BlobFolder, BlobSpan, Content, size_of
 from .documents import error_document
 from .exchange import XML_TYPE, Reply
 from .refusals import Refused
@@ -36,20 +36,20 @@ class Early(NamedTuple):
     """Answer now, without the rest of the request's body, and hang up."""
 
 
-Step = bytes | Slice | Pause | Hangup
+Step = bytes | BlobSpan | Pause | Hangup
 
 
 def size_of_step(step: Step) -> int:
     if isinstance(step, bytes):
         return len(step)
-    return step.size if isinstance(step, Slice) else 0
+    return step.size if isinstance(step, BlobSpan) else 0
 
 
-def cut_step(step: bytes | Slice, start: int, stop: int) -> bytes | Slice:
+def cut_step(step: bytes | BlobSpan, start: int, stop: int) -> bytes | BlobSpan:
     """Return bytes `start` to `stop` of a step."""
     if isinstance(step, bytes):
         return step[start:stop]
-    return Slice(step.blob, step.start + start, step.start + min(stop, step.size))
+    return BlobSpan(step.blob, step.start + start, step.start + min(stop, step.size))
 
 
 def split_at(steps: Iterable[Step], position: int) -> tuple[list[Step], list[Step]]:
@@ -60,7 +60,7 @@ def split_at(steps: Iterable[Step], position: int) -> tuple[list[Step], list[Ste
         size = size_of_step(step)
         if after or (position == 0 and size):
             after.append(step)
-        elif size <= position or not isinstance(step, bytes | Slice):
+        elif size <= position or not isinstance(step, bytes | BlobSpan):
             before.append(step)
             position -= size
         else:
@@ -73,7 +73,7 @@ def split_at(steps: Iterable[Step], position: int) -> tuple[list[Step], list[Ste
 def in_small_pieces(steps: Iterable[Step], piece_bytes: int, seconds: float) -> Iterator[Step]:
     """Yield the same bytes a few at a time, with a pause after each."""
     for step in steps:
-        if not isinstance(step, bytes | Slice):
+        if not isinstance(step, bytes | BlobSpan):
             yield step
             continue
         for start in range(0, size_of_step(step), piece_bytes):
@@ -84,7 +84,7 @@ def in_small_pieces(steps: Iterable[Step], piece_bytes: int, seconds: float) -> 
 def in_chunks(body: Iterable[Step], chunk_bytes: int) -> Iterator[Step]:
     """Yield a body in chunked transfer coding."""
     for step in body:
-        if not isinstance(step, bytes | Slice):
+        if not isinstance(step, bytes | BlobSpan):
             yield step
             continue
         for start in range(0, size_of_step(step), chunk_bytes):

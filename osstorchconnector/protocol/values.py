@@ -203,7 +203,7 @@ class UploadedPart(NamedTuple):
     last_modified: str = ""
 
 
-class PendingUpload(NamedTuple):
+class ListedUpload(NamedTuple):
     """A multipart upload that was begun and neither completed nor aborted."""
 
     key: str

@@ -15,7 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from ..errors import OssProtocolError
 from .heads import ResponseHead, bare_etag, error_document, parse_crc64
-from .values import Buffer, ListedObject, ListedObjects, ListPage, PendingUpload, UploadedPart
+from .values import Buffer, ListedObject, ListedObjects, ListedUpload, ListPage, UploadedPart
 from .xml_tree import MAX_DOCUMENT_BYTES, Element, parse_document
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -129,7 +129,7 @@ def peek_token(body: Buffer) -> str:
 class UploadsPage(NamedTuple):
     """One answer of ListMultipartUploads; both markers are empty on the last page."""
 
-    uploads: list[PendingUpload]
+    uploads: list[ListedUpload]
     next_key_marker: str
     next_upload_id_marker: str
 
@@ -140,7 +140,7 @@ def parse_uploads(body: Buffer, prefix: str) -> UploadsPage:
     decode = _decoder(root)
     _check_echo(root, Prefix=prefix)
     uploads = [
-        PendingUpload(decode(entry.need("Key")), entry.need("UploadId"), entry.get("Initiated"))
+        ListedUpload(decode(entry.need("Key")), entry.need("UploadId"), entry.get("Initiated"))
         for entry in root.find_all("Upload")
     ]
     for upload in uploads:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from osstorchconnector.credentials import Credentials
-from osstorchconnector.emulator.blobs import Slice
+from osstorchconnector.emulator.blobs import BlobSpan
 from osstorchconnector.emulator.frontend import Frontend
 from osstorchconnector.emulator.wire import Early, Hangup, Pause, Step
 from osstorchconnector.protocol.heads import encode_head, parse_request_head, parse_response_head
@@ -98,7 +98,7 @@ class Driver:
 
     def _read(self, steps: Iterable[Step]) -> Iterable[Step]:
         for step in steps:
-            yield self.frontend.service.blobs.read([step]) if isinstance(step, Slice) else step
+            yield self.frontend.service.blobs.read([step]) if isinstance(step, BlobSpan) else step
 
 
 def pauses(answer: Answer) -> list[float]:

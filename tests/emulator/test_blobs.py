@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.blobs import Blob, BlobFolder, Slice, cut, size_of
+from osstorchconnector.emulator.blobs import Blob, BlobFolder, BlobSpan, cut, size_of
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_file_that_lost_bytes_is_an_error_and_not_a_short_object(blobs: BlobFo
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=5), st.integers(0, 50), st.integers(0, 50))
 def test_a_cut_has_the_bytes_between_start_and_stop(sizes: list[tuple[int, int]], start: int, stop: int) -> None:
-    content = tuple(Slice(Blob(str(number)), first, first + size) for number, (first, size) in enumerate(sizes))
+    content = tuple(BlobSpan(Blob(str(number)), first, first + size) for number, (first, size) in enumerate(sizes))
     where = [(piece.blob.name, position) for piece in content for position in range(piece.start, piece.stop)]
     pieces = cut(content, start, stop)
     assert [(piece.blob.name, p) for piece in pieces for p in range(piece.start, piece.stop)] == where[start:stop]

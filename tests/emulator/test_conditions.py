@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.conditions import check_conditions, resolve_range
+from osstorchconnector.emulator.operations.arguments import check_conditions, resolve_range
 from osstorchconnector.emulator.refusals import Refused
 
 WHOLE = None

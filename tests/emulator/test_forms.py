@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.forms import FormIntake
-from osstorchconnector.emulator.intake import BlobIntake, Received
+from osstorchconnector.emulator.exchange import Received
+from osstorchconnector.emulator.intake import BlobIntake
+from osstorchconnector.emulator.operations.posting import FormIntake
 from osstorchconnector.emulator.refusals import Refused
 
 TYPE = 'multipart/form-data; boundary="--xyz"'

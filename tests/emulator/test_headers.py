@@ -9,7 +9,7 @@ from emulator.driver import Answer, Driver, pauses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator.headers import KNOWN
+from osstorchconnector.emulator.interface import KNOWN
 
 MISSING = (
     "x-oss-callback",

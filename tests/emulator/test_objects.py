@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from emulator.driver import Answer, Driver, signed_head
 
-from osstorchconnector.emulator.dispatch import OPERATIONS
 from osstorchconnector.emulator.documents import document, element, fields
+from osstorchconnector.emulator.frontend import OPERATIONS
 from osstorchconnector.emulator.service import MAX_BODY_BYTES, Policy, Service
 from osstorchconnector.protocol.checksum import crc64
 

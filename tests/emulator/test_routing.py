@@ -4,13 +4,13 @@ import pytest
 
 from osstorchconnector.emulator.exchange import Call
 from osstorchconnector.emulator.refusals import Refused
-from osstorchconnector.emulator.routing import Hosts, Place, check_names, decode_path, decode_query, name_operation
+from osstorchconnector.emulator.routing import Hosts, Resource, check_names, decode_path, decode_query, name_operation
 
 HOSTS = Hosts(["oss.test", "Other.Test"], {"CDN.test": "photos"})
 
 
 @pytest.mark.parametrize(
-    ("host", "path", "place"),
+    ("host", "path", "resource"),
     [
         ("127.0.0.1:9000", "/", ("", "")),
         ("127.0.0.1:9000", "/photos", ("photos", "")),
@@ -32,14 +32,14 @@ HOSTS = Hosts(["oss.test", "Other.Test"], {"CDN.test": "photos"})
         ("photos.cn-test.oss.aliyuncs.com", "/k", ("photos", "k")),
     ],
 )
-def test_the_bucket_stands_in_the_path_or_in_the_host(host: str, path: str, place: tuple[str, str]) -> None:
-    assert HOSTS.place(host, path) == place
+def test_the_bucket_stands_in_the_path_or_in_the_host(host: str, path: str, resource: tuple[str, str]) -> None:
+    assert HOSTS.resource(host, path) == resource
 
 
 def test_hosts_that_nobody_will_ask_for_again_are_forgotten() -> None:
     hosts = Hosts(["oss.test"])
     for number in range(3000):
-        assert hosts.place(f"b{number}.oss.test", "/k") == (f"b{number}", "k")
+        assert hosts.resource(f"b{number}.oss.test", "/k") == (f"b{number}", "k")
 
 
 def test_a_path_that_is_not_utf8_is_refused() -> None:
@@ -60,14 +60,14 @@ def test_a_query_is_decoded_in_order() -> None:
     ]
 
 
-BUCKET, OBJECT = Place("photos", ""), Place("photos", "k")
+BUCKET, OBJECT = Resource("photos", ""), Resource("photos", "k")
 
 
 @pytest.mark.parametrize(
-    ("method", "place", "query", "operation"),
+    ("method", "resource", "query", "operation"),
     [
-        ("GET", Place("", ""), "", "ListBuckets"),
-        ("PUT", Place("", ""), "", ""),
+        ("GET", Resource("", ""), "", "ListBuckets"),
+        ("PUT", Resource("", ""), "", ""),
         ("GET", BUCKET, "", "ListObjects"),
         ("GET", BUCKET, "list-type=1", "ListObjects"),
         ("GET", BUCKET, "list-type=2", "ListObjectsV2"),
@@ -107,8 +107,8 @@ BUCKET, OBJECT = Place("photos", ""), Place("photos", "k")
         ("PATCH", OBJECT, "", ""),
     ],
 )
-def test_operations_are_told_apart(method: str, place: Place, query: str, operation: str) -> None:
-    assert name_operation(method, place, decode_query(query), {}) == operation
+def test_operations_are_told_apart(method: str, resource: Resource, query: str, operation: str) -> None:
+    assert name_operation(method, resource, decode_query(query), {}) == operation
 
 
 def test_a_copy_source_makes_a_copy() -> None:

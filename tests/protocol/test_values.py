@@ -12,9 +12,9 @@ from osstorchconnector.protocol.values import (
     Download,
     ListedObject,
     ListedObjects,
+    ListedUpload,
     ListPage,
     ObjectStat,
-    PendingUpload,
     StoredObject,
     UploadedPart,
 )
@@ -30,7 +30,7 @@ VALUES = [
     ListPage([ListedObject("a", 1, "x", "2025")], [], ""),
     StoredObject("etag", None),
     UploadedPart(1, "etag", 5, 7),
-    PendingUpload("key", "id", "2025"),
+    ListedUpload("key", "id", "2025"),
 ]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from osstorchconnector.errors import OssProtocolError
 from osstorchconnector.protocol import xml
 from osstorchconnector.protocol.heads import ResponseHead
-from osstorchconnector.protocol.values import PendingUpload, UploadedPart
+from osstorchconnector.protocol.values import ListedUpload, UploadedPart
 from osstorchconnector.protocol.xml import ServiceFault
 from osstorchconnector.protocol.xml_tree import MAX_DEPTH, MAX_DOCUMENT_BYTES, parse_document
 
@@ -73,8 +73,8 @@ EVERY_KIND = pytest.mark.parametrize("kind", PARSERS)
 def test_uploads() -> None:
     page = xml.parse_uploads(SAMPLES["ListMultipartUploadsResult"], "k")
     assert page.uploads == [
-        PendingUpload("k 1", "ID1", "2025-03-14T15:09:26.000Z"),
-        PendingUpload("k+2", "ID2", "2025-03-14T15:09:27.000Z"),
+        ListedUpload("k 1", "ID1", "2025-03-14T15:09:26.000Z"),
+        ListedUpload("k+2", "ID2", "2025-03-14T15:09:27.000Z"),
     ]
     assert (page.next_key_marker, page.next_upload_id_marker) == ("k+2", "ID2")
 

@@ -1,5 +1,7 @@
-"""What each OSS operation does: functions of service, call and received body, a module a family.
+"""What each OSS operation does, one module per family. A function gets the service, the call and the received body.
 
-`buckets`, `objects` (symlinks among them), `attributes` (ACLs and tags), `restoring`, `copying`, `multipart`,
-`posting` (forms), `listing`; `arguments` reads what several of them take.
+- `buckets`, `listing`: buckets, and what is in them
+- `objects` (symlinks among them), `copying`, `multipart`, `posting` (forms that browsers send): bytes
+- `attributes` (ACLs and tags), `restoring` (archived objects): what else an object has
+- `arguments`: what several operations read from a request
 """

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..documents import document, element, fields, parse_tagging
-from ..exchange import Call, Reply, xml_reply
-from ..intake import Received
+from ..exchange import Call, Received, Reply, xml_reply
 from ..records import DEFAULT_ACL, NO_TRAITS, Traits
 from ..refusals import Refused, invalid_argument
 from ..routing import decode_query

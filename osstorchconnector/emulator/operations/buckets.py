@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..documents import document, element, fields, parse_bucket
-from ..exchange import Call, Reply, xml_reply
-from ..intake import Received
+from ..exchange import Call, Received, Reply, xml_reply
 from ..refusals import Refused, invalid_argument
 from ..service import Service
 from ..storage import Bucket

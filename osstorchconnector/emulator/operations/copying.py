@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..blobs import Content, cut
-from ..conditions import check_conditions
 from ..documents import check_version, document, fields
-from ..exchange import Call, Reply, xml_reply
-from ..intake import Received
+from ..exchange import Call, Received, Reply, xml_reply
 from ..records import DEFAULT_ACL, NO_TRAITS, NORMAL, SYMLINK, ObjectRecord, PartRecord, Traits
 from ..refusals import Refused, invalid_argument
 from ..routing import check_names, decode_path
 from ..service import MAX_BODY_BYTES, Service
-from .arguments import encryption_of, iso_time, object_headers, storage_class
+from .arguments import check_conditions, encryption_of, iso_time, object_headers, storage_class
 from .attributes import traits
 from .multipart import find_upload, part_number
 from .objects import check_overwrite

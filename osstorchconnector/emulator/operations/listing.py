@@ -12,8 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..documents import PLAIN, Encode, document, element, escape, fields
-from ..exchange import Call, Reply, xml_reply
-from ..intake import Received
+from ..exchange import Call, Received, Reply, xml_reply
 from ..records import NO_TRAITS, ObjectRecord, UploadRecord
 from ..refusals import invalid_argument
 from ..service import OWNER_ID, Service

@@ -9,8 +9,7 @@ from itertools import pairwise
 
 from ...protocol.checksum import combine_crc64
 from ..documents import PartName, document, element, fields, parse_complete
-from ..exchange import Call, Reply, xml_reply
-from ..intake import Received
+from ..exchange import Call, Received, Reply, xml_reply
 from ..records import MULTIPART, ObjectRecord, PartRecord, UploadRecord
 from ..refusals import Refused, invalid_argument
 from ..service import Service, new_upload_id

@@ -1,4 +1,4 @@
-"""Single objects: put, get, head, append, delete, and delete by the thousand."""
+"""Objects: put, get, head, append, delete one or a thousand, and symlinks to other objects."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from urllib.parse import quote
 
 from ...protocol.checksum import combine_crc64
 from ..blobs import cut
-from ..conditions import check_conditions, resolve_range
 from ..documents import document, element, escape, fields, parse_delete
-from ..exchange import Call, Reply, xml_reply
-from ..intake import Received
+from ..exchange import Call, Received, Reply, xml_reply
 from ..records import APPENDABLE, NO_TRAITS, SYMLINK, ObjectRecord
 from ..refusals import Refused, invalid_argument
 from ..routing import check_names, decode_path
 from ..service import Service
 from .arguments import (
+    check_conditions,
     encryption_of,
     forbids_overwrite,
     http_time,
     listing_encoding,
     missing,
     object_headers,
+    resolve_range,
     storage_class,
 )
 from .attributes import traits
 from .restoring import check_readable, restore_status
 
+_TARGET = "x-oss-symlink-target"
 _OVERRIDES = {
     "response-content-type": "Content-Type",
     "response-content-language": "Content-Language",
@@ -220,9 +221,6 @@ def _span(call: Call, record: ObjectRecord) -> tuple[int, int] | None:
         return None
     is_standard = call.headers.get("x-oss-range-behavior") == "standard"
     return resolve_range(header, record.size, is_standard=is_standard)
-
-
-_TARGET = "x-oss-symlink-target"
 
 
 def put_symlink(service: Service, call: Call, _received: Received) -> Reply:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..documents import parse_restore
-from ..exchange import Call, Reply
-from ..intake import Received
+from ..exchange import Call, Received, Reply
 from ..records import ObjectRecord
 from ..refusals import Refused, invalid_argument
 from ..service import Service
