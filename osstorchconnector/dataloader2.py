@@ -19,7 +19,7 @@ from torch.utils.data import IterDataPipe
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from .datapipes.graph import OssPipeDataset
-from .datapipes.state import merge_states
+from .datapipes.state import LARGEST_NUMBER, merge_states
 from .errors import OssConfigError, OssUsageError
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ else:
         class CheckpointableReadingServiceInterface:
             def __init__(self) -> None:
                 raise OssConfigError("osstorchconnector.dataloader2 needs a torchdata that has DataLoader2: below 0.10")
-
-
-_LARGEST_EPOCH = (1 << 63) - 1
 
 
 class OssReadingService(CheckpointableReadingServiceInterface):  # type: ignore[misc, unused-ignore]
@@ -81,7 +78,7 @@ class OssReadingService(CheckpointableReadingServiceInterface):  # type: ignore[
         """Order the epoch that begins; one that goes on has its order."""
         assert self._items is not None
         if not self._goes_on:
-            self._items.set_epoch(seed_generator.generate_shared_seed() & _LARGEST_EPOCH)
+            self._items.set_epoch(seed_generator.generate_shared_seed() & LARGEST_NUMBER)
         self._is_in_epoch, self._goes_on = True, False
         return iter_reset_fn
 

@@ -16,12 +16,11 @@ from .client.client import OssClient, as_client
 from .datapipes.fetcher import OnError, Skipping, as_info, checked_transform, fetch, identity
 from .datapipes.lister import OssObjectLister
 from .datapipes.numbered_objects import NumberedObjects
-from .datapipes.resumable import Position, ResumableDataset
-from .datapipes.sharder import Share
+from .datapipes.resumable import ObjectRun, ResumableDataset
 from .errors import OssConfigError, OssError, OssUsageError
 from .files.data_object import DataObject
-from .index.filters import Filter
 from .index.info import ObjectInfo
+from .index.orders import Filter, Share
 from .index.shared import SharedNumbers
 
 if TYPE_CHECKING:
@@ -42,11 +41,8 @@ _UNDECIDED = "give OssLister rank and world_size to share them out, or world_siz
 class _Infos(ResumableDataset):
     """What is known of the objects, with a position."""
 
-    def _items(self, position: Position) -> Iterator[ObjectInfo]:
-        position.check()
-        for info in position.rest():
-            position.consumed += 1
-            yield info
+    def _items(self, run: ObjectRun) -> Iterator[ObjectInfo]:
+        return run.remaining()
 
 
 class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]

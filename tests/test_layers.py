@@ -102,6 +102,16 @@ def test_below_the_datapipes_nothing_imports_torch(name: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if name.partition(".")[0] == "index"])
+def test_the_index_imports_neither_client_nor_torch(name: str) -> None:
+    wrong = [
+        f"{name}:{line} imports {imported}"
+        for line, imported in imports(MODULES[name])
+        if imported.partition(".")[0] in {"torch", "torchdata"} or imported.startswith("osstorchconnector.client")
+    ]
+    assert wrong == []
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {name: {imported for _, imported in own_imports(name) if imported != name} for name in MODULES}
     try:

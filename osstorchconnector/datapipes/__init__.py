@@ -4,24 +4,30 @@ Importing this registers their functional forms. They need no particular torchda
 
     objects = OssObjectLister("oss://bucket/prefix/", client).shard_oss_objects().fetch_oss_objects(client)
 
-- which objects: `lister`, `manifest`, `saved`
-- in which order, and whose: `shuffler`, `sharder`, `ranks`
-- their bytes: `fetcher`, `table` for maps, with `batches` of them, `streams` for archive readers; and back: `saver`
-- as a dataset that goes on where it was: `graph`, `resumable`, `state`
-- `numbered_objects` is what all share
+How a key flows:
+
+    `lister`, `manifest`, `saved`     which objects: they fill a table (index/), in which each object has a number
+        v
+    `numbered_objects`                in which order, and whose: shuffled and shared out by arithmetic over numbers
+        v                             `resumable` begins where an epoch was broken off, and counts what is given out
+    `fetcher`                         their bytes, many requests in flight, in order; `table` does it by number
+        v
+    `DataObject`, or what a transform makes of it
+
+- `graph` makes a dataset of a graph of pipes; `state` is where an epoch stands, as a dictionary
+- `job` is who this process is: which rank, which worker, and what all of them do together
+- `saver` goes the other way: bytes into objects
 """
 
 from __future__ import annotations
 
-from .fetcher import OssObjectFetcher
+from .fetcher import OssNamedStreams, OssObjectFetcher
 from .graph import OssPipeDataset
 from .lister import OssObjectLister, OssObjectNames
 from .manifest import OssManifestParser, imagenet_manifest_parser, jsonl_manifest_parser
+from .numbered_objects import OssObjectSharder, OssObjectShuffler
 from .saver import OssObjectSaver
-from .sharder import OssObjectSharder
-from .shuffler import OssObjectShuffler
 from .state import merge_states
-from .streams import OssNamedStreams
 from .table import OssObjectMapFetcher, OssObjectTable
 
 __all__ = [

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 from torch.utils.data import IterDataPipe
+from torch.utils.data.datapipes.utils.common import StreamWrapper
 
 from ..client.client import OssClient, as_client
 from ..client.operations import Operations
@@ -28,7 +29,8 @@ from ..index.info import ObjectInfo
 from ..index.shared import SharedNumbers
 from ..protocol.values import ByteSpan, Download
 from ..uri import OssUri, parse_object_uri
-from .numbered_objects import end_with_job, functional
+from .job import exit_when_job_is_killed
+from .numbered_objects import functional
 
 OnError = Literal["raise", "skip"] | Callable[[ObjectInfo, OssError], object]
 
@@ -127,7 +129,7 @@ def fetch(
 def _downloads(
     client: OssClient, infos: Iterable[ObjectInfo], *, in_order: bool, returns_errors: bool
 ) -> Pipeline[ObjectInfo, tuple[ObjectInfo, Any]]:
-    end_with_job()
+    exit_when_job_is_killed()
     config = client.config.dataset
     return client.map(
         _first_bytes_or_error if returns_errors else _first_bytes,
@@ -235,6 +237,25 @@ class OssObjectFetcher(IterDataPipe[Any]):
             in_order=self._in_order,
             skip=self._skipping if self._skipping.is_on else None,
         )
+
+
+@functional("as_named_streams")
+class OssNamedStreams(IterDataPipe[tuple[str, StreamWrapper]]):
+    """Yield (uri, stream) for each `DataObject` (functional form: `as_named_streams`).
+
+    This is what `load_from_tar` and `load_from_zip` take.
+    """
+
+    def __init__(self, source: Iterable[DataObject]) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        """Return the length of the source, if it has one."""
+        return len(self._source)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[str, StreamWrapper]]:
+        for data in self._source:
+            yield data.uri, StreamWrapper(data, name=data.uri)
 
 
 def as_info(item: ObjectInfo | OssUri | str) -> ObjectInfo:

@@ -11,12 +11,9 @@ from torch.utils.data.datapipes.iter import Mapper, ShardingFilter
 from torch.utils.data.graph import traverse_dps
 
 from ..errors import OssUsageError
-from .fetcher import OssObjectFetcher
-from .numbered_objects import NumberedObjects
-from .resumable import Position, ResumableDataset
-from .sharder import OssObjectSharder
-from .shuffler import OssObjectShuffler
-from .streams import OssNamedStreams
+from .fetcher import OssNamedStreams, OssObjectFetcher
+from .numbered_objects import NumberedObjects, OssObjectSharder, OssObjectShuffler
+from .resumable import ObjectRun, ResumableDataset
 
 _UNDECIDED = (
     "take an OssIterableDataset with shard_ranks=True to share them out, or call shard_ranks(Share(rank, world_size)) "
@@ -50,21 +47,18 @@ class OssPipeDataset(ResumableDataset):
             seed=None if shuffler is None else shuffler.seed_in_use,
             epoch=0 if shuffler is None else shuffler.epoch,
             rank=sharder.rank,
-            evening=sharder.evening,
+            balance=sharder.balance,
             undecided="" if sharder.is_decided else _UNDECIDED,
         )
         self._pipe = pipe
         self._obstacle = _obstacle(stages[: stages.index(sharder)])
 
-    def _items(self, position: Position) -> Iterator[Any]:
-        position.check()
+    def _items(self, run: ObjectRun) -> Iterator[Any]:
         graph = copy.deepcopy(self._pipe)
         for stage in _chain(graph):
             if isinstance(stage, OssObjectSharder):
-                stage.begin_at(position.rest)
-        for item in graph:
-            position.consumed += 1
-            yield item
+                stage.begin_at(run.remaining)
+        return iter(graph)
 
     def _no_position(self) -> str:
         return self._obstacle

@@ -17,16 +17,16 @@ from ..client.client import OssClient, as_client
 from ..client.operations import Operations
 from ..client.paging import parallel_pages
 from ..errors import OssConfigError, OssError, OssNotFoundError
-from ..index.filters import Filter, Filtered, Keep, all_filtered, as_keep, described, filtered
 from ..index.fixed import FixedIndex
 from ..index.info import ObjectInfo
 from ..index.layout import UNKNOWN_SIZE, Batch
+from ..index.orders import Filter, Filtered, Keep, all_filtered, as_keep, described, filtered
 from ..index.shared import SharedIndex
 from ..index.shared_file import Source, Wait
 from ..protocol.answers import PageOrder
 from ..protocol.values import ListPage
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .numbered_objects import NumberedObjects, functional, read_through
+from .numbered_objects import NumberedObjects, functional, stream_source
 
 _MOST_SHOWN = 5
 _SIMILAR = 0.6
@@ -224,9 +224,9 @@ class OssObjectLister(NumberedObjects):
             identity = f"below {[str(uri) for uri in parsed]} {keep_folder_markers} {described(self._keep)}"
             super().__init__(SharedIndex(self._listing(parsed), folder=self._client.config.index_dir), identity)
 
-    def through(self) -> Iterator[ObjectInfo]:
+    def stream(self) -> Iterator[ObjectInfo]:
         for prefix in self._source:
-            yield from read_through(self._listing((parse_uri(prefix),)))
+            yield from stream_source(self._listing((parse_uri(prefix),)))
 
     def _listing(self, prefixes: tuple[OssUri, ...]) -> Source:
         listing = PrefixListing(

@@ -17,13 +17,13 @@ from torch.utils.data import IterDataPipe
 from ..client.client import OssClient, as_client
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
 from ..files.reader import OssReader
-from ..index.filters import Filter, Filtered, as_keep, described
 from ..index.info import ObjectInfo
 from ..index.layout import UNKNOWN_SIZE, Batch
+from ..index.orders import Filter, Filtered, as_keep, described
 from ..index.shared import SharedIndex
 from ..index.shared_file import Source, Wait
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
-from .numbered_objects import NumberedObjects, functional, read_through
+from .numbered_objects import NumberedObjects, functional, stream_source
 
 _logger = logging.getLogger(__name__)
 
@@ -159,9 +159,9 @@ class OssManifestParser(NumberedObjects):
             identity = f"in {[*paths]} {oss_base_uri} {described(self._keep)}"
             super().__init__(SharedIndex(self._listing(paths), folder=self._client.config.index_dir), identity)
 
-    def through(self) -> Iterator[ObjectInfo]:
+    def stream(self) -> Iterator[ObjectInfo]:
         for manifest in self._source:
-            yield from read_through(self._listing(_paths(manifest)))
+            yield from stream_source(self._listing(_paths(manifest)))
 
     def _listing(self, paths: tuple[str, ...]) -> Source:
         listing = ManifestListing(self._client, paths, self._parser, self._base)

@@ -1,23 +1,30 @@
-"""What the pipes share: how they come by a client, their functional names, and lists of objects that have numbers."""
+"""Objects that have numbers, as pipes: all of them, in a random order, and this process's share of them.
+
+    source of objects -> `NumberedObjects` -> `OssObjectShuffler` -> `OssObjectSharder` -> fetcher
+
+Each stage works on numbers alone: it computes which objects come (index/orders.py), and no object passes through a
+stage that leaves it out.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from multiprocessing.util import Finalize
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from torch.utils.data import IterDataPipe, MapDataPipe, functional_datapipe, get_worker_info
+from torch.utils.data import IterDataPipe, MapDataPipe, functional_datapipe
+from torch.utils.data.datapipes.iter import ShardingFilter
+from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
 
 from ..errors import OssUsageError
 from ..index.fixed import FixedIndex
 from ..index.info import ObjectInfo
-from ..index.orders import View
+from ..index.orders import Balanced, RankBalance, Share, Shuffled, View, balanced, nested
 from ..index.shared import ObjectIndex
 from ..index.shared_file import Source
-from .ranks import agree_on
+from .job import share_rank0_index
+from .state import checked_epoch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,10 +46,15 @@ def functional(name: str) -> Callable[[Pipe], Pipe]:
     return register
 
 
+def _is_earlier_load(registered: Callable[..., object], pipe: type) -> bool:
+    (taken, *_) = getattr(registered, "args", (object,))
+    return (taken.__module__, taken.__qualname__) == (pipe.__module__, pipe.__qualname__)
+
+
 class NumberedObjects(IterDataPipe[ObjectInfo]):
     """Objects that have numbers: a sharder behind this pipe takes its share by arithmetic, without reading the rest.
 
-    `index` is `None` where the objects depend on what comes through another pipe; then `through` yields them.
+    `index` is `None` where the objects depend on what comes through another pipe; then `stream` yields them.
     `identity` tells the objects from those of another pipe, on the next run, too.
     """
 
@@ -56,9 +68,9 @@ class NumberedObjects(IterDataPipe[ObjectInfo]):
         return self.index.count()
 
     def __iter__(self) -> Iterator[ObjectInfo]:
-        return self.through() if self.index is None else self.index.infos()
+        return self.stream() if self.index is None else self.index.items()
 
-    def view(self) -> View | None:
+    def view(self) -> View[ObjectInfo] | None:
         """Return the objects by number, in the order in which this pipe yields them."""
         return self.index
 
@@ -70,45 +82,133 @@ class NumberedObjects(IterDataPipe[ObjectInfo]):
         """
         if self.index is None:
             raise OssUsageError("objects that come through a pipe are listed by each process that reads them")
-        agree_on(self.index, "share_listing")
+        share_rank0_index(self.index, "share_listing")
         return self
 
-    def through(self) -> Iterator[ObjectInfo]:
+    def stream(self) -> Iterator[ObjectInfo]:
         """Yield the objects that follow from another pipe's items."""
         raise NotImplementedError
 
 
-def read_through(source: Source) -> Iterator[ObjectInfo]:
+@functional("shuffle_oss_objects")
+class OssObjectShuffler(NumberedObjects):
+    """Yield all objects of a lister, a parser or a list of names in a random order (functional: `shuffle_oss_objects`).
+
+    The order is one of all objects, decided by seed and epoch; it waits until all are known and takes no memory. Put
+    it before `shard_oss_objects`. Loaders set its seed anew for each epoch through `apply_random_seed`, the same in all
+    processes; without one it is `seed`, and `set_epoch` makes another order of it.
+    """
+
+    def __init__(self, source: NumberedObjects, *, seed: int = 0) -> None:
+        if source.index is None:
+            raise OssUsageError("objects that come through a pipe have no numbers: give the prefixes or names directly")
+        super().__init__(source.index, source.identity)
+        self._source = source
+        self._seed, self._epoch, self._is_on = seed, 0, True
+
+    @property
+    def seed_in_use(self) -> int | None:
+        """The seed that orders the objects; `None` while shuffling is off."""
+        return self._seed if self._is_on else None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in whose order the objects come."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Order the objects as in epoch `epoch` from the next iterator on."""
+        self._epoch = checked_epoch(epoch)
+
+    def set_seed(self, seed: int) -> OssObjectShuffler:
+        """Take another seed, as `apply_random_seed` does."""
+        self._seed = seed
+        return self
+
+    def set_shuffle(self, shuffle: bool = True) -> OssObjectShuffler:
+        """Leave the order as it is, or shuffle, as `apply_shuffle_settings` wants it."""
+        self._is_on = shuffle
+        return self
+
+    def view(self) -> View[ObjectInfo] | None:
+        below = self._source.view()
+        return Shuffled(below, self._seed, self._epoch) if self._is_on and below is not None else below
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        view = self.view()
+        assert view is not None
+        return view.items()
+
+
+@functional("shard_oss_objects")
+class OssObjectSharder(IterDataPipe[ObjectInfo]):
+    """Yield this process's share of the objects (functional form: `shard_oss_objects`).
+
+    Loaders set the share through `apply_sharding`, as they do with torch's `sharding_filter`; shares of different
+    groups (ranks, then workers) are taken one within the other. Nobody set one: all objects.
+    """
+
+    def __init__(self, source: Iterable[ObjectInfo]) -> None:
+        # The loaders talk to this stock pipe, through which nothing flows. It must be one: only of what stands before a
+        # pipe of exactly this class does torchdata know that all processes need the same random seed.
+        self._filter = ShardingFilter(source)  # type: ignore[arg-type]
+        self._rank: Share | None = None
+        self._balance: RankBalance = "none"
+        self._given: Callable[[], Iterator[ObjectInfo]] | None = None
+
+    def begin_at(self, rest: Callable[[], Iterator[ObjectInfo]]) -> None:
+        """Yield what `rest` gives, which has shared out already, instead of a share of the source."""
+        self._given = rest
+
+    def shard_ranks(self, rank: Share, balance: RankBalance = "none") -> None:
+        """Take this rank's share once and for all: whoever shares out among ranks as well is told so."""
+        self._rank, self._balance = rank, balance
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether `shard_ranks` has been called."""
+        return self._rank is not None
+
+    @property
+    def rank(self) -> Share:
+        """The share that was taken by `shard_ranks`; everything if none was."""
+        return Share() if self._rank is None else self._rank
+
+    @property
+    def balance(self) -> RankBalance:
+        """How the ranks are evened out."""
+        return self._balance
+
+    @property
+    def share(self) -> Share:
+        """This process's share of all."""
+        groups = self._filter.groups
+        shares = [Share(instance, count) for _, (count, instance) in sorted(groups.items())]
+        if self._rank is None:
+            return nested(shares)
+        if set(groups) - {SHARDING_PRIORITIES.MULTIPROCESSING}:
+            raise OssUsageError(
+                "the dataset shares out among ranks already (shard_ranks=True), and the loader does it again: make "
+                "the dataset without shard_ranks, or give the dataset itself to a DataLoader instead of its datapipe"
+            )
+        return nested([self._rank, *shares])
+
+    def __len__(self) -> int:
+        """Return how many objects this process's share has, if the source knows how many there are."""
+        return len(self.share.numbers(balanced(len(self._filter.source_datapipe), self.rank.step, self._balance)))
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        if self._given is not None:
+            return self._given()
+        first, step = self.share
+        source = self._filter.source_datapipe
+        view = source.view() if isinstance(source, NumberedObjects) else None
+        if view is not None:
+            return Balanced(view, self.rank.step, self._balance).items(first, step)
+        return islice(source, first, None, step)
+
+
+def stream_source(source: Source) -> Iterator[ObjectInfo]:
     """Yield all that a source has; nothing is kept."""
     for batch in source.batches(b"", Future.result):
-        yield from FixedIndex([batch]).infos()
-
-
-def _is_earlier_load(registered: Callable[..., object], pipe: type) -> bool:
-    (taken, *_) = getattr(registered, "args", (object,))
-    return (taken.__module__, taken.__qualname__) == (pipe.__module__, pipe.__qualname__)
-
-
-_watched_in = 0  # the process
-
-
-def end_with_job() -> None:
-    """Let this process, if it is a worker of a DataLoader, not outlive a job that was killed.
-
-    Torch's workers notice within seconds that their job is gone, and then wait until it has taken the last samples out
-    of their pipe: for ever, as soon as these are larger than the pipe.
-    """
-    global _watched_in
-    if _watched_in == os.getpid() or get_worker_info() is None:
-        return
-    _watched_in = os.getpid()
-    job = multiprocessing.parent_process()
-    if job is not None and not job.is_alive():  # died before torch began to look
-        os._exit(1)
-    # Before the finaliser that waits (-5), after those that close and tidy up (0 and above).
-    Finalize(None, _leave_if_orphaned, args=(os.getppid(),), exitpriority=-1)
-
-
-def _leave_if_orphaned(parent: int) -> None:
-    if os.getppid() != parent:
-        os._exit(1)
+        yield from FixedIndex([batch]).items()

@@ -22,9 +22,9 @@ from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
-from ..index.filters import Filter, Filtered, as_keep, described
 from ..index.layout import MAGIC as MAGIC_BEFORE
-from ..index.layout import Batch, Block, block_bytes, read_block
+from ..index.layout import Batch, RowBlock, block_bytes, read_block
+from ..index.orders import Filter, Filtered, as_keep, described
 from ..index.shared import ObjectIndex, SharedIndex
 from ..index.shared_file import Source, Wait
 from ..local_files import written_whole
@@ -52,7 +52,7 @@ def save_index(index: ObjectIndex, place: str | os.PathLike[str], client: OssCli
     with _written(os.fspath(place), client) as file:
         file.write(MAGIC)
         while start < len(blocks):
-            block = Block(blocks, start)
+            block = RowBlock(blocks, start)
             if block.has_pickled_labels:
                 raise OssUsageError(
                     "the index can't be saved: it has labels that are not plain values (numbers, texts, lists and "

@@ -16,8 +16,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import OssUsageError
-from ..index.orders import Taken
-from .sharder import Share
+from ..index.orders import Share, Taken
 
 LARGEST_NUMBER = (1 << 63) - 1
 
@@ -91,17 +90,16 @@ class EpochState:
     def furthest(self) -> tuple[int, int] | None:
         """Return number of layers and number of the last object that was given out; `None` if none was."""
         if self.share is not None and self.consumed:
-            return len(self.taken), self.share.first + (self.consumed - 1) * self.share.step
-        layer = self.taken[-1] if self.taken else ()
-        numbers = [share + (count - 1) * len(layer) for share, count in enumerate(layer) if count]
-        return (len(self.taken) - 1, max(numbers)) if numbers else None
+            return len(self.taken), self.share.number(self.consumed - 1)
+        last = Taken(self.taken[-1]).last() if self.taken else -1
+        return (len(self.taken) - 1, last) if last >= 0 else None
 
     def check_against(self, total: int) -> None:
         """Raise `OssUsageError` if more has been given out than there is of `total` objects."""
-        for layer in self.taken:
-            for share, count in enumerate(layer):
-                _check_given_out(count, Share(share, len(layer)), total)
-            total = Taken(layer).rest(total)
+        for layer in map(Taken, self.taken):
+            for share, count in layer.by_share():
+                _check_given_out(count, share, total)
+            total = layer.rest(total)
         if self.share is not None:
             _check_given_out(self.consumed, self.share, total)
 
@@ -232,8 +230,8 @@ def _check_of(fields: Mapping[str, Any]) -> str:
 
 
 def _check_given_out(count: int, share: Share, total: int) -> None:
-    held = len(range(share.first, total, share.step))
-    if count > held + 1:  # one more is right where ranks are evened out by repeating
+    held = len(share.numbers(total))
+    if count > held + 1:  # even="repeat" gives a share one more
         raise OssUsageError(f"the state is damaged: it has {count} objects given out of a share of {held}")
 
 

@@ -1,4 +1,10 @@
-"""Objects as torch datasets, assembled from the datapipes: `iterable`, `map` with its `sampler`, `object_dataset`."""
+"""Objects as torch datasets, made of the datapipes.
+
+`object_dataset`   from_prefix, from_objects, from_manifest_file, from_index: where the objects come from
+    v
+`iterable`         a stream: shared out among workers and ranks, resumable
+`map`              by number, in batches; `sampler` says which numbers come, shuffled, shared out and resumable
+"""
 
 from __future__ import annotations
 

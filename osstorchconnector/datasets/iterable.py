@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -10,14 +9,13 @@ from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient
 from ..datapipes.fetcher import OnError, OssObjectFetcher, Skipping, fetch, identity
-from ..datapipes.numbered_objects import NumberedObjects
-from ..datapipes.ranks import agree_on, this_rank
-from ..datapipes.resumable import SKIPPED, Position, ResumableDataset
-from ..datapipes.sharder import OssObjectSharder, Share
-from ..datapipes.shuffler import OssObjectShuffler
+from ..datapipes.job import share_rank0_index, this_rank
+from ..datapipes.numbered_objects import NumberedObjects, OssObjectSharder, OssObjectShuffler
+from ..datapipes.resumable import ObjectRun, ResumableDataset, Slot
 from ..datapipes.state import checked_epoch
-from ..errors import OssConfigError
-from ..index.orders import Evening
+from ..errors import OssConfigError, OssError
+from ..index.info import ObjectInfo
+from ..index.orders import RankBalance, Share
 from ..index.shared import ObjectIndex, SharedIndex
 from .object_dataset import ObjectDataset, Transform
 
@@ -55,7 +53,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         shuffle: bool = False,
         seed: int = 0,
         shard_ranks: bool | None = None,
-        even: Evening = "none",
+        even: RankBalance = "none",
         relist: Literal["never", "epoch"] = "never",
         on_error: OnError = "raise",
         in_order: bool = True,
@@ -72,13 +70,13 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             folder=client.config.index_dir,
             seed=seed if shuffle else None,
             rank=Share(*this_rank(_SHARD_RANKS)) if shard_ranks else Share(),
-            evening=even,
+            balance=even,
             undecided=_UNDECIDED if shard_ranks is None else "",
         )
-        self._skipping = Skipping(on_error, self._numbers, SKIPPED)
+        self._skipping = Skipping(on_error, self._numbers, Slot.SKIPPED)
         self._relist, self._in_order, self._shard_ranks, self._on_error = relist, in_order, shard_ranks, on_error
         if shard_ranks:
-            agree_on(self._index, _SHARD_RANKS)
+            share_rank0_index(self._index, _SHARD_RANKS)
 
     @property
     def skipped_objects(self) -> int:
@@ -90,9 +88,9 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         before, epoch = self.epoch, checked_epoch(epoch)
         index = self._index_of(epoch)
         if epoch != before and self._relist == "epoch" and isinstance(index, SharedIndex):
-            index.touch()  # held here, it outlives the first worker that is through with it
+            index.ensure_file()  # held here, it outlives the first worker that is through with it
             if self._shard_ranks:
-                agree_on(index, _SHARD_RANKS)
+                share_rank0_index(index, _SHARD_RANKS)
         super().set_epoch(epoch)
 
     def datapipe(self) -> IterDataPipe[Any]:
@@ -108,36 +106,30 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             objects.set_epoch(self.epoch)
         sharder = OssObjectSharder(objects)
         if self._shard_ranks:
-            sharder.shard_ranks(self._rank, self._evening)
+            sharder.shard_ranks(self._rank, self._balance)
         return OssObjectFetcher(
             sharder, self._client, transform=self._transform, in_order=self._in_order, on_error=self._on_error
         )
 
-    def _items(self, position: Position) -> Iterator[Any]:
-        position.check()
-
-        def skip(info: Any, error: Any) -> None:
+    def _items(self, run: ObjectRun) -> Iterator[Any]:
+        def skip(info: ObjectInfo, error: OssError) -> None:
             self._skipping(info, error)
-            position.consumed += 1
+            run.consumed += 1
 
-        items = fetch(
+        return fetch(
             self._client,
-            position.rest(),
+            run.remaining(),
             transform=self._transform,
             in_order=self._in_order,
             skip=skip if self._skipping.is_on else None,
         )
-        with contextlib.closing(items):
-            for item in items:
-                position.consumed += 1
-                yield item
 
     def _no_position(self) -> str:
         return "" if self._in_order else "with in_order=False there is no position: make the dataset without it"
 
     def _index_of(self, epoch: int) -> ObjectIndex:
         if self._relist == "epoch" and isinstance(self._index, SharedIndex):
-            return self._index.again(epoch)
+            return self._index.for_epoch(epoch)
         return self._index
 
 

@@ -8,10 +8,9 @@ from typing import Any
 from torch.utils.data import Dataset, MapDataPipe
 
 from ..client.client import OssClient
-from ..datapipes.batches import FetchesBatches
 from ..datapipes.fetcher import OnError, identity
 from ..datapipes.numbered_objects import NumberedObjects
-from ..datapipes.table import OssObjectMapFetcher, OssObjectTable
+from ..datapipes.table import FetchesBatches, OssObjectMapFetcher, OssObjectTable
 from .object_dataset import ObjectDataset, Transform
 
 

@@ -14,13 +14,13 @@ from ..datapipes.numbered_objects import NumberedObjects
 from ..datapipes.saved import OssSavedObjects, save_index
 from ..errors import OssConfigError
 from ..files.data_object import DataObject
-from ..index.filters import Filter
+from ..index.orders import Filter
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..datapipes.fetcher import OnError
-    from ..index.orders import Evening
+    from ..index.orders import RankBalance
 
 Transform = Callable[[DataObject], Any]
 
@@ -187,7 +187,7 @@ class DatasetOptions(TypedDict, total=False):
     shuffle: bool
     seed: int
     shard_ranks: bool | None
-    even: Evening
+    even: RankBalance
     relist: Literal["never", "epoch"]
     in_order: bool
     # of OssMapDataset

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sized
-from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import Sampler
 
-from ..datapipes.fetcher import identity
-from ..datapipes.ranks import reads_for_all, this_rank, warn_of_everything
-from ..datapipes.sharder import Share
+from ..datapipes.job import reads_for_all, this_rank, warn_of_everything
+from ..datapipes.resumable import EpochRun
 from ..datapipes.state import EpochState, checked_epoch
 from ..errors import OssConfigError, OssUsageError
-from ..index.orders import Evening, Permutation, Taken, evened
+from ..index.orders import Numbers, RankBalance, Share, balanced
 
 _UNDECIDED = "give ResumableSampler shard_ranks=True to share them out, or shard_ranks=False if that is meant"
 
@@ -35,28 +33,31 @@ class ResumableSampler(Sampler[int]):
         shuffle: bool = True,
         seed: int = 0,
         shard_ranks: bool | None = None,
-        even: Evening = "none",
+        even: RankBalance = "none",
     ) -> None:
         if even not in ("none", "drop", "repeat"):
             raise OssConfigError(f"even: {even!r} is none of none, drop, repeat")
-        self._count = data if isinstance(data, int) else len(data)
-        self._seed, self._evening = seed if shuffle else None, even
+        self._numbers = Numbers(data if isinstance(data, int) else len(data))
+        self._seed, self._balance = seed if shuffle else None, even
         self._share = Share(*this_rank("shard_ranks=True")) if shard_ranks else Share()
         self._is_undecided = shard_ranks is None
-        self._identity = f"numbers {self._count} {self._seed} {even}"
-        self._begun, self._consumed, self._is_loaded = EpochState(self._identity, 0, self._share), 0, False
+        self._identity = f"numbers {self._numbers.count()} {self._seed} {even}"
+        self._is_loaded = False
+        self._run = self._run_at(self._start_of(0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin epoch `epoch` with the next iterator, if it is not the one of a state that was loaded."""
+        """Begin epoch `epoch` with the next iterator, if it is not the one of a state that was loaded.
+
+        `OssUsageError` if it is no whole number of 64 bits.
+        """
         epoch = checked_epoch(epoch)
-        if epoch != self._begun.epoch:
-            self._begin(EpochState(self._identity, epoch, self._share))
+        if epoch != self._run.epoch:
+            self._run = self._run_at(self._start_of(epoch))
             self._is_loaded = False
 
     def __len__(self) -> int:
         """Return how many numbers a whole epoch has for this rank."""
-        first, step = self._share
-        return len(range(first, evened(self._count, step, self._evening), step))
+        return len(self._share.numbers(balanced(self._numbers.count(), self._share.step, self._balance)))
 
     def __iter__(self) -> Iterator[int]:
         if self._is_undecided and reads_for_all():
@@ -64,38 +65,34 @@ class ResumableSampler(Sampler[int]):
             warn_of_everything(_UNDECIDED)
         # A loader may ask for the iterator long before it begins: only then does the state count.
         if not self._is_loaded:
-            self._begin(EpochState(self._identity, self._begun.epoch, self._share))
+            self._run = self._run_at(self._start_of(self._run.epoch))
         self._is_loaded = False
-        layers = [Taken(layer) for layer in self._begun.taken]
-        counts = [self._count]
-        for layer in layers:
-            counts.append(layer.rest(counts[-1]))
-        order = identity if self._seed is None else Permutation(self._count, self._seed, self._begun.epoch)
-        first, step = self._share
-        for place in range(first + self._consumed * step, evened(counts[-1], step, self._evening), step):
-            place %= counts[-1]
-            for layer in reversed(layers):
-                place = layer(place)
-            self._consumed += 1
-            yield order(place)
+        run = self._run
+        for number in run.remaining():
+            run.consumed += 1
+            yield number
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the latest iterator stands."""
-        return replace(self._begun, consumed=self._consumed).to_dict()
+        return self._run.state().to_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Let the next iterator go on where `state_dict` was taken; `OssUsageError` for a state of another sampler."""
         state = EpochState.from_dict(state_dict)
         if state.dataset != self._identity:
-            raise OssUsageError("the state is of another sampler: other numbers, another shuffle, seed or evening")
+            raise OssUsageError("the state is of another sampler: other numbers, another shuffle, seed or even=")
         if state.share is not None and state.share != self._share:
             raise OssUsageError(
                 f"the state is of rank {state.share.first} of {state.share.step}, and this is rank {self._share.first} "
                 f"of {self._share.step}: merge the states of all ranks by merge_states"
             )
-        state.check_against(self._count)
-        self._begin(replace(state, share=self._share))
+        state.check_against(self._numbers.count())
+        self._run = self._run_at(state)
         self._is_loaded = True
 
-    def _begin(self, state: EpochState) -> None:
-        self._begun, self._consumed = state, state.consumed
+    def _start_of(self, epoch: int) -> EpochState:
+        return EpochState(self._identity, epoch, self._share)
+
+    def _run_at(self, state: EpochState) -> EpochRun[int]:
+        ranks = self._share.step
+        return EpochRun(self._numbers, state, self._share, seed=self._seed, ranks=ranks, balance=self._balance)

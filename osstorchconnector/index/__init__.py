@@ -1,5 +1,18 @@
-"""Which objects there are, and in which order: one table that all processes of a job share. No client, no torch.
+"""Which objects there are, and in which order: one table that all processes of a job read.
 
-- `info` is a row; `shared` is the table (`layout`, `shared_file`, `claims`), `fixed` one in memory
-- `filters` says what is left out, `orders` in which order the rest comes
+    listing, manifest, names or saved index           (a `Source` yields batches of rows)
+        |  `orders.Filtered`                          what a filter leaves out gets no number
+        v
+    `shared_file.IndexWriter` --appends--> file       one process of the job writes it,
+        |                                             as `layout` lays it out; `held_file` keeps it alive
+        v
+    `shared.SharedIndex` <--`shared_file.IndexReader` all processes map it, while it grows
+        |  `orders.ordered`                           arithmetic: shuffled, what was taken left out, balanced
+        v
+    `orders.Share`                                    every n-th number: what one worker of one rank reads
+
+- `info` is a row of the table, `fixed` a table of names that are known from the start, in memory
+- `shared` also has the few numbers that the processes of a job share
+
+Read `orders`, then `shared`, `shared_file`, `layout`, `held_file`. Nothing here imports the client or torch.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OssError, OssUsageError
-from .claims import Claim, choose_folder, new_path, open_own
+from .held_file import HeldFile, choose_folder, new_path, open_own
 from .info import ObjectInfo
 from .layout import Batch, Table, pack_block
 
@@ -36,7 +36,7 @@ class FixedIndex:
     def is_complete(self) -> bool:
         return True
 
-    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+    def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         position = first
         while rows := self._table.infos_from(position, step):
             yield from rows
@@ -74,12 +74,12 @@ class FixedIndex:
     def _hold(self, blocks: bytes | memoryview) -> None:
         self._blocks, self._table = blocks, Table()
         self._table.extend(memoryview(blocks), 0, len(blocks))
-        self._file: Claim | None = None
+        self._file: HeldFile | None = None
 
     def _filed(self) -> Path:
         """Return a file with the rows, written when first asked for; it is held as long as this index is."""
         if self._file is None or not self._file.is_in_place():
-            self._file = Claim(new_path(choose_folder(self.folder)), self._blocks)
+            self._file = HeldFile(new_path(choose_folder(self.folder)), self._blocks)
             self._file.file  # noqa: B018
         return self._file.path
 

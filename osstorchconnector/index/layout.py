@@ -43,7 +43,7 @@ _BLOCK_MAGIC = 0x4B4C_4249
 _ASCII, _LABELLED = 1, 2
 
 
-class State(enum.IntEnum):
+class TableState(enum.IntEnum):
     """Whether more rows are to come."""
 
     GROWING = 0
@@ -51,7 +51,7 @@ class State(enum.IntEnum):
     FAILED = 2
 
 
-class Progress(NamedTuple):
+class TableProgress(NamedTuple):
     """How far a table has come.
 
     `last` is where the latest block stands (0 if there is none) and `end` where the next one goes; `skipped` objects
@@ -63,7 +63,7 @@ class Progress(NamedTuple):
     last: int = 0
     end: int = HEAD_BYTES
     skipped: int = 0
-    state: State = State.GROWING
+    state: TableState = TableState.GROWING
 
 
 class Batch(NamedTuple):
@@ -77,21 +77,21 @@ class Batch(NamedTuple):
     skipped: int = 0
 
 
-def pack_progress(progress: Progress) -> tuple[int, bytes]:
+def pack_progress(progress: TableProgress) -> tuple[int, bytes]:
     """Return where the progress goes and its bytes: never over the slot that is valid now."""
     body = _SLOT.pack(*progress)
     return _SLOT_OFFSETS[progress.sequence % 2], body + _CHECK.pack(zlib.crc32(body))
 
 
-def unpack_progress(head: memoryview) -> Progress:
+def unpack_progress(head: memoryview) -> TableProgress:
     """Return the latest progress that was written whole; that of an empty table if there is none."""
-    latest = Progress()
+    latest = TableProgress()
     for offset in _SLOT_OFFSETS:
         body = head[offset : offset + _SLOT.size]
         if _CHECK.unpack_from(head, offset + _SLOT.size)[0] == zlib.crc32(body):
             sequence, rows, last, end, skipped, state = _SLOT.unpack(body)
             if sequence > latest.sequence:
-                latest = Progress(sequence, rows, last, end, skipped, State(state))
+                latest = TableProgress(sequence, rows, last, end, skipped, TableState(state))
     return latest
 
 
@@ -137,7 +137,7 @@ def pack_block(batch: Batch) -> bytes:
     return b"".join([_BLOCK.pack(*counts), *parts, bytes(total - used)])
 
 
-class Block:
+class RowBlock:
     """The rows of one block, read where they lie; nothing is decoded before it is asked for."""
 
     __slots__ = (
@@ -252,7 +252,7 @@ def read_block(memory: memoryview, cursor: bytes) -> Batch:
     `OssError` if it is damaged, names what is no object, or if reading it could run anything.
     """
     try:
-        batch = Block(memory, 0).batch(cursor)
+        batch = RowBlock(memory, 0).batch(cursor)
         if len(batch.sizes) != len(batch.tails):
             raise ValueError("as many sizes as names are needed")
         _check_names(batch.base, batch.tails)
@@ -277,7 +277,7 @@ class Table:
     def __init__(self) -> None:
         self._memory = memoryview(b"")
         self._offsets, self._firsts = array("Q"), array("Q")
-        self._latest: tuple[int, Block] | None = None
+        self._latest: tuple[int, RowBlock] | None = None
         self.rows = 0
 
     def extend(self, memory: memoryview, start: int, end: int) -> None:
@@ -303,11 +303,11 @@ class Table:
         block, first = self._block_of(position)
         return block.info(position - first)
 
-    def _block_of(self, position: int) -> tuple[Block, int]:
+    def _block_of(self, position: int) -> tuple[RowBlock, int]:
         number = bisect_right(self._firsts, position) - 1
         latest = self._latest
         if latest is None or latest[0] != number:
-            self._latest = latest = (number, Block(self._memory, self._offsets[number]))
+            self._latest = latest = (number, RowBlock(self._memory, self._offsets[number]))
         return latest[1], self._firsts[number]
 
 

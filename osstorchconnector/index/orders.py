@@ -1,25 +1,115 @@
-"""Orders laid over an index: shuffled, only what is left of an epoch, evened out. They compute; they store no rows.
+"""Which objects an epoch has, in which order, and whose share each is: filters, then arithmetic over numbers.
 
-A view has numbers of its own, from 0, and finds the row behind each by arithmetic. So views may stand on each other,
-and any share of the outermost one (every n-th, from any place on) can be read without going through the rest.
+    rows of a source --Filtered--> table: every object has a number --Shuffled, Remaining, Balanced--> order --Share-->
+
+A filter works where rows enter the table, so an object that it leaves out has no number and costs nothing later.
+What follows is arithmetic and stores no rows: each view has numbers of its own, from 0, and computes the number behind
+each in the view below. So views may be stacked, and a share of the outermost one can be read from any position without
+reading what comes before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import logging
 import math
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from ..errors import OssConfigError, OssError, OssTransformError, OssUsageError
+from ..uri import OssUri
 from .info import ObjectInfo
-from .shared import ObjectIndex
+from .layout import Batch
+from .shared_file import Source, Wait
 
 _ROUNDS = 8  # half-rounds: each mixes one half of the number into the other
 _MASK = (1 << 64) - 1
 _MULTIPLIER = 0x9E37_79B9_7F4A_7C15
+
+_logger = logging.getLogger(__name__)
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+Keep = Callable[[ObjectInfo], Any]
+Filter = str | Iterable[str] | range | Keep | None
+RankBalance = Literal["none", "drop", "repeat"]
+
+
+class Share(NamedTuple):
+    """One of `step` equal shares: items `first`, `first + step`, `first + 2 * step` and so on."""
+
+    first: int = 0
+    step: int = 1
+
+    def within(self, whole: Share) -> Share:
+        """Return this share of the share `whole`; shares of all shares together are all items, each once."""
+        return Share(whole.first + self.first * whole.step, whole.step * self.step)
+
+    def number(self, position: int) -> int:
+        """Return the number of the item at `position` of this share."""
+        return self.first + position * self.step
+
+    def numbers(self, total: int, *, after: int = 0) -> range:
+        """Return the numbers below `total` that belong to this share, without the first `after` of them."""
+        return range(self.number(after), total, self.step)
+
+
+def nested(shares: Iterable[Share]) -> Share:
+    """Return the share that remains when each of `shares` is taken of what the one before it left."""
+    whole = Share()
+    for share in shares:
+        whole = share.within(whole)
+    return whole
+
+
+class View(Protocol[T_co]):
+    """Items that can be read by number: an index, plain numbers, or an order over either."""
+
+    def items(self, first: int = 0, step: int = 1) -> Iterator[T_co]:
+        """Yield items `first`, `first + step` and so on to the end, each as soon as it is known."""
+
+    def at(self, positions: Iterable[int]) -> Iterator[T_co]:
+        """Yield the items of these numbers, each as soon as it is known, up to the first number without an item."""
+
+    def count(self) -> int:
+        """Return the number of items, waiting until it is known."""
+
+
+class Numbers:
+    """The numbers below `total` themselves: what a sampler orders."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+
+    def items(self, first: int = 0, step: int = 1) -> Iterator[int]:
+        return iter(range(first, self._total, step))
+
+    def at(self, positions: Iterable[int]) -> Iterator[int]:
+        return _up_to(positions, self._total)
+
+    def count(self) -> int:
+        return self._total
+
+
+def ordered(
+    index: View[T],
+    *,
+    seed: int | None = None,
+    epoch: int = 0,
+    taken: Iterable[Taken] = (),
+    ranks: int = 1,
+    balance: RankBalance = "none",
+) -> View[T]:
+    """Return the order of an epoch: shuffled if there is a seed, without each layer of `taken`, balanced for ranks."""
+    view: View[T] = index if seed is None else Shuffled(index, seed, epoch)
+    for layer in taken:
+        view = Remaining(view, layer)
+    return Balanced(view, ranks, balance)
 
 
 class Permutation:
@@ -40,7 +130,7 @@ class Permutation:
         self._keys = tuple(zip(keys[::2], keys[1::2], strict=True))
 
     def __call__(self, number: int) -> int:
-        """Return what stands at place `number`, which is below `count`."""
+        """Return the number at position `number`, which is below `count`."""
         base, other_base, count = self._base, self._other_base, self.count
         while True:
             high, low = divmod(number, base)
@@ -54,39 +144,23 @@ class Permutation:
                 return number
 
 
-Evening = Literal["none", "drop", "repeat"]
-
-
-class View(Protocol):
-    """What can be read by number: an index, or an order over one."""
-
-    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
-        """Yield objects `first`, `first + step` and so on to the end."""
-
-    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
-        """Yield the objects of these numbers, up to the first number that is not below the count."""
-
-    def count(self) -> int:
-        """Return the number of objects, waiting until it is known."""
-
-
-class _Order:
+class _Order(Generic[T]):
     """A view of which only `at` and `count` are its own."""
 
-    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+    def items(self, first: int = 0, step: int = 1) -> Iterator[T]:
         return self.at(itertools.count(first, step))
 
-    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+    def at(self, positions: Iterable[int]) -> Iterator[T]:
         raise NotImplementedError
 
 
-class Shuffled(_Order):
-    """All objects in a random order, the same for the same seed, epoch and count; it waits for the count."""
+class Shuffled(_Order[T]):
+    """All items in a random order, the same for the same seed, epoch and count; it waits for the count."""
 
-    def __init__(self, below: View, seed: int, epoch: int) -> None:
+    def __init__(self, below: View[T], seed: int, epoch: int) -> None:
         self._below, self._seed, self._epoch = below, seed, epoch
 
-    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+    def at(self, positions: Iterable[int]) -> Iterator[T]:
         count = self.count()
         return self._below.at(map(Permutation(count, self._seed, self._epoch), _up_to(positions, count)))
 
@@ -95,12 +169,12 @@ class Shuffled(_Order):
 
 
 class Taken:
-    """How much of an order is gone, which was shared out by strides: `counts[share]` of each share's objects. Pure."""
+    """How much of an order is gone: `counts[share]` of the items of each of `len(counts)` shares."""
 
     def __init__(self, counts: Sequence[int]) -> None:
         self.counts = tuple(counts)
-        # Round r has the numbers r * shares to r * shares + shares - 1. In the rounds that some shares are through
-        # with and others are not, those of the others are left; behind the last of these rounds all are.
+        # Round r has the numbers r * shares to r * shares + shares - 1, one of each share. The rounds fall into
+        # segments: in each segment the same shares are left. In the last one, which has no end, all shares are.
         self._starts: list[int] = []
         self._rounds: list[int] = []
         self._left: list[list[int]] = []
@@ -120,74 +194,164 @@ class Taken:
         rounds, share = divmod(position - self._starts[segment], len(left))
         return (self._rounds[segment] + rounds) * len(self.counts) + left[share]
 
+    def by_share(self) -> Iterator[tuple[Share, int]]:
+        """Yield each share, and how many of its items are gone."""
+        for first, count in enumerate(self.counts):
+            yield Share(first, len(self.counts)), count
+
+    def last(self) -> int:
+        """Return the largest number that is gone; -1 if there is none."""
+        return max((share.number(count - 1) for share, count in self.by_share() if count), default=-1)
+
     def rest(self, total: int) -> int:
         """Return how many of `total` are left."""
-        shares = len(self.counts)
-        return sum(max(0, len(range(share, total, shares)) - count) for share, count in enumerate(self.counts))
+        return sum(len(share.numbers(total, after=count)) for share, count in self.by_share())
 
 
-class Remaining(_Order):
+class Remaining(_Order[T]):
     """What is left of an order, in its order."""
 
-    def __init__(self, below: View, taken: Taken) -> None:
+    def __init__(self, below: View[T], taken: Taken) -> None:
         self._below, self._taken = below, taken
 
-    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
+    def at(self, positions: Iterable[int]) -> Iterator[T]:
         return self._below.at(map(self._taken, positions))
 
     def count(self) -> int:
         return self._taken.rest(self._below.count())
 
 
-class Evened(_Order):
-    """As many objects for each of `ranks`: the last few are left out, or the first few come once more at the end."""
+class Balanced(_Order[T]):
+    """As many items for each of `ranks`: "drop" leaves out the last few, "repeat" gives the first few again at the end.
 
-    def __init__(self, below: View, ranks: int, evening: Evening) -> None:
-        self._below, self._ranks, self._evening = below, ranks, evening
+    With "none" it is the view below, unchanged.
+    """
 
-    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
-        if self._evening == "none":
-            return self._below.infos(first, step)
-        if self._evening == "drop":
-            return itertools.islice(self._below.infos(first, step), len(range(first, self.count(), step)))
-        return super().infos(first, step)
+    def __init__(self, below: View[T], ranks: int, balance: RankBalance) -> None:
+        self._below, self._ranks, self._balance = below, ranks, balance
 
-    def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
-        if self._evening == "none":
+    def items(self, first: int = 0, step: int = 1) -> Iterator[T]:
+        if self._balance == "none":
+            return self._below.items(first, step)
+        if self._balance == "drop":
+            return itertools.islice(self._below.items(first, step), len(range(first, self.count(), step)))
+        return super().items(first, step)
+
+    def at(self, positions: Iterable[int]) -> Iterator[T]:
+        if self._balance == "none":
             return self._below.at(positions)
         count = self._below.count()
         return self._below.at(position % count for position in _up_to(positions, self.count()))
 
     def count(self) -> int:
-        return evened(self._below.count(), self._ranks, self._evening)
+        return balanced(self._below.count(), self._ranks, self._balance)
 
 
-def evened(count: int, ranks: int, evening: Evening) -> int:
-    """Return how many numbers all ranks together have when `count` are evened out."""
+def balanced(count: int, ranks: int, balance: RankBalance) -> int:
+    """Return how many items all ranks together have when `count` items are balanced."""
     surplus = count % ranks
-    if not surplus or evening == "none":
+    if not surplus or balance == "none":
         return count
-    return count - surplus if evening == "drop" else count + ranks - surplus
-
-
-def ordered(
-    index: ObjectIndex,
-    *,
-    seed: int | None = None,
-    epoch: int = 0,
-    taken: Iterable[Taken] = (),
-    ranks: int = 1,
-    evening: Evening = "none",
-) -> View:
-    """Return the order in which an epoch goes through an index, shared out by strides.
-
-    Shuffled if there is a seed; without what was `taken` of it, then of what was left of it, and so on; evened out.
-    """
-    view: View = index if seed is None else Shuffled(index, seed, epoch)
-    for layer in taken:
-        view = Remaining(view, layer)
-    return Evened(view, ranks, evening)
+    return count - surplus if balance == "drop" else count + ranks - surplus
 
 
 def _up_to(positions: Iterable[int], count: int) -> Iterator[int]:
     return itertools.takewhile(count.__gt__, positions)
+
+
+class _Suffix:
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
+        self._suffixes = suffixes
+
+    def __call__(self, info: ObjectInfo) -> bool:
+        return info.uri.key.endswith(self._suffixes)
+
+    def __repr__(self) -> str:
+        return f"suffix in {self._suffixes}"
+
+
+class _Size:
+    def __init__(self, sizes: range) -> None:
+        self._sizes = sizes
+
+    def __call__(self, info: ObjectInfo) -> bool:
+        if info.size is None:
+            raise OssUsageError(f"filter by size: the size of {info.uri} is not known, as only listings tell it")
+        return info.size in self._sizes
+
+    def __repr__(self) -> str:
+        return f"size in {self._sizes}"
+
+
+def as_keep(filter_: Filter) -> Keep | None:
+    """Return the function that says whether an object counts; `None` if all do.
+
+    A string, or several, are suffixes of keys, a `range` is one of sizes in bytes; a function gets an `ObjectInfo`.
+    """
+    if filter_ is None or callable(filter_):
+        return filter_
+    if isinstance(filter_, range):
+        return _Size(filter_)
+    suffixes = (filter_,) if isinstance(filter_, str) else tuple(filter_) if isinstance(filter_, Iterable) else ()
+    if not suffixes or not all(isinstance(suffix, str) and suffix for suffix in suffixes):
+        raise OssConfigError(f"filter: {filter_!r} is no suffix, no range of sizes and no function")
+    return _Suffix(suffixes)
+
+
+def described(keep: Keep | None) -> str:
+    """Return a text by which one filter can be told from another on the next run."""
+    if keep is None:
+        return ""
+    if isinstance(keep, _Suffix | _Size):
+        return repr(keep)
+    return f"{getattr(keep, '__module__', '')}.{getattr(keep, '__qualname__', type(keep).__qualname__)}"
+
+
+class Filtered:
+    """A source without the rows that a filter leaves out."""
+
+    def __init__(self, source: Source, keep: Keep) -> None:
+        self._source, self._keep = source, keep
+
+    def batches(self, cursor: bytes, wait: Wait) -> Generator[Batch, None, None]:
+        with contextlib.closing(self._source.batches(cursor, wait)) as batches:
+            yield from all_filtered(batches, self._keep, from_start=not cursor)
+
+
+def all_filtered(batches: Iterable[Batch], keep: Keep, *, from_start: bool = True) -> Generator[Batch, None, None]:
+    """Yield the batches with the rows that `keep` is true for; log a warning if nothing is left of all of them."""
+    seen, kept = 0, 0
+    for batch in batches:
+        left = filtered(batch, keep)
+        seen, kept = seen + len(batch.tails), kept + len(left.tails)
+        yield left
+    if seen and not kept and from_start:
+        _logger.warning("the filter (%s) leaves none of %d objects", described(keep), seen)
+
+
+def filtered(batch: Batch, keep: Keep) -> Batch:
+    """Return the batch with the rows that `keep` is true for; its cursor and its counts stay."""
+    rows = [row for row, info in enumerate(_infos(batch)) if _asked(keep, info)]
+    if len(rows) == len(batch.tails):
+        return batch
+    return batch._replace(
+        tails=[batch.tails[row] for row in rows],
+        sizes=[batch.sizes[row] for row in rows],
+        labels=None if batch.labels is None else [batch.labels[row] for row in rows],
+    )
+
+
+def _infos(batch: Batch) -> Iterator[ObjectInfo]:
+    for row, (tail, size) in enumerate(zip(batch.tails, batch.sizes, strict=True)):
+        bucket, _, key = (batch.base + tail).partition("/")
+        label = "" if batch.labels is None else batch.labels[row]
+        yield ObjectInfo(OssUri(bucket, key), size if size >= 0 else None, label)
+
+
+def _asked(keep: Keep, info: ObjectInfo) -> bool:
+    try:
+        return bool(keep(info))
+    except OssError:
+        raise
+    except Exception as error:
+        raise OssTransformError(f"the filter failed on {info.uri}: {type(error).__name__}: {error}") from error

@@ -14,21 +14,21 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..errors import OssError
-from .claims import (
+from .held_file import (
     WRITING,
-    Claim,
+    HeldFile,
     choose_folder,
-    claim,
     has_locks,
+    hold,
+    hold_named,
     locked,
     new_path,
     own_path,
-    shared_claim,
     this_machine,
     write_all,
 )
 from .info import ObjectInfo
-from .layout import State
+from .layout import TableState
 from .shared_file import Filling, Source
 
 
@@ -43,7 +43,7 @@ class ObjectIndex(Protocol):
     def is_complete(self) -> bool:
         """Whether all rows are known; nobody waits for it."""
 
-    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+    def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         """Yield objects `first`, `first + step` and so on, each as soon as it is known."""
 
     def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
@@ -88,9 +88,9 @@ class SharedIndex:
     @property
     def is_complete(self) -> bool:
         """Whether all rows are known; nobody waits for it."""
-        return self._here().look().state is State.COMPLETE
+        return self._here().look().state is TableState.COMPLETE
 
-    def again(self, edition: int) -> SharedIndex:
+    def for_epoch(self, edition: int) -> SharedIndex:
         """Return the index of another asking of the same source; of the same one for all who name one edition.
 
         Edition 0 is this index. The edition that was asked for last lives as long as this index.
@@ -102,17 +102,17 @@ class SharedIndex:
         if self._edition is None or self._edition.path != path:
             self._edition = other = SharedIndex.__new__(SharedIndex)
             other._source, other._configured = self._source, self._configured
-            other._read_table(path, claim(own_path(path)))
+            other._read_table(path, hold(own_path(path)))
         return self._edition
 
-    def adopt(self, path: Path) -> bool:
+    def link_to(self, path: Path) -> bool:
         """Read the table at `path`, which a process on this machine has named, from now on; say whether it can be."""
-        held = shared_claim(path, this_machine())
+        held = hold_named(path, this_machine())
         if held is not None:
             self._read_table(path, held)
         return held is not None
 
-    def infos(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+    def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         with self._here().follow() as follower:
             table, position = follower.table, first
             while True:
@@ -138,7 +138,7 @@ class SharedIndex:
 
     def count(self) -> int:
         here = self._here()
-        if here.reader.progress.state is not State.COMPLETE:
+        if here.reader.progress.state is not TableState.COMPLETE:
             with here.follow() as follower:
                 while follower.wait_beyond(follower.table.rows, to_end=True):
                     pass
@@ -161,25 +161,25 @@ class SharedIndex:
         path = self._claim.path
         with contextlib.suppress(OSError):
             path.unlink()
-        held = Claim(path, table)
+        held = HeldFile(path, table)
         held.file  # noqa: B018
         self._read_table(self._path, held)
 
-    def touch(self) -> None:
+    def ensure_file(self) -> None:
         """Make sure that the table's file exists under its name, so that other processes can open it."""
         self._here()
         if not self._claim.is_in_place():
             self.restore(self.dump())  # somebody else has removed the file: the same rows again, in the same order
 
     def __getstate__(self) -> dict[str, Any]:
-        self.touch()
+        self.ensure_file()
         place = {"machine": this_machine(), "path": str(self._path)}
         return {"source": self._source, "configured": self._configured, **place}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._source, self._configured = state["source"], state["configured"]
         path = Path(state["path"])
-        held = shared_claim(path, state["machine"]) if has_locks() else None
+        held = hold_named(path, state["machine"]) if has_locks() else None
         if held is None:
             self._begin_table()
         else:
@@ -190,9 +190,9 @@ class SharedIndex:
 
     def _begin_table(self) -> None:
         path = new_path(choose_folder(self._configured))
-        self._read_table(path, claim(own_path(path)))
+        self._read_table(path, hold(own_path(path)))
 
-    def _read_table(self, path: Path, held: Claim) -> None:
+    def _read_table(self, path: Path, held: HeldFile) -> None:
         self._path, self._claim = path, held
         self._processes: dict[int, Filling] = {}
         self._edition = None
@@ -202,7 +202,7 @@ class SharedIndex:
         pid = os.getpid()
         here = self._processes.get(pid)
         if here is None:
-            held = self._claim if has_locks() else claim(own_path(self._path))
+            held = self._claim if has_locks() else hold(own_path(self._path))
             here = self._processes.setdefault(pid, Filling(held, self._source))
         return here
 
@@ -253,7 +253,7 @@ class SharedNumbers:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._folder = state["folder"]
-        held = shared_claim(Path(state["path"]), state["machine"])
+        held = hold_named(Path(state["path"]), state["machine"])
         if held is None:
             self._begin(state["numbers"])
         else:
@@ -265,7 +265,7 @@ class SharedNumbers:
     def _begin(self, initial: dict[int, int]) -> None:
         places = range(max(initial, default=-1) + 1)
         content = b"".join(_NUMBER.pack(initial.get(place, 0)) for place in places)
-        self._claim, self._initial = Claim(new_path(choose_folder(self._folder)), content), initial
+        self._claim, self._initial = HeldFile(new_path(choose_folder(self._folder)), content), initial
 
     def _read(self) -> dict[int, int]:
         if not self._claim.is_open and not self._claim.path.exists():

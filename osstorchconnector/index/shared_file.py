@@ -1,6 +1,6 @@
 """The file that a table of objects lives in: who may write it, and how it is read while it grows.
 
-What keeps the file alive, and from whom it is kept, is in claims.py.
+What keeps the file alive, and from whom it is kept, is in held_file.py.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any, Protocol
 from .. import errors
 from ..errors import OssConfigError, OssError, OssTimeoutError
 from ..patience import NoAnswerError, NoThreadError, Stillness, start_thread
-from .claims import WRITING, Claim, advice, try_lock, unlock, write_all
+from .held_file import WRITING, HeldFile, advice, try_lock, unlock, write_all
 from .layout import (
     HEAD_BYTES,
     MAGIC,
     Batch,
-    Block,
-    Progress,
-    State,
+    RowBlock,
     Table,
+    TableProgress,
+    TableState,
     pack_block,
     pack_failure,
     pack_progress,
@@ -43,13 +43,13 @@ _writing: set[int] = set()
 class IndexReader:
     """One process's view of a table; what was appended becomes visible with `refresh`, which one thread may call."""
 
-    def __init__(self, held: Claim) -> None:
+    def __init__(self, held: HeldFile) -> None:
         held.file  # noqa: B018 - now, since an error belongs here
         self._held = held
-        self.table, self.progress = Table(), Progress()
+        self.table, self.progress = Table(), TableProgress()
         self._memory = memoryview(b"")
 
-    def refresh(self) -> Progress:
+    def refresh(self) -> TableProgress:
         """Look at the file again; return how far it has come."""
         if not len(self._memory) and not self._map():
             return self.progress
@@ -92,12 +92,12 @@ class IndexReader:
 class IndexWriter:
     """The one process that may append to a table, for as long as it holds the lock on the file."""
 
-    def __init__(self, held: Claim, file: int) -> None:
+    def __init__(self, held: HeldFile, file: int) -> None:
         self._path, self._file = held.path, file
         self.progress, self.cursor = self._resume()
 
     @classmethod
-    def try_lock(cls, held: Claim) -> IndexWriter | None:
+    def try_lock(cls, held: HeldFile) -> IndexWriter | None:
         """Return the table's writer, or `None` while another one is at work."""
         file = held.reopened()
         _writing.add(file)
@@ -123,32 +123,32 @@ class IndexWriter:
 
     def complete(self) -> None:
         """Say that no more rows will come."""
-        self._publish(state=State.COMPLETE)
+        self._publish(state=TableState.COMPLETE)
 
     def fail(self, kind: str, text: str) -> None:
         """Say that the rest can't be had, and why."""
         offset, record = pack_failure(kind, text)
         self._write(record, offset)
-        self._publish(state=State.FAILED)
+        self._publish(state=TableState.FAILED)
 
     def close(self) -> None:
         """Let another writer in."""
         unlock(self._file, WRITING)  # closing alone does not unlock while a child that is just being forked has a copy
         _close(self._file)
 
-    def _resume(self) -> tuple[Progress, bytes]:
+    def _resume(self) -> tuple[TableProgress, bytes]:
         """Begin the table, or read where the writer before this one stopped."""
         size = os.fstat(self._file).st_size
         if size < HEAD_BYTES:
             self._write(MAGIC.ljust(HEAD_BYTES, b"\0"), 0)
-            return Progress(), b""
+            return TableProgress(), b""
         with mmap.mmap(self._file, size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as memory:
             _check_magic(memory)
             progress = unpack_progress(memory)
-            cursor = Block(memory[: progress.end], progress.last).cursor if progress.last else b""
+            cursor = RowBlock(memory[: progress.end], progress.last).cursor if progress.last else b""
         return progress, cursor
 
-    def _publish(self, *, state: State = State.GROWING, **counts: Any) -> None:
+    def _publish(self, *, state: TableState = TableState.GROWING, **counts: Any) -> None:
         progress = self.progress._replace(sequence=self.progress.sequence + 1, state=state, **counts)
         offset, record = pack_progress(progress)
         self._write(record, offset)
@@ -199,7 +199,7 @@ class Filling:
 
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
-    def __init__(self, held: Claim, source: Source) -> None:
+    def __init__(self, held: HeldFile, source: Source) -> None:
         self.reader = IndexReader(held)
         self.failures = 0
         self.error: BaseException = OssError("the table of objects has not failed")
@@ -211,7 +211,7 @@ class Filling:
         self._pending: Future[Any] | None = None
         self._given_up = False
 
-    def look(self) -> Progress:
+    def look(self) -> TableProgress:
         """Read how far the table has come."""
         with self._changed:
             return self.reader.refresh()
@@ -241,7 +241,7 @@ class Filling:
                 writer = IndexWriter.try_lock(self._held)
                 if writer is None:
                     return False
-                if writer.progress.state is State.COMPLETE:
+                if writer.progress.state is TableState.COMPLETE:
                     writer.close()
                     return True
                 self._writer, self._given_up = writer, False
@@ -253,7 +253,7 @@ class Filling:
                     raise OssError(f"the table of objects can't be filled: {error}") from None
             return True
 
-    def wait_for_change(self, seen: Progress, seconds: float) -> None:
+    def wait_for_change(self, seen: TableProgress, seconds: float) -> None:
         """Wait until the table, which this process fills, has come further than `seen`, or is not filled any more."""
         with self._changed:
             self._changed.wait_for(
@@ -317,7 +317,7 @@ class Follower:
         self.table = here.reader.table
         self._failures = here.failures
         progress = here.look()
-        self._old_failure = progress.sequence if progress.state is State.FAILED else -1
+        self._old_failure = progress.sequence if progress.state is TableState.FAILED else -1
 
     def wait_beyond(self, position: int, *, to_end: bool = False) -> bool:
         """Wait until row `position` is there and return true, or false if the table ends before it.
@@ -334,11 +334,11 @@ class Follower:
             progress = here.look()
             if self.table.rows > position:
                 return True
-            if progress.state is State.COMPLETE:
+            if progress.state is TableState.COMPLETE:
                 return False
             if here.failures != self._failures:
                 raise here.error
-            if progress.state is State.FAILED and progress.sequence != self._old_failure:
+            if progress.state is TableState.FAILED and progress.sequence != self._old_failure:
                 raise _rebuilt(*here.reader.failure())
             try:
                 stillness.check(progress.sequence, slept, who)

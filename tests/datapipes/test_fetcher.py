@@ -104,19 +104,19 @@ def test_errors_keep_their_type_through_torchs_hooks(bucket: OssBucket, client: 
 
 RELOADING = """
 import importlib
-from osstorchconnector.datapipes import fetcher, graph, lister, manifest, saver, sharder, shuffler, streams, table
+from osstorchconnector.datapipes import fetcher, graph, lister, manifest, numbered_objects, saver, table
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-for module in (lister, manifest, sharder, shuffler, fetcher, table, saver, streams, graph):
+for module in (numbered_objects, lister, manifest, fetcher, table, saver, graph):
     importlib.reload(module)
 forms = {
     "list_oss_objects": lister.OssObjectLister,
     "parse_oss_manifest": manifest.OssManifestParser,
-    "shuffle_oss_objects": shuffler.OssObjectShuffler,
-    "shard_oss_objects": sharder.OssObjectSharder,
+    "shuffle_oss_objects": numbered_objects.OssObjectShuffler,
+    "shard_oss_objects": numbered_objects.OssObjectSharder,
     "fetch_oss_objects": fetcher.OssObjectFetcher,
     "save_oss_objects": saver.OssObjectSaver,
-    "as_named_streams": streams.OssNamedStreams,
+    "as_named_streams": fetcher.OssNamedStreams,
 }
 for name, pipe in forms.items():
     assert IterDataPipe.functions[name].args[0] is pipe, name

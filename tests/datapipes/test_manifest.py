@@ -213,9 +213,9 @@ def test_parsing_goes_on_after_any_batch(tmp_path_factory: pytest.TempPathFactor
     listing = ManifestListing(OssClient("http://127.0.0.1:9"), paths, imagenet_manifest_parser, BASE)
     batches = list(listing.batches(b""))
     everything = [f"base/{number}-{line}" for number, count in enumerate(counts) for line in range(count)]
-    assert [info.uri.key for info in FixedIndex(batches).infos()] == everything
+    assert [info.uri.key for info in FixedIndex(batches).items()] == everything
     done = 0
     for batch in batches:
         done += len(batch.tails)
-        rest = [info.uri.key for info in FixedIndex(listing.batches(batch.cursor)).infos()]
+        rest = [info.uri.key for info in FixedIndex(listing.batches(batch.cursor)).items()]
         assert rest == everything[done:]

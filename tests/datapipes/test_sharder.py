@@ -11,9 +11,10 @@ from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
 from torch.utils.data.graph_settings import apply_sharding
 
 from osstorchconnector.datapipes.lister import OssObjectNames
-from osstorchconnector.datapipes.sharder import OssObjectSharder, Share, nested
+from osstorchconnector.datapipes.numbered_objects import OssObjectSharder
 from osstorchconnector.errors import OssUsageError
 from osstorchconnector.index.info import ObjectInfo
+from osstorchconnector.index.orders import Share, nested
 from osstorchconnector.uri import OssUri
 
 

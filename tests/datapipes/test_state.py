@@ -17,11 +17,11 @@ from osstorchconnector.client.client import OssClient
 from osstorchconnector.dataloader2 import OssReadingService
 from osstorchconnector.datapipes import OssObjectNames
 from osstorchconnector.datapipes.resumable import ResumableDataset
-from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datapipes.state import EpochState, merge_states
 from osstorchconnector.datasets import OssIterableDataset, ResumableSampler
 from osstorchconnector.errors import OssUsageError
 from osstorchconnector.index.info import ObjectInfo
+from osstorchconnector.index.orders import Share
 
 COUNT = 12
 URIS = [f"oss://bucket/{number:02}" for number in range(COUNT)]
@@ -38,16 +38,13 @@ HOSTILE = JSON_LIKE | st.binary() | st.just(object) | st.builds(object) | st.tup
 class Infos(ResumableDataset):
     """What is known of the objects: nothing is fetched."""
 
-    def __init__(self, *, seed: int | None = None, evening: Any = "none", rank: Share = Share()) -> None:  # noqa: B008
+    def __init__(self, *, seed: int | None = None, balance: Any = "none", rank: Share = Share()) -> None:  # noqa: B008
         names = OssObjectNames(URIS)
         assert names.index is not None
-        super().__init__(names.index, names.identity, folder="", seed=seed, evening=evening, rank=rank)
+        super().__init__(names.index, names.identity, folder="", seed=seed, balance=balance, rank=rank)
 
-    def _items(self, position: Any) -> Any:
-        position.check()
-        for info in position.rest():
-            position.consumed += 1
-            yield info
+    def _items(self, run: Any) -> Any:
+        return run.remaining()
 
 
 def iterable_dataset(seed: int | None = None) -> OssIterableDataset:

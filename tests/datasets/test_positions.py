@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.datapipes.resumable import Position
-from osstorchconnector.datapipes.sharder import Share
+from osstorchconnector.datapipes.resumable import ObjectRun
 from osstorchconnector.datapipes.state import EpochState, merge_states
 from osstorchconnector.errors import OssUsageError
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.layout import Batch
-from osstorchconnector.index.orders import Evening, Taken, ordered
+from osstorchconnector.index.orders import RankBalance, Share
 
 SEEDS = st.none() | st.integers(0, 2)
 TOPOLOGY = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -29,17 +28,15 @@ def index_of(count: int, first: int = 0) -> FixedIndex:
 
 
 def begun(
-    index: FixedIndex, state: EpochState, share: Share, *, seed: int | None, ranks: int = 1, evening: Evening = "none"
-) -> Position:
-    taken = [Taken(layer) for layer in state.taken]
-    return Position(
-        state=state,
-        share=share,
-        index=index,
-        order=ordered(index, seed=seed, epoch=state.epoch, taken=taken, ranks=ranks, evening=evening),
-        orders=[ordered(index, seed=seed, epoch=state.epoch, taken=taken[:n]) for n in range(len(taken) + 1)],
-        depends_on_count=seed is not None,
-    )
+    index: FixedIndex,
+    state: EpochState,
+    share: Share,
+    *,
+    seed: int | None,
+    ranks: int = 1,
+    balance: RankBalance = "none",
+) -> ObjectRun:
+    return ObjectRun(index, state, share, seed=seed, ranks=ranks, balance=balance)
 
 
 def shares(topology: tuple[int, int]) -> list[Share]:
@@ -47,9 +44,9 @@ def shares(topology: tuple[int, int]) -> list[Share]:
     return [Share(w, workers).within(Share(r, ranks)) for r in range(ranks) for w in range(workers)]
 
 
-def run(position: Position, count: int | None = None) -> list[str]:
+def run(position: ObjectRun, count: int | None = None) -> list[str]:
     """Have a process give out `count` objects, or all that are left."""
-    found = [info.uri.key for info in itertools.islice(position.rest(), count)]
+    found = [info.uri.key for info in itertools.islice(position.remaining(), count)]
     position.consumed += len(found)
     return found
 
@@ -102,7 +99,7 @@ def test_what_is_left_is_shared_out_anew_among_any_number_of_processes(
 
 @given(st.integers(0, 30), st.integers(1, 4), st.integers(1, 3), SEEDS, st.sampled_from(["drop", "repeat"]))
 def test_evened_out_ranks_have_as_many_whatever_their_workers(
-    count: int, ranks: int, workers: int, seed: int | None, evening: Evening
+    count: int, ranks: int, workers: int, seed: int | None, balance: RankBalance
 ) -> None:
     index = index_of(count)
     by_rank = [
@@ -116,7 +113,7 @@ def test_evened_out_ranks_have_as_many_whatever_their_workers(
                     Share(worker, workers).within(Share(rank, ranks)),
                     seed=seed,
                     ranks=ranks,
-                    evening=evening,
+                    balance=balance,
                 )
             )
         ]
@@ -124,7 +121,7 @@ def test_evened_out_ranks_have_as_many_whatever_their_workers(
     ]
     assert len({len(keys) for keys in by_rank}) == 1
     found = list(itertools.chain(*by_rank))
-    if evening == "drop":
+    if balance == "drop":
         assert len(set(found)) == len(found) == count - count % ranks
     else:
         assert set(found) == {f"{number:03}" for number in range(count)}

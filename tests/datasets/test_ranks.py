@@ -17,9 +17,9 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister
-from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datasets import OssIterableDataset, ResumableSampler, merge_states
 from osstorchconnector.errors import OssConfigError, OssUsageError
+from osstorchconnector.index.orders import Share
 from osstorchconnector.testing import OssBucket
 
 COUNT = 25

@@ -18,10 +18,10 @@ from scripts import NO_LOGS
 from torch.utils.data import DataLoader
 
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser
-from osstorchconnector.datapipes.sharder import Share
 from osstorchconnector.datasets import OssIterableDataset, OssMapDataset
 from osstorchconnector.errors import OssNotFoundError, OssTransformError
 from osstorchconnector.files.data_object import DataObject
+from osstorchconnector.index.orders import Share
 from osstorchconnector.testing import OssBucket
 
 COUNT = 23

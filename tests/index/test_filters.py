@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.errors import OssConfigError
-from osstorchconnector.index.filters import Filtered, as_keep, described
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.index.layout import UNKNOWN_SIZE, Batch
+from osstorchconnector.index.orders import Filtered, as_keep, described
 from osstorchconnector.index.shared_file import Wait
 
 ROWS = st.lists(st.tuples(st.text("ab.", min_size=1, max_size=4), st.integers(0, 9), st.text("xy", max_size=1)))
@@ -50,11 +50,11 @@ def test_a_filter_keeps_what_it_says_in_order_and_every_cursor(
     for number, rows in enumerate(pages):
         keys, sizes, labels = ([row[part] for row in rows] for part in range(3))
         batches.append(Batch("b/", keys, sizes, labels, b"%d" % (number + 1), skipped=number))
-    everything = list(FixedIndex(batches).infos())
+    everything = list(FixedIndex(batches).items())
     keep = as_keep(filter_)
     source = Pages(batches) if keep is None else Filtered(Pages(batches), keep)
     kept = list(source.batches(b"", Future.result))
-    assert list(FixedIndex(kept).infos()) == list(filter(is_kept, everything))
+    assert list(FixedIndex(kept).items()) == list(filter(is_kept, everything))
     assert [(batch.cursor, batch.skipped) for batch in kept] == [(batch.cursor, batch.skipped) for batch in batches]
     assert list(source.batches(b"1", Future.result)) == kept[1:]
 

@@ -28,7 +28,7 @@ def numbers(infos: Any) -> list[int]:
 @given(st.integers(0, 60), st.integers(1, 9))
 def test_shares_are_disjoint_and_together_all(count: int, step: int) -> None:
     index = index_of(count, 7)
-    shares = [numbers(index.infos(first, step)) for first in range(step)]
+    shares = [numbers(index.items(first, step)) for first in range(step)]
     assert sorted(itertools.chain(*shares)) == list(range(count))
     assert all(share == list(range(first, count, step)) for first, share in enumerate(shares))
 
@@ -36,7 +36,7 @@ def test_shares_are_disjoint_and_together_all(count: int, step: int) -> None:
 def test_it_knows_everything_at_once() -> None:
     index = index_of(2)
     for same in (index, pickle.loads(pickle.dumps(index))):
-        assert (same.count(), numbers(same.infos()), same.info(1).size, same.skipped()) == (2, [0, 1], 1, 0)
+        assert (same.count(), numbers(same.items()), same.info(1).size, same.skipped()) == (2, [0, 1], 1, 0)
         assert same.digest() == index.digest()
 
 

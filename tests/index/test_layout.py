@@ -13,10 +13,10 @@ from osstorchconnector.index.layout import (
     HEAD_BYTES,
     UNKNOWN_SIZE,
     Batch,
-    Block,
-    Progress,
-    State,
+    RowBlock,
     Table,
+    TableProgress,
+    TableState,
     pack_block,
     pack_failure,
     pack_progress,
@@ -54,8 +54,8 @@ def expected(row: Row) -> ObjectInfo:
     return ObjectInfo(OssUri(row.bucket, row.key), None if row.size == UNKNOWN_SIZE else row.size, row.label)
 
 
-def block_of(batch: Batch) -> Block:
-    return Block(memoryview(pack_block(batch)), 0)
+def block_of(batch: Batch) -> RowBlock:
+    return RowBlock(memoryview(pack_block(batch)), 0)
 
 
 def table_of(*batches: Batch) -> Table:
@@ -148,7 +148,7 @@ def test_a_table_grows_as_blocks_are_appended(blocks: list[list[Row]]) -> None:
 @pytest.mark.parametrize("damage", [b"", b"\0" * 64, b"XXXX"])
 def test_bytes_that_are_no_block_are_an_error(damage: bytes) -> None:
     with pytest.raises(OssError, match="damaged"):
-        Block(memoryview(damage), 0)
+        RowBlock(memoryview(damage), 0)
 
 
 def test_a_block_that_is_cut_off_is_an_error() -> None:
@@ -165,19 +165,22 @@ def head_with(*records: tuple[int, bytes]) -> memoryview:
 
 
 def test_an_empty_head_is_that_of_an_empty_table() -> None:
-    assert unpack_progress(head_with()) == Progress()
+    assert unpack_progress(head_with()) == TableProgress()
 
 
-@given(st.lists(st.sampled_from(State), min_size=1, max_size=5))
-def test_the_latest_progress_counts(states: list[State]) -> None:
-    steps = [Progress(number, number * 10, 8, 4096 + number, 0, state) for number, state in enumerate(states, 1)]
+@given(st.lists(st.sampled_from(TableState), min_size=1, max_size=5))
+def test_the_latest_progress_counts(states: list[TableState]) -> None:
+    steps = [TableProgress(number, number * 10, 8, 4096 + number, 0, state) for number, state in enumerate(states, 1)]
     assert unpack_progress(head_with(*map(pack_progress, steps))) == steps[-1]
 
 
 @given(st.integers(0, 47))
 def test_a_progress_that_was_half_written_leaves_the_one_before(cut: int) -> None:
-    before, after = Progress(7, 70, 8, 5000), Progress(8, 1 << 60, 1 << 60, 1 << 60, 1 << 60, State.FAILED)
-    older = pack_progress(Progress(6, 60, 8, 4500))
+    before, after = (
+        TableProgress(7, 70, 8, 5000),
+        TableProgress(8, 1 << 60, 1 << 60, 1 << 60, 1 << 60, TableState.FAILED),
+    )
+    older = pack_progress(TableProgress(6, 60, 8, 4500))
     offset, record = pack_progress(after)
     assert unpack_progress(head_with(older, pack_progress(before), (offset, record[:cut]))) == before
 

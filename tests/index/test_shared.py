@@ -127,7 +127,7 @@ def in_child(work: Callable[[Connection], None]) -> Iterator[tuple[Connection, A
 def test_rows_come_in_order_and_the_source_is_asked_once(shared: Shared, journal: Path) -> None:
     source = Numbers(95, journal)
     index = shared(source)
-    assert [numbers(index.infos()) for _ in range(2)] == [list(range(95))] * 2
+    assert [numbers(index.items()) for _ in range(2)] == [list(range(95))] * 2
     assert index.count() == 95
     assert index.info(94) == ObjectInfo(index.info(94).uri, 7)
     assert source.asked() == list(range(0, 95, 10))
@@ -135,13 +135,13 @@ def test_rows_come_in_order_and_the_source_is_asked_once(shared: Shared, journal
 
 def test_an_empty_source_makes_an_empty_index(shared: Shared, journal: Path) -> None:
     index = shared(Numbers(0, journal))
-    assert list(index.infos()) == []
+    assert list(index.items()) == []
     assert index.count() == 0
 
 
 def test_the_first_rows_are_out_before_the_listing_is_done(shared: Shared, journal: Path) -> None:
     source = Gated(30, journal, gate=10)
-    infos = shared(source).infos()
+    infos = shared(source).items()
     assert [next(infos).uri.key for _ in range(10)] == list(map(str, range(10)))
     source.opens()
     assert numbers(infos) == list(range(10, 30))
@@ -150,7 +150,7 @@ def test_the_first_rows_are_out_before_the_listing_is_done(shared: Shared, journ
 def test_several_iterators_at_once_read_one_listing(shared: Shared, journal: Path) -> None:
     source = Numbers(50, journal)
     index = shared(source)
-    assert [(int(a.uri.key), int(b.uri.key)) for a, b in zip(index.infos(), index.infos(), strict=True)] == [
+    assert [(int(a.uri.key), int(b.uri.key)) for a, b in zip(index.items(), index.items(), strict=True)] == [
         (number, number) for number in range(50)
     ]
     assert source.asked() == list(range(0, 50, 10))
@@ -160,7 +160,7 @@ def test_threads_share_one_listing(shared: Shared, journal: Path) -> None:
     source = Numbers(300, journal)
     index, found = shared(source), {}
     threads = [
-        threading.Thread(target=lambda share=share: found.update({share: numbers(index.infos(share, 4))}))
+        threading.Thread(target=lambda share=share: found.update({share: numbers(index.items(share, 4))}))
         for share in range(4)
     ]
     for thread in threads:
@@ -175,7 +175,7 @@ def test_copies_are_the_same_table(shared: Shared, journal: Path) -> None:
     source = Numbers(50, journal)
     index = shared(source)
     copies = [pickle.loads(pickle.dumps(index)) for _ in range(2)]
-    assert [numbers(copy.infos()) for copy in (index, *copies)] == [list(range(50))] * 3
+    assert [numbers(copy.items()) for copy in (index, *copies)] == [list(range(50))] * 3
     assert source.asked() == list(range(0, 50, 10))
 
 
@@ -184,7 +184,7 @@ def test_processes_share_one_listing(shared: Shared, journal: Path) -> None:
     index = shared(source)
     with contextlib.ExitStack() as stack:
         children = [
-            stack.enter_context(in_child(lambda pipe, n=n: pipe.send(numbers(index.infos(n, 3)))))[0] for n in range(3)
+            stack.enter_context(in_child(lambda pipe, n=n: pipe.send(numbers(index.items(n, 3)))))[0] for n in range(3)
         ]
         assert [child.recv() for child in children] == [list(range(n, 1000, 3)) for n in range(3)]
     assert sorted(source.asked()) == list(range(0, 1000, 10))
@@ -195,11 +195,11 @@ def test_processes_read_while_another_one_lists(shared: Shared, journal: Path) -
     index = shared(source)
 
     def read_first(pipe: Connection) -> None:
-        infos = index.infos()
+        infos = index.items()
         pipe.send([int(next(infos).uri.key) for _ in range(15)])
         pipe.send(numbers(infos))
 
-    mine = index.infos()
+    mine = index.items()
     next(mine)
     with in_child(read_first) as (pipe, _):
         assert pipe.recv() == list(range(15))
@@ -211,10 +211,10 @@ def test_processes_read_while_another_one_lists(shared: Shared, journal: Path) -
 def test_a_child_forked_from_a_process_that_lists_reads_on(shared: Shared, journal: Path) -> None:
     source = Gated(30, journal, gate=10)
     index = shared(source)
-    infos = index.infos()
+    infos = index.items()
     next(infos)
     source.is_reached()
-    with in_child(lambda pipe: pipe.send((index.count(), numbers(index.infos())))) as (pipe, _):
+    with in_child(lambda pipe: pipe.send((index.count(), numbers(index.items())))) as (pipe, _):
         source.opens()
         assert pipe.recv() == (30, list(range(30)))
     assert numbers(infos) == list(range(1, 30))
@@ -224,13 +224,13 @@ def test_a_child_forked_from_a_process_that_lists_reads_on(shared: Shared, journ
 def test_a_forked_child_may_drop_the_iterators_that_it_inherited(shared: Shared, journal: Path) -> None:
     source = Gated(30, journal, gate=10)
     index = shared(source)
-    infos = index.infos()
+    infos = index.items()
     next(infos)
     source.is_reached()
 
     def drop_and_read(pipe: Connection) -> None:
         infos.close()
-        pipe.send(numbers(index.infos()))
+        pipe.send(numbers(index.items()))
 
     with in_child(drop_and_read) as (pipe, _):
         source.opens()
@@ -244,8 +244,8 @@ def test_when_the_listing_process_is_killed_another_goes_on_after_its_last_page(
     index = shared(source)
 
     def list_until_killed(pipe: Connection) -> None:
-        pipe.send(next(index.infos()).uri.key)
-        next(itertools.islice(index.infos(), 20, None))
+        pipe.send(next(index.items()).uri.key)
+        next(itertools.islice(index.items(), 20, None))
 
     with in_child(list_until_killed) as (pipe, child):
         pipe.recv()
@@ -253,7 +253,7 @@ def test_when_the_listing_process_is_killed_another_goes_on_after_its_last_page(
         os.kill(child.pid, signal.SIGKILL)
         child.join()
     source.opens()
-    assert numbers(index.infos()) == list(range(40))
+    assert numbers(index.items()) == list(range(40))
     assert source.asked() == [0, 10, 20, 20, 30]
 
 
@@ -263,14 +263,14 @@ def test_a_child_of_a_listing_process_that_is_killed_goes_on_with_the_listing(sh
     killed, found = os.pipe(), FORK.SimpleQueue()
 
     def list_until_killed(pipe: Connection) -> None:
-        infos = index.infos()
+        infos = index.items()
         next(infos)
         source.is_reached()
         if os.fork():
             pipe.send("forked")
             numbers(infos)
         os.read(killed[0], 1)
-        found.put(numbers(index.infos()))
+        found.put(numbers(index.items()))
         os._exit(0)
 
     with in_child(list_until_killed) as (pipe, child):
@@ -286,7 +286,7 @@ def test_a_child_of_a_listing_process_that_is_killed_goes_on_with_the_listing(sh
 def test_nobody_reads_nobody_lists(shared: Shared, journal: Path) -> None:
     source = Gated(1000, journal, gate=10)
     index = shared(source)
-    infos = index.infos()
+    infos = index.items()
     next(infos)
     source.is_reached()
     infos.close()
@@ -308,7 +308,7 @@ def test_what_was_left_out_is_counted(shared: Shared, journal: Path) -> None:
 def test_rows_before_a_failure_come_before_the_error(shared: Shared, journal: Path) -> None:
     source = Breaking(50, journal)
     source.breaks("oss")
-    infos = shared(source).infos()
+    infos = shared(source).items()
     assert [int(next(infos).uri.key) for _ in range(20)] == list(range(20))
     with pytest.raises(OssNotFoundError, match="row 20 is not there"):
         next(infos)
@@ -333,7 +333,7 @@ def test_an_error_of_the_listing_process_reaches_the_others(shared: Shared, jour
     index = shared(source)
 
     def list_until_broken(pipe: Connection) -> None:
-        infos = index.infos()
+        infos = index.items()
         pipe.send(next(infos).uri.key)
         with contextlib.suppress(LookupError, OssError):
             numbers(infos)
@@ -342,7 +342,7 @@ def test_an_error_of_the_listing_process_reaches_the_others(shared: Shared, jour
 
     with in_child(list_until_broken) as (pipe, _):
         pipe.recv()
-        infos = index.infos()
+        infos = index.items()
         assert next(infos).uri.key == "0"
         source.opens()
         with pytest.raises(OssNotFoundError if how == "oss" else OssError, match=text):
@@ -359,7 +359,7 @@ def test_an_old_failure_is_tried_again(shared: Shared, journal: Path) -> None:
         with pytest.raises(OssNotFoundError):
             index.count()
     source.is_mended()
-    assert numbers(index.infos()) == list(range(50))
+    assert numbers(index.items()) == list(range(50))
     assert source.asked() == [0, 10, 20, 20, 20, 30, 40]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from osstorchconnector.errors import OssError
-from osstorchconnector.index.claims import Claim, claim
-from osstorchconnector.index.layout import HEAD_BYTES, Batch, Progress, State
+from osstorchconnector.index.held_file import HeldFile, hold
+from osstorchconnector.index.layout import HEAD_BYTES, Batch, TableProgress, TableState
 from osstorchconnector.index.shared_file import IndexReader, IndexWriter
 from osstorchconnector.uri import OssUri
 
@@ -22,15 +22,15 @@ def keys(reader: IndexReader) -> list[str]:
     return [reader.table.info(number).uri.key for number in range(reader.table.rows)]
 
 
-def writer_of(held: Claim) -> IndexWriter:
+def writer_of(held: HeldFile) -> IndexWriter:
     writer = IndexWriter.try_lock(held)
     assert writer is not None
     return writer
 
 
 @pytest.fixture
-def held(path: Path) -> Claim:
-    return claim(path)
+def held(path: Path) -> HeldFile:
+    return hold(path)
 
 
 @pytest.fixture
@@ -38,21 +38,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "table"
 
 
-def test_a_reader_sees_rows_when_they_are_published(held: Claim) -> None:
+def test_a_reader_sees_rows_when_they_are_published(held: HeldFile) -> None:
     reader = IndexReader(held)
-    assert reader.refresh() == Progress()
+    assert reader.refresh() == TableProgress()
     writer = writer_of(held)
-    assert reader.refresh() == Progress()
+    assert reader.refresh() == TableProgress()
     for number in range(5):
         writer.append(batch(f"{number}a", f"{number}b"))
         assert keys(reader) == [f"{n}{end}" for n in range(number) for end in "ab"]
         assert reader.refresh().rows == 2 * number + 2
     assert reader.table.info(9).uri == OssUri("bucket", "4b")
     writer.complete()
-    assert reader.refresh().state is State.COMPLETE
+    assert reader.refresh().state is TableState.COMPLETE
 
 
-def test_rows_taken_before_the_file_grew_stay_good(held: Claim) -> None:
+def test_rows_taken_before_the_file_grew_stay_good(held: HeldFile) -> None:
     writer, reader = writer_of(held), IndexReader(held)
     writer.append(batch("a"))
     reader.refresh()
@@ -62,14 +62,14 @@ def test_rows_taken_before_the_file_grew_stay_good(held: Claim) -> None:
     assert keys(reader)[:3] == ["a", "0", "1"]
 
 
-def test_only_one_may_write_at_a_time(held: Claim) -> None:
+def test_only_one_may_write_at_a_time(held: HeldFile) -> None:
     first = writer_of(held)
     assert IndexWriter.try_lock(held) is None
     first.close()
     writer_of(held).close()
 
 
-def test_the_next_writer_goes_on_where_the_last_one_stopped(held: Claim) -> None:
+def test_the_next_writer_goes_on_where_the_last_one_stopped(held: HeldFile) -> None:
     first = writer_of(held)
     assert first.cursor == b""
     first.append(batch("a", cursor=b"after a"))
@@ -83,7 +83,7 @@ def test_the_next_writer_goes_on_where_the_last_one_stopped(held: Claim) -> None
     assert keys(reader) == ["a", "b"]
 
 
-def test_what_a_killed_writer_left_unpublished_is_overwritten(held: Claim) -> None:
+def test_what_a_killed_writer_left_unpublished_is_overwritten(held: HeldFile) -> None:
     first = writer_of(held)
     first.append(batch("a"))
     first.close()
@@ -96,7 +96,7 @@ def test_what_a_killed_writer_left_unpublished_is_overwritten(held: Claim) -> No
     assert keys(reader) == ["a", "b"]
 
 
-def test_a_writer_that_was_forked_away_does_not_keep_the_lock(held: Claim) -> None:
+def test_a_writer_that_was_forked_away_does_not_keep_the_lock(held: HeldFile) -> None:
     writer = writer_of(held)
     child = multiprocessing.get_context("fork").Process(target=signal.pause)
     child.start()
@@ -108,7 +108,7 @@ def test_a_writer_that_was_forked_away_does_not_keep_the_lock(held: Claim) -> No
         child.join()
 
 
-def test_the_lock_of_a_killed_writer_is_free(held: Claim) -> None:
+def test_the_lock_of_a_killed_writer_is_free(held: HeldFile) -> None:
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
 
@@ -125,16 +125,16 @@ def test_the_lock_of_a_killed_writer_is_free(held: Claim) -> None:
     writer_of(held).close()
 
 
-def test_a_failure_tells_why(held: Claim) -> None:
+def test_a_failure_tells_why(held: HeldFile) -> None:
     writer, reader = writer_of(held), IndexReader(held)
     writer.fail("OssNotFoundError", "no bucket")
-    assert reader.refresh().state is State.FAILED
+    assert reader.refresh().state is TableState.FAILED
     assert reader.failure() == ("OssNotFoundError", "no bucket")
     writer.append(batch("a"))
-    assert reader.refresh().state is State.GROWING
+    assert reader.refresh().state is TableState.GROWING
 
 
-def test_a_file_of_something_else_is_an_error(held: Claim) -> None:
+def test_a_file_of_something_else_is_an_error(held: HeldFile) -> None:
     held.file  # noqa: B018
     held.path.write_bytes(b"x" * HEAD_BYTES)
     with pytest.raises(OssError, match="another version"):
@@ -144,7 +144,7 @@ def test_a_file_of_something_else_is_an_error(held: Claim) -> None:
     assert held.path.read_bytes() == b"x" * HEAD_BYTES
 
 
-def test_a_full_disk_is_an_error_that_names_the_setting(held: Claim) -> None:
+def test_a_full_disk_is_an_error_that_names_the_setting(held: HeldFile) -> None:
     writer = writer_of(held)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

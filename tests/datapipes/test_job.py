@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from osstorchconnector.datapipes.ranks import share_table
+from osstorchconnector.datapipes.job import share_table
 from osstorchconnector.index.layout import Batch
 from osstorchconnector.index.shared import SharedIndex
 from osstorchconnector.index.shared_file import Wait
@@ -54,5 +54,5 @@ def test_only_ranks_on_one_machine_read_one_file(tmp_path: Path, machine: str, i
     second = SharedIndex(Names("other"), folder=str(tmp_path))
     share_table(dist, second, machine)
     assert dist.told == [is_linked]
-    assert [info.uri.key for info in second.infos()] == ["of", "the", "first"]
+    assert [info.uri.key for info in second.items()] == ["of", "the", "first"]
     assert (second.path.stat().st_ino == first.path.stat().st_ino) is is_linked

@@ -50,7 +50,7 @@ _EXIT_PRIORITY = -100
 _FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
-class Claim:
+class HeldFile:
     """A shared file that this process keeps alive, together with all processes that are forked from it.
 
     The file is opened when its descriptor is first asked for, or before this process forks, and made with `content` in
@@ -62,7 +62,7 @@ class Claim:
         self._opened: dict[str, int] = {}
         self._is_released = False
         weakref.finalize(self, _let_go, path, self._opened).atexit = False  # too early: children may be at work
-        _claims[path] = self
+        _held[path] = self
 
     @property
     def file(self) -> int:
@@ -123,22 +123,22 @@ class Claim:
         return file
 
 
-_claims: weakref.WeakValueDictionary[Path, Claim] = weakref.WeakValueDictionary()
+_held: weakref.WeakValueDictionary[Path, HeldFile] = weakref.WeakValueDictionary()
 
 
-def claim(path: Path) -> Claim:
+def hold(path: Path) -> HeldFile:
     """Return this process's claim on the file."""
-    return _claims.get(path) or Claim(path)
+    return _held.get(path) or HeldFile(path)
 
 
-def shared_claim(path: Path, machine: str) -> Claim | None:
+def hold_named(path: Path, machine: str) -> HeldFile | None:
     """Return a claim on a file that a process on `machine` has named; `None` if no process here holds it any more."""
     if machine != this_machine():
         return None  # it may see the file as well, by NFS say, but not how it grows: it maps what it has cached
-    known = _claims.get(path)
+    known = _held.get(path)
     if known is not None:
         return known
-    found = Claim(path)
+    found = HeldFile(path)
     try:
         if has_locks():
             _remove_unless_held(path)  # what a killed job left is not shared with a later one
@@ -365,7 +365,7 @@ _process = _Process()
 
 
 def _release_all() -> None:
-    for reference in _claims.valuerefs():
+    for reference in _held.valuerefs():
         found = reference()
         if found is not None:
             found.release()
@@ -373,7 +373,7 @@ def _release_all() -> None:
 
 def _open_all() -> None:
     """Open what children are about to inherit, so that it lives as long as they do."""
-    for reference in _claims.valuerefs():
+    for reference in _held.valuerefs():
         found = reference()
         # A folder that is gone is an error in the child that needs a file in it.
         with contextlib.suppress(OssError):

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from osstorchconnector.errors import OssConfigError, OssError
-from osstorchconnector.index import claims
-from osstorchconnector.index.claims import Claim, claim, new_path, remove_abandoned, shared_claim, this_machine
+from osstorchconnector.index import held_file
+from osstorchconnector.index.held_file import HeldFile, hold, hold_named, new_path, remove_abandoned, this_machine
 from osstorchconnector.index.layout import Batch
 from osstorchconnector.index.shared import SharedIndex, SharedNumbers
 from osstorchconnector.index.shared_file import Wait
@@ -29,8 +29,8 @@ FORK = multiprocessing.get_context("fork")
 HOLD = """
 import sys
 from pathlib import Path
-from osstorchconnector.index.claims import Claim
-held = Claim(Path(sys.argv[1]))
+from osstorchconnector.index.held_file import HeldFile
+held = HeldFile(Path(sys.argv[1]))
 held.file
 print("held", flush=True)
 input()
@@ -67,11 +67,11 @@ def source(tmp_path: Path) -> Names:
 
 
 def keys(index: SharedIndex) -> list[str]:
-    return [info.uri.key for info in index.infos()]
+    return [info.uri.key for info in index.items()]
 
 
-def held(folder: Path) -> Claim:
-    made = Claim(new_path(str(folder)))
+def held(folder: Path) -> HeldFile:
+    made = HeldFile(new_path(str(folder)))
     assert made.file >= 0
     return made
 
@@ -283,7 +283,7 @@ def elsewhere(path: Path) -> Path:
 
 
 def test_what_another_machine_holds_is_left_alone_however_old_it_is(folder: Path) -> None:
-    used = Claim(elsewhere(new_path(str(folder))))
+    used = HeldFile(elsewhere(new_path(str(folder))))
     assert used.file >= 0
     remove_abandoned(folder, time.time() + 365 * DAY_SECONDS)
     assert used.path.exists()
@@ -303,7 +303,7 @@ def test_a_file_that_others_keep_making_and_removing_is_held_by_those_who_hold_i
 
     def hold_and_let_go(pipe: Connection) -> None:
         for _ in range(200):
-            mine = Claim(path)
+            mine = HeldFile(path)
             assert mine.is_in_place()
             mine.release()
 
@@ -319,7 +319,7 @@ def remove_files(folder: Path) -> None:
 
 def test_a_table_that_is_removed_under_its_readers_is_read_on(folder: Path, source: Names) -> None:
     index = SharedIndex(source, folder=str(folder))
-    infos = index.infos()
+    infos = index.items()
     assert next(infos).uri.key == "0"
     remove_files(folder)
     pipe, ended = forked(lambda pipe: pipe.send(keys(index)))
@@ -360,12 +360,12 @@ def test_numbers_that_were_removed_reach_children_and_are_an_error_for_other_pro
 
 
 def test_a_lock_that_is_never_given_up_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(held_file, "_PATIENCE_SECONDS", 0.05)
     numbers = SharedNumbers(folder=str(folder))
     numbers.set(0, 1)
     (path,) = folder.iterdir()
-    file, _ = claims.open_own(path, create=False)
-    assert claims.try_lock(file, claims.WRITING)
+    file, _ = held_file.open_own(path, create=False)
+    assert held_file.try_lock(file, held_file.WRITING)
     with pytest.raises(OssError, match="locked for"):
         numbers.add(0, 1)
     os.close(file)
@@ -374,23 +374,23 @@ def test_a_lock_that_is_never_given_up_is_an_error(folder: Path, monkeypatch: py
 
 def test_a_file_can_be_shared_on_its_machine_while_it_is_there(folder: Path) -> None:
     made = held(folder)
-    assert shared_claim(made.path, this_machine()) is made is claim(made.path)
-    assert shared_claim(made.path, "another machine") is None
+    assert hold_named(made.path, this_machine()) is made is hold(made.path)
+    assert hold_named(made.path, "another machine") is None
     path = made.path
     made.release()
     del made
-    assert shared_claim(path, this_machine()) is None
+    assert hold_named(path, this_machine()) is None
     assert list(folder.iterdir()) == []
 
 
 def test_a_file_is_made_with_its_content_or_not_at_all(folder: Path) -> None:
-    made = Claim(new_path(str(folder)), b"content")
+    made = HeldFile(new_path(str(folder)), b"content")
     assert made.file >= 0
     assert made.path.read_bytes() == b"content"
     former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     program = (
-        "import resource, sys; from pathlib import Path; from osstorchconnector.index.claims import Claim, new_path\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); Claim(new_path(sys.argv[1]), bytes(1000)).file"
+        "import resource, sys; from osstorchconnector.index.held_file import HeldFile, new_path\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); HeldFile(new_path(sys.argv[1]), bytes(1000)).file"
     )
     try:
         done = subprocess.run(
@@ -411,7 +411,7 @@ def test_a_file_that_others_may_read_is_refused(folder: Path) -> None:
     path.touch(mode=0o644)
     path.chmod(0o644)
     with pytest.raises(OssConfigError, match="not this user's alone"):
-        claim(path).file  # noqa: B018
+        hold(path).file  # noqa: B018
 
 
 def test_a_link_in_the_files_place_is_refused(folder: Path) -> None:
@@ -419,12 +419,12 @@ def test_a_link_in_the_files_place_is_refused(folder: Path) -> None:
     target.touch(mode=0o600)
     path.symlink_to(target)
     with pytest.raises(OssConfigError, match="indexDir"):
-        claim(path).file  # noqa: B018
+        hold(path).file  # noqa: B018
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(OssConfigError, match=r"absent/table: No such file or directory; name a folder by indexDir"):
-        claim(tmp_path / "absent" / "table").file  # noqa: B018
+        hold(tmp_path / "absent" / "table").file  # noqa: B018
 
 
 def test_two_files_never_have_the_same_path(folder: Path) -> None:
@@ -432,14 +432,14 @@ def test_two_files_never_have_the_same_path(folder: Path) -> None:
 
 
 def test_the_configured_folder_is_taken(tmp_path: Path) -> None:
-    assert claims.choose_folder(str(tmp_path)) == str(tmp_path)
+    assert held_file.choose_folder(str(tmp_path)) == str(tmp_path)
     with pytest.raises(OssConfigError, match="indexDir: .*absent"):
-        claims.choose_folder(str(tmp_path / "absent"))
+        held_file.choose_folder(str(tmp_path / "absent"))
 
 
 def test_without_a_configured_folder_one_is_found() -> None:
-    assert Path(claims.choose_folder("")).is_dir()
-    assert claims.choose_folder("", shared_memory="/no/such/folder") == tempfile.gettempdir()
+    assert Path(held_file.choose_folder("")).is_dir()
+    assert held_file.choose_folder("", shared_memory="/no/such/folder") == tempfile.gettempdir()
 
 
 @pytest.fixture
@@ -449,11 +449,11 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
     def refuse(file: int, what: int, kind: int) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    assert claims.has_locks()
-    claims.has_locks.cache_clear()
-    monkeypatch.setattr(claims, "_set_lock", refuse)
+    assert held_file.has_locks()
+    held_file.has_locks.cache_clear()
+    monkeypatch.setattr(held_file, "_set_lock", refuse)
     yield
-    claims.has_locks.cache_clear()
+    held_file.has_locks.cache_clear()
 
 
 def test_where_there_are_no_locks_each_process_has_a_table_of_its_own(

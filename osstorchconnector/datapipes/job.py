@@ -1,20 +1,28 @@
-"""A job of several ranks: which one this is, and how all of them come to read rank 0's listing.
+"""The job that this process is part of: which rank and worker it is, and what the processes of a job do together.
 
-Whatever is here is collective: every rank must come to it, in the same order, as with any call of torch.distributed.
+- `this_rank`, `worker_share`: who this process is
+- `share_rank0_index`: all ranks read rank 0's listing. It is a collective call, as is any of torch.distributed: every
+  rank makes it, in the same order
+- `reads_for_all`, `warn_of_everything`: a warning that comes once for all ranks
+- `exit_when_job_is_killed`: a worker does not outlive its job
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import sys
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import get_worker_info
 
 from ..errors import OssError, OssUsageError
-from ..index.claims import this_machine
 from ..index.fixed import FixedIndex
+from ..index.held_file import this_machine
+from ..index.orders import Share
 from ..index.shared import ObjectIndex, SharedIndex
 
 _CHUNK_BYTES = 16 << 20
@@ -26,6 +34,12 @@ def this_rank(purpose: str) -> tuple[int, int]:
     """Return which rank this is, and of how many."""
     dist = _distributed(purpose)
     return dist.get_rank(), dist.get_world_size()
+
+
+def worker_share() -> Share:
+    """Return the share of the DataLoader worker that this is; everything in a process that is none."""
+    worker = get_worker_info()
+    return Share() if worker is None else Share(worker.id, worker.num_workers)
 
 
 def reads_for_all() -> bool:
@@ -42,7 +56,7 @@ def warn_of_everything(how: str) -> None:
     _logger.warning("every rank of torch.distributed reads all objects, and each object is read by all ranks: %s", how)
 
 
-def agree_on(index: ObjectIndex, purpose: str) -> None:
+def share_rank0_index(index: ObjectIndex, purpose: str) -> None:
     """Let every rank read rank 0's table: the same file on one machine, a copy elsewhere.
 
     Ranks on rank 0's machine read its table while it grows. For others rank 0 lists to the end here. `purpose` is what
@@ -59,10 +73,10 @@ def agree_on(index: ObjectIndex, purpose: str) -> None:
 
 def share_table(dist: Any, index: SharedIndex, machine: str) -> None:
     """Have all ranks read rank 0's table; `machine` is the one that this rank is on."""
-    index.touch()
+    index.ensure_file()
     first_machine, path = _from_first(dist, (machine, str(index.path)))
     # Other machines may see the file as well, by NFS say, but not how it grows: they map what they have cached.
-    is_shared = dist.get_rank() == 0 or (machine == first_machine and index.adopt(Path(path)))
+    is_shared = dist.get_rank() == 0 or (machine == first_machine and index.link_to(Path(path)))
     if not all(_from_all(dist, is_shared)):
         _copy(dist, index, is_shared)
 
@@ -106,3 +120,28 @@ def _distributed(purpose: str) -> Any:
     if not (dist.is_available() and dist.is_initialized()):
         raise OssUsageError(f"{purpose} is for ranks: call torch.distributed.init_process_group before")
     return dist
+
+
+_watched_in = 0  # the process
+
+
+def exit_when_job_is_killed() -> None:
+    """Let this process, if it is a worker of a DataLoader, not outlive a job that was killed.
+
+    Torch's workers notice within seconds that their job is gone, and then wait until it has taken the last samples out
+    of their pipe: for ever, as soon as these are larger than the pipe.
+    """
+    global _watched_in
+    if _watched_in == os.getpid() or get_worker_info() is None:
+        return
+    _watched_in = os.getpid()
+    job = multiprocessing.parent_process()
+    if job is not None and not job.is_alive():  # died before torch began to look
+        os._exit(1)
+    # Before the finaliser that waits (-5), after those that close and tidy up (0 and above).
+    Finalize(None, _leave_if_orphaned, args=(os.getppid(),), exitpriority=-1)
+
+
+def _leave_if_orphaned(parent: int) -> None:
+    if os.getppid() != parent:
+        os._exit(1)
