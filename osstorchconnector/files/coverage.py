@@ -157,12 +157,10 @@ class ReceivedObject:
                 self._coverage.add(gap, download.crc64)
             elif data is not None:
                 self._coverage.add(gap, crc64(data[gap.start - span.start : gap.stop - span.start]))
-        whole, stated = self._coverage.crc64, self.stat.crc64
+        stated, whole = self.stat.crc64, self._coverage.crc64
         if whole is not None and stated is not None and whole != stated:
-            size = self.stat.size
-            self.failure = (
-                f"GetObject {self.uri.shown}: the {size} bytes received have CRC-64 {whole}, OSS says {stated}"
-            )
+            what = f"the {self.stat.size} bytes received have CRC-64 {whole}, OSS says {stated}"
+            self.failure = f"GetObject {self.uri.shown}: {what}"
             raise OssIntegrityError(self.failure)
 
     def leftovers(self) -> list[ByteSpan]:
