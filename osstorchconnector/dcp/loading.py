@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from ..client.client import OssClient
-from ..files.read_plan import cut, piece_bytes
+from ..files.read_plan import cut, request_bytes
 from ..protocol.values import ByteSpan
 from ..uri import OssUri
 from .fetching import Fetch, FetchedFile, Fetcher
@@ -39,7 +39,7 @@ class RankLoad:
         for uri, item in wanted:
             by_uri[uri].append(item)
             self.total_bytes += item.size_bytes
-        self._range_bytes = min(piece_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
+        self._range_bytes = min(request_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
         # Ranges that need memory are so large that one for each request in flight fits.
         fitting = min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency, MAX_HELD_BYTES)
         self._held_bytes = max(fitting, MIN_RANGE_BYTES)

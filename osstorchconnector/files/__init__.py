@@ -1,7 +1,7 @@
 """Objects as files.
 
-- reading: `reader` is the file, `source` the bytes behind it; `read_plan` plans requests, `read_ahead` holds what was
-  fetched, `coverage` sums up the CRC-64
+- reading: `reader` is the file, `source` the bytes behind it, which chooses how to get them; `blocks` are the bytes in
+  memory, kept or read ahead; `object_requests` sends the requests that `read_plan` plans; `coverage` checks the whole
 - writing: `writer` is the file, `upload` its multipart upload; `spooled_writer` is a file that
   can seek
 - both: `named_file` is how a file names its object

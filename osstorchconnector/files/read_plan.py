@@ -1,8 +1,8 @@
-"""Which ranges of an object to ask for, and how far ahead of the reader. Pure.
+"""Which ranges of an object to ask for, and how far ahead of the reader.
 
-A reader that jumps gets what it asks for and not much more. One that goes forward gets a window of blocks before
-it that grows with the distance it has gone, so that at most about three times what was read is ever fetched, up to
-a window that keeps the wire busy: a few blocks where answers come at once, many where they take time.
+A reader that jumps gets what it asks for and not much more. One that goes forward gets a window of blocks before it.
+The window grows with the distance that the reader has gone, so that in all about three times the bytes read are
+fetched at most. It stops growing where it keeps the network busy: at a few blocks if latency is low, at many if high.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from ..protocol.values import ByteSpan
 
 KIB, MIB = 1 << 10, 1 << 20
 
-# The first request, which also tells size and ETag; and the least that a request for a few bytes asks for.
+# The size of the first request, which also brings size and ETag; and of the smallest request for a few bytes.
 FIRST_BYTES = 64 * KIB
-# A step over so few bytes is still going forward: the bytes between are fetched along.
+# A reader that skips at most this many bytes still goes forward; the skipped bytes are fetched too.
 SKIP_BYTES = 64 * KIB
-# From here on bytes are not read into a block and copied but land in the caller's memory.
+# A gap of this size or more is not read into a block and copied, but straight into the caller's memory.
 DIRECT_BYTES = MIB
 
 MAX_LEFTOVER_BYTES = 64 * KIB
 MAX_LEFTOVERS = 16
 
-_MAX_PIECE_BYTES = 8 * MIB
+_MAX_REQUEST_BYTES = 8 * MIB
 _MAX_BLOCK_BYTES = 4 * MIB
-# A request costs both sides as much as some 100 KiB. Where answers come at once, few requests in flight keep the wire
-# busy, and are large; where they take time, all that may be are needed, and are small if need be.
+# A request costs client and server about as much as 100 KiB of data. At low latency a few large requests keep the
+# network busy. At high latency it takes as many as may be under way, small ones if need be.
 _SHORT_SECONDS = 0.002
-# Who answers so soon is on this machine or next to it; OSS itself takes longer.
+# A server with this latency is on this machine or next to it. That of OSS is higher.
 _LOCAL_SECONDS = 0.001
 
 
-class Pace(NamedTuple):
-    """How to read ahead: in blocks of how many bytes, and how many bytes beyond what is asked for."""
+class ReadAheadPlan(NamedTuple):
+    """How to read ahead: in blocks of `block_bytes`, up to `ahead_bytes` beyond the bytes that are asked for."""
 
     block_bytes: int
     ahead_bytes: int
 
 
-def pace(run_bytes: int, *, latency_seconds: float, concurrency: int) -> Pace:
+def plan_read_ahead(run_bytes: int, *, latency_seconds: float, concurrency: int) -> ReadAheadPlan:
     """Return how to read ahead for a reader that has gone forward for `run_bytes`, 0 if it has just jumped."""
     if latency_seconds < _SHORT_SECONDS:
         window = 16 * MIB
@@ -50,13 +50,13 @@ def pace(run_bytes: int, *, latency_seconds: float, concurrency: int) -> Pace:
         window = 96 * MIB
     ahead = min(2 * run_bytes, window, concurrency * _MAX_BLOCK_BYTES)
     block = 1 << max(ahead // 4, 1).bit_length() - 1
-    return Pace(min(max(block, FIRST_BYTES), _MAX_BLOCK_BYTES), ahead)
+    return ReadAheadPlan(min(max(block, FIRST_BYTES), _MAX_BLOCK_BYTES), ahead)
 
 
-def next_stop(reached: int, wanted: ByteSpan, plan: Pace, size_bytes: int) -> int:
-    """Return up to where to fetch for who wants `wanted`, when what lies before `reached` has been asked for.
+def next_stop(reached: int, wanted: ByteSpan, plan: ReadAheadPlan, size_bytes: int) -> int:
+    """Return where to stop fetching for a read of `wanted`, when all before `reached` has been asked for.
 
-    That is the end of a block, unless the object ends there or `wanted` goes on beyond what was asked for.
+    That is the end of a block, unless the object ends there or `wanted` goes beyond `reached`.
     """
     stop = wanted.stop + plan.ahead_bytes
     if wanted.start >= reached:
@@ -68,35 +68,36 @@ def next_stop(reached: int, wanted: ByteSpan, plan: Pace, size_bytes: int) -> in
     return max(stop, reached)
 
 
-def landing_ahead_bytes(run_bytes: int, *, latency_seconds: float) -> int:
-    """Return how much to fetch beyond a large read that lands in the caller's memory.
+def prefetch_behind_bytes(run_bytes: int, *, latency_seconds: float) -> int:
+    """Return how much to fetch behind a large read that goes straight into the caller's memory.
 
-    What is ahead has to be copied later, so no more than keeps a 1.5 GB/s wire busy until the next read.
+    Bytes that are fetched ahead must be copied later. So this is only as much as keeps a network of 1.5 GB/s busy
+    until the next read.
     """
     window = 64 * MIB if latency_seconds > 0.040 else max(int(latency_seconds * 1.5e9), 2 * MIB)
     return min(2 * run_bytes, window)
 
 
-def cut(span: ByteSpan, piece_bytes: int) -> list[ByteSpan]:
-    """Return `span` in pieces of `piece_bytes`; the last one has the rest."""
-    starts = range(span.start, span.stop, piece_bytes)
-    return [ByteSpan(start, min(start + piece_bytes, span.stop)) for start in starts]
+def cut(span: ByteSpan, each_bytes: int) -> list[ByteSpan]:
+    """Return `span` cut into spans of `each_bytes`; the last one has the rest."""
+    starts = range(span.start, span.stop, each_bytes)
+    return [ByteSpan(start, min(start + each_bytes, span.stop)) for start in starts]
 
 
-def piece_bytes(size_bytes: int, concurrency: int, *, latency_seconds: float = math.inf) -> int:
-    """Return the size of the ranges that a large read is cut into: one for each request in flight, 1 to 8 MiB.
+def request_bytes(size_bytes: int, concurrency: int, *, latency_seconds: float = math.inf) -> int:
+    """Return the size of the spans that a large read is cut into: one for each request under way, 1 to 8 MiB.
 
-    As large as that where answers come at once: there one connection brings all that the machine can take.
+    It is 8 MiB if the server is near: then one connection brings as much as the machine can take.
     """
-    least = _MAX_PIECE_BYTES if latency_seconds < _LOCAL_SECONDS else MIB
+    least = _MAX_REQUEST_BYTES if latency_seconds < _LOCAL_SECONDS else MIB
     even = -(-size_bytes // concurrency)
-    return min(max(even, least), _MAX_PIECE_BYTES)
+    return min(max(even, least), _MAX_REQUEST_BYTES)
 
 
-def lone_span(position: int, wanted_bytes: int, size_bytes: int) -> ByteSpan:
-    """Return the range for a read by one who jumps: what is wanted, 64 KiB at least; near the end, the end.
+def random_span(position: int, wanted_bytes: int, size_bytes: int) -> ByteSpan:
+    """Return the span to ask for when a reader has jumped: what it wants, 64 KiB at least.
 
-    (Formats with a directory at the end are read backwards from there.)
+    Near the end it is the last 64 KiB: formats with a directory at the end are read backwards from there.
     """
     if position >= size_bytes - FIRST_BYTES:
         return ByteSpan(max(size_bytes - FIRST_BYTES, 0), size_bytes)
@@ -104,6 +105,6 @@ def lone_span(position: int, wanted_bytes: int, size_bytes: int) -> ByteSpan:
 
 
 def leftovers(missing: list[ByteSpan], size_bytes: int) -> list[ByteSpan]:
-    """Return those ranges that should be fetched only to check the whole: all, if they are few and little, or none."""
-    little = sum(span.size for span in missing) <= min(MAX_LEFTOVER_BYTES, size_bytes // 16)
-    return missing if little and len(missing) <= MAX_LEFTOVERS else []
+    """Return the spans to fetch only to check the whole: all that are missing if that is little, or none."""
+    is_little = sum(span.size for span in missing) <= min(MAX_LEFTOVER_BYTES, size_bytes // 16)
+    return missing if is_little and len(missing) <= MAX_LEFTOVERS else []

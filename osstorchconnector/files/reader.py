@@ -17,8 +17,8 @@ from ..client.sharing import ClientReference
 from ..config import TransferConfig
 from ..protocol.values import Download
 from ..uri import OssUri
+from .blocks import NO_BLOCK, Block
 from .named_file import InvalidSeekError, NamedFile
-from .read_ahead import NO_BLOCK, Block
 from .read_plan import DIRECT_BYTES, FIRST_BYTES
 from .source import ObjectSource
 
@@ -192,7 +192,7 @@ class OssReader(NamedFile):
         if not wanted:
             return 0
         size = self._source.open(self._pos).size
-        self._source.step_to(self._pos)
+        self._source.begin_read(self._pos)
         return max(min(wanted, size - self._pos), 0)
 
     def _read(self, size: int | None) -> bytes:
@@ -217,7 +217,7 @@ class OssReader(NamedFile):
             whole = self._block.data
             return whole if len(whole) == wanted and isinstance(whole, bytes) else here[:wanted].tobytes()
         memory = bytearray(wanted)
-        self._source.fill(self._pos, memoryview(memory))
+        self._source.read_into(self._pos, memoryview(memory))
         return bytes(memory)
 
     def _fill(self, view: memoryview) -> None:
@@ -228,12 +228,12 @@ class OssReader(NamedFile):
                 view[:] = here[:wanted]
                 return
         if wanted:
-            self._source.fill(self._pos, view)
+            self._source.read_into(self._pos, view)
 
     def _block_here(self, wanted: int) -> memoryview:
         """Return the bytes of the block at the present position, from there on: one at least."""
         if not self._block.holds(self._pos):
-            self._block = self._source.block(self._pos, wanted)
+            self._block = self._source.block_at(self._pos, wanted)
         return self._block.view[self._pos - self._block.start :]
 
     def _line_piece(self, limit: int) -> bytes:

@@ -12,14 +12,14 @@ from osstorchconnector.files.read_plan import (
     FIRST_BYTES,
     KIB,
     MIB,
-    Pace,
+    ReadAheadPlan,
     cut,
-    landing_ahead_bytes,
     leftovers,
-    lone_span,
     next_stop,
-    pace,
-    piece_bytes,
+    plan_read_ahead,
+    prefetch_behind_bytes,
+    random_span,
+    request_bytes,
 )
 from osstorchconnector.protocol.values import ByteSpan
 
@@ -42,52 +42,52 @@ def test_a_cut_span_is_the_span(start: int, size: int, piece: int) -> None:
 def test_a_large_read_is_cut_for_all_requests_in_flight_but_not_too_finely(
     latency: float, least: int, size: int, concurrency: int
 ) -> None:
-    piece = piece_bytes(size, concurrency, latency_seconds=latency)
+    piece = request_bytes(size, concurrency, latency_seconds=latency)
     assert least <= piece <= 8 * MIB
     assert piece * concurrency >= size or piece == 8 * MIB
     assert piece == least or piece * (concurrency - 1) < size
 
 
 @given(st.integers(0, 10 * GIB), st.integers(1, MIB), st.integers(1, 10 * GIB))
-def test_a_lone_read_gets_its_bytes_and_at_most_64_kib(position: int, wanted: int, size: int) -> None:
+def test_a_random_read_gets_its_bytes_and_at_most_64_kib(position: int, wanted: int, size: int) -> None:
     position %= size
     wanted = min(wanted, size - position)
-    span = lone_span(position, wanted, size)
+    span = random_span(position, wanted, size)
     assert 0 <= span.start <= position
     assert position + wanted <= span.stop <= size
     assert span.size <= max(wanted, FIRST_BYTES)
 
 
-def test_a_lone_read_near_the_end_gets_the_end() -> None:
-    assert lone_span(GIB - 10, 10, GIB) == ByteSpan(GIB - 64 * KIB, GIB)
-    assert lone_span(70, 10, 100) == ByteSpan(0, 100)
+def test_a_random_read_near_the_end_gets_the_end() -> None:
+    assert random_span(GIB - 10, 10, GIB) == ByteSpan(GIB - 64 * KIB, GIB)
+    assert random_span(70, 10, 100) == ByteSpan(0, 100)
 
 
 def test_who_has_just_jumped_gets_nothing_ahead() -> None:
-    assert pace(0, latency_seconds=0.001, concurrency=24).ahead_bytes == 0
-    assert landing_ahead_bytes(0, latency_seconds=0.001) == 0
+    assert plan_read_ahead(0, latency_seconds=0.001, concurrency=24).ahead_bytes == 0
+    assert prefetch_behind_bytes(0, latency_seconds=0.001) == 0
 
 
 @given(st.integers(0, 100 * GIB), latencies, st.integers(1, 4096))
 def test_the_window_is_at_most_twice_the_way_gone(run: int, latency: float, concurrency: int) -> None:
-    plan = pace(run, latency_seconds=latency, concurrency=concurrency)
+    plan = plan_read_ahead(run, latency_seconds=latency, concurrency=concurrency)
     assert plan.ahead_bytes <= 2 * run
-    assert landing_ahead_bytes(run, latency_seconds=latency) <= 2 * run
+    assert prefetch_behind_bytes(run, latency_seconds=latency) <= 2 * run
 
 
 @given(st.integers(0, 100 * GIB), latencies, st.integers(1, 4096))
 def test_the_window_is_bounded_in_bytes_and_requests(run: int, latency: float, concurrency: int) -> None:
-    plan = pace(run, latency_seconds=latency, concurrency=concurrency)
+    plan = plan_read_ahead(run, latency_seconds=latency, concurrency=concurrency)
     assert FIRST_BYTES <= plan.block_bytes <= 4 * MIB
     assert plan.ahead_bytes <= 96 * MIB
     assert plan.ahead_bytes <= concurrency * 4 * MIB
-    assert landing_ahead_bytes(run, latency_seconds=latency) <= 64 * MIB
+    assert prefetch_behind_bytes(run, latency_seconds=latency) <= 64 * MIB
 
 
 @given(st.integers(1, GIB), st.integers(1, GIB), latencies, st.integers(1, 64))
 def test_the_window_grows_with_the_way_gone(run: int, more: int, latency: float, concurrency: int) -> None:
-    before = pace(run, latency_seconds=latency, concurrency=concurrency)
-    after = pace(run + more, latency_seconds=latency, concurrency=concurrency)
+    before = plan_read_ahead(run, latency_seconds=latency, concurrency=concurrency)
+    after = plan_read_ahead(run + more, latency_seconds=latency, concurrency=concurrency)
     assert after.ahead_bytes >= before.ahead_bytes
     assert after.block_bytes >= before.block_bytes
 
@@ -105,7 +105,7 @@ def test_going_on_covers_what_is_wanted_and_the_window_in_whole_blocks(
 ) -> None:
     reached, start = reached % (size + 1), start % size
     span = ByteSpan(start, min(start + wanted, size))
-    stop = next_stop(reached, span, Pace(block, ahead), size)
+    stop = next_stop(reached, span, ReadAheadPlan(block, ahead), size)
     assert max(reached, span.stop) <= stop <= max(reached + FIRST_BYTES, span.stop + ahead)
     assert stop <= size
     assert stop > span.stop + ahead - block or stop == size
@@ -117,7 +117,7 @@ def test_going_on_covers_what_is_wanted_and_the_window_in_whole_blocks(
     ("latency", "window"), [(0.0019, 16 * MIB), (0.002, 48 * MIB), (0.010, 96 * MIB), (float("inf"), 96 * MIB)]
 )
 def test_the_window_is_deep_on_a_slow_wire(latency: float, window: int) -> None:
-    assert pace(GIB, latency_seconds=latency, concurrency=24) == (4 * MIB, window)
+    assert plan_read_ahead(GIB, latency_seconds=latency, concurrency=24) == (4 * MIB, window)
 
 
 @pytest.mark.parametrize(
@@ -132,17 +132,17 @@ def test_the_window_is_deep_on_a_slow_wire(latency: float, window: int) -> None:
     ],
 )
 def test_going_on(reached: int, wanted: tuple[int, int], stop: int) -> None:
-    assert next_stop(reached, ByteSpan(*wanted), Pace(MIB, 3 * MIB), 100 * MIB) == stop
+    assert next_stop(reached, ByteSpan(*wanted), ReadAheadPlan(MIB, 3 * MIB), 100 * MIB) == stop
 
 
 def test_a_few_bytes_that_are_missing_are_a_request_of_64_kib() -> None:
-    assert next_stop(MIB, ByteSpan(MIB, MIB + 10), Pace(64 * KIB, 0), GIB) == MIB + 64 * KIB
+    assert next_stop(MIB, ByteSpan(MIB, MIB + 10), ReadAheadPlan(64 * KIB, 0), GIB) == MIB + 64 * KIB
 
 
-def test_a_landing_read_looks_ahead_as_far_as_the_latency_needs() -> None:
-    assert landing_ahead_bytes(GIB, latency_seconds=0.0003) == 2 * MIB
-    assert landing_ahead_bytes(GIB, latency_seconds=0.02) == 30_000_000
-    assert landing_ahead_bytes(GIB, latency_seconds=float("inf")) == 64 * MIB
+def test_a_large_read_looks_ahead_as_far_as_the_latency_needs() -> None:
+    assert prefetch_behind_bytes(GIB, latency_seconds=0.0003) == 2 * MIB
+    assert prefetch_behind_bytes(GIB, latency_seconds=0.02) == 30_000_000
+    assert prefetch_behind_bytes(GIB, latency_seconds=float("inf")) == 64 * MIB
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""Requests for one object: all for the object that the first one found, timed, checked and counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+
+from ..client.client import OssClient
+from ..client.flight import ParallelRead, RunningTasks
+from ..client.operations import Operations
+from ..config import TransferConfig
+from ..errors import OssServiceError
+from ..protocol.values import ByteSpan, Download
+from ..uri import OssUri
+from .coverage import ReceivedObject
+from .read_plan import FIRST_BYTES
+
+SpanTasks = RunningTasks[None, Download]
+
+_RANGE_NOT_SATISFIABLE = 416
+
+
+def _nothing(*_: object) -> None:
+    """The default for what to do while bytes come."""
+
+
+class ObjectRequests:
+    """Sends the requests of one reader. What they bring is one object, see `ReceivedObject`, whose errors they raise.
+
+    The reader's thread sends, counts and waits; loop threads only fetch, and note two facts here. They write without
+    a lock: `has_asked_again` only ever becomes true, and of two latencies that are noted at once either will do.
+    """
+
+    def __init__(self, client: OssClient, uri: OssUri, transfer: TransferConfig) -> None:
+        self._client, self._uri, self._transfer = client, uri, transfer
+        self.received = ReceivedObject(uri)
+        self.count = self.received.count
+        self.latency_seconds = float("inf")  # the least of all answers
+        self.has_asked_again = False  # more was asked for than the first download
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be under way at a time."""
+        return self._transfer.prefetch_concurrency
+
+    @property
+    def size(self) -> int:
+        """The object's size in bytes; the first download must have been counted."""
+        stat = self.received.stat
+        assert stat is not None
+        return stat.size
+
+    def get_first(self, position: int) -> Download:
+        """Return the first 64 KiB from `position` on, or of the object if it ends before; they are not counted."""
+        try:
+            return self._timed_get(ByteSpan(position, position + FIRST_BYTES))
+        except OssServiceError as error:
+            if error.status != _RANGE_NOT_SATISFIABLE or not position:
+                raise
+        return self._timed_get(ByteSpan(0, FIRST_BYTES))
+
+    def get(self, span: ByteSpan) -> Download:
+        """Return the bytes of `span`, counted."""
+        download = self._checked(self._timed_get(span), span)
+        self.count(download, memoryview(download.body))
+        return download
+
+    def new_tasks(self) -> SpanTasks:
+        """Return a group of requests that can be stopped together, for `start`."""
+        return RunningTasks(self._client, self._transfer.prefetch_worker)
+
+    def start(self, tasks: SpanTasks, span: ByteSpan, target: memoryview) -> Future[Download]:
+        """Begin to fetch `span` into `target`; whoever takes the result counts it."""
+        return tasks.start(lambda operations: self._get_into(operations, span, target))
+
+    def get_into(
+        self,
+        targets: Iterable[tuple[ByteSpan, memoryview]],
+        *,
+        meanwhile: Callable[[], None] = _nothing,
+        when_half_free: Callable[[int], None] = _nothing,
+    ) -> None:
+        """Fetch each span into its memory, in parallel, and count it.
+
+        `meanwhile` is called when the first requests are under way. `when_half_free` is called once, with how many
+        more requests may be sent from then on: at least half of all. If this raises, nothing writes to the memory any
+        more, unless it is the `OssTimeoutError` of `RunningTasks.abandon`.
+        """
+        workers = self._transfer.prefetch_worker
+        read = ParallelRead(self._client, self._get_into, self.count, concurrency=self.concurrency, workers=workers)
+        try:
+            read.begin(targets)
+            meanwhile()
+            read.finish(when_half_free)
+        except BaseException:
+            read.abandon()
+            raise
+
+    def _timed_get(self, span: ByteSpan) -> Download:
+        begun = time.perf_counter()
+        download = self._client.get(self._uri, span, if_match=self.received.etag)
+        self._note_latency(time.perf_counter() - begun)
+        return download
+
+    async def _get_into(self, operations: Operations, span: ByteSpan, target: memoryview) -> Download:
+        begun = time.perf_counter()
+        download = await operations.get(self._uri, span, into=target, if_match=self.received.etag)
+        self._note_latency(time.perf_counter() - begun)
+        return self._checked(download, span)
+
+    def _note_latency(self, seconds: float) -> None:
+        self.latency_seconds = min(self.latency_seconds, seconds)
+
+    def _checked(self, download: Download, span: ByteSpan) -> Download:
+        self.has_asked_again = True
+        return self.received.check_same(download, span)
