@@ -1,16 +1,17 @@
-"""What docs/emulator.md shows runs, and its table of faults is the catalogue."""
+"""What docs/emulator.md shows runs, and its table of faults is the catalogue. What CONTRIBUTING.md names exists."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from scripts import run_pytest, run_python
+from scripts import ROOT, run_pytest, run_python
 
 from osstorchconnector.emulator.effects import CATALOGUE, make_effect
 
-DOCS = Path(__file__).parents[1] / "docs"
-TEXT = (DOCS / "emulator.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+NAMED = sorted(set(re.findall(r"`([^`\n]+)`", CONTRIBUTING)))
 TESTS, PROGRAM = re.findall(r"^```py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
@@ -39,3 +40,18 @@ def test_the_tests_that_the_page_shows_pass(tmp_path: Path) -> None:
 def test_the_program_that_the_page_shows_runs(tmp_path: Path) -> None:
     assert run_python("-c", PROGRAM, folder=tmp_path) == ("", "")
     assert [path.name for path in tmp_path.iterdir()] == ["credentials.json"]
+
+
+def test_the_paths_that_contributing_names_exist() -> None:
+    paths = [name for name in NAMED if re.fullmatch(r"[\w./-]+(/|\.py|\.md|\.txt|\.toml)", name)]
+    folders = [ROOT, ROOT / "osstorchconnector", ROOT / "tests" / "protocol"]
+    assert "client/retry.py" in paths
+    assert [path for path in paths if not any((folder / path).exists() for folder in folders)] == []
+
+
+def test_the_names_that_contributing_uses_are_those_of_the_code() -> None:
+    names = [name for name in NAMED if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)?", name)]
+    files = [*(ROOT / "osstorchconnector").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    words = set(re.findall(r"\w+", "\n".join(path.read_text(encoding="utf-8") for path in files)))
+    assert "RetryDecision" in names
+    assert [name for name in names if name.rpartition(".")[2] not in words] == []
