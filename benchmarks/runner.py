@@ -1,28 +1,26 @@
-"""Works done in turn by all who take part."""
+"""Runs a work: all contenders measured in interleaved rounds, on a server of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from osstorchconnector.emulator import Emulator
 
 from .crew import Crew
 from .gauge import cpu_seconds_of
-from .schedule import turns
 from .site import open_site
 from .values import Contender, Outcome, Result, Sample, Work
 
+T = TypeVar("T")
 Say = Callable[[str], None]
 
 
 def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[str], say: Say) -> Result:
-    """Measure a work in interleaved rounds on a server of its own.
-
-    `only` names the contenders that take part besides this library; empty means all.
-    """
+    """Measure a work. `only` names the contenders that take part besides this library; empty means all."""
     with open_site(**work.options) as site:
-        contenders = chosen(work.contenders(site, is_quick=is_quick), only, is_quick=is_quick)
+        contenders = chosen(work.prepare(site, **work.sizes(is_quick=is_quick)), only, is_quick=is_quick)
         outcomes = _measure(work, contenders, crew, site.server, rounds=rounds, say=say)
     return Result(
         name=work.name,
@@ -38,15 +36,27 @@ def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[
 
 
 def chosen(contenders: Sequence[Contender], only: frozenset[str], *, is_quick: bool) -> list[Contender]:
-    """Return who takes part: this library, and of the others those in `only`, if it names any."""
+    """Return the contenders that take part: this library, and those in `only`, or all others where it is empty."""
     ours, *others = contenders
     if only:
         return [ours, *(each for each in others if each.name in only)]
     return [ours, *(each for each in others if not (is_quick and each.is_extra))]
 
 
+def turns(contenders: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
+    """Yield (round, contender), each contender once per round. The one that begins changes from round to round.
+
+    A machine's speed changes by the minute. So contenders that are compared are measured close together, and none
+    always has the same position in the round.
+    """
+    for number in range(rounds):
+        shift = number % len(contenders) if contenders else 0
+        for contender in (*contenders[shift:], *contenders[:shift]):
+            yield number, contender
+
+
 def with_sent(sample: Sample, sent_bytes: int) -> Sample:
-    """Add what the server sent to a sample that says what it needed: `sent_of_needed` is 1 where nothing was wasted."""
+    """Add `sent_of_needed` to a sample that says how many bytes it needed: 1 where the server sent no byte in vain."""
     needed = sample.extra.get("needed_bytes")
     if not needed:
         return sample

@@ -1,4 +1,4 @@
-"""Where the work is done: an emulator with the data, a name for its bucket, credentials and configuration."""
+"""The server that work is done on: an emulator with data, a host name for its bucket, credentials, configuration."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from benchmarks.values import Access
 from osstorchconnector import OssCheckpoint, OssClient, emulator
 from osstorchconnector.emulator import Emulator
 from osstorchconnector.protocol.signing import V4Signer
 from osstorchconnector.protocol.values import Request
+
+from .values import Access
 
 BUCKET = "bench"
 HOST = "oss-local.test"
@@ -38,10 +39,10 @@ CONFIG: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Site:
-    """A running server with an empty bucket, and how to get there.
+    """A running server with an empty bucket, and how to reach it.
 
-    `memory` is a folder in memory where there is one. `name_missing` says why the bucket has no name of its own,
-    which the C++ connector can't do without. What is put on `stack` is undone when the site closes.
+    `memory` is a folder in memory, if the system has one. The C++ connector needs a host name for the bucket:
+    `name_missing` says why there is none. The site closes `stack` when it closes.
     """
 
     server: Emulator
@@ -53,14 +54,14 @@ class Site:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint for everybody: a name in front of which the bucket stands."""
+        """The endpoint for all clients: a host name that the bucket's name can be put in front of."""
         scheme = "https" if self.certificate else "http"
         return self.server.endpoint if self.name_missing else f"{scheme}://{HOST}:{self.server.port}"
 
     def access(self, config: Mapping[str, Any] | None = None) -> Access:
-        """Return the keyword arguments of this library's classes, and of the C++ connector's, which are the same.
+        """Return the keyword arguments of this library's classes, which are those of the C++ connector too.
 
-        `config` are config keys that differ from the README's.
+        `config` holds the config keys that differ from the README's.
         """
         return {
             "endpoint": self.endpoint,
@@ -70,7 +71,7 @@ class Site:
         }
 
     def keys(self) -> dict[str, str]:
-        """Return what clients are given that know no credential file."""
+        """Return the arguments of clients that read no credential file."""
         credentials = self.server.credentials
         return {
             "endpoint": self.server.endpoint,
@@ -89,7 +90,7 @@ class Site:
         return [f"oss://{BUCKET}/{folder}/{number:06d}" for number in range(count)]
 
     def put_stream(self, key: str, blocks: Iterable[bytes]) -> None:
-        """Put an object that need not fit into memory."""
+        """Put an object block by block; it need not fit into memory."""
         client = OssCheckpoint(**self.access())
         with client.writer(f"oss://{BUCKET}/{key}") as writer:
             for block in blocks:
@@ -101,11 +102,11 @@ class Site:
             self.put_stream(key, iter(lambda: file.read(16 << 20), b""))
 
     def discard_uploads(self) -> None:
-        """Let the server check uploads and keep no bytes of them, short of what names and describes a checkpoint."""
+        """Let the server check uploads and keep none of their bytes, except small objects: a checkpoint's metadata."""
         self.server.set_policy(discard_bodies=True, keep_up_to_bytes=4 << 20)
 
     def publish(self) -> None:
-        """Let anybody read the bucket: clients of S3 can't sign for OSS."""
+        """Make the bucket readable for all: clients of S3 can't sign for OSS."""
         credentials, region = self.server.credentials, self.server.region
         request = Request("PutBucketAcl", "PUT", BUCKET, "", (("acl", ""),), (("x-oss-acl", "public-read"),))
         headers = dict([*request.headers, *V4Signer(credentials, region).sign(request, int(time.time()))])
@@ -127,9 +128,9 @@ class Site:
 
 @contextlib.contextmanager
 def open_site(*, is_secure: bool = False, busy_cores: int = 0) -> Iterator[Site]:
-    """Serve an empty bucket for one work, from memory where that is a folder, by https with a certificate of ours.
+    """Serve an empty bucket for one work, from a folder in memory if there is one; `is_secure` means https.
 
-    `busy_cores` other processes compute all the while, as decoding and a model do beside a real loader.
+    `busy_cores` other processes compute at the same time, as decoding and a model do beside a real loader.
     """
     name_missing = name_the_bucket()
     with contextlib.ExitStack() as stack:
@@ -159,7 +160,7 @@ def _busy_process() -> Iterator[None]:
 
 
 def name_the_bucket() -> str:
-    """Give the bucket a name on this machine, if that is allowed; return what is missing otherwise."""
+    """Give the bucket a host name on this machine, if that is allowed; otherwise return what the user must do."""
     if _is_loopback(f"{BUCKET}.{HOST}"):
         return ""
     try:
@@ -171,7 +172,7 @@ def name_the_bucket() -> str:
 
 
 def _certificate(folder: Path) -> str:
-    """Make a certificate for our names; return the file of key, certificate and the authority to be trusted."""
+    """Make a certificate for our names; return the file with key, certificate and the authority to trust."""
     import trustme
 
     authority = trustme.CA()
@@ -183,7 +184,7 @@ def _certificate(folder: Path) -> str:
 
 
 def tool(name: str, package: str) -> tuple[str, str]:
-    """Return where a program is, or nothing and how to get it."""
+    """Return the path of a program and "", or "" and how to install it."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     return (path, "") if path else ("", f"not installed: apt-get install {package}")
 

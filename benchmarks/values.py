@@ -1,13 +1,10 @@
-"""What is measured: works, who does them, what was measured of it, and what is to be reached."""
+"""What is measured: works, their contenders, the samples of each, and the goals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from .site import Site
+from typing import Any, Literal
 
 OURS = "ours"
 CXX = "C++ connector"
@@ -20,11 +17,11 @@ Figure = Literal["rate", "seconds_each", "cpu", "caller", "server", "peak"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement: `amount` of the work's unit in so many seconds. `peak_bytes` is above what was there at start.
+    """One measurement: `amount` in the work's unit, done in `seconds`. `peak_bytes` is the growth of memory.
 
-    `cpu_seconds` are user and system time of the client process and of its children, `server_seconds` the server's
-    (the setting up and warming up of the client included), `caller_seconds` those of the client's thread that calls the
-    library, where that is known. `extra` holds what only this work measures.
+    `cpu_seconds` are user and system time of the client process and its children. `server_seconds` are the server's,
+    including the client's setup and warm-up. `caller_seconds` are those of the client's thread that calls the library,
+    where that is known. `extra` holds figures that only this work measures.
     """
 
     amount: float
@@ -45,17 +42,17 @@ class Sample:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds for one of the unit."""
+        """CPU seconds per unit."""
         return self.cpu_seconds / self.amount
 
     @property
     def caller(self) -> float:
-        """CPU seconds of the calling thread for one of the unit."""
+        """CPU seconds of the calling thread per unit."""
         return self.caller_seconds / self.amount
 
     @property
     def server(self) -> float:
-        """CPU seconds of the server for one of the unit."""
+        """CPU seconds of the server per unit."""
         return self.server_seconds / self.amount
 
     @property
@@ -65,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Curve:
-    """A plot to which works belong as points: its name, and what its axes say."""
+    """A plot whose points are works: its name and the labels of its axes."""
 
     name: str
     x: str
@@ -74,10 +71,10 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """Who does the work: `program` (module:generator below `programs`) with `options`, by the interpreter `where`.
+    """One that does the work: `program` (module:generator below `programs`) with `options`, in the interpreter `where`.
 
-    `missing` says why it can't take part. `sample` stands for a program where the figure is known beforehand.
-    `is_extra` ones are left out of a quick look.
+    `missing` says why it can't take part. `sample` replaces the program where the figure is known in advance. A quick
+    run leaves out contenders that are `is_extra`.
     """
 
     name: str
@@ -92,9 +89,10 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is to be reached: our `figure` over that of `against`, or as it is where `against` is empty.
+    """A goal for our `figure` divided by that of `against`, or for the figure itself where `against` is empty.
 
-    `is_ceiling` means at most; otherwise at least.
+    `reach` is the goal and `aim` a better one: at least, or at most with `is_ceiling`. `extra` names a figure of
+    `Sample.extra` instead.
     """
 
     against: str
@@ -107,12 +105,10 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A piece of work. `prepare(site, **sizes)` lays out the data and says who takes part, us first.
+    """A piece of work. `prepare(site, **sizes)` lays out the data and returns the contenders, this library first.
 
-    `title` is formatted with the sizes, of which there are two sets: `full`, and `quick` for a look.
-    `options` are those of `open_site`.
-    The table shows `figure` times `scale` in `unit`. A work may be
-    the point `x` of a curve.
+    `title` is formatted with the sizes: `full`, or with those of `quick` for a quick run. `options` are those of
+    `open_site`. The table shows `figure` times `scale` in `unit`. A work may be the point `x` of a curve.
     """
 
     name: str
@@ -132,13 +128,10 @@ class Work:
     def sizes(self, *, is_quick: bool) -> Mapping[str, Any]:
         return {**self.full, **self.quick} if is_quick else self.full
 
-    def contenders(self, site: Site, *, is_quick: bool) -> list[Contender]:
-        return list(self.prepare(site, **self.sizes(is_quick=is_quick)))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was measured of one contender: a sample a round, or why there is none."""
+    """The samples of one contender, one per round, or the reason why there are none."""
 
     name: str
     samples: Sequence[Sample] = ()
@@ -147,7 +140,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A work as it was measured."""
+    """A work with what was measured."""
 
     name: str
     title: str
@@ -165,7 +158,7 @@ class Result:
 
 
 def dump_result(result: Result) -> dict[str, Any]:
-    """Return `result` as JSON has it."""
+    """Return `result` as a value for JSON."""
     return asdict(result)
 
 

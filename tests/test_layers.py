@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,9 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
+def imports(path: Path, top: Path = PACKAGE.parent) -> Iterator[tuple[int, str]]:
     """Yield line and absolute name of everything that the file imports, at the top, lazily or for types only."""
-    package = ["osstorchconnector", *path.relative_to(PACKAGE).parent.parts]
+    package = list(path.relative_to(top).parent.parts)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -112,10 +112,30 @@ def test_the_index_imports_neither_client_nor_torch(name: str) -> None:
     assert wrong == []
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {name: {imported for _, imported in own_imports(name) if imported != name} for name in MODULES}
+def check_no_cycle(graph: Mapping[str, set[str]]) -> None:
     try:
         order = list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
-    assert set(order) >= set(MODULES)
+    assert set(order) >= set(graph)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    check_no_cycle(
+        {name: {imported for _, imported in own_imports(name) if imported != name} for name in MODULES},
+    )
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "chaos", "interop"])
+def test_no_scripts_import_each_other_in_a_circle(folder: str) -> None:
+    top = PACKAGE.parent
+    files = {
+        ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (top / folder).rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found = {imported for _, imported in imports(path, top)}
+        modules = {module for module in files if found & {module} or any(f.rpartition(".")[0] == module for f in found)}
+        graph[name] = modules - {name}
+    check_no_cycle(graph)

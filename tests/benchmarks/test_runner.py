@@ -1,10 +1,10 @@
-"""Who is measured when."""
+"""The order in which contenders are measured."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from benchmarks.schedule import turns
+from benchmarks.runner import turns
 
 
 def test_everybody_has_a_turn_in_each_round() -> None:
