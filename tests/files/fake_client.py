@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from osstorchconnector.config import Config, TransferConfig
 from osstorchconnector.errors import OssNotFoundError, OssObjectChangedError, OssServiceError, OssUsageError
-from osstorchconnector.protocol.checksum import combine_crc64
+from osstorchconnector.protocol.checksum import Sum, combine_crc64
 from osstorchconnector.protocol.checksum import crc64 as crc64_of
 from osstorchconnector.protocol.values import ByteSpan, Download, ObjectStat, StoredObject, UploadedPart
 from osstorchconnector.uri import OssUri
@@ -147,7 +147,13 @@ class FakeOperations:
         self._numbers = itertools.count(1)
 
     async def get(
-        self, uri: OssUri, span: ByteSpan | None = None, *, into: memoryview | None = None, if_match: str = ""
+        self,
+        uri: OssUri,
+        span: ByteSpan | None = None,
+        *,
+        into: memoryview | None = None,
+        if_match: str = "",
+        checksum: Sum | None = None,
     ) -> Download:
         async with self._call(Call("get", uri, span, if_match)):
             stored = self._client.objects.get(uri)
@@ -161,6 +167,8 @@ class FakeOperations:
                 raise OssServiceError(f"GetObject {uri}: InvalidRange", status=416, code="InvalidRange")
             found = ByteSpan(start, min(stop, size))
             body = stored.data[found.start : found.stop]
+            if checksum is not None:
+                checksum.add(memoryview(body))
             if into is not None:
                 into[: len(body)] = body
                 self._client.filled.append((into.obj, len(body)))
