@@ -12,14 +12,21 @@ from .uri import parse_object_uri
 
 
 class OssCheckpoint:
-    """Readers and writers of single objects, fast enough for checkpoints of any size.
+    """Opens single objects as files, to read and to write checkpoints of any size.
 
+        checkpoint = OssCheckpoint("https://oss-cn-beijing.aliyuncs.com", cred_path="/root/.alibabacloud/credentials")
         with checkpoint.writer("oss://bucket/epoch.1") as writer:
             torch.save(state_dict, writer)
         with checkpoint.reader("oss://bucket/epoch.1") as reader:
             state_dict = torch.load(reader)
 
-    `endpoint` is OSS's, or an `OssClient`. Nothing is sent before the first read or write.
+    - `endpoint`: the URL of OSS, or an `OssClient`, which then has all other settings
+    - `cred_path`: the file with the credentials; or `cred_provider`: an object that returns them
+    - `config_path`: the file with the configuration
+    - `region`: the bucket's region, where the endpoint's name does not tell it
+
+    Raises `OssConfigError` for settings that are wrong. Nothing is sent before the first read or write. It can be
+    pickled, and used by several threads; each reader and writer only by one at a time.
     """
 
     def __init__(
@@ -35,7 +42,11 @@ class OssCheckpoint:
         )
 
     def reader(self, oss_uri: str) -> OssReader:
-        """Return a seekable binary file that reads the object; a missing one is an `OssNotFoundError` at first read."""
+        """Return a seekable binary file that reads the object `oss://bucket/key`.
+
+        Nothing is sent, so a missing object is an `OssNotFoundError` at the first read. Raises `OssUriError` if
+        `oss_uri` names no object.
+        """
         return OssReader(self._client, parse_object_uri(oss_uri), transfer=self._client.config.checkpoint)
 
     @overload
@@ -48,12 +59,13 @@ class OssCheckpoint:
     def writer(self, oss_uri: str, *, seekable: bool) -> OssWriter | OssSpooledWriter: ...
 
     def writer(self, oss_uri: str, *, seekable: bool = False) -> OssWriter | OssSpooledWriter:
-        """Return a binary file whose content becomes the object when it is closed, and only then.
+        """Return a binary file whose content becomes the object `oss://bucket/key` when it is closed, and only then.
 
-        Leaving the `with` block by an exception, or losing the writer unclosed, leaves the object as it was. With
-        `seekable` it can be written in any order, read and truncated, and has a `fileno`, for what needs that (HDF5,
-        TIFF, `torch.export.save`, `numpy.memmap`); its content is kept in memory, what is longer than 64 MiB in a
-        temporary file, and sent at the end.
+        If the `with` block is left by an exception, or the writer is never closed, the object stays as it was.
+
+        With `seekable` the file can be written in any order, read and truncated, and has a `fileno`, as HDF5, TIFF,
+        `torch.export.save` and `numpy.memmap` need. Then its content is kept until the end, in memory up to 64 MiB
+        and in a temporary file above that. Raises `OssUriError` if `oss_uri` names no object.
         """
         kind = OssSpooledWriter if seekable else OssWriter
         return kind(self._client, parse_object_uri(oss_uri), transfer=self._client.config.checkpoint)

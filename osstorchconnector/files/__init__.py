@@ -1,9 +1,25 @@
-"""Objects as files.
+"""Objects as binary files.
 
-- reading: `reader` is the file, `source` the bytes behind it, which chooses how to get them; `blocks` are the bytes in
-  memory, kept or read ahead; `object_requests` sends the requests that `read_plan` plans; `coverage` checks the whole
-- writing: `writer` is the file, `upload` its multipart upload; `spooled_writer` is a file that
-  can seek
-- both: `named_file` is how a file names its object
+How a read flows, from the bytes that a caller wants to requests:
+
+    reader --> source --> blocks --> object_requests <-- OSS     a small read: a block is copied from, or fetched;
+      |          |                     |      |                  fetched ahead if the reader goes forward
+      |          '------ direct -------'      v
+      |                                    coverage              a large read goes straight into the caller's memory;
+      '-- data_object: a small object is held whole              all bytes seen: the CRC-64 is checked
+
+How a write flows, from a caller's bytes to an object:
+
+    writer --> upload --> OSS                                    a part is sent when it is full, up to several at once;
+      ^                                                          `close` makes the object appear
+      '-- spooled_writer                                         written in any order, in a file, then front to back
+
+The modules, in the order in which to read them:
+
+- what all files share: `named_file`
+- reading: `reader` is the file, `source` the bytes behind it, which chooses a way to get them; `blocks` are the bytes
+  in memory, kept or read ahead; `read_plan` says which bytes to ask for, `object_requests` asks for them, `coverage`
+  checks the whole
+- writing: `writer` is the file, `upload` its multipart upload; `spooled_writer` is a file that can seek
 - one object of a dataset: `data_object`
 """

@@ -211,6 +211,7 @@ class ReadAheadWindow:
         self._retire_before(min(self._handed_out_start, position))
         item = next(item for item in self._blocks if item.block.holds(position))
         try:
+            # A loop thread wrote the bytes; the lock of the future makes them visible to this thread.
             download = item.future.result()
         except BaseException:
             self._forget_from(item)

@@ -23,13 +23,13 @@ class _Run(NamedTuple):
 
 
 def gaps(span: ByteSpan, held: Iterable[ByteSpan]) -> list[ByteSpan]:
-    """Return the parts of `span` that none of `held` covers; these come in the order of their starts."""
+    """Return the gaps in `span`: what none of `held` covers. `held` is in the order of the starts."""
     found = []
     start = span.start
-    for piece in held:
-        if piece.start > start:
-            found.append(ByteSpan(start, min(piece.start, span.stop)))
-        start = max(start, piece.stop)
+    for covered in held:
+        if covered.start > start:
+            found.append(ByteSpan(start, min(covered.start, span.stop)))
+        start = max(start, covered.stop)
         if start >= span.stop:
             return found
     found.append(ByteSpan(start, span.stop))
@@ -60,7 +60,7 @@ class Coverage:
         return self._runs[0].crc if self._runs else 0
 
     def missing(self, span: ByteSpan | None = None) -> list[ByteSpan]:
-        """Return the parts of `span` (of the whole object if None) that were not seen, in order."""
+        """Return the gaps in `span` (in the whole object if None): the bytes that were not seen, in order."""
         if span is None:
             span = ByteSpan(0, self._size_bytes)
         if not span.size:
@@ -69,20 +69,20 @@ class Coverage:
         return gaps(span, [ByteSpan(run.start, run.stop) for run in self._runs[first : self._after(span.stop)]])
 
     def add(self, span: ByteSpan, crc: int) -> None:
-        """Count the bytes of `span`, whose CRC-64 is `crc`; `ValueError` if one of them was counted before."""
+        """Count the bytes of `span`, whose CRC-64 is `crc`. Raises `ValueError` if one of them was counted before."""
         if not span.size:
             return
-        place = self._after(span.start)
-        before = self._runs[place - 1] if place else None
-        after = self._runs[place] if place < len(self._runs) else None
+        index = self._after(span.start)
+        before = self._runs[index - 1] if index else None
+        after = self._runs[index] if index < len(self._runs) else None
         if (before and before.stop > span.start) or (after and after.start < span.stop):
             raise ValueError(f"bytes {span.start} to {span.stop} were counted already, in part at least")
         self._covered_bytes += span.size
-        run, first, last = _Run(span.start, span.stop, crc), place, place
+        run, first, last = _Run(span.start, span.stop, crc), index, index
         if before and before.stop == run.start:
-            run, first = _joined(before, run), place - 1
+            run, first = _joined(before, run), index - 1
         if after and after.start == run.stop:
-            run, last = _joined(run, after), place + 1
+            run, last = _joined(run, after), index + 1
         self._runs[first:last] = [run]
 
     def _after(self, position: int) -> int:

@@ -16,7 +16,7 @@ from .reader import OssReader
 
 
 class _ClosedFile:
-    """The file of a closed item: every operation raises a `ValueError` that names the object."""
+    """The file of a closed `DataObject`: every operation raises a `ValueError` that names the object."""
 
     __slots__ = ("_uri",)
 
@@ -39,27 +39,36 @@ class _ClosedFile:
 
 
 class DataObject(NamedFile):
-    """An object's bytes as a file open for reading; `key` is `/bucket/key`, `uri` is `oss://bucket/key`.
+    """A binary file open for reading that holds an object of a dataset, and knows what it is.
 
-    `body` is the whole object, or a reader for one that is too large to be held. In another process, or as a copy, it
-    is what it is here: open, with its bytes and its position, or closed. Of a large one the bytes travel that came
-    with the first request; the rest is fetched by whoever reads it. Closed, it keeps name, size and label, and
-    reading it raises `ValueError`. To pickle it sends nothing and never fails.
+    - `key` is `/bucket/key`, `uri` is `oss://bucket/key`, `bucket` and `name` are the two parts
+    - `size` is in bytes
+    - `label` is the manifest's, empty if there is none; `etag` is the object's ETag, empty if unknown
+
+    A small object is held in memory, so reading it sends nothing. One that is too large for that is read by an
+    `OssReader` as it is needed, and raises its errors.
+
+    It can be copied and pickled, also to another process, and arrives as it was: open at its position, or closed. The
+    bytes of a small object are pickled too; of a large one only those of its first request, and whoever reads the
+    copy fetches the rest. Pickling sends nothing and never fails.
+
+    Closed, it keeps name, size and label; reading it raises `ValueError`.
     """
 
     __slots__ = ("_file", "etag", "label", "size")
 
     mode = "rb"
-    _when_closed = _ClosedFile  # named here, since a finaliser may close it when the module's globals are gone
+    _when_closed = _ClosedFile  # bound here: a finaliser may close it when the globals of modules are gone
 
     def __init__(self, uri: OssUri, body: bytes | OssReader, *, label: Any = "", etag: str = "") -> None:
+        """Make one of the whole object's bytes, or of a reader at its beginning."""
         super().__init__(uri)
         self.label = label
         self.etag = etag
         self._file: io.BytesIO | OssReader | _ClosedFile
         if isinstance(body, bytes):
             self.size = len(body)
-            self._file = io.BytesIO(body)  # shares the bytes, and gives out the very same when all are read at once
+            self._file = io.BytesIO(body)  # copies nothing: it shares the bytes, and `read()` returns them
         else:
             self.size = body.size
             self._file = body
@@ -68,13 +77,13 @@ class DataObject(NamedFile):
         return f"<DataObject {str(self._uri)!r}, {self.size} bytes{', closed' if self.closed else ''}>"
 
     def copy(self) -> DataObject:
-        """Return another one over the same bytes, at its beginning; each is closed on its own."""
+        """Return another `DataObject` over the same bytes, at its beginning. Each is closed on its own."""
         file = self._file
         body = file.getvalue() if isinstance(file, io.BytesIO) else file.copy()
         return DataObject(self._uri, body, label=self.label, etag=self.etag)
 
     def __reduce__(self) -> tuple[Callable[..., DataObject], tuple[Any, ...]]:
-        # A queue pickles in a thread of its own: an error there is printed, and the item is lost.
+        # A multiprocessing queue pickles in a thread of its own. An error there is only printed, and the item is lost.
         file = self._file
         if isinstance(file, OssReader):
             return _with_reader, (self._uri, *file.__reduce__(), self.size, self.label, self.etag)
@@ -112,7 +121,7 @@ class DataObject(NamedFile):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         file, offset = self._file, operator.index(offset)
-        if offset < 0 and isinstance(file, io.BytesIO):  # which would stop at the beginning
+        if offset < 0 and isinstance(file, io.BytesIO):  # a BytesIO would stop at the beginning
             origins = {os.SEEK_SET: 0, os.SEEK_CUR: file.tell(), os.SEEK_END: self.size}
             origin = origins.get(operator.index(whence))
             if origin is not None and origin + offset < 0:
@@ -146,7 +155,7 @@ class DataObject(NamedFile):
         self._file = self._when_closed(self._uri)
 
     def __del__(self) -> None:
-        """Leave closing to the file below, which knows what a finaliser may do."""
+        """Do nothing: `io.IOBase` would close, but the file below closes itself and knows what a finaliser may do."""
 
 
 def _with_bytes(uri: OssUri, data: bytes, position: int, label: Any, etag: str) -> DataObject:

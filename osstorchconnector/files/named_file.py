@@ -1,8 +1,13 @@
-"""What every file object here has: the name of its object, in the forms that users ask for; and what all raise."""
+"""The common base of the files here: a file is named after its object, and fails as other files do."""
 
 from __future__ import annotations
 
+import errno
 import io
+import operator
+import os
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..uri import OssUri
@@ -10,7 +15,7 @@ from ..uri import OssUri
 if TYPE_CHECKING:
 
     class _BinaryFile(io.BufferedIOBase, BinaryIO):
-        """What `open(..., "rb")` gives is an `IO[bytes]` to type checkers, and torch and PIL ask for one."""
+        """Type checkers know the result of `open(..., "rb")` as `IO[bytes]`; torch and PIL ask for that type."""
 
 else:
     _BinaryFile = io.BufferedIOBase
@@ -50,3 +55,27 @@ class NamedFile(_BinaryFile):
 
     def write(self, data: Any, /) -> int:
         raise io.UnsupportedOperation(f"write: {self._uri.shown} is open for reading; OssCheckpoint.writer(uri) writes")
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError(f"I/O operation on closed file: {self._uri.shown}")
+
+
+def seek_target(offset: int, whence: int, *, position: int, size: Callable[[], int]) -> int:
+    """Return the position that `seek(offset, whence)` goes to in a file that stands at `position`.
+
+    `size` is asked only where the end matters. Raises `ValueError` for an unknown `whence`, `InvalidSeekError` before
+    the beginning, `OverflowError` beyond the largest possible file.
+    """
+    target, whence = operator.index(offset), operator.index(whence)
+    if whence == os.SEEK_CUR:
+        target += position
+    elif whence == os.SEEK_END:
+        target += size()
+    elif whence != os.SEEK_SET:
+        raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+    if target < 0:
+        raise InvalidSeekError(errno.EINVAL, f"seek to {target}, before the beginning")
+    if target > sys.maxsize:
+        raise OverflowError(f"seek to {target}, further than any file goes")
+    return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import operator
 import os
@@ -18,23 +17,33 @@ from ..config import TransferConfig
 from ..protocol.values import Download
 from ..uri import OssUri
 from .blocks import NO_BLOCK, Block
-from .named_file import InvalidSeekError, NamedFile
+from .named_file import NamedFile, seek_target
 from .read_plan import DIRECT_BYTES, FIRST_BYTES
 from .source import ObjectSource
 
 
 class OssReader(NamedFile):
-    """Reads an object as one reads a local file opened with "rb": seek, read, readinto, lines, peek.
+    """A binary file that reads an object, as a local file opened with "rb" does: read, readinto, seek, lines, peek.
 
-    Nothing is sent until something is read (or the size is needed). All bytes come from one and the same object: if
-    it is replaced meanwhile, the next fetch raises `OssObjectChangedError`. When every byte has been fetched, in any
-    order, their CRC-64 is held against OSS's, and `OssIntegrityError` raised if they differ; `close` fetches the last
-    few bytes that nobody asked for, if they are few. A reader is for one thread at a time. Pickled, it goes on where it
-    stands, with the same object, in another process; that sends nothing.
+    All sizes and positions are in bytes. Nothing is sent until something is read, or the size is needed. A reader that
+    goes forward has the bytes before it fetched ahead; a large `readinto` fetches them in parallel, straight into
+    the buffer. `prefetchConcurrency` of the configuration bounds the requests under way.
+
+    All bytes come from one object: if it is replaced meanwhile, the next fetch raises `OssObjectChangedError`. When
+    every byte has been fetched, in any order, they are checked against the CRC-64 that OSS states for the object, and
+    `OssIntegrityError` is raised if they differ. To complete that check `close` fetches the bytes that nobody asked
+    for, if they are few; an exception in the `with` block leaves the check out.
+
+    A missing object is an `OssNotFoundError` at the first read, a network that keeps failing an `OssConnectionError`
+    or `OssTimeoutError`; all derive from `OssError`. A read that raised can be repeated. A closed reader raises
+    `ValueError`.
+
+    Only one thread at a time may use a reader. A pickled reader continues at its position, with the same object, in
+    another process; pickling sends nothing.
     """
 
     mode = "rb"
-    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
+    _is_exiting = staticmethod(sys.is_finalizing)  # bound here: at exit the globals of modules may be gone
 
     def __init__(
         self, client: OssClient, uri: OssUri, *, transfer: TransferConfig, first: Download | None = None
@@ -50,12 +59,15 @@ class OssReader(NamedFile):
 
     @property
     def size(self) -> int:
-        """The object's size in bytes; the first request is sent if there was none."""
+        """The object's size in bytes; sends the first request if none was sent."""
         self._check_open()
         return self._source.open(self._pos).size
 
     def copy(self) -> OssReader:
-        """Return a new reader of the same object, at its beginning; what the first request brought is shared."""
+        """Return a new reader of the same object, at its beginning. It shares the bytes of the first request.
+
+        Sends that request if none was sent.
+        """
         self._check_open()
         return OssReader(self._client, self._uri, transfer=self._transfer, first=self._source.first_download())
 
@@ -75,25 +87,14 @@ class OssReader(NamedFile):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         self._check_open()
-        offset, whence = operator.index(offset), operator.index(whence)
-        if whence == os.SEEK_SET:
-            target = offset
-        elif whence == os.SEEK_CUR:
-            target = self._pos + offset
-        elif whence == os.SEEK_END:
-            target = self.size + offset
-        else:
-            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-        if target < 0:
-            raise InvalidSeekError(errno.EINVAL, f"seek to {target}, before the beginning")
-        if target > sys.maxsize:
-            raise OverflowError(f"seek to {target}, further than any file goes")
+        target = seek_target(offset, whence, position=self._pos, size=lambda: self.size)
         self._pos = target
         return target
 
     # reading
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Return `size` bytes, less only at the end of the object; all that are left if None or negative."""
         block = self._block
         if size.__class__ is int and size > 0:
             start = self._pos - block.start
@@ -103,7 +104,7 @@ class OssReader(NamedFile):
         return self._read(size)
 
     def read1(self, size: int | None = -1, /) -> bytes:
-        """Return what is here, up to `size` bytes: at most one request, and none if there is something."""
+        """Return up to `size` bytes, those that are here; if there are none, wait for one request at most."""
         limit = -1 if size is None else operator.index(size)
         wanted = self._step(limit if limit >= 0 else FIRST_BYTES)
         if not wanted:
@@ -120,6 +121,11 @@ class OssReader(NamedFile):
         return self._block_here(1)[:wanted].tobytes()
 
     def readinto(self, buffer: Any, /) -> int:
+        """Fill `buffer`, less only at the end of the object; return how many bytes that was.
+
+        Raises `TypeError` if the buffer can't be written to or is not contiguous. If this raises an error of OSS or
+        of the network, the buffer may be filled in part, and nothing writes to it any more.
+        """
         view = _writable(buffer)
         block, wanted = self._block, len(view)
         start = self._pos - block.start
@@ -132,7 +138,7 @@ class OssReader(NamedFile):
         return wanted
 
     def readinto1(self, buffer: Any, /) -> int:
-        """As `read1`, into `buffer`."""
+        """Read as `read1` does, into `buffer`; return how many bytes that was."""
         view = _writable(buffer)
         wanted = self._step(len(view))
         if wanted:
@@ -145,19 +151,19 @@ class OssReader(NamedFile):
     def readline(self, size: int | None = -1, /) -> bytes:
         self._check_open()
         limit = -1 if size is None else operator.index(size)
-        pieces: list[bytes] = []
+        line: list[bytes] = []  # from several blocks, if it goes beyond one
         length = 0
-        while length != limit and (piece := self._line_piece(limit - length if limit >= 0 else -1)):
-            pieces.append(piece)
-            length += len(piece)
-            if piece.endswith(b"\n"):
+        while length != limit and (data := self._rest_of_line(limit - length if limit >= 0 else -1)):
+            line.append(data)
+            length += len(data)
+            if data.endswith(b"\n"):
                 break
-        return b"".join(pieces)
+        return b"".join(line)
 
     # closing
 
     def close(self) -> None:
-        """Close; see the class for what is checked then. Once closed, whatever is called raises `ValueError`."""
+        """Close the reader, and complete the check of the bytes, see the class; raises `OssIntegrityError` then."""
         self._finish(check=True)
 
     def __exit__(
@@ -180,14 +186,10 @@ class OssReader(NamedFile):
         super().close()
         self._source.close(check=check)
 
-    def _check_open(self) -> None:
-        if self.closed:
-            raise ValueError(f"I/O operation on closed file: {self._uri}")
-
-    # the slow half of reading: bytes that are not in the present block
+    # the slow half of reading: bytes that the present block does not hold
 
     def _step(self, wanted: int) -> int:
-        """Begin a read at the present position: return how many of the `wanted` bytes there are."""
+        """Begin a read at the present position; return how many of the `wanted` bytes the object has there."""
         self._check_open()
         if not wanted:
             return 0
@@ -231,13 +233,13 @@ class OssReader(NamedFile):
             self._source.read_into(self._pos, view)
 
     def _block_here(self, wanted: int) -> memoryview:
-        """Return the bytes of the block at the present position, from there on: one at least."""
+        """Return the bytes of a block from the present position on, at least one."""
         if not self._block.holds(self._pos):
             self._block = self._source.block_at(self._pos, wanted)
         return self._block.view[self._pos - self._block.start :]
 
-    def _line_piece(self, limit: int) -> bytes:
-        """Return the rest of the present line, as far as the block has it, up to `limit` bytes (-1: no limit)."""
+    def _rest_of_line(self, limit: int) -> bytes:
+        """Return the rest of the present line, as far as one block has it, up to `limit` bytes (-1: no limit)."""
         if not self._block.holds(self._pos):
             if not self._step(1):
                 return b""
@@ -248,9 +250,9 @@ class OssReader(NamedFile):
         if 0 <= limit < stop - start:
             stop = start + limit
         newline = block.data.find(b"\n", start, stop)
-        piece = block.view[start : newline + 1 if newline >= 0 else stop].tobytes()
-        self._pos += len(piece)
-        return piece
+        data = block.view[start : newline + 1 if newline >= 0 else stop].tobytes()
+        self._pos += len(data)
+        return data
 
 
 def _restored(

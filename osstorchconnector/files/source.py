@@ -81,7 +81,7 @@ class AccessPattern:
         """Return how far the reader has come by reads that are served from blocks.
 
         Between large reads (a checkpoint's tensors) there are small ones. What they would read ahead is the next
-        tensor, which would then have to be copied. The prefetch behind the large read keeps the wire busy already.
+        tensor, which would then have to be copied. The prefetch behind the large read keeps the network busy already.
         """
         if self._run_start <= self._direct_stop <= position:
             return position - self._direct_stop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import operator
 import os
@@ -17,7 +16,7 @@ from ..client.client import OssClient
 from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..uri import OssUri
-from .named_file import InvalidSeekError, NamedFile
+from .named_file import NamedFile, seek_target
 from .writer import OssWriter, told_if_unclosed
 
 # What is longer lies in a temporary file.
@@ -86,16 +85,7 @@ class OssSpooledWriter(NamedFile):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         self._check_open()
-        offset, whence = operator.index(offset), operator.index(whence)
-        if whence == os.SEEK_CUR:
-            offset += self._file.tell()
-        elif whence == os.SEEK_END:
-            offset += self._size()
-        elif whence != os.SEEK_SET:
-            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-        if offset < 0:
-            raise InvalidSeekError(errno.EINVAL, f"seek to {offset}, before the beginning")
-        return self._file.seek(offset)
+        return self._file.seek(seek_target(offset, whence, position=self._file.tell(), size=self._size))
 
     def truncate(self, size: int | None = None, /) -> int:
         """Make the file as long as this, or up to here; what is added are zeros. The position stays."""
@@ -254,8 +244,7 @@ class OssSpooledWriter(NamedFile):
             raise
 
     def _check_open(self) -> None:
-        if self.closed:
-            raise ValueError(f"I/O operation on closed file: {self._uri.shown}")
+        super()._check_open()
         if self._pid != os.getpid():  # a child shares the file's position
             raise OssUsageError(f"the writer of {self._uri} belongs to another process: write where it was made")
 

@@ -238,10 +238,6 @@ class OssWriter(NamedFile):
         if self._upload is not None and not self._upload.wait_until_gone(ABORT_SECONDS):
             _logger.warning("the upload of %s is still being aborted after %g s", self._uri.shown, ABORT_SECONDS)
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise ValueError(f"I/O operation on closed file: {self._uri.shown}")
-
     def _refuse(self, operation: str) -> NoReturn:
         raise io.UnsupportedOperation(
             f"{operation}: {self._uri.shown} is written front to back; take OssCheckpoint.writer(uri, seekable=True)"
