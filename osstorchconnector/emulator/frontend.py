@@ -23,7 +23,7 @@ from .effect import Effect
 from .exchange import Call, Received, Reply
 from .faults import FaultBook, names_of
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake
-from .interface import refusal_of, unwanted
+from .interface import header_refusal, unwanted_header
 from .operations import attributes, buckets, copying, listing, multipart, objects, posting, restoring
 from .operations.arguments import TRAFFIC_LIMIT, traffic_limit
 from .records import DEFAULT_ACL
@@ -284,8 +284,8 @@ def _admit(service: Service, call: Call) -> None:
         service.bucket(call.bucket)
     if call.operation != "PostObject":  # what allows a form is in its body
         _check_right(service, call)
-    if name := unwanted(call.operation, call.method, tuple(call.headers)):
-        raise refusal_of(call.operation, name)
+    if name := unwanted_header(call.operation, call.method, tuple(call.headers)):
+        raise header_refusal(call.operation, name)
     if call.operation in _NEEDS_LENGTH:
         if "content-length" not in call.headers and not call.chunked:
             raise Refused("MissingContentLength")

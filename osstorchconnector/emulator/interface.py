@@ -1,7 +1,9 @@
-"""What this server can be asked for: method, place and query names of each operation, and what of OSS it lacks. Pure.
+"""What this server understands: the routes of its operations, the headers it knows, and which features of OSS it lacks.
 
-A query name that its operation does not take is never passed over: on the live service it may be a sub-resource, which
-makes the request another one. `PUT key?acl` must not empty the object because its reader does not know `acl`.
+It refuses everything else. An unknown query name may be a sub-resource on OSS, which makes the request another one: a
+server that does not know `acl` must not empty the object on `PUT key?acl`. An unknown header may be a callback or a
+lock, and the client must not believe that it was made or taken. A known header that means nothing to an operation is
+ignored, as OSS does: SDKs send the headers of an object with each of its parts.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from .refusals import Refused, not_implemented
 
 
 class OperationRoute(NamedTuple):
-    """How an operation is asked for: by the query name `mark`, if it has one, and with which other names."""
+    """How a request asks for an operation: with the query name `mark`, if it has one, and optionally with `names`."""
 
     operation: str
     mark: str
     names: frozenset[str]
 
 
-# Where a request can go.
+# Kinds of resources.
 SERVICE, BUCKET, OBJECT = "service", "bucket", "object"
 
 # Parameters of presigned URLs.
@@ -43,7 +45,7 @@ def _route(operation: str, mark: str = "", names: str = "") -> OperationRoute:
     return OperationRoute(operation, mark, frozenset([*names.split(), *_SIGNATURE.split(), *mark.split()]))
 
 
-# A request is for the first whose mark is among its query names; the one without a mark stands last.
+# A request is for the first route whose mark is among its query names. The route without a mark comes last.
 ROUTES: Mapping[tuple[str, str], tuple[OperationRoute, ...]] = MappingProxyType(
     {
         ("GET", SERVICE): (_route("ListBuckets", "", "prefix marker max-keys"),),
@@ -127,8 +129,8 @@ MISSING: Mapping[str, str] = MappingProxyType(
     }
 )
 _FEATURES = {name: feature for feature, names in MISSING.items() for name in names.split()}
-# OSS passes over custom parameters, such as `?v=3` against caches. So does this server where nothing is written.
-_PASSES_OVER = frozenset({"GetObject", "HeadObject"})
+# OSS ignores custom parameters, such as `?v=3` against caches. This server does so for these operations, which read.
+_IGNORE_CUSTOM_NAMES = frozenset({"GetObject", "HeadObject"})
 
 
 def find_route(method: str, kind: str, names: Collection[str]) -> OperationRoute | None:
@@ -140,19 +142,19 @@ def find_route(method: str, kind: str, names: Collection[str]) -> OperationRoute
 
 
 def stranger(route: OperationRoute, query: Mapping[str, str]) -> str | None:
-    """Return the first query name that the route does not take; `None` if it takes all. A name may be empty: `?=1`."""
+    """Return the first query name that the route does not take, or `None`. The name may be empty: `?=1`."""
     strangers = [name for name in query if name not in route.names]
-    if route.operation in _PASSES_OVER:
+    if route.operation in _IGNORE_CUSTOM_NAMES:
         strangers = [name for name in strangers if not query[name] or name.startswith("x-oss-") or name in _FEATURES]
     return strangers[0] if strangers else None
 
 
 def feature_of(name: str) -> str:
-    """Return what of OSS a query name asks for, "" if nothing that this server knows of."""
+    """Return the feature of OSS that a query name asks for, or "" if the name is unknown."""
     return _FEATURES.get(name, "")
 
 
-KNOWN = frozenset(
+KNOWN_HEADERS = frozenset(
     """
     x-oss-date x-oss-content-sha256 x-oss-security-token x-oss-request-payer x-oss-user-agent x-oss-acl x-oss-object-acl
     x-oss-storage-class x-oss-tagging x-oss-forbid-overwrite x-oss-server-side-encryption
@@ -162,30 +164,30 @@ KNOWN = frozenset(
     x-oss-tagging-directive x-oss-complete-all x-oss-symlink-target
     """.split()
 )
-# What may stand behind these is open: ali-oss sends every header of a copy a second time behind the latter.
+# Any name with one of these prefixes is known. ali-oss sends every header of a copy again with the second prefix.
 _FREE = ("x-oss-meta-", "x-oss-copy-source-")
-# Of these, what asks for something else where an object is not meant: to encrypt all that a bucket will hold.
+# In PutBucket these would mean that the bucket encrypts all its objects.
 _NOT_OF_BUCKETS = frozenset({"x-oss-server-side-encryption", "x-oss-server-side-data-encryption"})
-# OSS has no conditional writes of this kind, and says so. With a copy it passes over them.
+# OSS refuses conditional writes. It ignores these headers in a copy.
 _CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
 @lru_cache(maxsize=1024)
-def unwanted(operation: str, method: str, names: tuple[str, ...]) -> str:
-    """Return the first header that asks for what an operation does not do, or "". Pure, and cached."""
+def unwanted_header(operation: str, method: str, names: tuple[str, ...]) -> str:
+    """Return the first header that asks for something that the operation does not do, or ""."""
     is_copy = "x-oss-copy-source" in names
     for name in names:
         if name in _CONDITIONS and method in ("PUT", "POST") and not is_copy:
             return name
-        if name.startswith("x-oss-") and name not in KNOWN and not name.startswith(_FREE):
+        if name.startswith("x-oss-") and name not in KNOWN_HEADERS and not name.startswith(_FREE):
             return name
         if name in _NOT_OF_BUCKETS and operation == "PutBucket":
             return name
     return ""
 
 
-def refusal_of(operation: str, name: str) -> Refused:
-    """Return the refusal of a header that `unwanted` found."""
+def header_refusal(operation: str, name: str) -> Refused:
+    """Return the refusal of a header that `unwanted_header` returned."""
     if name in _CONDITIONS:
         message = "A header you provided implies functionality that is not implemented."
         return Refused("NotImplemented", message, status=400, extras={"Header": name})

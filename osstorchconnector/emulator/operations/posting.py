@@ -23,7 +23,7 @@ from ..auth import Keyring, Rules, check_begun, check_scope, check_version, clai
 from ..documents import document, fields, url_encoded
 from ..exchange import Call, Received, Reply, xml_reply
 from ..intake import Intake
-from ..interface import refusal_of, unwanted
+from ..interface import header_refusal, unwanted_header
 from ..refusals import Refused, invalid_argument, not_implemented
 from ..routing import check_names
 from ..service import Service
@@ -181,8 +181,8 @@ def post_object(service: Service, call: Call, received: Received) -> Reply:
         headers["content-type"] = headers.pop("x-oss-content-type")
     put = replace(call, operation="PutObject", key=key, headers={**headers, "host": call.headers.get("host", "")})
     check_names(put)
-    if name := unwanted("PutObject", "PUT", tuple(put.headers)):
-        raise refusal_of("PutObject", name)
+    if name := unwanted_header("PutObject", "PUT", tuple(put.headers)):
+        raise header_refusal("PutObject", name)
     stored = put_object(service, put, received)
     return _answer(put, form, stored, service.location(put, url_encoded(key)))
 
