@@ -19,7 +19,7 @@ The modules, in the order in which to read them:
 - `stager` copies the state for `dcp.async_save`; `isolation` switches off torch contexts and garbage collection
 - names: `folder`; `cleaning` removes what saves left that did not finish
 - saving: `saving`, `data_files`, `file_upload`, `publishing`
-- loading: `loading`, `segments`, `fetching`, `load_item`, `places`, and `decoding` for items out of the ordinary
+- loading: `loading`, `segments`, `fetching`, `load_item`, and `decoding` for items out of the ordinary
 - formats: `tensors`, `archive`, `metadata`
 - pickles are not trusted: `pickle_limits`, `allowed` (with `numpy_calls`)
 """

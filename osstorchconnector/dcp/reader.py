@@ -23,15 +23,15 @@ from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundErr
 from ..uri import OssUri
 from .allowed import AllowList
 from .isolation import garbage_collection_paused, outside_contexts
-from .load_item import Saved, Settings, Wanted
+from .load_item import LoadContext, LoadItem, StoredItem
 from .loading import RankLoad
 from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary
 
 _logger = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_BYTES = 96 << 20
-# Up to so much beyond what is asked for, the metadata is believed about an item's length.
-UNDOUBTED_BYTES = 64 << 20
+# A stated length is checked against the file if it exceeds the request by more than this.
+TRUSTED_BYTES = 64 << 20
 # How often the checkpoint may be replaced, again and again, while it is loaded.
 MOST_REPLACEMENTS = 4
 
@@ -148,12 +148,12 @@ class OssStorageReader(HasFolder, StorageReader):
         unless other ranks may have read the old one already or the new one is laid out in another way: then that is an
         `OssObjectChangedError`.
         """
-        settings = Settings(planner, self._registry, self._allowed)
+        context = LoadContext(planner, self._registry, self._allowed)
         ranks = plan.storage_data.ranks if isinstance(plan.storage_data, _Read) else _world_size()
         with garbage_collection_paused():
             for may_follow in range(MOST_REPLACEMENTS, -1, -1):
                 try:
-                    self._load(self._wanted(plan, settings))
+                    self._load(self._items(plan, context))
                     break
                 except (OssNotFoundError, OssObjectChangedError) as error:
                     if not may_follow:
@@ -184,8 +184,8 @@ class OssStorageReader(HasFolder, StorageReader):
     def _replaced(self) -> str:
         return f"{self._folder.id} was replaced by another save while it was loaded"
 
-    def _load(self, wanted: Iterable[tuple[OssUri, Wanted]]) -> None:
-        load = RankLoad(self.client, wanted, memory_bytes=self._memory_bytes)
+    def _load(self, items: Iterable[tuple[OssUri, LoadItem]]) -> None:
+        load = RankLoad(self.client, items, memory_bytes=self._memory_bytes)
         retries = self.client.retries
         progress = Progress(self._progress, f"load {self._folder.id}", load.total_bytes)
         try:
@@ -197,28 +197,28 @@ class OssStorageReader(HasFolder, StorageReader):
         summed_up = summary(load.total_bytes, progress.seconds, self.client.retries - retries)
         _logger.info("loaded %s: %s", self._folder.id, summed_up)
 
-    def _wanted(self, plan: LoadPlan, settings: Settings) -> Iterator[tuple[OssUri, Wanted]]:
-        chunks = _Chunks(self._metadata)
+    def _items(self, plan: LoadPlan, context: LoadContext) -> Iterator[tuple[OssUri, LoadItem]]:
+        table = _TableOfContents(self._metadata)
         files: dict[str, OssUri] = {}
         sizes: dict[OssUri, int] = {}
         for request in plan.items:
-            info = chunks.storage(request)
+            info = table.storage(request)
             uri = files.get(info.relative_path)
             if uri is None:
                 uri = files[info.relative_path] = self._folder.member(info.relative_path)
-            saved = chunks.saved(request, info, uri)
-            if saved.length > UNDOUBTED_BYTES and saved.length > _asked_bytes(request, saved) + UNDOUBTED_BYTES:
-                self._check_end(saved, sizes)
-            yield uri, Wanted(request, saved, settings)
+            stored = table.stored(request, info, uri)
+            if stored.length > TRUSTED_BYTES and stored.length > _asked_bytes(request, stored) + TRUSTED_BYTES:
+                self._check_end(stored, sizes)
+            yield uri, LoadItem(request, stored, context)
 
-    def _check_end(self, saved: Saved, sizes: dict[OssUri, int]) -> None:
+    def _check_end(self, stored: StoredItem, sizes: dict[OssUri, int]) -> None:
         """Raise unless the file is as long as the metadata says: ranges of what is not there would take all memory."""
-        if saved.uri not in sizes:
-            sizes[saved.uri] = self.client.head(saved.uri).size
-        if saved.start + saved.length > sizes[saved.uri]:
+        if stored.uri not in sizes:
+            sizes[stored.uri] = self.client.head(stored.uri).size
+        if stored.start + stored.length > sizes[stored.uri]:
             raise OssIntegrityError(
-                f"the metadata says that {saved.where} ends at byte {saved.start + saved.length} of a file of "
-                f"{sizes[saved.uri]} bytes"
+                f"the metadata says that {stored.where} ends at byte {stored.start + stored.length} of a file of "
+                f"{sizes[stored.uri]} bytes"
             )
 
 
@@ -234,11 +234,11 @@ def _world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _asked_bytes(request: ReadItem, saved: Saved) -> int:
-    return request.lengths.numel() * saved.dtype.itemsize if saved.dtype is not None else 0
+def _asked_bytes(request: ReadItem, stored: StoredItem) -> int:
+    return request.lengths.numel() * stored.dtype.itemsize if stored.dtype is not None else 0
 
 
-class _Chunks:
+class _TableOfContents:
     """What the metadata says of the items of a plan."""
 
     def __init__(self, metadata: Metadata | None) -> None:
@@ -253,7 +253,7 @@ class _Chunks:
             raise OssIntegrityError(f"the metadata does not say where {request.storage_index.fqn} is stored")
         return info
 
-    def saved(self, request: ReadItem, info: Any, uri: OssUri) -> Saved:
+    def stored(self, request: ReadItem, info: Any, uri: OssUri) -> StoredItem:
         fqn = request.storage_index.fqn
         descriptors = tuple(getattr(info, "transform_descriptors", None) or ())
         dtype: torch.dtype | None = None
@@ -265,7 +265,7 @@ class _Chunks:
                 raise OssIntegrityError(f"{uri}: the metadata has {fqn} as an object, a tensor is asked for")
             dtype, shape = tensor.properties.dtype, self._shape(request, tensor)
             tensor_bytes = math.prod(shape) * dtype.itemsize
-        return Saved(fqn, uri, info.offset, info.length, descriptors, dtype, shape, tensor_bytes)
+        return StoredItem(fqn, uri, info.offset, info.length, descriptors, dtype, shape, tensor_bytes)
 
     def _shape(self, request: ReadItem, tensor: TensorStorageMetadata) -> tuple[int, ...]:
         index = request.storage_index

@@ -1,7 +1,7 @@
-"""Which ranges of a data file to ask for, and where they land. Pure.
+"""Which ranges of a data file to ask for, and where their bytes land.
 
-What is wanted of a file is a list of segments. Some land in a tensor's own memory, the others in memory of the
-loader's, which is taken apart afterwards. Neighbours of both kinds come with one request.
+What is needed of a file is a list of segments. Some land directly in a tensor's memory, the others are staged in a
+buffer, which is taken apart afterwards. Neighbours of both kinds come with one request.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ _GAP_PART = 128
 
 
 class Segment(NamedTuple):
-    """Bytes of a file that `owner`, a number, wants; those that land in place may be cut into several."""
+    """Bytes of a file that `owner`, a number, needs; direct ones land in its target, and may be cut into several."""
 
     start: int
     stop: int
     owner: int
-    lands: bool = False
+    is_direct: bool = False
 
 
 class Range(NamedTuple):
-    """What one request brings: segments in the order of their starts. Those that land overlap with no other."""
+    """What one request brings: segments in the order of their starts. Direct ones overlap with no other."""
 
     span: ByteSpan
     segments: list[Segment]
 
     @property
-    def held_bytes(self) -> int:
-        """How many bytes come that land nowhere: segments that don't, and what lies between."""
-        return self.span.size - sum(segment.stop - segment.start for segment in self.segments if segment.lands)
+    def staged_bytes(self) -> int:
+        """How many bytes land in a buffer: segments that are staged, and what lies between."""
+        return self.span.size - sum(segment.stop - segment.start for segment in self.segments if segment.is_direct)
 
 
 class RangeSizes(NamedTuple):
-    """How many bytes to ask for at once: in the first range, in each other, and of these in memory of the loader's."""
+    """How many bytes a range may have: the first, each other, and how many of these may be staged."""
 
     first: int
     most: int
-    most_held: int
+    most_staged: int
 
 
 def ranges(segments: Iterable[Segment], sizes: RangeSizes) -> list[Range]:
-    """Return all segments in ranges of at most these sizes; one that does not land is a range of its own if larger."""
+    """Return all segments in ranges of at most these sizes; a staged one that is larger is a range of its own."""
     plan = _Plan(sizes)
     for segment in sorted(segments):
-        if segment.lands:
-            plan.add_landing(segment)
+        if segment.is_direct:
+            plan.add_direct(segment)
         else:
-            plan.add_held(segment)
+            plan.add_staged(segment)
     return plan.end()
 
 
@@ -62,30 +62,30 @@ class _Plan:
         self._sizes = sizes
         self._found: list[Range] = []
         self._segments: list[Segment] = []
-        self._start = self._stop = self._landed_stop = self._held_bytes = 0
+        self._start = self._stop = self._direct_stop = self._staged_bytes = 0
         self._most = sizes.first
 
-    def add_held(self, segment: Segment) -> None:
+    def add_staged(self, segment: Segment) -> None:
         start, stop, _, _ = segment
         is_new = stop > self._stop or not self._segments
-        is_too_much = is_new and self._held_after(stop) > self._sizes.most_held
-        if is_too_much or not self._takes(start, stop, self._landed_stop):
+        is_too_much = is_new and self._staged_after(stop) > self._sizes.most_staged
+        if is_too_much or not self._takes(start, stop, self._direct_stop):
             self._begin(start)
-        self._held_bytes = self._held_after(stop)
+        self._staged_bytes = self._staged_after(stop)
         self._segments.append(segment)
         self._stop = max(self._stop, stop)
 
-    def add_landing(self, segment: Segment) -> None:
+    def add_direct(self, segment: Segment) -> None:
         start, stop, owner, _ = segment
         while start < stop:
             here = min(stop, self._start + self._most)
-            is_too_much = self._held_after(start) > self._sizes.most_held
+            is_too_much = self._staged_after(start) > self._sizes.most_staged
             if is_too_much or here <= start or not self._takes(start, here, self._stop):
                 self._begin(start)
                 here = min(stop, start + self._most)
-            self._held_bytes += start - self._stop
-            self._segments.append(Segment(start, here, owner, lands=True))
-            start = self._stop = self._landed_stop = here
+            self._staged_bytes += start - self._stop
+            self._segments.append(Segment(start, here, owner, is_direct=True))
+            start = self._stop = self._direct_stop = here
 
     def end(self) -> list[Range]:
         if self._segments:
@@ -97,11 +97,11 @@ class _Plan:
             self.end()
             self._most = self._sizes.most
         self._segments = []
-        self._start = self._stop = self._landed_stop = start
-        self._held_bytes = 0
+        self._start = self._stop = self._direct_stop = start
+        self._staged_bytes = 0
 
-    def _held_after(self, stop: int) -> int:
-        return self._held_bytes + max(stop - self._stop, 0)
+    def _staged_after(self, stop: int) -> int:
+        return self._staged_bytes + max(stop - self._stop, 0)
 
     def _takes(self, start: int, stop: int, free_from: int) -> bool:
         """Say whether what begins at `start`, where nothing before `free_from` will do, belongs to the open range."""

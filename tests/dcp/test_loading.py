@@ -13,7 +13,7 @@ from dcp.states import blank, differences
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
 
-from osstorchconnector.dcp import OssDCPFileSystem, places
+from osstorchconnector.dcp import OssDCPFileSystem, loading
 from osstorchconnector.testing import OssBucket
 
 MIB = 1 << 20
@@ -40,7 +40,7 @@ class Taken:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     noted = Taken()
-    monkeypatch.setattr(places, "_new_memory", noted.new)
+    monkeypatch.setattr(loading, "new_buffer", noted.new)
     return noted
 
 

@@ -28,8 +28,8 @@ def bytes_of(segments: list[Segment]) -> Counter[tuple[int, int]]:
 def test_every_byte_is_in_one_range_for_each_who_wants_it(wanted: list[Segment], sizes: RangeSizes) -> None:
     found = [segment for made in ranges(wanted, sizes) for segment in made.segments]
     assert bytes_of(found) == bytes_of(wanted)
-    held = [segment for segment in found if not segment.lands]
-    assert sorted(held) == sorted(segment for segment in wanted if not segment.lands), "these are not cut"
+    held = [segment for segment in found if not segment.is_direct]
+    assert sorted(held) == sorted(segment for segment in wanted if not segment.is_direct), "these are not cut"
 
 
 @given(parts, range_sizes)
@@ -46,21 +46,21 @@ def test_ranges_keep_to_their_sizes_but_for_a_large_segment_that_is_held(
     wanted: list[Segment], sizes: RangeSizes
 ) -> None:
     for number, made in enumerate(ranges(wanted, sizes)):
-        longest = max((segment.stop - segment.start for segment in made.segments if not segment.lands), default=0)
+        longest = max((segment.stop - segment.start for segment in made.segments if not segment.is_direct), default=0)
         assert made.span.size <= max(sizes.most if number else sizes.first, longest)
-        assert made.held_bytes <= max(sizes.most_held, longest)
+        assert made.staged_bytes <= max(sizes.most_staged, longest)
 
 
 @given(parts, range_sizes)
 def test_what_lands_shares_no_byte_of_its_range(wanted: list[Segment], sizes: RangeSizes) -> None:
     for made in ranges(wanted, sizes):
         for left, right in pairwise(made.segments):
-            assert left.stop <= right.start or not (left.lands or right.lands)
-        landing = sum(segment.stop - segment.start for segment in made.segments if segment.lands)
-        assert made.held_bytes == made.span.size - landing
+            assert left.stop <= right.start or not (left.is_direct or right.is_direct)
+        landing = sum(segment.stop - segment.start for segment in made.segments if segment.is_direct)
+        assert made.staged_bytes == made.span.size - landing
 
 
-SIZES = RangeSizes(first=400, most=400, most_held=400)
+SIZES = RangeSizes(first=400, most=400, most_staged=400)
 
 
 def spans(found: list[Range]) -> list[ByteSpan]:
@@ -81,18 +81,21 @@ def test_what_lies_far_apart_is_fetched_apart() -> None:
 def test_tensors_and_what_stands_around_them_come_with_one_request() -> None:
     tensors = [Segment(10, 300, 0, True), Segment(310, 900, 1, True)]
     around = [Segment(0, 10, 0), Segment(300, 305, 0), Segment(305, 310, 1), Segment(900, 910, 1)]
-    made = ranges([*tensors, *around], RangeSizes(first=1000, most=1000, most_held=50))
+    made = ranges([*tensors, *around], RangeSizes(first=1000, most=1000, most_staged=50))
     assert spans(made) == [(0, 910)]
-    assert made[0].held_bytes == 30
+    assert made[0].staged_bytes == 30
 
 
 def test_what_lies_between_counts_as_held() -> None:
     lands = Segment(402, 1300, 1, True)
-    sizes = RangeSizes(first=2000, most=2000, most_held=400)
+    sizes = RangeSizes(first=2000, most=2000, most_staged=400)
     assert spans(ranges([Segment(0, 397, 0), lands], sizes)) == [(0, 397), (402, 1300)]
-    assert spans(ranges([Segment(0, 397, 0), lands], sizes._replace(most_held=402))) == [(0, 1300)]
+    assert spans(ranges([Segment(0, 397, 0), lands], sizes._replace(most_staged=402))) == [(0, 1300)]
     after = Segment(1300, 1301, 1)
-    assert spans(ranges([Segment(0, 397, 0), lands, after], sizes._replace(most_held=402))) == [(0, 1300), (1300, 1301)]
+    assert spans(ranges([Segment(0, 397, 0), lands, after], sizes._replace(most_staged=402))) == [
+        (0, 1300),
+        (1300, 1301),
+    ]
 
 
 def test_what_is_held_already_is_not_fetched_again() -> None:
