@@ -1,11 +1,25 @@
 """The OSS client: requests that are sent until they are answered, and a synchronous face on top.
 
-- what to make of answers and failures, pure: `attempts`, `retry`, `error_texts`
-- one request until it is answered for good: `sender`, held back and retried as `traffic` allows, and `hedging`, over a
-  `transport` into `memory`
-- one coroutine per operation: `operations`, and `paging` for listings
-- time, as connections and deadlines count it: `clocks`
-- threads: `engine` has the event loops, `pipeline` keeps many requests in flight on them, `flight` lets go of memory
-  before it is given back
-- the face: `client`; `sharing` is what the processes of a job share of one
+How a request flows, from the caller down to the socket:
+
+    OssClient                 `client`: synchronous, URIs as text; `pipeline` keeps many requests in flight
+      │                       `engine`: the event-loop threads that everything below runs on
+    Operations                `operations`: one coroutine for each operation of OSS; `paging` for listings
+      │
+    [HedgedReads]             `layers`, around `Operations.get`: a second request for a small object that is late
+      │
+    Sender.perform            `sender`: sign, send, judge the answer, wait, try again, until the answer is good
+      │  PendingOperation     `attempts`: the request of each try, and the checks of what came
+      │  decide               `retry`, with `traffic` (how many retries), `error_texts` (what the error says)
+      │
+    PacedTransport            `layers`: waits where the server asked for fewer requests (`traffic`)
+    [AuditedTransport]        `layers`: a line in the audit log for each try
+      │
+    Transport                 `transport`: one try of one request, over one connection
+                              The body goes straight into memory of the caller (`memory`).
+
+What is in [brackets] is there only if the configuration asks for it. The layers are composed once, not for each request.
+
+- `flight` runs requests whose bodies go into memory that the caller takes back, and waits for them first
+- `sharing` has what the processes of a job share of one client, `clocks` time as connections and deadlines count it
 """

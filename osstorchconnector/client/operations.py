@@ -37,7 +37,7 @@ from ..protocol.values import (
 )
 from ..uri import OssUri, checked_bucket
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
-from .hedging import LARGEST_HEDGED_BYTES, HedgedReads
+from .layers import Get, HedgedReads
 from .memory import Memory
 from .paging import Ahead, PageAttempt
 from .sender import Sender, Session
@@ -48,16 +48,11 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class Operations:
-    """The operations of one client on one loop."""
+class Reads:
+    """Reads of object data, without any layer."""
 
-    def __init__(self, session: Session) -> None:
-        self._sender = Sender(session)
-        self._hedge = HedgedReads(self._sender.perform) if session.config.hedge_reads else None
-
-    async def aclose(self) -> None:
-        """Drop the connections; operations still running fail."""
-        await self._sender.aclose()
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
 
     async def get(
         self,
@@ -67,31 +62,38 @@ class Operations:
         into: Memory | None = None,
         if_match: str = "",
         checksum: Sum | None = None,
+        on_first_byte: Callable[[], None] | None = None,
     ) -> Download:
-        """Fetch the bytes in `span`, or the whole object, in one request.
-
-        The span may reach past the end: what exists is delivered, `Download.span` tells which bytes. With `into`
-        (of `span.size` bytes) they land there and `Download.body` is empty. A body that breaks off is resumed where
-        it broke; with `if_match`, and when resuming, an object replaced meanwhile is an `OssObjectChangedError`.
-        `checksum` is shown the bytes of a span that lands in `into`, as they come.
-        """
+        """As `Get`."""
         attempt = GetAttempt(uri, span, into, if_match, checksum=checksum)
+        attempt.on_head = on_first_byte
         try:
-            if self._hedge is not None and span is not None and into is None and span.size <= LARGEST_HEDGED_BYTES:
-                return await self._hedge.fetch(lambda: GetAttempt(uri, span, None, if_match))
-            await self._sender.perform(attempt, on_data_path=True)
+            await self._sender.perform(attempt)
         except OssServiceError as error:
             # "standard" ranges refuse any range of an empty object
             if error.status == 416 and span is not None and span.start == 0:
-                stat = await self.head(uri)
+                stat = await _head(self._sender, uri)
                 if stat.size == 0:
                     return Download(stat, ByteSpan(0, 0), b"", 0)
             raise
         return attempt.result
 
+
+class Operations:
+    """The operations of one client on one loop."""
+
+    def __init__(self, session: Session) -> None:
+        self._sender = Sender(session)
+        reads = Reads(self._sender)
+        self.get: Get = HedgedReads(reads.get).get if session.config.hedge_reads else reads.get
+
+    async def aclose(self) -> None:
+        """Drop the connections; operations still running fail."""
+        await self._sender.aclose()
+
     async def head(self, uri: OssUri) -> ObjectStat:
         """Return size, ETag and CRC-64 of an object."""
-        return await self._document(requests.head_object(uri.bucket, uri.key), lambda head, _: object_stat(head))
+        return await _head(self._sender, uri)
 
     async def put(
         self,
@@ -112,7 +114,7 @@ class Operations:
         request = requests.put_object(uri.bucket, uri.key, body, forbid_overwrite=forbid_overwrite)
         upload = UploadAttempt(request, uri, crc64)
         try:
-            await self._perform_upload(upload)
+            await self._sender.perform(upload)
         except OssConflictError as error:
             if not forbid_overwrite or upload.sent == 1:
                 raise
@@ -139,7 +141,7 @@ class Operations:
             uri.bucket, uri.key, delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
         )
         attempt = PageAttempt(request, order or PageOrder(start_after), ahead)
-        await self._sender.perform(attempt, on_data_path=request.operation not in self._sender.unsized)
+        await self._sender.perform(attempt)
         return attempt.result
 
     async def server_time(self, uri: OssUri) -> float:
@@ -188,7 +190,7 @@ class Operations:
         """Send one part (1 to 10,000; 100 KB to 5 GB but for the last); `crc64` is its own, if it is known already."""
         request = requests.upload_part(uri.bucket, uri.key, upload_id, number, body)
         upload = UploadAttempt(request, uri, crc64)
-        await self._perform_upload(upload)
+        await self._sender.perform(upload)
         return UploadedPart(number, bare_etag(upload.result.get("etag")), upload.size, upload.crc)
 
     async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
@@ -204,7 +206,7 @@ class Operations:
             request, lambda head, body: StoredObject(xml.parse_complete(body, uri.key), stored_crc64(head))
         )
         try:
-            await self._sender.perform(attempt, on_data_path=False)
+            await self._sender.perform(attempt)
             stored = attempt.result
             if stored.crc64 != whole_crc:
                 raise OssIntegrityError(
@@ -265,12 +267,17 @@ class Operations:
             key_marker, id_marker = follow((page.next_key_marker, page.next_upload_id_marker), seen)
 
     async def _document(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> R:
-        attempt = DocumentAttempt(request, parse)
-        await self._sender.perform(attempt, on_data_path=False)
-        return attempt.result
+        return await _document(self._sender, request, parse)
 
-    async def _perform_upload(self, upload: UploadAttempt) -> None:
-        await self._sender.perform(upload, on_data_path=True)
+
+async def _document(sender: Sender, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> R:
+    attempt = DocumentAttempt(request, parse)
+    await sender.perform(attempt)
+    return attempt.result
+
+
+async def _head(sender: Sender, uri: OssUri) -> ObjectStat:
+    return await _document(sender, requests.head_object(uri.bucket, uri.key), lambda head, _: object_stat(head))
 
 
 def _body(parse: Callable[[bytearray], R]) -> Callable[[ResponseHead, bytearray], R]:

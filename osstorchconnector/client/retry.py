@@ -50,7 +50,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class FailedTry:
     """How one try failed.
 
     `kind` says where: "setup" is what no repeat can mend (a host that does not exist, a certificate that is not
@@ -100,7 +100,7 @@ class RetryDecision(NamedTuple):
 
 def decide(
     policy: RetryPolicy,
-    failure: Failure,
+    failure: FailedTry,
     *,
     attempt: int,
     elapsed_seconds: float,
@@ -140,7 +140,7 @@ def decide(
     return RetryDecision(True, delay)
 
 
-def is_passing(failure: Failure) -> bool:
+def is_passing(failure: FailedTry) -> bool:
     """Say whether the same request may go better a moment later, with nothing changed."""
     if failure.kind != "service":
         return failure.kind != "setup"
@@ -150,43 +150,43 @@ def is_passing(failure: Failure) -> bool:
     return status in _PASSING_STATUSES or (status >= 500 and status not in _FINAL_STATUSES)
 
 
-def is_throttling(failure: Failure) -> bool:
+def is_throttling(failure: FailedTry) -> bool:
     """Say whether the server asks for fewer requests."""
     return failure.kind == "service" and failure.status in _THROTTLING_STATUSES
 
 
-def is_charged(failure: Failure) -> bool:
+def is_charged(failure: FailedTry) -> bool:
     """Say whether sending again burdens the server: where no connection came about, nothing was sent at all."""
     return not (is_unconnected(failure) or failure.reused_connection or failure.was_stopped)
 
 
-def is_unconnected(failure: Failure) -> bool:
+def is_unconnected(failure: FailedTry) -> bool:
     """Say whether no connection came about."""
     return failure.kind in _UNCONNECTED
 
 
-def backoff_seconds(policy: RetryPolicy, failure: Failure, *, attempt: int, random: float) -> float:
+def backoff_seconds(policy: RetryPolicy, failure: FailedTry, *, attempt: int, random: float) -> float:
     """Return how long to wait after try number `attempt`: full jitter, but as long as the server asks for."""
     ceiling = min(policy.max_delay_seconds, policy.base_delay_seconds * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
     return max(random * ceiling, min(failure.retry_after_seconds, policy.max_delay_seconds))
 
 
-def _most_attempts(policy: RetryPolicy, failure: Failure) -> int:
+def _most_attempts(policy: RetryPolicy, failure: FailedTry) -> int:
     by_chance = failure.kind in ("protocol", "integrity") or _is_unreadable(failure)
     return min(policy.max_attempts, _MAX_ATTEMPTS_AT_CHANCE) if by_chance else policy.max_attempts
 
 
-def _is_unreadable(failure: Failure) -> bool:
+def _is_unreadable(failure: FailedTry) -> bool:
     """Say whether nothing is known of what was wrong: OSS says it with every 400, but its words did not arrive."""
     return failure.kind == "service" and failure.status == 400 and not failure.code
 
 
-def _remedy(failure: Failure) -> Remedy:
+def _remedy(failure: FailedTry) -> Remedy:
     if failure.kind != "service":
         return ""
     remedy = _REMEDIES.get(failure.code, "")
     return "" if remedy == "correct_clock" and failure.server_date is None else remedy
 
 
-def _clock_offset(failure: Failure, now: float) -> float | None:
+def _clock_offset(failure: FailedTry, now: float) -> float | None:
     return None if failure.server_date is None else failure.server_date - now

@@ -1,6 +1,7 @@
 """One request until it is answered for good: sign, send, judge the answer, wait, try again.
 
-What is decided is decided by pure functions (`retry.decide`, `sink`, `refusals`); here is the order of things.
+This module is the order of steps. What to decide is in functions without I/O: `retry.decide`, `answers`, the checks of
+a `PendingOperation`, `error_texts`. What else happens around a try (pace, audit) is in `layers`.
 """
 
 from __future__ import annotations
@@ -22,32 +23,31 @@ from ..errors import (
     OssProtocolError,
     OssTimeoutError,
 )
-from ..logs import AuditEntry, AuditLog
+from ..logs import AuditLog
 from ..protocol import answers
 from ..protocol.endpoint import Endpoint, Origin, Route, SigningPlan
 from ..protocol.heads import ResponseHead, parse_http_date, retry_after_seconds
 from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query
 from ..protocol.values import Request
 from ..redaction import printable
-from . import error_texts as refusals
+from . import error_texts
 from .attempts import PendingOperation
 from .clocks import LoopClock, RunningTime, loop_clock
 from .engine import in_thread
+from .layers import AuditedTransport, PacedTransport
 from .retry import (
     UNREACHED_SECONDS,
-    Failure,
+    FailedTry,
     RetryDecision,
     RetryPolicy,
     decide,
     is_charged,
-    is_throttling,
     is_unconnected,
 )
 from .sharing import SharedState
-from .traffic import Gate, RetryBudget, RetryNews, shared
+from .traffic import RetryBudget, RetryNews, shared
 from .transport.base import (
     SLOWEST_BYTES_PER_SECOND,
-    BodySink,
     ExchangeFailed,
     Timeouts,
     Transport,
@@ -61,7 +61,10 @@ _NO_BUDGET = (
     "requests that end well; the server, or the way to it, is failing at large"
 )
 
-Verdict = tuple[Failure, OssError]
+# What the data path carries: object data, and listings, because they are many. aiohttp has the rest.
+DATA_PATH = frozenset({"GetObject", "PutObject", "UploadPart", "ListObjectsV2"})
+
+Outcome = tuple[FailedTry, OssError]
 
 
 @dataclass
@@ -95,20 +98,18 @@ class Sender:
         self.session = session
         self._policy = session.policy
         server = str(session.endpoint)
-        self._gate: Gate = shared.gate(server)
         self._budget: RetryBudget = shared.budget(server)
         self._news: RetryNews = shared.news(server)
         self._is_reached = False
-        self.unsized: set[str] = set()  # operations whose answers end with the connection, which only aiohttp reads
         self._transports: dict[str, Transport] = {}
         self._routes: dict[str, Route] = {}
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
-        self._chosen: dict[tuple[Origin, bool], Transport] = {}
+        self._chosen: dict[tuple[Origin, str, bool], Transport] = {}
         self._clock: LoopClock | None = None  # that of the loop, which is known when the first request is sent
         self._is_closed = False
 
-    async def perform(self, attempt: PendingOperation, *, on_data_path: bool) -> ResponseHead:
+    async def perform(self, pending: PendingOperation) -> ResponseHead:
         """Send until an answer is good, or no retry can help; return its head.
 
         Raises an `OssError` that names operation, object, OSS's answer and the number of attempts.
@@ -117,53 +118,50 @@ class Sender:
         running = clock.running if clock is not None and clock.is_ticking else self._start_clock()
         begun = running.seconds
         limit = begun + self.session.config.operation_timeout_seconds
-        deadline = limit + attempt.moved_bytes / SLOWEST_BYTES_PER_SECOND
-        attempts = free = 0
+        deadline = limit + pending.moved_bytes / SLOWEST_BYTES_PER_SECOND
+        attempts = uncounted = 0
         used: set[str] = set()
-        on_new_connection = False
+        on_new_connection = is_unsized = False
         while True:
             attempts += 1
-            if not self._gate.is_open:
-                await self._sleep(min(self._gate.turn(), max(deadline - running.seconds, 0.0)))
             stops = running.stops
-            request = attempt.request()
+            request = pending.request()
             head = None
             credentials = self.session.credentials.current() or await self._refresh_credentials()
             if self._is_closed:
-                raise OssConnectionError(f"{refusals.subject(request)}: the client was closed meanwhile")
-            wire = self._wire(request, credentials)
+                raise OssConnectionError(f"{error_texts.subject(request)}: the client was closed meanwhile")
+            wire = self._wire(request, credentials, attempts)
+            chosen = wire.origin, request.operation, is_unsized
+            transport = self._chosen.get(chosen) or self._choose(*chosen)
             try:
-                head = await self._exchange(request, wire, attempt, deadline, on_data_path, attempts, on_new_connection)
-                is_good = head.status in answers.GOOD_STATUSES[request.operation] and answers.REQUEST_ID in head.headers
-                if is_good and attempt.wants_early_look:
-                    await attempt.look_early()
-                verdict = self._judge(request, attempt, wire, head, attempts, is_good)
+                head = await transport.exchange(wire, pending, deadline, on_new_connection=on_new_connection)
+                if head.status in answers.GOOD_STATUSES[request.operation] and answers.REQUEST_ID in head.headers:
+                    if pending.wants_early_look:
+                        await pending.look_early()
+                    pending.finish(head)
+                    if not self._is_reached or self._budget.debt:
+                        self._note_success()
+                    return head
+                failure, error = self._judge(request, pending, wire, head, attempts)
             except UnsizedBody:
-                self.unsized.add(request.operation)
-                on_data_path = False
+                self._avoid_data_path(wire.origin, request, is_unsized)
+                is_unsized = True
                 continue
+            except OssIntegrityError as wrong:
+                failure, error = failure_of_wrong_bytes(wrong, attempts, head)
+                pending.discard()
             except (ExchangeFailed, OssProtocolError) as broken:
-                verdict = _broken(request, broken, attempts, head)
-                attempt.keep(getattr(broken, "received_bytes", 0))
-            if verdict is None:
-                assert head is not None
-                self._gate.accepted()
-                if not self._is_reached:
-                    self._note_reached()
-                if self._budget.debt:
-                    self._budget.earn()
-                return head
-            failure, error = verdict
-            deadline = limit + attempt.moved_bytes / SLOWEST_BYTES_PER_SECOND  # of which more may be known by now
-            decision = self._decide(failure, error, attempts - free, begun, deadline, used, stops)
+                failure, error = failure_of_broken_exchange(request, broken, attempts, head)
+                pending.keep(getattr(broken, "received_bytes", 0))
+            deadline = limit + pending.moved_bytes / SLOWEST_BYTES_PER_SECOND  # of which more may be known by now
+            decision = self._decide(failure, error, attempts - uncounted, begun, deadline, used, stops)
             if not decision.retry or not await self._prepare(decision, credentials):
                 try:
-                    raise refusals.with_reason(error, decision.reason) if decision.reason else error
+                    raise error_texts.with_reason(error, decision.reason) if decision.reason else error
                 finally:
-                    # The error's traceback refers to this frame. If the frame referred to the error, both, and the
-                    # frames of all callers, would stay until Python collects garbage.
-                    del error, verdict
-            free += not decision.counts
+                    # Drop the reference cycle: exception -> traceback -> this frame -> exception.
+                    del error
+            uncounted += not decision.counts
             on_new_connection = decision.remedy == "reconnect"
             if not on_new_connection:
                 used.discard("reconnect")  # later on a connection may have died again
@@ -178,35 +176,7 @@ class Sender:
         for transport in transports.values():
             await transport.aclose()
 
-    async def _exchange(
-        self,
-        request: Request,
-        wire: WireRequest,
-        sink: BodySink,
-        deadline: float,
-        on_data_path: bool,
-        attempt: int,
-        on_new_connection: bool,
-    ) -> ResponseHead:
-        session = self.session
-        transport = self._chosen.get((wire.origin, on_data_path)) or self._transport(wire.origin, on_data_path)
-        if session.audit is None:
-            return await transport.exchange(wire, sink, deadline, on_new_connection=on_new_connection)
-        begun = session.clock()
-        facts = (begun, request.operation, request.bucket, request.key, attempt)
-        sent_bytes = _size(request) if request.body else 0
-        try:
-            head = await transport.exchange(wire, sink, deadline, on_new_connection=on_new_connection)
-        except (Exception, asyncio.CancelledError) as error:
-            seconds = session.clock() - begun
-            session.audit.record(AuditEntry(*facts, seconds, sent_bytes, error=_how(error)))
-            raise
-        request_id, length = head.get("x-oss-request-id"), head.content_length
-        seconds = session.clock() - begun
-        session.audit.record(AuditEntry(*facts, seconds, sent_bytes, head.status, request_id, length))
-        return head
-
-    def _wire(self, request: Request, credentials: Credentials) -> WireRequest:
+    def _wire(self, request: Request, credentials: Credentials, attempt: int) -> WireRequest:
         session = self.session
         if credentials is not self._signed_with or self._signer is None:
             version, region = session.signing
@@ -220,56 +190,63 @@ class Sender:
         if request.body or request.method in ("PUT", "POST"):
             headers.append(("Content-Length", str(_size(request))))
         target = route.target(encode_key(request.key), encode_query(request.query) if request.query else "")
-        return WireRequest(route.origin, request.method, target, headers, request.body)
+        operation, method, bucket, key, _, _, body = request
+        return WireRequest(route.origin, method, target, headers, body, operation, bucket, key, attempt)
 
-    def _transport(self, origin: Origin, on_data_path: bool) -> Transport:
-        """Choose the transport of requests to `origin`, and open it if it is not open."""
-        is_direct = on_data_path and self.session.config.transport == "direct" and proxy_for(origin) is None
+    def _choose(self, origin: Origin, operation: str, is_unsized: bool) -> Transport:
+        """Choose the transport of an operation's requests to `origin`, and open it if it is not open."""
+        is_direct = (
+            self.session.config.transport == "direct"
+            and operation in DATA_PATH
+            and not is_unsized
+            and proxy_for(origin) is None
+        )
         name = "direct" if is_direct else "aiohttp"
         transport = self._transports.get(name)
         if transport is None:
             transport = self._transports[name] = self._open(name)
-        self._chosen[origin, on_data_path] = transport
+        self._chosen[origin, operation, is_unsized] = transport
         return transport
 
     def _open(self, name: str) -> Transport:
-        config = self.session.config
-        timeouts = Timeouts(config.connect_timeout_seconds, config.read_timeout_seconds)
+        """Open a transport and put the layers around it."""
+        session = self.session
+        timeouts = Timeouts(session.config.connect_timeout_seconds, session.config.read_timeout_seconds)
+        transport: Transport
         if name == "direct":
             from .transport.direct import DirectTransport
 
-            return DirectTransport(timeouts, self.session.tls)
-        from .transport.aio import AioTransport
+            transport = DirectTransport(timeouts, session.tls)
+        else:
+            from .transport.aio import AioTransport
 
-        return AioTransport(timeouts, self.session.tls)
+            transport = AioTransport(timeouts, session.tls)
+        if session.audit is not None:
+            transport = AuditedTransport(transport, session.audit, session.clock)
+        return PacedTransport(transport, shared.gate(str(session.endpoint)))
+
+    def _avoid_data_path(self, origin: Origin, request: Request, is_unsized: bool) -> None:
+        """Have an operation's requests go through aiohttp, which reads answers that do not tell their length."""
+        if is_unsized:
+            subject = error_texts.subject(request)
+            raise OssProtocolError(f"{subject}: the transport can't read an answer that does not tell its length")
+        if request.operation == "ListObjectsV2":  # the next page most likely comes the same way; objects rarely do
+            self._chosen[origin, request.operation, False] = self._choose(origin, request.operation, True)
 
     def _judge(
-        self,
-        request: Request,
-        attempt: PendingOperation,
-        wire: WireRequest,
-        head: ResponseHead,
-        attempts: int,
-        is_good: bool,
-    ) -> Verdict | None:
+        self, request: Request, pending: PendingOperation, wire: WireRequest, head: ResponseHead, attempts: int
+    ) -> Outcome:
+        """Return what is wrong with an answer that is not good."""
         if head.status < 300:
-            if not is_good:
-                raise OssProtocolError(answers.why_not(request.operation, head))
-            try:
-                attempt.finish(head)
-            except OssIntegrityError as error:
-                attempt.discard()
-                facts = refusals.circumstances(attempts, head.get("x-oss-request-id"))
-                return Failure(kind="integrity"), OssIntegrityError(f"{error} {facts}")
-            return None
+            raise OssProtocolError(answers.why_not(request.operation, head))
         region = self.session.signing.region
-        refused = refusals.refusal_of(request, wire.headers, head, attempt.refusal, attempts, region)
+        refused = error_texts.refusal_of(request, wire.headers, head, pending.refusal, attempts, region)
         if answers.is_hearsay(head.status, refused.request_id):
-            return Failure(kind="protocol"), OssProtocolError(str(refused))
-        if head.status == 416 and attempt.is_resumed:
-            attempt.discard()  # there is no such rest: what came first lied about the length
-            return Failure(kind="protocol"), refused
-        failure = Failure(
+            return FailedTry(kind="protocol"), OssProtocolError(str(refused))
+        if head.status == 416 and pending.is_resumed:
+            pending.discard()  # there is no such rest: what came first lied about the length
+            return FailedTry(kind="protocol"), refused
+        failure = FailedTry(
             kind="service",
             status=head.status,
             code=refused.code,
@@ -280,7 +257,7 @@ class Sender:
 
     def _decide(
         self,
-        failure: Failure,
+        failure: FailedTry,
         error: OssError,
         attempt: int,
         begun: float,
@@ -297,8 +274,6 @@ class Sender:
         if clock.running.stops != stops:
             failure = replace(failure, was_stopped=True)
             used.clear()
-        if is_throttling(failure):
-            self._gate.refused()
         if not self._is_reached and failure.kind != "setup" and not is_unconnected(failure):
             self._note_reached()
         is_reached = not is_unconnected(failure) or self._was_reached()
@@ -319,6 +294,12 @@ class Sender:
             allowed = deadline - begun if is_reached else min(deadline - begun, UNREACHED_SECONDS)
             self._news.tell(error, decision, attempt, elapsed, allowed)
         return decision
+
+    def _note_success(self) -> None:
+        if not self._is_reached:
+            self._note_reached()
+        if self._budget.debt:
+            self._budget.earn()
 
     def _note_reached(self) -> None:
         self._is_reached = True
@@ -365,23 +346,22 @@ class Sender:
         return self._clock.running
 
 
-def _how(error: BaseException) -> str:
-    """Return how a request broke, in a word for the audit log."""
-    if isinstance(error, asyncio.CancelledError):
-        return "cancelled"
-    return error.kind if isinstance(error, ExchangeFailed) else type(error).__name__
+def failure_of_wrong_bytes(error: OssIntegrityError, attempts: int, head: ResponseHead | None) -> Outcome:
+    """Return what to say about bytes that are not the ones that OSS has, or has been sent."""
+    facts = error_texts.circumstances(attempts, head.get(answers.REQUEST_ID) if head is not None else "")
+    return FailedTry(kind="integrity"), OssIntegrityError(f"{error} {facts}")
 
 
-def _broken(
+def failure_of_broken_exchange(
     request: Request, error: ExchangeFailed | OssProtocolError, attempts: int, head: ResponseHead | None
-) -> Verdict:
+) -> Outcome:
     request_id = getattr(error, "request_id", "") if head is None else head.get("x-oss-request-id")
-    facts = refusals.circumstances(attempts, request_id)
-    text = f"{refusals.subject(request)}: {printable(str(error))} {facts}"
+    facts = error_texts.circumstances(attempts, request_id)
+    text = f"{error_texts.subject(request)}: {printable(str(error))} {facts}"
     if isinstance(error, OssProtocolError):
-        return Failure(kind="protocol"), OssProtocolError(text)
+        return FailedTry(kind="protocol"), OssProtocolError(text)
     kind: type[OssError] = OssTimeoutError if error.kind in ("timeout", "connect_timeout") else OssConnectionError
-    return Failure(kind=error.kind, reused_connection=error.reused), kind(text)
+    return FailedTry(kind=error.kind, reused_connection=error.reused), kind(text)
 
 
 def _size(request: Request) -> int:

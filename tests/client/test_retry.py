@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.client.retry import (
-    Failure,
+    FailedTry,
     RetryDecision,
     RetryPolicy,
     backoff_seconds,
@@ -24,11 +24,11 @@ POLICY = RetryPolicy(max_attempts=5, base_delay_seconds=0.2, max_delay_seconds=1
 NOW = 1_741_964_966.0
 
 
-def service(status: int, code: str = "", **more: Any) -> Failure:
-    return Failure(kind="service", status=status, code=code, **more)
+def service(status: int, code: str = "", **more: Any) -> FailedTry:
+    return FailedTry(kind="service", status=status, code=code, **more)
 
 
-def after(failure: Failure, **changes: Any) -> RetryDecision:
+def after(failure: FailedTry, **changes: Any) -> RetryDecision:
     """Return the decision after a first try, early in a long operation, with the dice at one half."""
     given: dict[str, Any] = {
         "attempt": 1,
@@ -93,12 +93,12 @@ def test_what_passes_is_sent_again_after_a_while(status: int, code: str) -> None
 
 @pytest.mark.parametrize("kind", ["connect", "connect_timeout", "reset", "timeout", "protocol", "integrity"])
 def test_what_broke_on_the_way_is_sent_again_after_a_while(kind: Any) -> None:
-    assert after(Failure(kind=kind)) == RetryDecision(True, delay_seconds=0.1)
+    assert after(FailedTry(kind=kind)) == RetryDecision(True, delay_seconds=0.1)
 
 
 def test_what_must_be_set_right_by_hand_is_given_up_at_once() -> None:
-    assert not after(Failure(kind="setup")).retry
-    assert not is_passing(Failure(kind="setup"))
+    assert not after(FailedTry(kind="setup")).retry
+    assert not is_passing(FailedTry(kind="setup"))
 
 
 @pytest.mark.parametrize(("status", "code"), EXPIRED)
@@ -139,7 +139,7 @@ def test_remedies_do_not_use_each_other_up() -> None:
 
 @pytest.mark.parametrize("kind", ["reset", "timeout"])
 def test_a_connection_that_died_while_it_was_idle_costs_no_attempt_and_no_time(kind: Any) -> None:
-    stale = Failure(kind=kind, reused_connection=True)
+    stale = FailedTry(kind=kind, reused_connection=True)
     first = after(stale, attempt=5)
     assert first == RetryDecision(True, remedy="reconnect", counts=False)
     # The next connection is a new one: what breaks now counts.
@@ -149,7 +149,7 @@ def test_a_connection_that_died_while_it_was_idle_costs_no_attempt_and_no_time(k
 
 @pytest.mark.parametrize("kind", ["reset", "timeout", "connect", "protocol", "integrity"])
 def test_what_failed_while_the_process_did_not_run_is_no_failure(kind: Any) -> None:
-    failure = Failure(kind=kind, was_stopped=True)
+    failure = FailedTry(kind=kind, was_stopped=True)
     assert after(failure, attempt=5, used={"reconnect"}) == RetryDecision(True, remedy="reconnect", counts=False)
     assert not is_charged(failure)
     assert not after(failure, elapsed_seconds=120.0).retry, "the time in which it ran is used up all the same"
@@ -157,7 +157,7 @@ def test_what_failed_while_the_process_did_not_run_is_no_failure(kind: Any) -> N
 
 def test_a_stop_changes_nothing_about_what_no_repeat_can_help() -> None:
     assert not after(service(404, was_stopped=True)).retry
-    assert not after(Failure(kind="setup", was_stopped=True)).retry
+    assert not after(FailedTry(kind="setup", was_stopped=True)).retry
 
 
 def test_credentials_that_expired_during_a_stop_are_fetched_anew_and_the_clock_is_not_set_by_an_old_answer() -> None:
@@ -180,7 +180,7 @@ def test_the_time_allowed_is_kept() -> None:
         decision = after(service(500), elapsed_seconds=late)
         assert not decision.retry
         assert "the time allowed, 120 s" in decision.reason
-    assert not after(Failure(kind="reset", reused_connection=True), elapsed_seconds=120.0).retry
+    assert not after(FailedTry(kind="reset", reused_connection=True), elapsed_seconds=120.0).retry
     assert not after(service(403, "SecurityTokenExpired"), elapsed_seconds=120.0).retry
 
 
@@ -205,7 +205,7 @@ def test_a_server_that_names_a_wait_gets_it_within_the_limit() -> None:
 
 
 failures = st.builds(
-    Failure,
+    FailedTry,
     kind=st.sampled_from(
         ["setup", "connect", "connect_timeout", "reset", "timeout", "protocol", "integrity", "service"]
     ),
@@ -227,7 +227,7 @@ policies = st.builds(
 
 @given(policies, st.lists(failures, min_size=1, max_size=4), st.floats(0.1, 300), st.lists(st.floats(0, 1), min_size=1))
 def test_every_operation_ends_within_its_attempts_and_its_time(
-    policy: RetryPolicy, met: list[Failure], deadline: float, dice: list[float]
+    policy: RetryPolicy, met: list[FailedTry], deadline: float, dice: list[float]
 ) -> None:
     elapsed, counted, used = 0.0, 0, set[str]()
     for failure, random in zip(cycle(met), cycle(dice), strict=False):
@@ -255,8 +255,10 @@ def test_every_operation_ends_within_its_attempts_and_its_time(
         assert counted < policy.max_attempts
 
 
-@pytest.mark.parametrize("failure", [Failure(kind="protocol"), Failure(kind="integrity"), service(400, "")], ids=str)
-def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times(failure: Failure) -> None:
+@pytest.mark.parametrize(
+    "failure", [FailedTry(kind="protocol"), FailedTry(kind="integrity"), service(400, "")], ids=str
+)
+def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times(failure: FailedTry) -> None:
     policy = RetryPolicy(max_attempts=20)
     decisions = [
         decide(policy, failure, attempt=n, elapsed_seconds=0, deadline_seconds=120, now=NOW, random=0.5)
@@ -269,7 +271,7 @@ def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times(failure: Failur
 def test_a_server_that_is_gone_for_20_seconds_is_waited_for(dice: Any) -> None:
     policy, waited = RetryPolicy(), 0.0
     for attempt in range(1, policy.max_attempts):
-        failure = Failure(kind="connect")
+        failure = FailedTry(kind="connect")
         waited += backoff_seconds(policy, failure, attempt=attempt, random=dice.uniform(0.15, 1.0))
     assert waited > 20
 
@@ -280,13 +282,13 @@ def test_a_server_that_is_gone_for_20_seconds_is_waited_for(dice: Any) -> None:
         (service(503), True, True),
         (service(429), True, True),
         (service(500), False, True),
-        (Failure(kind="connect"), False, False),
-        (Failure(kind="connect_timeout"), False, False),
-        (Failure(kind="reset"), False, True),
-        (Failure(kind="reset", reused_connection=True), False, False),
+        (FailedTry(kind="connect"), False, False),
+        (FailedTry(kind="connect_timeout"), False, False),
+        (FailedTry(kind="reset"), False, True),
+        (FailedTry(kind="reset", reused_connection=True), False, False),
     ],
 )
-def test_what_slows_requests_down_and_what_is_charged(failure: Failure, throttles: bool, charged: bool) -> None:
+def test_what_slows_requests_down_and_what_is_charged(failure: FailedTry, throttles: bool, charged: bool) -> None:
     assert (is_throttling(failure), is_charged(failure)) == (throttles, charged)
 
 
@@ -299,7 +301,7 @@ def test_keys_that_are_refused_are_replaced_once_if_there_are_others(code: str) 
 
 @pytest.mark.parametrize("kind", ["connect", "connect_timeout"])
 def test_where_nothing_ever_answered_it_is_given_up_within_10_seconds_with_a_hint(kind: Any) -> None:
-    failure = Failure(kind=kind)
+    failure = FailedTry(kind=kind)
     assert after(failure, elapsed_seconds=5.0, is_reached=False).retry
     late = after(failure, elapsed_seconds=9.95, is_reached=False)
     later = after(failure, elapsed_seconds=10.0, is_reached=False)
@@ -311,5 +313,5 @@ def test_where_nothing_ever_answered_it_is_given_up_within_10_seconds_with_a_hin
 
 def test_a_server_that_accepts_and_then_breaks_is_one_that_is_reached() -> None:
     for kind in ("reset", "timeout", "protocol", "service"):
-        failure = Failure(kind=kind, status=503 if kind == "service" else 0)  # type: ignore[arg-type]
+        failure = FailedTry(kind=kind, status=503 if kind == "service" else 0)  # type: ignore[arg-type]
         assert after(failure, elapsed_seconds=50.0, is_reached=False).retry

@@ -32,13 +32,26 @@ FailureKind = Literal["setup", "connect", "connect_timeout", "reset", "timeout",
 
 
 class WireRequest(NamedTuple):
-    """A signed request: `headers` are complete (host and length included), `target` is encoded."""
+    """A signed request: `headers` are complete (host and length included), `target` is encoded.
+
+    `operation` (OSS's name for it, `GetObject`), `bucket`, `key` (decoded) and `attempt` (1 is the first try) say what
+    the request is about. They are for layers and logs: nothing of them needs to be sent.
+    """
 
     origin: Origin
     method: str
     target: str
     headers: list[tuple[str, str]]
     body: tuple[Buffer, ...] = ()
+    operation: str = ""
+    bucket: str = ""
+    key: str = ""
+    attempt: int = 1
+
+    @property
+    def body_bytes(self) -> int:
+        """The size of the body."""
+        return sum(memoryview(part).nbytes for part in self.body)
 
     def __repr__(self) -> str:
         return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, {self.headers!r})"
