@@ -1,9 +1,9 @@
 # The two commands: `make demo` and `make test`. Both install what they need into .venv, once.
-# Beside them: `make bench`, which measures this library against its peers, and `make bench-quick`, which takes a look.
+# Also: `make bench` measures this library beside its peers, and `make bench-quick` is a quick check.
 #
-# PYTHON=python3.12      the interpreter that makes .venv (3.10 or newer)
+# PYTHON=python3.12      the interpreter that creates .venv (3.10 or newer)
 # PIP_INDEX_URL=URL      a package index other than pip's default
-# TORCH_INDEX=URL        one more index, for a build of torch that the first has not (a CPU build, say)
+# TORCH_INDEX=URL        an additional index, for a build of torch that the first one lacks (such as the CPU build)
 
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 LOWEST := .venv-lowest
 PIP := python -m pip --disable-pip-version-check --no-input
-# A process for each core; every test has a bucket, a folder and ports of its own.
+# One process for each core. Every test has its own bucket, folder and ports.
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
@@ -27,11 +27,11 @@ demo: $(STAMP)
 
 test: lint types tests interop
 
-# Everything that clouds do, for minutes. SEED=7 repeats a run, ROUNDS=20 soaks longer, CHAOS=chaos/test_soak.py is one part.
+# All faults, for minutes. SEED=7 repeats a run, ROUNDS=20 makes the soak longer, CHAOS=chaos/test_soak.py runs one part.
 chaos: $(STAMP)
 	OSS_CHAOS_SEED=$(SEED) OSS_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest $(or $(CHAOS),chaos) --show-capture=no --tb=short --timeout=600 -o faulthandler_timeout=0
 
-# WORKS="small save"       only these; `python -m benchmarks --list` names them
+# WORKS="small save"       only these works; `python -m benchmarks --list` lists all
 bench: $(PEERS)/installed
 	@mkdir -p build
 	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --json build/benchmarks.json --chart build/benchmarks.png
@@ -52,11 +52,11 @@ tests: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Official SDKs against the emulator: oss2, alibabacloud-oss-v2 and npm's ali-oss. One that can't be had is named and left out.
+# Official SDKs against the emulator: oss2, alibabacloud-oss-v2 and npm's ali-oss. An SDK that can't be installed is named and left out.
 interop: $(STAMP)
 	$(BIN)/python -m interop
 
-# The tests once more, with the lowest versions of everything that the package requires.
+# The tests, with the lowest versions of everything that the package requires.
 lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest $(PARALLEL)
 
@@ -80,8 +80,8 @@ define make-venv
 	touch $(1)/installed
 endef
 
-# An environment beside the first, because the C++ connector has this library's name. It sees the first one's packages
-# behind its own, so that both sides use the same torch.
+# A second environment, because the C++ connector has the same name as this library. It also sees the packages of the first
+# one, so that both sides use the same torch.
 $(PEERS)/installed: benchmarks/peers.txt $(STAMP)
 	@echo "Installing into $(PEERS): once, and it takes a minute or more"
 	$(BIN)/python -m venv --clear $(PEERS)
@@ -90,7 +90,7 @@ $(PEERS)/installed: benchmarks/peers.txt $(STAMP)
 	$(PEERS)/bin/$(PIP) install --quiet $(INDEXES) --requirement benchmarks/peers.txt
 	touch $@
 
-# Renews constraints.txt after a change of dependencies; what is pinned stays unless it must move.
+# Renews constraints.txt after a change of dependencies. Pinned versions stay unless they have to change.
 constraints: $(STAMP)
 	$(BIN)/$(PIP) install --quiet $(INDEXES) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \

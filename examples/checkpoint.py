@@ -1,4 +1,4 @@
-"""Save and load a checkpoint with torch.save and torch.load, straight to and from OSS."""
+"""Save and load a checkpoint with torch.save and torch.load, directly in OSS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
         checkpoint = OssCheckpoint(**oss.options)
         model = torch.nn.Linear(512, 512)
 
-        # the object appears when the block ends well; an exception leaves the old one as it was
+        # The object is stored when the block ends without an exception. An exception leaves the old object as it was.
         with checkpoint.writer(oss.uri + "epoch.0") as writer:
             torch.save(model.state_dict(), writer)
 

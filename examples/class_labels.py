@@ -1,4 +1,4 @@
-"""Train on a folder for each class, as ImageNet has them: the label is in the key."""
+"""Train on one folder per class, as in ImageNet: the key contains the label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = ["cat", "dog", "fox"]
 
 
 def decode(data: DataObject) -> tuple[torch.Tensor, int]:
-    """Return the picture and the number of its class: the folder that it lies in."""
+    """Return the picture and the number of its class. The class is the name of its folder."""
     picture = Image.open(data).convert("RGB").resize((32, 32))
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1), CLASSES.index(data.name.split("/")[-2])
 

@@ -1,4 +1,4 @@
-"""Run a graph of DataPipes in DataLoader2 with two workers, and go on in mid-epoch (torchdata before 0.10)."""
+"""Run a graph of DataPipes in DataLoader2 with two workers, and resume in mid-epoch (torchdata before 0.10)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main() -> None:
             print(f"epoch {epoch}:", *map(short, loader))
         loader.shutdown()
 
-        # torchdata's services would begin the epoch again.
+        # torchdata's own services would start the epoch again.
         with DataLoader2(dataset.datapipe(), reading_service=OssReadingService(num_workers=2)) as loader:
             print("before:", *map(short, islice(loader, 5)))
             state = loader.state_dict()

@@ -1,4 +1,4 @@
-"""Build a graph of DataPipes by hand: list, shuffle, share out, fetch, decode."""
+"""Build a graph of DataPipes by hand: list, shuffle, shard, fetch, decode."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def main() -> None:
         pipe = OssObjectLister(oss.uri + "pictures/", client)
         pipe = pipe.shuffle_oss_objects(seed=1).shard_oss_objects().fetch_oss_objects(client).map(attrgetter("name"))
 
-        # DataLoader shares a graph out among its workers, and seeds the shuffle anew for each epoch.
+        # DataLoader shards a graph among its workers, and gives the shuffle a new seed for each epoch.
         for name in DataLoader(pipe, batch_size=None, num_workers=2):
             print(name)
 
-        # As a dataset it has a position, too.
+        # As a dataset, the graph also has a position.
         dataset = pipe.to_dataset()
         next(iter(dataset))
         print("consumed:", dataset.state_dict()["consumed"])

@@ -1,4 +1,4 @@
-"""A training loop that saves while it goes on: OssCheckpointManager and async_save, one process."""
+"""Save while training continues: OssCheckpointManager.async_save in a training loop, one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from osstorchconnector import OssCheckpointManager
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is what is meant
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is intended
     with playground("dcp-async") as oss:
         model = torch.nn.Linear(512, 512)
         optimizer = torch.optim.AdamW(model.parameters())
@@ -21,12 +21,12 @@ def main() -> None:
             model(torch.randn(8, 512)).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-            # returns as soon as the state has been copied; the copy is stored while training goes on
+            # Returns as soon as the state has been copied. The copy is stored while training continues.
             manager.async_save(step, {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
         manager.close()  # waits, and raises if a save failed
         print("kept:", manager.steps())
 
-        # another process would begin like this: load the newest into what it has allocated
+        # Another process would start like this: load the newest checkpoint into the tensors that it has allocated.
         state = {"model": torch.nn.Linear(512, 512).state_dict()}
         step = manager.load(state)
         print(f"the weights of step {step}:", torch.equal(state["model"]["weight"], model.weight))

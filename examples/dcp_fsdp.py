@@ -1,7 +1,7 @@
 """FSDP2 on several ranks, with checkpoints in OSS and resuming: `python examples/dcp_fsdp.py`.
 
-That starts the ranks by torchrun, twice: the second time they go on where the first ended. On a cluster, leave
-`launch` out and start `train` by torchrun, with your own bucket's URI.
+The program starts the ranks with torchrun, twice. The second time they resume where the first run ended. On a cluster,
+leave out `launch` and start `train` with torchrun and your own bucket's URI.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def launch() -> None:
 
 
 def train(last_step: int) -> None:
-    """Train up to a step, from the newest checkpoint on."""
+    """Resume from the newest checkpoint and train up to a step."""
     job = json.loads(os.environ["JOB"])
     manager = OssCheckpointManager(job["uri"], keep=2, **job["options"])
     model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 8))

@@ -1,4 +1,4 @@
-"""Turn a distributed checkpoint in OSS into one object that torch.load reads, straight from OSS to OSS."""
+"""Turn a distributed checkpoint in OSS into one object that torch.load can read, without a local file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from osstorchconnector import OssCheckpoint, OssDCPFileSystem
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is what is meant
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is intended
     with playground("dcp-to-file") as oss:
         fs = OssDCPFileSystem(**oss.options)
         model = torch.nn.Linear(512, 512)
         dcp.save({"model": model.state_dict(), "step": 7}, storage_writer=fs.writer(oss.uri + "step-7"), no_dist=True)
 
-        # all of the checkpoint, as torch's own dcp_to_torch_save reads one from a folder
+        # Load all of the checkpoint, in the same way as torch's own dcp_to_torch_save loads one from a folder.
         state: dict[str, object] = {}
         reader = fs.reader(oss.uri + "step-7")
         _load_state_dict(state, storage_reader=reader, planner=_EmptyStateDictLoadPlanner(), no_dist=True)

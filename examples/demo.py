@@ -1,11 +1,13 @@
-"""The main job, end to end: train on images that lie in OSS, checkpoint there, go on from the checkpoint.
+"""The main job, end to end: train on images in OSS, save a checkpoint there, and resume from it.
 
-Puts scikit-learn's 1,797 handwritten digits into an emulated OSS (or your bucket, see playground.py) as PNG objects
-with a manifest of labels; trains a small network for one epoch from OssIterableDataset; saves it with OssCheckpoint;
-throws it away; loads it; trains on from OssMapDataset, shuffled; and tests it on images that it has not seen.
+1. Put scikit-learn's 1,797 handwritten digits into an emulated OSS (or your bucket, see playground.py), as PNG objects
+   with a manifest of labels.
+2. Train a small network for one epoch from OssIterableDataset, and save it with OssCheckpoint.
+3. Delete it, load it, and continue with OssMapDataset, shuffled.
+4. Test it on images that it has not seen.
 
-The exit status is non-zero if an image is lost or seen twice, if what is loaded is not what was saved, or if no
-more than 95 % of the unseen images are recognised.
+The exit status is non-zero if an image is lost or seen twice, if the loaded weights differ from the saved ones, or if
+no more than 95 % of the unseen images are recognised.
 """
 
 from __future__ import annotations
@@ -44,13 +46,13 @@ GOOD_ENOUGH = 0.95
 
 @dataclass
 class Report:
-    """What each step moved, and how fast."""
+    """How many objects and bytes each step moved, and how fast."""
 
     rows: list[tuple[str, int, int, float]] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Counter[str]]:
-        """Time a step; what is moved in it is counted under "objects" and "bytes"."""
+        """Time a step. The caller counts what it moves under "objects" and "bytes"."""
         moved: Counter[str] = Counter()
         start = time.perf_counter()
         yield moved
@@ -96,7 +98,7 @@ def to_sample(data: DataObject) -> tuple[Tensor, int, str, int]:
 
 
 def put_digits(oss: Playground, report: Report) -> tuple[set[str], set[str]]:
-    """Put images and two manifests into OSS; return the names of those to train on and of those to test on."""
+    """Put images and two manifests into OSS. Return the names of the images to train on and of those to test on."""
     digits = load_digits()
     pictures = {f"{number:04}.png": png_of(pixels) for number, pixels in enumerate(digits.images)}
     labels = dict(zip(pictures, digits.target.tolist(), strict=True))
@@ -117,7 +119,7 @@ def put_digits(oss: Playground, report: Report) -> tuple[set[str], set[str]]:
 
 
 def batches(loader: DataLoader, name: str, expected: set[str], report: Report) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's images and digits; fail if any of the `expected` is missing or comes twice."""
+    """Yield an epoch's images and digits; fail if any of the `expected` images is missing or comes twice."""
     seen: Counter[str] = Counter()
     with report.step(name) as moved, tqdm(total=len(expected), desc=name, unit=" objects") as bar:
         for images, digits, names, sizes in loader:
@@ -126,7 +128,7 @@ def batches(loader: DataLoader, name: str, expected: set[str], report: Report) -
             yield images, digits
             bar.update(len(names))
     if seen != Counter(expected):
-        raise SystemExit(f"{name}: {len(expected)} images once each were expected, but {seen.total()} came")
+        raise SystemExit(f"{name}: {len(expected)} images were expected, once each, but {seen.total()} came")
 
 
 def train(network: Network, optimizer: torch.optim.Optimizer, data: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -139,14 +141,14 @@ def train(network: Network, optimizer: torch.optim.Optimizer, data: Iterable[tup
 
 @torch.no_grad()
 def accuracy(network: Network, data: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Return which share of the images is recognised."""
+    """Return the fraction of the images that the network recognises."""
     network.eval()
     right = [network(images).argmax(1) == digits for images, digits in data]
     return torch.cat(right).float().mean().item()
 
 
 def learner() -> tuple[Network, torch.optim.Optimizer]:
-    """Return a network that knows nothing, and what will train it."""
+    """Return an untrained network and its optimizer."""
     network = Network()
     return network, torch.optim.Adam(network.parameters(), lr=2e-3)
 
@@ -188,7 +190,7 @@ def run(epochs: int) -> float:
         del network, optimizer
         network, optimizer = load(oss, report)
         if not all(torch.equal(weights[name], weight) for name, weight in network.state_dict().items()):
-            raise SystemExit("the checkpoint gives back other weights than were saved")
+            raise SystemExit("the loaded weights differ from the saved ones")
 
         mapped = OssMapDataset.from_manifest_file(oss.uri + "train.tsv", **source, **oss.options)
         loader = DataLoader(mapped, batch_size=BATCH, num_workers=WORKERS, shuffle=True, persistent_workers=True)

@@ -1,4 +1,4 @@
-"""Read objects one after the other with OssIterableDataset: all under a prefix, or those that are named."""
+"""Read objects one after the other with OssIterableDataset: all objects under a prefix, or a list of objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> None:
             print(item.key, item.size, len(content))
             item.close()
 
-        # 2) from_objects: those named, in the order given
+        # 2) from_objects: the objects of a list, in its order
         dataset = OssIterableDataset.from_objects(uris[:3], **oss.options)
         for item in dataset:
             with item:

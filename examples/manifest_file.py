@@ -1,4 +1,4 @@
-"""Objects and labels from a manifest file, on the local disk or in OSS: no listing at all."""
+"""Objects and labels from a manifest file, on the local disk or in OSS, without a listing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pick objects by their number with OssMapDataset."""
+"""Get objects by their index with OssMapDataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main() -> None:
             print(item.key, item.size)
             item.close()
 
-        # 2) from_objects: no listing at all
+        # 2) from_objects: no listing
         dataset = OssMapDataset.from_objects(uris[:3], **oss.options)
         with dataset[1] as item:
             print("second of three:", item.key, len(item.read()))

@@ -1,6 +1,6 @@
-"""A pipeline of torchdata nodes (torchdata 0.10 and newer) that goes on where it was.
+"""A pipeline of torchdata nodes (torchdata 0.10 and newer) that resumes where it was.
 
-The .venv of `make demo` has an older torchdata, for its DataPipes, and a newer one apart:
+The .venv of `make demo` has an older torchdata, for its DataPipes, and a newer one in a separate folder:
 
     PYTHONPATH=.venv/torchdata-0.11 .venv/bin/python examples/nodes.py
 """

@@ -1,11 +1,11 @@
-"""Somewhere for the examples to work: an emulated OSS on this machine, or a bucket of yours.
+"""Where the examples run: an emulated OSS on this machine, or your own bucket.
 
-The emulator is used unless OSS_ENDPOINT is set. Then these count:
+The emulator is used unless OSS_ENDPOINT is set. For your own bucket, set these environment variables:
 
     OSS_ENDPOINT   such as https://oss-cn-beijing.aliyuncs.com
     OSS_BUCKET     a bucket that exists; the examples write under osstorchconnector-examples/ and clean up
-    OSS_REGION     such as cn-beijing, where the endpoint does not tell it
-    OSS_CRED_PATH  a JSON credential file, or else OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN
+    OSS_REGION     such as cn-beijing; needed if the endpoint does not contain the region
+    OSS_CRED_PATH  a JSON credential file; or set OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and OSS_SESSION_TOKEN
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from osstorchconnector import OssClient, emulator
 
 @dataclass(frozen=True)
 class Playground:
-    """A folder in a bucket, `uri`, and the `options` that every class of the connector takes to get there."""
+    """A folder in a bucket, `uri`, and the `options` that every class of the connector needs to access it."""
 
     uri: str
     options: dict[str, str]
@@ -31,7 +31,7 @@ class Playground:
 
 @contextmanager
 def playground(name: str) -> Iterator[Playground]:
-    """Give a fresh, empty folder for the example `name`; it is gone afterwards."""
+    """Yield a new, empty folder for the example `name`, and delete it afterwards."""
     folder = f"osstorchconnector-examples/{name}-{uuid.uuid4().hex[:8]}/"
     with _bucket() as (bucket, options):
         place = Playground(f"oss://{bucket}/{folder}", options)
@@ -43,7 +43,7 @@ def playground(name: str) -> Iterator[Playground]:
 
 @contextmanager
 def _bucket() -> Iterator[tuple[str, dict[str, str]]]:
-    """Give a bucket's name and how to get there."""
+    """Yield a bucket's name and the options to access it."""
     if "OSS_ENDPOINT" in os.environ:
         yield (
             os.environ["OSS_BUCKET"],
@@ -60,7 +60,7 @@ def _bucket() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _empty(place: Playground, bucket: str) -> None:
-    """Delete what lies in the playground's folder."""
+    """Delete all objects in the playground's folder."""
     client = OssClient(**place.options)
     client.delete_many(bucket, [found.key for found in client.list(place.uri)])
     client.close()
@@ -68,7 +68,7 @@ def _empty(place: Playground, bucket: str) -> None:
 
 def put_pictures(place: Playground, count: int) -> list[str]:
     """Put `count` small pictures, each of another colour, into the playground; return their URIs."""
-    from PIL import Image  # which examples without pictures need not have
+    from PIL import Image  # examples without pictures do not need it
 
     client = OssClient(**place.options)
     uris = [f"{place.uri}pictures/{number:05}.png" for number in range(count)]

@@ -1,4 +1,4 @@
-"""Turn each object into what the model eats, where it is read: `transform=`."""
+"""Turn each object into the model's input, in the process that reads it: `transform=`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from osstorchconnector import DataObject, OssIterableDataset
 
 
 def transform(data: DataObject) -> tuple[torch.Tensor, str]:
-    """Return the picture as a tensor of channel, row and column between 0 and 1, and its file name."""
+    """Return the picture as a tensor (channels, rows, columns) with values from 0 to 1, and its file name."""
     image = Image.open(data).convert("RGB").resize((32, 32))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255, data.name.rpartition("/")[2]
 

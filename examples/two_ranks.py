@@ -1,6 +1,6 @@
-"""Train on two ranks, be killed, and go on where it was: on three.
+"""Train on two ranks, get killed, and resume on three.
 
-Run it alone: it starts torchrun on itself. What a rank does is in `train`.
+Run it directly: it starts itself with torchrun. `train` is the program of each rank.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ warnings.filterwarnings("ignore", message="'set_vital' is deprecated")
 
 
 def train(uri: str, options: dict[str, str], folder: Path, steps: int) -> None:
-    """Train for some steps, saving the loader's state with each, then be killed; with no steps, to the end."""
+    """Train for some steps, save the loader's state after each, then kill this rank.
+
+    With 0 steps, train to the end.
+    """
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     dist.init_process_group("gloo")

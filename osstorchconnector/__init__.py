@@ -1,4 +1,14 @@
-"""PyTorch on Alibaba Cloud OSS: the public names, each loaded when it is first used (PEP 562)."""
+"""PyTorch on Alibaba Cloud OSS: datasets, DataPipes and checkpoints.
+
+- Datasets: `OssIterableDataset`, `OssMapDataset` with `ResumableSampler`, `DataObject`, `ObjectInfo`,
+  `imagenet_manifest_parser`, `jsonl_manifest_parser`, `merge_states`
+- Checkpoints: `OssCheckpoint` with `OssReader`, `OssWriter` and `OssSpooledWriter`
+- Distributed checkpoints: `OssStorageWriter`, `OssStorageReader`, `OssDCPFileSystem`, `OssCheckpointManager`
+- The client: `OssClient`, `OssUri`, `ByteSpan`
+- Errors: `OssError` is the base class of all
+
+More is in `osstorchconnector.datapipes`, `.nodes`, `.dataloader2`, `.emulator` and `.testing`.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +93,8 @@ __all__ = [
     "merge_states",
 ]
 
-# Where the names are that are not errors.
+# The modules of all public names except errors. Each is imported when its name is first used (PEP 562), so that
+# `import osstorchconnector` does not import torch.
 _HOMES = {
     "ByteSpan": ".protocol.values",
     "DataObject": ".files.data_object",
@@ -108,7 +119,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module, and keep it."""
+    """Import a public name from its module, and keep it here."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)

@@ -1,16 +1,16 @@
-"""What can go wrong, as Python sees it.
+"""The errors of this library, and the built-in exceptions that they also are.
 
     OssError
     ├── OssConfigError            also ValueError: a setting, URI, credential or manifest file is wrong
     │   ├── OssUriError
     │   ├── OssCredentialsError
     │   └── OssManifestError
-    ├── OssUsageError             also RuntimeError: a call that can't be made here (a blocking call on the I/O loop)
-    ├── OssTransformError         also RuntimeError: the user's transform raised; the original is `__cause__`
-    ├── OssConnectionError        also ConnectionError: no connection, or lost before the whole answer
-    │   └── OssProtocolError      what came back is not HTTP, or not OSS
+    ├── OssUsageError             also RuntimeError: this call is not allowed here (a blocking call on the I/O loop)
+    ├── OssTransformError         also RuntimeError: the user's transform raised; `__cause__` is the original error
+    ├── OssConnectionError        also ConnectionError: no connection, or it broke before the answer was complete
+    │   └── OssProtocolError      the answer is not HTTP, or not from OSS
     ├── OssTimeoutError           also TimeoutError
-    ├── OssIntegrityError         bytes that do not match their CRC-64 or their length
+    ├── OssIntegrityError         bytes do not match their CRC-64 or their length
     └── OssServiceError           OSS answered, and the answer is an error
         ├── OssNotFoundError      also FileNotFoundError
         ├── OssPermissionError    also PermissionError
@@ -18,9 +18,9 @@
         ├── OssConflictError      409
         └── OssThrottledError     429 or 503 until the retries were used up
 
-Everything a user needs stands in the text, because only the text survives some journeys: torch rebuilds a
-worker's exception as `type(text)`, and `torch.distributed.checkpoint` wraps texts. So each class takes one
-positional text, and what else it carries is optional. No secret is ever part of a text.
+The text contains everything that a user needs, because sometimes only the text survives: torch rebuilds a worker's
+exception as `type(text)`, and `torch.distributed.checkpoint` wraps texts. So each class takes one positional text, and
+all other arguments are optional. A text never contains a secret.
 """
 
 from __future__ import annotations
@@ -29,51 +29,55 @@ import errno
 
 
 class OssError(Exception):
-    """Root of every error this library raises on its own account."""
+    """Base class of every error that this library defines."""
 
 
 class OssConfigError(OssError, ValueError):
-    """A setting is missing or wrong; found before any request is sent."""
+    """A setting is missing or wrong. Raised before any request is sent."""
 
 
 class OssUriError(OssConfigError):
-    """Not an `oss://bucket/key` (or `/bucket/key`)."""
+    """The URI is not `oss://bucket/key` or `/bucket/key`, or OSS does not allow its bucket or key."""
 
 
 class OssCredentialsError(OssConfigError):
-    """No credentials, or a credential file or provider that does not give any."""
+    """There are no credentials, or the credential file or provider gives none."""
 
 
 class OssManifestError(OssConfigError):
-    """A manifest line or entry that names no object."""
+    """The manifest can't be read, or one of its lines or entries does not name an object."""
 
 
 class OssUsageError(OssError, RuntimeError):
-    """The call is right somewhere else, not here: the text says where."""
+    """This call is not allowed here or with these arguments. The text says what to do instead."""
 
 
 class OssTransformError(OssError, RuntimeError):
-    """The user's transform raised on an object; the text names it, `__cause__` is the original error."""
+    """The user's transform raised. The text names the object; `__cause__` is the original error."""
 
 
 class OssConnectionError(OssError, ConnectionError):
-    """The server could not be reached, or the connection broke before the whole answer was there."""
+    """The server could not be reached, or the connection broke before the answer was complete."""
 
 
 class OssProtocolError(OssConnectionError):
-    """The peer's answer is not HTTP/1.1, or not what OSS sends: never trusted, the connection is closed."""
+    """The answer is not HTTP/1.1, or not an answer of OSS. It is not used, and the connection is closed."""
 
 
 class OssTimeoutError(OssError, TimeoutError):
-    """No connection, no progress, or no whole answer within the configured time."""
+    """There was no connection, no progress, or no complete answer within the configured time."""
 
 
 class OssIntegrityError(OssError):
-    """The bytes are not the object's: their CRC-64 or their number is wrong."""
+    """The bytes are not those of the object: their CRC-64 or their number is wrong."""
 
 
 class OssServiceError(OssError):
-    """OSS refused the request; `status`, `code` and `request_id` are also in the text."""
+    """OSS refused the request.
+
+    `status` is the HTTP status, `code` OSS's error code, `request_id` OSS's id of the request. All of them are in the
+    text, too, and are 0 or empty where only the text survived (in an error of a DataLoader worker, for example).
+    """
 
     os_errno: int | None = None
     errno: int | None
@@ -98,19 +102,19 @@ class OssPermissionError(OssServiceError, PermissionError):
 
 
 class OssObjectChangedError(OssServiceError):
-    """The object is no longer the one first seen: it was replaced while being read (412)."""
+    """The object was replaced while it was being read (412)."""
 
 
 class OssConflictError(OssServiceError):
-    """The object's state forbids the operation (409)."""
+    """The object's state does not allow the operation (409)."""
 
 
 class OssThrottledError(OssServiceError):
-    """OSS asked to slow down (429, 503) for longer than the retries lasted."""
+    """OSS asked for fewer requests (429, 503) until the retries were used up."""
 
 
 def service_error(text: str, *, status: int, code: str, request_id: str) -> OssServiceError:
-    """Return the error of the class that belongs to an HTTP status."""
+    """Return an error of the class for an HTTP status."""
     kind = {
         401: OssPermissionError,
         403: OssPermissionError,

@@ -1,4 +1,4 @@
-"""Names of objects: `oss://bucket/key`, or `/bucket/key` as the C++ connector writes them. Pure."""
+"""Names of objects: `oss://bucket/key`, or `/bucket/key`, the form of the C++ connector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 class OssUri(NamedTuple):
-    """A bucket and a key (or a key's beginning: `key` may be empty)."""
+    """A bucket and a key, or a bucket and a prefix of keys. `key` may be empty.
+
+    `str(uri)` is `oss://bucket/key`.
+    """
 
     bucket: str
     key: str
@@ -23,20 +26,20 @@ class OssUri(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The URI as it may stand in an error or a log: a key may hold what forges a line or steers a terminal."""
+        """The URI for errors and logs: characters that could forge a line or control a terminal are escaped."""
         return printable(str(self), len(f"oss://{self.bucket}/") + MAX_KEY_BYTES)
 
     @property
     def path(self) -> str:
-        """The form `/bucket/key`, which `DataObject.key` has."""
+        """The form `/bucket/key`, the same as `DataObject.key`."""
         return f"/{self.bucket}/{self.key}"
 
 
 def parse_uri(text: str) -> OssUri:
     """Return bucket and key of `oss://bucket/key`, `/bucket/key` or a bucket alone.
 
-    The key is taken as it stands, nothing is decoded: `%20` in a URI is three characters of the key.
-    Raises `OssUriError` for anything else, and for a bucket or key that OSS does not allow.
+    The key is not decoded: `%20` in a URI is three characters of the key. Raises `OssUriError` for any other text, and
+    for a bucket or key that OSS does not allow.
     """
     if not isinstance(text, str):
         raise OssUriError(f"not an OSS URI: {text!r} is a {type(text).__name__}, not a string")
@@ -51,7 +54,7 @@ def parse_uri(text: str) -> OssUri:
 
 
 def parse_object_uri(text: str) -> OssUri:
-    """As `parse_uri`, for a place that needs one object: an empty key is an `OssUriError` too."""
+    """Do the same as `parse_uri`, but also raise `OssUriError` for an empty key."""
     uri = parse_uri(text)
     if not uri.key:
         raise OssUriError(f"no object named in {text!r}: the key is empty (write oss://bucket/key)")
@@ -59,7 +62,7 @@ def parse_object_uri(text: str) -> OssUri:
 
 
 def checked_bucket(bucket: str, where: str) -> str:
-    """Return the name of a bucket, or raise `OssUriError` naming `where` if it can't be one."""
+    """Return `bucket`. Raise `OssUriError`, which names `where`, if it is not a valid bucket name."""
     if _BUCKET.fullmatch(bucket):
         return bucket
     if "@" in bucket:
@@ -70,7 +73,7 @@ def checked_bucket(bucket: str, where: str) -> str:
 
 
 def checked_key(key: str, where: str) -> str:
-    """Return `key`, or raise `OssUriError` naming `where` if OSS would refuse it."""
+    """Return `key`. Raise `OssUriError`, which names `where`, if OSS does not allow it."""
     try:
         length_bytes = len(key.encode())
     except UnicodeEncodeError as error:
