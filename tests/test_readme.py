@@ -57,6 +57,12 @@ def test_the_first_program_runs(tmp_path: Path) -> None:
         assert server.keys("my-bucket") == ["checkpoints/first", "pictures/cat"]
 
 
+def test_the_program_of_the_checkpoints_runs(tmp_path: Path) -> None:
+    with emulator.serve(buckets=["my-bucket"]) as server:
+        assert printed_by("Checkpoints", server, tmp_path) == ""
+        assert server.keys("my-bucket") == ["checkpoints/epoch.1"]
+
+
 def test_the_program_of_the_client_runs(tmp_path: Path) -> None:
     with emulator.serve(buckets=["my-bucket"]) as server:
         assert printed_by("The client", server, tmp_path) == "b'234' 10\n['notes']\n[]\n[10, 10]\n"
