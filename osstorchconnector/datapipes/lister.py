@@ -47,7 +47,7 @@ def no_objects(client: OssClient, prefix: OssUri, markers: int, wait: Wait) -> O
 
 
 def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
-    """Return what to say about the names that lie beside a prefix; nothing if they are not known. Pure."""
+    """Return what to say about the names that lie beside a prefix; nothing if they are not known."""
     if below is None:
         return ""
     names = [*below.prefixes, *below.keys]

@@ -2,7 +2,7 @@
 
     magic | block, CRC-64 | block, CRC-64 | ... | end mark: number of rows, CRC-64
 
-Blocks are those of the table of objects (index_layout.py). Each CRC-64 is that of all bytes of the file before it, but
+Blocks are those of the table of objects (index/layout.py). Each CRC-64 is that of all bytes of the file before it, but
 for the other sums: a CRC over data and its CRC is the same for all data. So no row is given out before it is known to
 be what was saved where it was saved, and the end mark tells that none is missing. Files of earlier versions have
 another magic, and neither sums nor an end mark.
@@ -67,7 +67,7 @@ def save_index(index: ObjectIndex, place: str | os.PathLike[str], client: OssCli
         file.write(end + _SUM.pack(crc64(end, sum_)))
 
 
-class _Place(NamedTuple):
+class _Cursor(NamedTuple):
     """How far a saved index has been read: the offset in bytes, the rows, and the CRC-64 of the blocks before."""
 
     offset: int
@@ -86,7 +86,10 @@ class SavedListing:
             magic = file.read(len(MAGIC))
             if magic not in (MAGIC, MAGIC_BEFORE):
                 raise OssError(f"{self._place} is not a saved index, or one of another version or kind of machine")
-            whole, place = file.seek(0, os.SEEK_END), _Place(*map(int, cursor.split() or (len(MAGIC), 0, crc64(MAGIC))))
+            whole, place = (
+                file.seek(0, os.SEEK_END),
+                _Cursor(*map(int, cursor.split() or (len(MAGIC), 0, crc64(MAGIC)))),
+            )
             file.seek(place.offset)
             if magic == MAGIC:
                 yield from self._checked(file, whole, place)
@@ -99,7 +102,7 @@ class SavedListing:
                     )
                 yield from self._unchecked(file, whole, place)
 
-    def _checked(self, file: IO[bytes], whole: int, place: _Place) -> Generator[Batch, None, None]:
+    def _checked(self, file: IO[bytes], whole: int, place: _Cursor) -> Generator[Batch, None, None]:
         while True:
             head = file.read(_HEAD_BYTES)
             if head[: len(_END_MARK)] == _END_MARK:
@@ -110,10 +113,10 @@ class SavedListing:
             if file.read(_SUM.size) != _SUM.pack(sum_):
                 raise self._damaged(place.offset)
             batch = self._batch(data, place.offset)
-            place = _Place(place.offset + size + _SUM.size, place.rows + len(batch.tails), sum_)
+            place = _Cursor(place.offset + size + _SUM.size, place.rows + len(batch.tails), sum_)
             yield batch._replace(cursor=b"%d %d %d" % place)
 
-    def _unchecked(self, file: IO[bytes], whole: int, place: _Place) -> Generator[Batch, None, None]:
+    def _unchecked(self, file: IO[bytes], whole: int, place: _Cursor) -> Generator[Batch, None, None]:
         while head := file.read(_HEAD_BYTES):
             data, size = self._block(file, head, whole, place.offset)
             batch = self._batch(data, place.offset)
@@ -136,7 +139,7 @@ class SavedListing:
         except OssError as error:
             raise OssError(f"the saved index {self._place}, byte {offset}: {error}") from error
 
-    def _check_end(self, end: bytes, whole: int, place: _Place) -> None:
+    def _check_end(self, end: bytes, whole: int, place: _Cursor) -> None:
         stated = _END.pack(_END_MARK, place.rows, crc64(end[: -_SUM.size], place.sum))
         if end != stated or place.offset + len(end) != whole:
             raise self._damaged(place.offset)

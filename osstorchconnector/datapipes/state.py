@@ -1,4 +1,4 @@
-"""Where an epoch stands, as a small dictionary of plain values, and one such state from those of all processes. Pure.
+"""Where an epoch stands, as a small dictionary of plain values, and one such state from those of all processes.
 
 An epoch is an order of objects, shared out by strides. So a share and how many of its objects have been given out say
 everything. When the states of all shares are merged, what each has had becomes one layer of "taken" objects; an epoch

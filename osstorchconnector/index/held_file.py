@@ -1,8 +1,9 @@
 """Files that processes share: where they are, who may open them, and how long they live.
 
-A file lives as long as any process has it open. Each process that uses it holds a lock on it, and the children that
-are forked hold it with the same open file. So it does not matter which process made the file: the last one that lets
-go removes it. A file that nobody holds was left by killed processes; whoever makes the next file removes it.
+A file lives as long as any process has it open. Each process that uses it holds a shared lock on it (`LIFE`), and
+forked children hold that lock through the same open file. So it does not matter which process made the file: a process
+that lets go tries to get the lock for itself, and if it does, no other process holds the file and it is removed. Killed
+processes leave files that no process holds; the next process that makes a file removes those.
 
 The locks are those of open files (`F_OFD_SETLK`): they hold across containers of one machine, and across machines as
 far as the file system has locks. Where there are none (not on Linux), each process has a table of its own.
@@ -35,12 +36,12 @@ with contextlib.suppress(ImportError):  # on Windows
 SHARED_MEMORY = "/dev/shm"
 # With less free space than this, tables go elsewhere: containers have only 64 MiB of shared memory by default.
 SHARED_MEMORY_FLOOR_BYTES = 1 << 30
-# The bytes that are locked lie far behind the end: some file systems let nobody read or write what is locked.
+# The locked bytes are far beyond the end of the file: on some file systems no process can read or write locked bytes.
 LIFE, WRITING = 1 << 60, (1 << 60) + 1
 
 _PREFIX = "osstorchconnector-index"
 _NAME = re.compile(rf"{_PREFIX}-\d+-(?P<machine>[0-9a-f]{{8}})-[0-9a-f]{{16}}(-\d+)*")
-# The locks of another machine may be invisible here (NFS without locks), and so may be its end.
+# Locks of other machines may be invisible here (NFS without locks): their files are removed by age alone.
 _ABANDONED_SECONDS = 30 * 24 * 3600.0
 _SET_LOCK = 37  # F_OFD_SETLK on Linux; Python has it only where it was built with new headers
 _LOCK = struct.Struct("@hhqqi0q")  # type, whence, start, length, process
@@ -61,12 +62,14 @@ class HeldFile:
         self.path, self._content = path, content
         self._opened: dict[str, int] = {}
         self._is_released = False
-        weakref.finalize(self, _let_go, path, self._opened).atexit = False  # too early: children may be at work
+        weakref.finalize(
+            self, _let_go, path, self._opened
+        ).atexit = False  # atexit would be too early: children may still use the file
         _held[path] = self
 
     @property
     def file(self) -> int:
-        """The descriptor, the same in all threads and in forked children: use it with nothing that moves its place."""
+        """The descriptor. Threads and forked children share it with its offset, which nothing may move."""
         if _process.pid != os.getpid():
             _process.begin()
         file = self._opened.get("file")
@@ -78,12 +81,12 @@ class HeldFile:
         return "file" in self._opened
 
     def reopened(self) -> int:
-        """Return a descriptor of its own of the same file, for a lock or for reading and writing; the caller closes it.
+        """Return a new descriptor of the same file, to lock, read and write; the caller closes it.
 
-        `OssError` if that can't be had any more, since somebody else has removed the file.
+        `OssError` if the file has been removed by another program, and can't be opened any more.
         """
         file = self.file
-        # The first leads to the file although its name is gone.
+        # The first opens the file even if its name is gone.
         for name in (f"/proc/self/fd/{file}", self.path):
             with contextlib.suppress(OSError):
                 other = os.open(name, _FLAGS if name is self.path else _FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
@@ -100,7 +103,7 @@ class HeldFile:
         return _is_at(self.path, self.file)
 
     def release(self) -> None:
-        """Let go of the file, and remove it if nobody else holds it."""
+        """Let go of the file, and remove it if no other process holds it."""
         self._is_released = True
         _let_go(self.path, self._opened)
 
@@ -118,7 +121,8 @@ class HeldFile:
         if is_new:
             self._opened["maker"] = os.getpid()
         file = self._opened.setdefault("file", opened)
-        if file != opened:  # another thread was faster
+        # Two threads may open it at once, without a lock: `setdefault` is atomic, and the second closes its own.
+        if file != opened:
             os.close(opened)
         return file
 
@@ -127,14 +131,14 @@ _held: weakref.WeakValueDictionary[Path, HeldFile] = weakref.WeakValueDictionary
 
 
 def hold(path: Path) -> HeldFile:
-    """Return this process's claim on the file."""
+    """Return this process's `HeldFile` of a path."""
     return _held.get(path) or HeldFile(path)
 
 
 def hold_named(path: Path, machine: str) -> HeldFile | None:
-    """Return a claim on a file that a process on `machine` has named; `None` if no process here holds it any more."""
+    """Return a file that a process on `machine` has named; `None` if no process on this machine holds it any more."""
     if machine != this_machine():
-        return None  # it may see the file as well, by NFS say, but not how it grows: it maps what it has cached
+        return None  # it may find the file (NFS), but a mapping there does not show how the file grows
     known = _held.get(path)
     if known is not None:
         return known
@@ -149,7 +153,7 @@ def hold_named(path: Path, machine: str) -> HeldFile | None:
 
 
 def new_path(folder: str) -> Path:
-    """Return a path for a new file, one that nobody can guess."""
+    """Return a path for a new file that other users can't guess."""
     return Path(folder, f"{_PREFIX}-{_user()}-{_machine_digits()}-{secrets.token_hex(8)}")
 
 
@@ -160,7 +164,7 @@ def own_path(path: Path) -> Path:
 
 @functools.cache
 def has_locks() -> bool:
-    """Whether open files can be locked here: on Linux, if it is not one that somebody imitates without that."""
+    """Whether open files can be locked here: on Linux, unless it is an imitation without these locks."""
     if sys.platform != "linux":
         return False
     with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:
@@ -183,9 +187,9 @@ def choose_folder(configured: str, shared_memory: str = SHARED_MEMORY) -> str:
 
 
 def remove_abandoned(folder: Path, now_seconds: float) -> None:
-    """Remove what killed processes of this user left in the folder, and nothing that any process holds.
+    """Remove the files that killed processes of this user have left in the folder, and none that a process holds.
 
-    What was made on another machine, or before this one was started again, stays for a month after its last use.
+    Files of another machine, or from before this machine was last started, stay for a month after their last use.
     """
     for path in folder.glob(f"{_PREFIX}-{_user()}-*"):
         named = _NAME.fullmatch(path.name)
@@ -228,12 +232,12 @@ def write_all(file: int, data: bytes | memoryview, offset: int, path: Path) -> N
 
 
 def try_lock(file: int, what: int, *, shared: bool = False) -> bool:
-    """Take a lock on the open file, unless another one has it; where there are no locks, that is always so."""
+    """Take a lock on the open file; return whether it could be had. Where there are no locks, it always can."""
     if not has_locks():
         return True
     try:
         _set_lock(file, what, fcntl.F_RDLCK if shared else fcntl.F_WRLCK)
-    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as the system likes
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, depending on the system
         return False
     return True
 
@@ -260,7 +264,7 @@ def locked(file: int, what: int, path: Path) -> Iterator[None]:
 
 @functools.cache
 def this_machine() -> str:
-    """Return what tells this machine, since it was last started, from others that may see the same folder."""
+    """Return an identity of this machine since its last start: other machines may see the same folder."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -349,14 +353,14 @@ def _machine_digits() -> str:
 
 
 class _Process:
-    """What each process does once: let go of its files when it ends."""
+    """Registers, once in each process, that it lets go of its files when it ends."""
 
     def __init__(self) -> None:
         self.pid = 0
 
     def begin(self) -> None:
-        # multiprocessing forgets the finalizers that a child has inherited. This also runs at the end of the processes
-        # that it started, where atexit does not.
+        # A finalizer of multiprocessing also runs at the end of the processes that it started, where atexit does not.
+        # A child loses those it inherited, so each process registers its own.
         self.pid = os.getpid()
         multiprocessing.util.Finalize(None, _release_all, exitpriority=_EXIT_PRIORITY)
 
@@ -372,10 +376,10 @@ def _release_all() -> None:
 
 
 def _open_all() -> None:
-    """Open what children are about to inherit, so that it lives as long as they do."""
+    """Open the files that a child is about to inherit: so they live as long as the child does."""
     for reference in _held.valuerefs():
         found = reference()
-        # A folder that is gone is an error in the child that needs a file in it.
+        # If the folder is gone, the child that needs a file in it raises the error.
         with contextlib.suppress(OssError):
             if found is not None:
                 found.file  # noqa: B018

@@ -1,4 +1,4 @@
-"""What is known of an object before it is fetched. Pure."""
+"""What is known of an object before it is fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the table of objects looks in bytes: a head of one page, then blocks of rows, only ever appended. Pure.
+"""How the table of objects looks in bytes: a head of one page, then blocks of rows, only ever appended.
 
     head    magic, two slots that take turns telling how far the table has come, and why it failed if it did
     block   counts | sizes: q[rows] | ends of names: I[rows] | ends of labels: I[rows] | base | names | labels | cursor
@@ -343,7 +343,7 @@ def _unpack_label(stored: bytes) -> Any:
         return body.decode("utf-8", "surrogatepass")
     if kind == b"j":
         return json.loads(body)
-    # The file is the user's own: no other user could have written it (see index_file.py).
+    # The file is the user's own: no other user could have written it (see held_file.py).
     return pickle.loads(body) if kind == b"p" else ""
 
 

@@ -1,6 +1,8 @@
-"""One listing for all: objects by number, in a table that every process of a job reads.
+"""What all processes of a job share: the table of objects (`SharedIndex`) and a few numbers (`SharedNumbers`).
 
-Copies of an index, by fork or by pickle, are the same table; they carry its name and its source, no position.
+Both live in a file, and travel to other processes in the same way. A copy, by fork or by pickle, carries the file's
+name and opens the same file. If it can't, because no process holds the file any more or it is on another machine, the
+copy begins a file of its own: an index from its source, numbers with those that were pickled.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from .shared_file import Filling, Source
 
 
 class ObjectIndex(Protocol):
-    """Objects by number: what a sharder, a shuffle or a map dataset counts on."""
+    """Objects by number: a `View` of `ObjectInfo`s (index/orders.py) that can also be saved."""
 
     @property
     def folder(self) -> str:
@@ -41,13 +43,13 @@ class ObjectIndex(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all rows are known; nobody waits for it."""
+        """Whether all rows are known by now; does not wait."""
 
     def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         """Yield objects `first`, `first + step` and so on, each as soon as it is known."""
 
     def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
-        """Yield the objects of these numbers, each as soon as it is known, up to the first that there is none of."""
+        """Yield the objects of these numbers, each as soon as it is known, up to the first number without an object."""
 
     def info(self, position: int) -> ObjectInfo:
         """Return one object by its number, which is below `count()`."""
@@ -56,10 +58,10 @@ class ObjectIndex(Protocol):
         """Return the number of objects, waiting until it is known."""
 
     def skipped(self) -> int:
-        """Return how many were left out on purpose so far."""
+        """Return how many objects have been left out on purpose so far (markers of folders)."""
 
     def blocks(self) -> memoryview:
-        """Return all rows as index_layout.py lays them out, when they are known."""
+        """Return all rows as layout.py lays them out, waiting until they are known."""
 
 
 class SharedIndex:
@@ -70,7 +72,7 @@ class SharedIndex:
     temporary files.
     """
 
-    _edition: SharedIndex | None
+    _of_epoch: SharedIndex | None
 
     def __init__(self, source: Source, *, folder: str = "") -> None:
         self._source, self._configured = source, folder
@@ -87,26 +89,26 @@ class SharedIndex:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all rows are known; nobody waits for it."""
+        """Whether all rows are known by now; does not wait."""
         return self._here().look().state is TableState.COMPLETE
 
-    def for_epoch(self, edition: int) -> SharedIndex:
-        """Return the index of another asking of the same source; of the same one for all who name one edition.
+    def for_epoch(self, epoch: int) -> SharedIndex:
+        """Return the index of a new listing by the same source, one for each epoch: all processes get the same.
 
-        Edition 0 is this index. The edition that was asked for last lives as long as this index.
+        Epoch 0 is this index. That of the epoch which was asked for last lives as long as this index.
         """
-        if not edition:
-            self._edition = None
+        if not epoch:
+            self._of_epoch = None
             return self
-        path = self._path.with_name(f"{self._path.name}-{edition}")
-        if self._edition is None or self._edition.path != path:
-            self._edition = other = SharedIndex.__new__(SharedIndex)
+        path = self._path.with_name(f"{self._path.name}-{epoch}")
+        if self._of_epoch is None or self._of_epoch.path != path:
+            self._of_epoch = other = SharedIndex.__new__(SharedIndex)
             other._source, other._configured = self._source, self._configured
             other._read_table(path, hold(own_path(path)))
-        return self._edition
+        return self._of_epoch
 
     def link_to(self, path: Path) -> bool:
-        """Read the table at `path`, which a process on this machine has named, from now on; say whether it can be."""
+        """Read the table at `path`, named by a process on this machine; return whether it can be opened."""
         held = hold_named(path, this_machine())
         if held is not None:
             self._read_table(path, held)
@@ -157,8 +159,8 @@ class SharedIndex:
         return bytes(self._here().reader.whole)
 
     def restore(self, table: bytes) -> None:
-        """Have the table that `dump` gave from now on, under the same name."""
-        path = self._claim.path
+        """Read the table that `dump` returned from now on, under the same name."""
+        path = self._held.path
         with contextlib.suppress(OSError):
             path.unlink()
         held = HeldFile(path, table)
@@ -168,8 +170,8 @@ class SharedIndex:
     def ensure_file(self) -> None:
         """Make sure that the table's file exists under its name, so that other processes can open it."""
         self._here()
-        if not self._claim.is_in_place():
-            self.restore(self.dump())  # somebody else has removed the file: the same rows again, in the same order
+        if not self._held.is_in_place():
+            self.restore(self.dump())  # another program has removed the file: write the same rows again
 
     def __getstate__(self) -> dict[str, Any]:
         self.ensure_file()
@@ -193,16 +195,20 @@ class SharedIndex:
         self._read_table(path, hold(own_path(path)))
 
     def _read_table(self, path: Path, held: HeldFile) -> None:
-        self._path, self._claim = path, held
+        self._path, self._held = path, held
         self._processes: dict[int, Filling] = {}
-        self._edition = None
+        self._of_epoch = None
 
     def _here(self) -> Filling:
-        """Return this process's part in the work, begun afresh after a fork."""
+        """Return what this process knows of the table; a forked child begins anew.
+
+        The child must not use the parent's: its locks may be held by threads that the child does not have. Two threads
+        may come here at once without a lock: `setdefault` is atomic, so both get the same object.
+        """
         pid = os.getpid()
         here = self._processes.get(pid)
         if here is None:
-            held = self._claim if has_locks() else hold(own_path(self._path))
+            held = self._held if has_locks() else hold(own_path(self._path))
             here = self._processes.setdefault(pid, Filling(held, self._source))
         return here
 
@@ -211,43 +217,43 @@ _NUMBER = struct.Struct("=q")
 
 
 class SharedNumbers:
-    """Numbers by place, at first those in `initial` and 0; copies have the same ones, in all processes of this machine.
+    """Numbers by slot, at first those in `initial`, else 0; copies read and write the same ones, in all processes.
 
-    A copy that is unpickled when no process has them any more, or on another machine, begins with the numbers as they
-    were when it was pickled, and has them for itself.
+    `get` and `set` take no lock. This assumes that the system copies eight aligned bytes at once, as Linux does: `get`
+    then returns the number before a `set` or after it. `add` reads and writes, and holds the file's lock meanwhile.
     """
 
     def __init__(self, *, folder: str = "", initial: Mapping[int, int] = MappingProxyType({})) -> None:
         self._folder = folder
         self._begin(dict(initial))
 
-    def get(self, place: int) -> int:
-        """Return the number at `place`."""
-        return self._read().get(place, 0)
+    def get(self, slot: int) -> int:
+        """Return the number in a slot."""
+        return self._read().get(slot, 0)
 
-    def set(self, place: int, number: int) -> None:
-        """Write the number at `place`, for all to see."""
+    def set(self, slot: int, number: int) -> None:
+        """Write the number in a slot, for all processes."""
         with self._file() as file:
-            self._write(file, place, number)
+            self._write(file, slot, number)
 
-    def add(self, place: int, amount: int) -> int:
-        """Add to the number at `place`, which others may do at the same time; return the sum."""
-        with self._file() as file, locked(file, WRITING, self._claim.path):
-            sum_ = _stored(file).get(place, 0) + amount
-            self._write(file, place, sum_)
+    def add(self, slot: int, amount: int) -> int:
+        """Add to the number in a slot, and return the sum; other processes may do so at the same time."""
+        with self._file() as file, locked(file, WRITING, self._held.path):
+            sum_ = _stored(file).get(slot, 0) + amount
+            self._write(file, slot, sum_)
         return sum_
 
     def __getstate__(self) -> dict[str, Any]:
         numbers = self._read()
-        if not self._claim.is_in_place():
+        if not self._held.is_in_place():
             raise OssError(
-                f"{self._claim.path} has been removed while it was in use, and another process would not find it: name "
+                f"{self._held.path} has been removed while it was in use, and another process would not find it: name "
                 "a folder that nobody clears by indexDir in the config"
             )
         return {
             "folder": self._folder,
             "machine": this_machine(),
-            "path": str(self._claim.path),
+            "path": str(self._held.path),
             "numbers": numbers,
         }
 
@@ -257,36 +263,36 @@ class SharedNumbers:
         if held is None:
             self._begin(state["numbers"])
         else:
-            self._claim, self._initial = held, state["numbers"]
+            self._held, self._initial = held, state["numbers"]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedNumbers:
         return self
 
     def _begin(self, initial: dict[int, int]) -> None:
-        places = range(max(initial, default=-1) + 1)
-        content = b"".join(_NUMBER.pack(initial.get(place, 0)) for place in places)
-        self._claim, self._initial = HeldFile(new_path(choose_folder(self._folder)), content), initial
+        slots = range(max(initial, default=-1) + 1)
+        content = b"".join(_NUMBER.pack(initial.get(slot, 0)) for slot in slots)
+        self._held, self._initial = HeldFile(new_path(choose_folder(self._folder)), content), initial
 
     def _read(self) -> dict[int, int]:
-        if not self._claim.is_open and not self._claim.path.exists():
+        if not self._held.is_open and not self._held.path.exists():
             return dict(self._initial)
         with self._file() as file:
             return {**self._initial, **_stored(file)}
 
     @contextlib.contextmanager
     def _file(self) -> Iterator[int]:
-        file = self._claim.reopened()
+        file = self._held.reopened()
         try:
             yield file
         finally:
             os.close(file)
 
-    def _write(self, file: int, place: int, number: int) -> None:
-        write_all(file, _NUMBER.pack(number), place * _NUMBER.size, self._claim.path)
+    def _write(self, file: int, slot: int, number: int) -> None:
+        write_all(file, _NUMBER.pack(number), slot * _NUMBER.size, self._held.path)
 
 
 def _stored(file: int) -> dict[int, int]:
     os.lseek(file, 0, os.SEEK_SET)
     data = os.read(file, os.fstat(file).st_size)
     whole = len(data) - len(data) % _NUMBER.size
-    return {place: number for place, (number,) in enumerate(_NUMBER.iter_unpack(data[:whole]))}
+    return {slot: number for slot, (number,) in enumerate(_NUMBER.iter_unpack(data[:whole]))}

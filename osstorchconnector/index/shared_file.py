@@ -1,6 +1,18 @@
-"""The file that a table of objects lives in: who may write it, and how it is read while it grows.
+"""The file that a table of objects lives in: one process fills it from a source while all read it.
 
-What keeps the file alive, and from whom it is kept, is in held_file.py.
+    Source --batches--> `Filling` (a thread) --`IndexWriter`--> file --`IndexReader`--> `Follower` (waits for rows)
+
+- The process that gets the lock `WRITING` fills the table. If it is killed, the lock is free, and the next process that
+  waits for rows goes on from the cursor of the last block. If nobody waits any more, it stops.
+- Readers take no lock. The writer appends a block and only then publishes, in the head, how far the table has come
+  (layout.py). A reader looks at the head first and reads no further than it says. What is published never changes, so
+  rows that were read stay valid. The head has two slots with checksums: a reader that meets a half-written slot takes
+  the other one, which is the state before.
+- Memory visibility: a `write` that has returned is visible in every mapping of the file on the same machine, and the
+  lock inside each `write` keeps the two in order. Readers have no barrier, since Python offers none: this assumes that
+  a processor does not move a load of rows before that of the head, with a checksum and its Python code in between.
+
+How long the file lives, and the locks, are in held_file.py.
 """
 
 from __future__ import annotations
@@ -35,13 +47,13 @@ from .layout import (
     unpack_progress,
 )
 
-# The descriptors of this process's writers. A forked child closes its copies: they would keep the lock if this process
-# were killed, and nobody could go on with the table.
+# The descriptors of this process's writers. A forked child closes its copies: otherwise, if this process is killed, the
+# child keeps the lock, and no process can go on with the table.
 _writing: set[int] = set()
 
 
 class IndexReader:
-    """One process's view of a table; what was appended becomes visible with `refresh`, which one thread may call."""
+    """One process's view of a table; what was appended becomes visible with `refresh`, for one thread at a time."""
 
     def __init__(self, held: HeldFile) -> None:
         held.file  # noqa: B018 - now, since an error belongs here
@@ -50,7 +62,7 @@ class IndexReader:
         self._memory = memoryview(b"")
 
     def refresh(self) -> TableProgress:
-        """Look at the file again; return how far it has come."""
+        """Look at the file again; return how far the table has come. The head is read before the rows (see above)."""
         if not len(self._memory) and not self._map():
             return self.progress
         progress = unpack_progress(self._memory)
@@ -76,12 +88,12 @@ class IndexReader:
 
     def _map(self) -> bool:
         """Map the file as it is now; say whether its head is there."""
-        # A mapping keeps its open file open, and with it the lock, for as long as there are views of it.
+        # A mapping keeps the descriptor it was made from open, and with it any lock: so it gets one of its own.
         file = self._held.reopened()
         try:
             size = os.fstat(file).st_size
             if size >= HEAD_BYTES:
-                # The older mapping goes when the last view of it does.
+                # The older mapping is freed with the last view of it: rows that were read stay valid.
                 self._memory = memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
                 _check_magic(self._memory)
         finally:
@@ -113,7 +125,7 @@ class IndexWriter:
         return None
 
     def append(self, batch: Batch) -> None:
-        """Write the rows, then say that they are there."""
+        """Write the rows, then publish them: in this order, since readers take no lock."""
         block = pack_block(batch)
         start = self.progress.end
         self._write(block, start)
@@ -122,18 +134,18 @@ class IndexWriter:
         self._publish(rows=rows, last=start, end=start + len(block), skipped=skipped)
 
     def complete(self) -> None:
-        """Say that no more rows will come."""
+        """Publish that no more rows will come."""
         self._publish(state=TableState.COMPLETE)
 
     def fail(self, kind: str, text: str) -> None:
-        """Say that the rest can't be had, and why."""
+        """Publish that the rest can't be had, and why: the reason first."""
         offset, record = pack_failure(kind, text)
         self._write(record, offset)
         self._publish(state=TableState.FAILED)
 
     def close(self) -> None:
         """Let another writer in."""
-        unlock(self._file, WRITING)  # closing alone does not unlock while a child that is just being forked has a copy
+        unlock(self._file, WRITING)  # closing does not unlock while a child that is being forked has a copy
         _close(self._file)
 
     def _resume(self) -> tuple[TableProgress, bytes]:
@@ -180,7 +192,7 @@ if hasattr(os, "register_at_fork"):
 Wait = Callable[["Future[Any]"], Any]
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.02
-# The process that fills the table may die silently, so waiters look again after this time.
+# The process that fills the table may be killed without a sign, so those that wait look again after this time.
 _LOOK_SECONDS = 60.0
 
 
@@ -190,14 +202,14 @@ class Source(Protocol):
     def batches(self, cursor: bytes, wait: Wait) -> Generator[Batch, None, None]:
         """Yield the rows after `cursor`, which is that of the last batch that was taken (empty: from the start).
 
-        Requests are waited for by `wait`, which gives up when nobody wants the rows any more.
+        `wait` waits for a request, and gives up when nobody waits for rows any more.
         """
 
 
 class Filling:
     """What one process knows of a table and does for it."""
 
-    _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
+    _is_exiting = staticmethod(sys.is_finalizing)  # kept here: at exit the globals of modules may be gone
 
     def __init__(self, held: HeldFile, source: Source) -> None:
         self.reader = IndexReader(held)
@@ -224,7 +236,7 @@ class Filling:
         try:
             yield Follower(self)
         finally:
-            # Not at the interpreter's end, nor in a child that was forked meanwhile: thread and lock are the parent's.
+            # Not at the interpreter's end, nor in a forked child: the thread and the lock belong to the parent.
             if not self._is_exiting() and self._pid == os.getpid():
                 self._leave()
 
@@ -235,7 +247,7 @@ class Filling:
                 self._given_up = self._pending.cancel()
 
     def fills(self) -> bool:
-        """Say whether this process fills the table, after it has tried to become the one that does."""
+        """Return whether this process fills the table, after trying to become the one that does."""
         with self._changed:
             if self._writer is None:
                 writer = IndexWriter.try_lock(self._held)
@@ -261,7 +273,7 @@ class Filling:
             )
 
     def wait_for_end(self, seconds: float) -> None:
-        """Wait until the table is not filled any more; who does so is not woken for each page."""
+        """Wait until the table is not filled any more, without being woken for each page."""
         with self._ended:
             self._ended.wait_for(lambda: self._writer is None, seconds)
 
@@ -273,12 +285,14 @@ class Filling:
                     if not self._wanted():
                         return
             writer.complete()
-        except BaseException as error:  # whatever it is belongs to those who wait for rows
+        except BaseException as error:  # any error is raised in the threads that wait for rows
             if isinstance(error, CancelledError) and self._given_up:
                 return
             with self._changed:
                 self.failures, self.error = self.failures + 1, error
-            with contextlib.suppress(OssError):  # if not even that can be written, the others will see for themselves
+            with contextlib.suppress(
+                OssError
+            ):  # if it can't be written, other processes find the same error themselves
                 writer.fail(type(error).__name__, str(error))
         finally:
             with self._changed:
@@ -310,7 +324,7 @@ _OWN = "where its rows come from (a listing, or the parser of a manifest) may be
 
 
 class Follower:
-    """Somebody who reads a table to its end; a failure that was there before is tried again, a new one is raised."""
+    """Waits for rows of a table. A failure from before it began is tried again; a new one is raised."""
 
     def __init__(self, here: Filling) -> None:
         self._here = here
@@ -322,7 +336,7 @@ class Follower:
     def wait_beyond(self, position: int, *, to_end: bool = False) -> bool:
         """Wait until row `position` is there and return true, or false if the table ends before it.
 
-        `to_end` says that there is no hurry: the next row that matters is the last one.
+        `to_end`: only the end of the table matters, so there is no need to wake up for each page.
         """
         here, pause_seconds, stillness = (
             self._here,
