@@ -106,7 +106,7 @@ def test_an_answer_that_came_before_the_body_was_read_is_no_success(connect, ope
         visit.connection.close()
 
     with ScriptedServer.in_turn(*[answer_at_once] * 3) as server:
-        client = connect(server, maxAttempts=3, readTimeout=20)
+        client = connect(server, maxAttempts=3)
         with pytest.raises(OssProtocolError, match="answered 200 before the request's body was read.*3 attempts"):
             client.put(URI, LARGE) if operation == "PutObject" else client.upload_part(URI, "ID", 1, LARGE)
         done.set()

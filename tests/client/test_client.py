@@ -131,7 +131,7 @@ def test_a_client_that_is_closed_while_it_waits_for_credentials_asks_nobody_any_
 
 def test_the_audit_log_tells_how_a_request_broke(tmp_path, connect):
     with ScriptedServer.in_turn(hang, close, whole()) as server:
-        client = connect(server, auditPath=str(tmp_path / "audit.log"))
+        client = connect(server, auditPath=str(tmp_path / "audit.log"), readTimeout=1)
         assert client.get(URI).body == BODY
     audit_log(client.config).flush()
     entries = list(map(json.loads, (tmp_path / "audit.log").read_text().splitlines()))
@@ -146,7 +146,7 @@ def test_the_audit_log_has_requests_that_were_given_up(tmp_path, connect):
         hang(visit)
 
     with ScriptedServer.in_turn(hang_and_tell) as server:
-        client = connect(server, auditPath=str(tmp_path / "audit.log"), readTimeout=30)
+        client = connect(server, auditPath=str(tmp_path / "audit.log"))
         given_up = client.submit(lambda operations: operations.get(parse_object_uri(URI)))
         assert asked.wait(100)
         given_up.cancel()
@@ -259,13 +259,13 @@ def test_what_passes_is_retried_and_what_stays_is_told_with_the_number_of_attemp
 
 def test_resets_and_silence_are_retried_then_told_by_type(connect):
     with ScriptedServer.in_turn(reset, hang, whole()) as server:
-        assert connect(server).get(URI).body == BODY
+        assert connect(server, readTimeout=1).get(URI).body == BODY
     with ScriptedServer.in_turn(*[close] * 4) as server:
         with pytest.raises(OssConnectionError, match="GetObject oss://bucket/dir/key.*4 attempts"):
             connect(server).get(URI)
     with ScriptedServer.in_turn(*[hang] * 4) as server:
         with pytest.raises(OssTimeoutError, match="GetObject"):
-            connect(server).get(URI)
+            connect(server, readTimeout=0.1).get(URI)
 
 
 def test_what_a_whole_object_turns_out_to_be_has_a_second_for_each_mib(connect):
@@ -518,7 +518,7 @@ def test_a_forked_child_opens_its_own_connections(connect):
 
 def test_a_fork_while_another_thread_uses_the_client_does_no_harm(connect):
     with ScriptedServer.in_turn(hang, whole()) as server:
-        client = connect(server, readTimeout=20)
+        client = connect(server)
         outcome: list[Exception] = []
 
         def get() -> None:
@@ -746,7 +746,7 @@ def test_a_body_that_drips_is_asked_for_again_where_it_stopped(connect):
         visit.send(answer(BODY[start:], status="206 Partial", Content_Range=span, x_oss_hash_crc64ecma=crc))
 
     with ScriptedServer.in_turn(drip, rest) as server:
-        assert connect(server).get(URI).body == BODY
+        assert connect(server, readTimeout=1).get(URI).body == BODY
         assert len(server.heads) == 2
 
 

@@ -71,13 +71,18 @@ def test_what_does_not_close_is_given_up_in_the_end():
     assert given_up.is_set()
 
 
+async def pass_turns():
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 def test_what_closes_in_the_background_has_closed_when_the_loop_ends():
     thread, under_way, closed = LoopThread("test-loop"), threading.Event(), threading.Event()
 
     async def close():
-        await asyncio.gather(asyncio.sleep(0.05), asyncio.sleep(0.05))
+        await asyncio.gather(pass_turns(), pass_turns())
         under_way.set()
-        await asyncio.sleep(0.05)
+        await pass_turns()
         closed.set()
 
     thread.start_soon(close)

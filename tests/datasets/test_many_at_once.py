@@ -58,7 +58,7 @@ def most_under_way(bucket: OssBucket) -> int:
 @pytest.fixture
 def slow(bucket: OssBucket) -> OssBucket:
     """Answers come late enough for all requests to be under way together."""
-    bucket.server.fail("GetObject", "latency", seconds=0.2)
+    bucket.server.fail("GetObject", "latency", seconds=0.5)
     return bucket
 
 

@@ -63,7 +63,7 @@ def test_whatever_counts_as_an_integer_is_a_number(dataset: OssMapDataset) -> No
 
 
 def test_a_batch_is_fetched_in_parallel_and_comes_in_its_order(bucket: OssBucket, dataset: OssMapDataset) -> None:
-    bucket.server.fail("GetObject", "latency", seconds=0.05)
+    bucket.server.fail("GetObject", "latency", seconds=0.5)
     numbers = [7, 0, -1, 7]
     assert [item.read() for item in dataset.__getitems__(numbers)] == [KEYS[number].encode() for number in numbers]
     assert bucket.server.counters().max_concurrency["GetObject"] == 4

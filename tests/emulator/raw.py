@@ -38,7 +38,7 @@ def connected(oss: Emulator, *, receive_buffer: int = 0) -> Iterator[Peer]:
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.settimeout(20)
+    sock.settimeout(200)
     sock.connect(("127.0.0.1", oss.port))
     with sock:
         yield Peer(sock)

@@ -18,7 +18,7 @@ from osstorchconnector.emulator import Emulator
 
 MIB = 1024 * 1024
 DATA = os.urandom(300_000)
-WAIT_SECONDS = 20
+WAIT_SECONDS = 200
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -106,11 +106,11 @@ def _send_as_long_as_possible(sock: socket.socket, requests: list[bytes]) -> Non
 @pytest.mark.parametrize("is_temporary", [True, False])
 def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path, is_temporary: bool) -> None:
     program = f"""
-        import sys, time
+        import signal
         from osstorchconnector import emulator
         oss = emulator.serve({None if is_temporary else str(tmp_path)!r})
         print(oss.pid, oss.root, flush=True)
-        time.sleep(60)
+        signal.pause()
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -118,9 +118,8 @@ def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path, is_temporary:
         assert is_alive(int(pid))
         assert Path(root).is_dir()
         parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while is_alive(int(pid)):
-        assert time.monotonic() < deadline
+    while is_alive(int(pid)):  # the limit of the test ends this
+        pass
     assert Path(root).exists() is not is_temporary
 
 

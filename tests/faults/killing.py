@@ -14,7 +14,7 @@ import torch
 from osstorchconnector.emulator import Emulator
 from osstorchconnector.testing import OssBucket
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 200
 
 
 def kill_when(work: Callable[[], object], is_time: Callable[[], bool]) -> bool:

@@ -150,7 +150,7 @@ def test_a_killed_writer_leaves_the_old_object_or_the_new_one(
     operation: str, size: int, oss_bucket: OssBucket, tmp_path: Path
 ) -> None:
     oss_bucket.put("key", b"old")
-    oss_bucket.server.fail(operation, "latency", seconds=2, bucket=oss_bucket.name)
+    oss_bucket.server.fail(operation, "stall_head", bucket=oss_bucket.name)
     ending = f"writer.write(bytes({size})); writer.close()"
     process = subprocess.Popen(command(oss_bucket, tmp_path, "key", ending))
     while not oss_bucket.server.counters(with_log=False).concurrency[operation]:
