@@ -84,9 +84,9 @@ class RandomBlocks:
 
 
 class ReadAhead:
-    """A window of blocks that moves with the reader; a jump out of it gives it up and begins another one.
+    """A window of blocks that moves with the reader. A jump out of the window stops its requests and begins another.
 
-    `run_bytes` in its methods is how far the reader has gone forward: the further, the larger is the window.
+    `run_bytes` in its methods is how far the reader has gone forward; the window grows with it.
     """
 
     def __init__(self, requests: ObjectRequests) -> None:
@@ -120,7 +120,7 @@ class ReadAhead:
         return window.take(position)
 
     def prefetch_behind(self, span: ByteSpan, *, run_bytes: int, most: int) -> None:
-        """Fetch on behind `span`, a large read that has nearly come, in at most `most` requests."""
+        """Fetch on behind `span`, a large read that has nearly come, until `most` blocks wait for the reader."""
         requests, window = self._requests, self._window
         ahead_bytes = prefetch_behind_bytes(run_bytes, latency_seconds=requests.latency_seconds)
         if not ahead_bytes or span.stop == requests.size:
@@ -137,7 +137,7 @@ class ReadAhead:
         self._stop()
 
     def forget(self) -> None:
-        """Drop the window without a word to its requests, for a forked process: they are the parent's."""
+        """Drop the window, but do not stop its requests: in a forked process they are the parent's."""
         self._window = self._tasks = None
 
     def _begin_window(self, start: int) -> ReadAheadWindow:
@@ -165,7 +165,7 @@ class _WindowBlock:
 class ReadAheadWindow:
     """Blocks that follow each other from `start` on, here or on their way.
 
-    Memory of blocks that were passed is used again, but the last one handed out stays, for short steps back.
+    The memory of blocks that the reader has passed is used again. The one handed out last stays, for short steps back.
     `count` is called once for each block that is handed out.
     """
 
@@ -189,9 +189,9 @@ class ReadAheadWindow:
         return [item.block.span for item in self._blocks]
 
     def extend(self, stop: int, block_bytes: int, *, most: int, needed: int = -1) -> None:
-        """Start to fetch what is missing up to `stop`.
+        """Start to fetch the bytes that are missing up to `stop`.
 
-        No more than `most` blocks will wait to be handed out, but for those up to the byte at `needed`.
+        At most `most` blocks wait to be handed out, not counting those up to the byte at `needed`.
         """
         waiting = sum(not item.is_counted for item in self._blocks)
         for span in cut(ByteSpan(self.stop, stop), block_bytes):
@@ -204,9 +204,9 @@ class ReadAheadWindow:
             self.stop = span.stop
 
     def take(self, position: int) -> Block:
-        """Wait for the block that holds `position` and hand it out; those before it are given up.
+        """Wait for the block that holds `position` and hand it out; retire those before it.
 
-        Raises what its request raised; then that block and all after it are forgotten.
+        If its request failed, raise that error and forget this block and all after it, so that they are asked for again.
         """
         self._retire_before(min(self._handed_out_start, position))
         item = next(item for item in self._blocks if item.block.holds(position))
