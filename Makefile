@@ -1,5 +1,5 @@
 # The two commands: `make demo` and `make test`. Both install what they need into .venv, once.
-# Also: `make bench` measures this library beside its peers, and `make bench-quick` is a quick check.
+# Also: `make bench` compares this library with its peers, and `make bench-quick` is a quick check.
 #
 # PYTHON=python3.12      the interpreter that creates .venv (3.10 or newer)
 # PIP_INDEX_URL=URL      a package index other than pip's default
