@@ -18,7 +18,7 @@ How a request flows, from the caller down to the socket:
     Transport                 `transport`: one try of one request, over one connection
                               The body goes straight into memory of the caller (`memory`).
 
-What is in [brackets] is there only if the configuration asks for it. The layers are composed once, not for each request.
+What is in [brackets] is there only if the configuration asks for it. Layers are composed once, not for each request.
 
 - `flight` runs requests whose bodies go into memory that the caller takes back, and waits for them first
 - `sharing` has what the processes of a job share of one client, `clocks` time as connections and deadlines count it

@@ -46,14 +46,15 @@ from .retry import (
 )
 from .sharing import SharedState
 from .traffic import RetryBudget, RetryNews, shared
+from .transport.addresses import proxy_for
 from .transport.base import (
     SLOWEST_BYTES_PER_SECOND,
     ExchangeFailed,
     Timeouts,
     Transport,
+    TransportFactory,
     UnsizedBody,
     WireRequest,
-    proxy_for,
 )
 
 _NO_BUDGET = (
@@ -81,6 +82,7 @@ class Session:
     clock_offset_seconds: float = 0.0
     shared: SharedState = field(default_factory=SharedState)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    transport_factory: TransportFactory | None = None
 
     @property
     def policy(self) -> RetryPolicy:
@@ -195,13 +197,11 @@ class Sender:
 
     def _choose(self, origin: Origin, operation: str, is_unsized: bool) -> Transport:
         """Choose the transport of an operation's requests to `origin`, and open it if it is not open."""
-        is_direct = (
-            self.session.config.transport == "direct"
-            and operation in DATA_PATH
-            and not is_unsized
-            and proxy_for(origin) is None
-        )
-        name = "direct" if is_direct else "aiohttp"
+        may_be_direct = operation in DATA_PATH and not is_unsized and self.session.config.transport == "direct"
+        if self.session.transport_factory is not None:
+            name = "handed in"
+        else:
+            name = "direct" if may_be_direct and proxy_for(origin) is None else "aiohttp"
         transport = self._transports.get(name)
         if transport is None:
             transport = self._transports[name] = self._open(name)
@@ -212,15 +212,7 @@ class Sender:
         """Open a transport and put the layers around it."""
         session = self.session
         timeouts = Timeouts(session.config.connect_timeout_seconds, session.config.read_timeout_seconds)
-        transport: Transport
-        if name == "direct":
-            from .transport.direct import DirectTransport
-
-            transport = DirectTransport(timeouts, session.tls)
-        else:
-            from .transport.aio import AioTransport
-
-            transport = AioTransport(timeouts, session.tls)
+        transport = (session.transport_factory or _factory(name))(timeouts, session.tls)
         if session.audit is not None:
             transport = AuditedTransport(transport, session.audit, session.clock)
         return PacedTransport(transport, shared.gate(str(session.endpoint)))
@@ -344,6 +336,17 @@ class Sender:
         self._clock.tick_within(self.session.config.operation_timeout_seconds / 4)
         self._clock.start()
         return self._clock.running
+
+
+def _factory(name: str) -> TransportFactory:
+    """Return one of our own transports. aiohttp takes a while to import, and most processes need it only later."""
+    if name == "direct":
+        from .transport.direct import DirectTransport
+
+        return DirectTransport
+    from .transport.aio import AioTransport
+
+    return AioTransport
 
 
 def failure_of_wrong_bytes(error: OssIntegrityError, attempts: int, head: ResponseHead | None) -> Outcome:

@@ -1,4 +1,4 @@
-"""Which address of a host to connect to, and in which order to try them.
+"""Where to connect to: which addresses of a host, in which order, or through which proxy; and why it failed.
 
 Happy eyeballs (RFC 8305): addresses are tried in turns of their families, a quarter of a second apart, and the first
 that answers is taken. Addresses that did not answer before it are tried last for ten minutes. So only the first
@@ -8,16 +8,26 @@ connection of a process waits for an address, or a whole family of them, that le
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import functools
+import ipaddress
 import itertools
+import os
 import socket
+import ssl
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import aiohappyeyeballs
+from yarl import URL
 
+from ...protocol.endpoint import Origin, is_this_machine
+from ...redaction import Secret, SecretBytes, keeper
 from ..engine import in_thread
+from .base import ExchangeFailed
 
 # As `socket.getaddrinfo` gives them: family, type, protocol, canonical name, socket address.
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
@@ -194,3 +204,77 @@ def _literal(host: str, port: int) -> list[AddressInfo]:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
     except (OSError, UnicodeError):
         return []
+
+
+NO_PROXY = "the proxy that the environment names is no http://host:port"
+# Said of a new connection.
+UNUSABLE = "the server closed the connection, or sent something, before it was asked for anything"
+
+
+def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
+    """Return the failure for an error of connecting, with what the user can do where no retry helps."""
+    where = f"{origin.host}:{origin.port}"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ExchangeFailed(
+                "setup",
+                f"the TLS certificate of {where} is not trusted: {cause}; if an authority of your own "
+                "signed it, name its file with the config key caFile",
+            )
+        if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
+            return ExchangeFailed(
+                "setup", f"{where} does not speak TLS; if plain http is meant, say http:// in endpoint="
+            )
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
+            return ExchangeFailed(
+                "setup", f"the host {origin.host} is not known; check endpoint= and the bucket's name"
+            )
+        cause = cause.__cause__ or getattr(cause, "os_error", None)
+    return ExchangeFailed("connect", f"no connection to {where}: {_reason(getattr(error, 'os_error', error))}")
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system said, in its own words: those of asyncio and aiohttp repeat the address."""
+    number = getattr(error, "errno", None)
+    plain = isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror)
+    return os.strerror(number) if plain and number else str(error) or type(error).__name__
+
+
+def proxy_for(origin: Origin) -> Secret | None:
+    """Return the HTTP proxy that the environment names for a host, if any; never one for this very machine.
+
+    Its URL may hold a login.
+
+    `no_proxy` names hosts, domains, either of them with a port, and networks such as 10.0.0.0/8, which urllib does not
+    know.
+    """
+    if is_this_machine(origin.host) or urllib.request.proxy_bypass(f"{origin.host}:{origin.port}"):
+        return None
+    if _is_in_networks(origin.host, urllib.request.getproxies().get("no", "")):
+        return None
+    proxy = urllib.request.getproxies().get(origin.scheme)
+    return None if proxy is None else Secret(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def proxy_and_login(origin: Origin) -> tuple[URL | None, list[tuple[str, Secret]]]:
+    """Return the address of the proxy without a login, and the header that logs in: tracebacks show addresses."""
+    address = proxy_for(origin)
+    if address is None:
+        return None, []
+    try:
+        url = keeper(URL(address))
+    except ValueError:
+        raise ExchangeFailed("setup", NO_PROXY) from None
+    if url().user is None and url().password is None:
+        return url(), []
+    login = SecretBytes(f"{url().user or ''}:{url().password or ''}".encode())
+    return url().with_user(None), [("Proxy-Authorization", Secret(f"Basic {base64.b64encode(login).decode()}"))]
+
+
+def _is_in_networks(host: str, names: str) -> bool:
+    for name in names.split(","):
+        with contextlib.suppress(ValueError):  # the host, or the name, is no address
+            if ipaddress.ip_address(host) in ipaddress.ip_network(name.strip(), strict=False):
+                return True
+    return False

@@ -24,22 +24,18 @@ from ...protocol.values import Buffer
 from ...redaction import MAX_NAME_LETTERS
 from ..clocks import LoopClock, RunningTime, loop_clock, seconds_slept
 from ..memory import fill
-from .addresses import HEAD_START_SECONDS, Addresses, AddressInfo
+from .addresses import HEAD_START_SECONDS, NO_PROXY, UNUSABLE, Addresses, AddressInfo, connect_failure, proxy_and_login
 from .base import (
     IDLE_SECONDS,
     LEAST_PROGRESS_BYTES,
     MAX_UNSIZED_BODY_BYTES,
-    NO_PROXY,
     SLOWEST_BYTES_PER_SECOND,
-    UNUSABLE,
     BodySink,
     ExchangeFailed,
     FailureKind,
     Timeouts,
     WireRequest,
     check_not_early,
-    connect_failure,
-    proxy_and_login,
     unsent_bytes,
 )
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from ...protocol.endpoint import Origin
 from ...protocol.heads import ResponseHead
 from ..clocks import loop_clock, seconds_since_boot
-from .addresses import Addresses, AddressInfo, address_of
-from .base import IDLE_SECONDS, UNUSABLE, BodySink, ExchangeFailed, Timeouts, WireRequest, connect_failure
+from .addresses import UNUSABLE, Addresses, AddressInfo, address_of, connect_failure
+from .base import IDLE_SECONDS, BodySink, ExchangeFailed, Timeouts, WireRequest
 from .connection import Connection, Incoming
 
 
