@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from scripts import ROOT, run_pytest, run_python
 
 from osstorchconnector.emulator.effects import CATALOGUE, make_effect
@@ -12,7 +13,7 @@ from osstorchconnector.emulator.effects import CATALOGUE, make_effect
 TEXT = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`([^`\n]+)`", CONTRIBUTING)))
-TESTS, PROGRAM = re.findall(r"^```py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+TESTS, SCRIPTED, PROGRAM = re.findall(r"^```py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def fault_rows() -> list[tuple[list[str], set[str]]]:
@@ -32,9 +33,10 @@ def test_the_table_of_faults_names_all_of_them_with_their_options() -> None:
         assert make_effect(name, {}).name == name
 
 
-def test_the_tests_that_the_page_shows_pass(tmp_path: Path) -> None:
-    (tmp_path / "test_mine.py").write_text(TESTS, encoding="utf-8")
-    assert "3 passed" in run_pytest(tmp_path)
+@pytest.mark.parametrize(("tests", "passed"), [(TESTS, "3 passed"), (SCRIPTED, "1 passed")])
+def test_the_tests_that_the_page_shows_pass(tmp_path: Path, tests: str, passed: str) -> None:
+    (tmp_path / "test_mine.py").write_text(tests, encoding="utf-8")
+    assert passed in run_pytest(tmp_path)
 
 
 def test_the_program_that_the_page_shows_runs(tmp_path: Path) -> None:

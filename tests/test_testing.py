@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 from scripts import run_pytest
 
+from osstorchconnector.client.client import OssClient
 from osstorchconnector.config import Config
 from osstorchconnector.credentials.sources import FileCredentials
-from osstorchconnector.testing import OssBucket
+from osstorchconnector.errors import OssPermissionError
+from osstorchconnector.testing import OssBucket, ScriptedAnswer, ScriptedFailure, ScriptedTransport, SentRequest
 
 PROJECT = Path(__file__).parents[1]
 
@@ -134,3 +137,60 @@ def test_the_fixtures_serve_this_run_too(oss_bucket: OssBucket) -> None:
     assert oss_bucket.get("k") == b"ello"
     oss_bucket.delete("k")
     assert oss_bucket.keys() == []
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Callable[..., tuple[OssClient, ScriptedTransport]]:
+    """Return a function that makes a client of a script."""
+    (tmp_path / "credentials").write_text('{"AccessKeyId": "AK", "AccessKeySecret": "SK"}')
+    (tmp_path / "config.json").write_text('{"logPath": "", "auditPath": "", "retryBaseDelay": 0.001}')
+
+    def make(script: Any) -> tuple[OssClient, ScriptedTransport]:
+        transport = ScriptedTransport(script)
+        paths = {"cred_path": str(tmp_path / "credentials"), "config_path": str(tmp_path / "config.json")}
+        return OssClient("http://127.0.0.1", region="cn-test", transport=transport, **paths), transport
+
+    return make
+
+
+def test_a_script_answers_request_after_request(scripted: Any) -> None:
+    client, transport = scripted(
+        [
+            ScriptedFailure("reset"),
+            ScriptedAnswer.of_upload(b"body"),
+            ScriptedAnswer.of_object(b"body"),
+            ScriptedAnswer(204),
+        ]
+    )
+    stored = client.put("oss://bucket/a key", b"body")
+    assert client.get("oss://bucket/a key").stat.crc64 == stored.crc64
+    client.delete("oss://bucket/a key")
+    first, second, _, last = transport.requests
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert (second.operation, second.bucket, second.key, second.body) == ("PutObject", "bucket", "a key", b"body")
+    assert (second.method, second.target, second.headers["content-length"]) == ("PUT", "/bucket/a%20key", "4")
+    assert (last.operation, last.byte_range) == ("DeleteObject", None)
+
+
+def test_a_body_that_is_cut_off_is_resumed(scripted: Any) -> None:
+    data = bytes(range(256)) * 1000
+
+    def answer(request: SentRequest) -> ScriptedAnswer:
+        cut_off_after = 100_000 if request.attempt == 1 else None
+        return ScriptedAnswer.of_object(data, request.byte_range, cut_off_after=cut_off_after)
+
+    client, transport = scripted(answer)
+    assert client.get("oss://bucket/key").body == data
+    assert [request.byte_range for request in transport.requests] == [None, (100_000, 256_000)]
+
+
+def test_a_refusal_is_the_error_of_its_code(scripted: Any) -> None:
+    client, _ = scripted([ScriptedAnswer.refusal(403, "AccessDenied", "not yours")])
+    with pytest.raises(OssPermissionError, match="AccessDenied .not yours."):
+        client.head("oss://bucket/key")
+
+
+def test_a_request_that_the_script_does_not_have_is_told(scripted: Any) -> None:
+    client, _ = scripted([])
+    with pytest.raises(AssertionError, match="no answer for request 1, HeadObject oss://bucket/key"):
+        client.head("oss://bucket/key")

@@ -7,18 +7,16 @@ connections) and pickles as the recipe.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import logging
-import platform
 import secrets
 import ssl
-import sys
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from importlib import metadata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..config import Config, load_config
 from ..credentials import CredentialsCache, credentials_source
@@ -38,13 +36,13 @@ from ..protocol.values import (
     writable_memory,
 )
 from ..uri import OssUri, parse_object_uri, parse_uri
-from ..version import __version__
 from .engine import LoopThread, engine
 from .operations import Operations
 from .paging import Ahead, PageStream
 from .pipeline import Pipeline
-from .sender import Session
-from .sharing import ClientReference, Recipe, SharedState, can_travel, reference_to, remember
+from .sender import Session, user_agent
+from .sharing import ClientReference, Recipe, SharedState, can_travel, check_pickles, reference_to, remember
+from .transport.base import TransportFactory
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
@@ -62,10 +60,17 @@ class OssClient:
 
     `cred_path` names a JSON credential file, `cred_provider` is an oss2 (or alibabacloud-oss-v2) credentials provider;
     with neither, the environment variables that oss2 reads. `config_path` names the JSON config file. `region` is
-    needed where the endpoint's host does not tell it. All of these are checked here (`OssConfigError`); nothing is
+    needed where the endpoint's host does not tell it. `transport` says how requests are sent: "direct" or "aiohttp", as
+    the config key `transport`, or a factory of your own transport (see `osstorchconnector.client.transport.base`), such
+    as an `osstorchconnector.testing.ScriptedTransport`. All of these are checked here (`OssConfigError`); nothing is
     sent, and no credentials are read, before the first request.
 
-    The methods are those of `Operations`, with the URI also as text, and block until done.
+    All methods take URIs as text (`oss://bucket/key`) or as `OssUri`, block until done, and may be called from any
+    thread. They retry what may go better a moment later, within the configured attempts and time, and check the CRC-64
+    that OSS gives. What still fails is an `OssError`: `OssNotFoundError` (also a `FileNotFoundError`),
+    `OssPermissionError`, `OssTimeoutError`, `OssConnectionError`, `OssIntegrityError` (bytes that are not the
+    object's), `OssProtocolError` (an answer that can't be OSS's), `OssServiceError` (any other refusal) or
+    `OssCredentialsError`. A bad URI is an `OssConfigError`, a call that makes no sense an `OssUsageError`.
     """
 
     _opened: Session | None
@@ -78,9 +83,17 @@ class OssClient:
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        transport: Literal["", "direct", "aiohttp"] | TransportFactory = "",
     ) -> None:
         source, config = credentials_source(cred_path, cred_provider), load_config(config_path)
-        self.__setstate__((endpoint, region, source, config, secrets.token_hex(8)))
+        factory = None
+        if transport == "direct" or transport == "aiohttp":
+            config = dataclasses.replace(config, transport=transport)
+        elif callable(transport):
+            factory = transport
+        elif transport != "":
+            raise OssConfigError(f'transport: expected "direct", "aiohttp" or a factory, not {transport!r:.80}')
+        self.__setstate__((endpoint, region, source, config, secrets.token_hex(8), None, factory))
         self._opened = self._open()
 
     @property
@@ -109,14 +122,17 @@ class OssClient:
             audit=audit_log(config),
             tls=_tls_context(config) if parsed.scheme == "https" else None,
             shared=self._shared,
+            transport_factory=self._transport_factory,
         )
 
-    def __getstate__(self) -> Recipe | tuple[Any, ...]:
-        return (*self._recipe, self._shared) if can_travel() else self._recipe
+    def __getstate__(self) -> tuple[Any, ...]:
+        check_pickles(self._transport_factory)
+        return (*self._recipe, self._shared if can_travel() else None, self._transport_factory)
 
-    def __setstate__(self, state: Recipe | tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._recipe: Recipe = state[:5]
-        self._shared: SharedState = state[5] if len(state) > 5 else SharedState()
+        shared, self._transport_factory = (*state[5:], None, None)[:2]
+        self._shared: SharedState = shared or SharedState()
         self._opened = None
         self.config = self._recipe[3]
         self._number = next(_client_numbers)
@@ -131,7 +147,7 @@ class OssClient:
 
     def reference(self) -> ClientReference:
         """Return what stands for this client in the pickle of an item: no secrets, and nothing that could fail."""
-        return reference_to(self, self._recipe)
+        return reference_to(self, self._recipe, self._transport_factory)
 
     def __repr__(self) -> str:
         return f"OssClient({str(self._session.endpoint)!r})"
@@ -149,22 +165,38 @@ class OssClient:
     def get(
         self, uri: OssUri | str, span: ByteSpan | None = None, *, into: BytesLike | None = None, if_match: str = ""
     ) -> Download:
-        """As `Operations.get`; `into` may be anything that can be written to as bytes, without gaps."""
+        """Fetch the bytes of an object in `span`, or all of them, in one request.
+
+        Returns a `Download`: `body` (bytes), `span` (which bytes these are), `stat` (the object's size, ETag and
+        CRC-64) and `crc64` of the body. A span may reach past the end: what exists is delivered. With `into`, anything
+        writable without gaps that has as many bytes as the span, the bytes are written there and `body` is empty.
+
+        A body that breaks off is resumed where it broke. With `if_match`, an ETag, and while resuming, an object that
+        was replaced meanwhile is an `OssObjectChangedError`. A missing object is an `OssNotFoundError`.
+        """
         memory = None if into is None else writable_memory(into)
         return self._run(lambda operations: operations.get(_object(uri), span, into=memory, if_match=if_match))
 
     def head(self, uri: OssUri | str) -> ObjectStat:
-        """As `Operations.head`."""
+        """Return size in bytes, ETag, CRC-64 and time of last change; `OssNotFoundError` if there is no such object."""
         return self._run(lambda operations: operations.head(_object(uri)))
 
     def put(
         self, uri: OssUri | str, body: BytesLike | Iterable[BytesLike], *, forbid_overwrite: bool = False
     ) -> StoredObject:
-        """As `Operations.put`."""
+        """Store an object in one request (up to 5 GB); the old one, if any, stays until the new one is whole.
+
+        `body` is bytes-like (an array too; one with gaps is copied), or several such, which are joined. A text, or the
+        name of a file, is an `OssUsageError`. With `forbid_overwrite` an object that exists is an `OssConflictError`.
+        Returns a `StoredObject`: its ETag and CRC-64.
+        """
         return self._run(lambda operations: operations.put(_object(uri), body, forbid_overwrite=forbid_overwrite))
 
     def list(self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "") -> Iterator[ListedObject]:
-        """Iterate over all objects whose keys begin as `uri` does; the next page is fetched while one is read.
+        """Iterate over all objects whose keys begin as `uri` does, in UTF-8 byte order.
+
+        Each is a `ListedObject`: key, size in bytes, ETag, time of last change. `start_after` is a key to begin behind.
+        The next page is fetched while one is read.
 
         With a `delimiter` the keys behind it are left out, and what they begin with, up to it, comes in their place:
         as a `ListedPrefix`, whose `is_prefix()` is true.
@@ -180,7 +212,10 @@ class OssClient:
         start_after: str = "",
         wait: Callable[[Future[ListPage]], ListPage] = Future.result,
     ) -> Iterator[ListPage]:
-        """As `list`, page by page, with the common prefixes that a `delimiter` makes; `wait` waits for each."""
+        """Iterate as `list` does, over whole pages: `ListPage.objects`, and `ListPage.prefixes` with a `delimiter`.
+
+        `wait` waits for the future of each page, and may raise to stop.
+        """
         thread = engine.threads(1)[0]
         prefix, order = _any(uri), PageOrder(start_after)
 
@@ -202,7 +237,12 @@ class OssClient:
     def list_page(
         self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "", token: str = "", max_keys: int = 1000
     ) -> ListPage:
-        """As `Operations.list_page`."""
+        """Return one page of the objects whose keys begin as `uri` does, in UTF-8 byte order: a `ListPage`.
+
+        A page has `objects` and, with a `delimiter`, `prefixes`; up to `max_keys` (1 to 1000) of both. Its
+        `next_token`, given as `token`, asks for the page behind it; it is empty on the last page. `start_after` is a
+        key to begin behind.
+        """
         return self._run(
             lambda operations: operations.list_page(
                 _any(uri), delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
@@ -210,49 +250,63 @@ class OssClient:
         )
 
     def server_time(self, uri: OssUri | str) -> float:
-        """As `Operations.server_time`."""
+        """Return OSS's clock: whole seconds since 1970. Takes the right to list the bucket of `uri`."""
         return self._run(lambda operations: operations.server_time(_any(uri)))
 
     def delete(self, uri: OssUri | str) -> None:
-        """As `Operations.delete`."""
+        """Delete an object; one that does not exist counts as deleted."""
         self._run(lambda operations: operations.delete(_object(uri)))
 
     def delete_many(self, bucket: str, keys: Sequence[str]) -> None:
-        """As `Operations.delete_many`."""
+        """Delete any number of objects, a thousand in a request; those that do not exist count as deleted."""
         self._run(lambda operations: operations.delete_many(bucket, keys))
 
     def copy(self, source: OssUri | str, target: OssUri | str, *, if_match: str = "") -> StoredObject:
-        """As `Operations.copy`."""
+        """Copy an object within OSS, up to 1 GB, and return the new one's ETag; `crc64` is None.
+
+        With `if_match`, an ETag, only if the source still has it; else `OssServiceError` with status 412.
+        """
         return self._run(lambda operations: operations.copy(_object(source), _object(target), if_match=if_match))
 
     def create_upload(self, uri: OssUri | str) -> str:
-        """As `Operations.create_upload`."""
+        """Begin a multipart upload to `uri` and return its id."""
         return self._run(lambda operations: operations.create_upload(_object(uri)))
 
     def upload_part(
         self, uri: OssUri | str, upload_id: str, number: int, body: BytesLike | Iterable[BytesLike]
     ) -> UploadedPart:
-        """As `Operations.upload_part`."""
+        """Send one part of a multipart upload, and return what `complete_upload` needs to know of it.
+
+        `number` is 1 to 10,000 and gives the order; a part sent again replaces the one before. Each is 100 KB to 5 GB,
+        but for the last. `body` is as for `put`. `OssNotFoundError` if there is no such upload.
+        """
         return self._run(lambda operations: operations.upload_part(_object(uri), upload_id, number, body))
 
     def complete_upload(self, uri: OssUri | str, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
-        """As `Operations.complete_upload`."""
+        """Publish the object made of `parts`, and return its ETag and CRC-64.
+
+        When an answer was lost, the object is looked at: if it is the one that these parts make, it was published.
+        `OssIntegrityError` if OSS's CRC-64 of the whole is not that of the parts.
+        """
         return self._run(lambda operations: operations.complete_upload(_object(uri), upload_id, parts))
 
     def abort_upload(self, uri: OssUri | str, upload_id: str) -> None:
-        """As `Operations.abort_upload`."""
+        """Give up a multipart upload and delete its parts; one that does not exist counts as aborted."""
         self._run(lambda operations: operations.abort_upload(_object(uri), upload_id))
 
     def list_parts(self, uri: OssUri | str, upload_id: str) -> Sequence[UploadedPart]:
-        """As `Operations.list_parts`."""
+        """Return the parts that OSS holds of an unfinished upload, by number."""
         return self._run(lambda operations: operations.list_parts(_object(uri), upload_id))
 
     def list_uploads(self, uri: OssUri | str) -> Sequence[ListedUpload]:
-        """As `Operations.list_uploads`."""
+        """Return the unfinished multipart uploads of keys that begin as `uri` does."""
         return self._run(lambda operations: operations.list_uploads(_any(uri)))
 
     def submit(self, work: Callable[[Operations], Coroutine[Any, Any, R]], *, workers: int = 1) -> Future[R]:
-        """Start `work` on one of the first `workers` loop threads, in turn."""
+        """Start `work(operations)` on one of the first `workers` event-loop threads, in turn; return its future.
+
+        `operations` has this client's methods as coroutines. Cancelling the future cancels the work.
+        """
         threads = engine.threads(workers)
         thread = threads[next(self._turn) % workers]
         return thread.submit(work(self._operations(thread)))
@@ -304,16 +358,6 @@ class OssClient:
             operations = thread.attached.setdefault(self._number, Operations(self._session))
         assert isinstance(operations, Operations)
         return operations
-
-
-@functools.lru_cache(maxsize=1)
-def user_agent() -> str:
-    """Return the `User-Agent` of this library: its version, torch's and Python's."""
-    try:
-        torch = metadata.version("torch").split("+")[0]
-    except metadata.PackageNotFoundError:
-        torch = "none"
-    return f"osstorchconnector/{__version__} torch/{torch} python/{platform.python_version()} {sys.platform}"
 
 
 def _close_everywhere(client_number: int) -> None:

@@ -7,11 +7,15 @@ a `PendingOperation`, `error_texts`. What else happens around a try (pace, audit
 from __future__ import annotations
 
 import asyncio
+import functools
+import platform
 import random
 import ssl
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 
 from ..config import Config
 from ..credentials import Credentials, CredentialsCache
@@ -30,6 +34,7 @@ from ..protocol.heads import ResponseHead, parse_http_date, retry_after_seconds
 from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query
 from ..protocol.values import Request
 from ..redaction import printable
+from ..version import __version__
 from . import error_texts
 from .attempts import PendingOperation
 from .clocks import LoopClock, RunningTime, loop_clock
@@ -336,6 +341,16 @@ class Sender:
         self._clock.tick_within(self.session.config.operation_timeout_seconds / 4)
         self._clock.start()
         return self._clock.running
+
+
+@functools.lru_cache(maxsize=1)
+def user_agent() -> str:
+    """Return the `User-Agent` of this library: its version, torch's and Python's."""
+    try:
+        torch = metadata.version("torch").split("+")[0]
+    except metadata.PackageNotFoundError:
+        torch = "none"
+    return f"osstorchconnector/{__version__} torch/{torch} python/{platform.python_version()} {sys.platform}"
 
 
 def _factory(name: str) -> TransportFactory:

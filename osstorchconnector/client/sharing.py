@@ -17,11 +17,12 @@ import struct
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from ..config import Config
 from ..credentials import CredentialsSource
 from ..credentials.providers import UnavailableCredentials
+from ..errors import OssConfigError
 
 Recipe = tuple[str, str, CredentialsSource, Config, str]
 
@@ -32,7 +33,7 @@ class Client(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def __setstate__(self, recipe: Recipe, /) -> None: ...
+    def __setstate__(self, state: tuple[Any, ...], /) -> None: ...
 
 
 # The clients of this process, by their number in it.
@@ -59,15 +60,41 @@ def remember(client: Client, number: int) -> None:
     _living[number] = client
 
 
-def reference_to(client: Client, recipe: Recipe) -> ClientReference:
-    """Return what stands for a client that was made from `recipe`."""
+def reference_to(client: Client, recipe: Recipe, transport_factory: Any = None) -> ClientReference:
+    """Return what stands for a client that was made from `recipe`; this never fails."""
     endpoint, region, source, config, identity = recipe
     try:
-        pickled = _pickled(client, (endpoint, region, source.by_name(), config, identity))
+        check_pickles(transport_factory)
+    except OssConfigError as error:
+        transport_factory = UnavailableTransport(str(error))
+    try:
+        pickled = _pickled(client, (endpoint, region, source.by_name(), config, identity, None, transport_factory))
     except Exception as error:  # a provider of the user's may raise anything
         stranded = UnavailableCredentials(str(source), f"{type(error).__name__} while it was pickled")
-        pickled = _pickled(client, (endpoint, region, stranded, config, identity))
+        pickled = _pickled(client, (endpoint, region, stranded, config, identity, None, transport_factory))
     return ClientReference(identity, pickled)
+
+
+def check_pickles(transport_factory: Any) -> None:
+    """Raise `OssConfigError` if a client's transport factory (or None) can't go to another process."""
+    if transport_factory is not None:
+        try:
+            pickle.dumps(transport_factory)
+        except Exception as error:  # a factory of the user's may raise anything
+            raise OssConfigError(
+                "this client can't go to another process, because its transport= can't be pickled "
+                f"({type(error).__name__}: {error}): pass a function or a class of a module"
+            ) from error
+
+
+class UnavailableTransport:
+    """A factory that did not reach this process. Calling it raises the error, so that unpickling does not."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+
+    def __call__(self, _timeouts: object, _tls: object, /) -> NoReturn:
+        raise OssConfigError(self._problem)
 
 
 # Cached, so that all items share one client and its connections.
@@ -76,9 +103,9 @@ def _made(recipe: bytes) -> Any:
     return pickle.loads(recipe)
 
 
-def _pickled(client: Client, recipe: Recipe) -> bytes:
+def _pickled(client: Client, state: tuple[Any, ...]) -> bytes:
     other = type(client).__new__(type(client))
-    other.__setstate__(recipe)
+    other.__setstate__(state)
     return pickle.dumps(other)
 
 

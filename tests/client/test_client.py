@@ -29,22 +29,20 @@ from client.scripted_server import (
 )
 from scripts import NO_LOGS
 
-from osstorchconnector.client.client import OssClient, user_agent
+from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.traffic import shared
+from osstorchconnector.client.sender import user_agent
 from osstorchconnector.credentials import Credentials
 from osstorchconnector.errors import (
     OssConfigError,
     OssConnectionError,
     OssCredentialsError,
-    OssError,
     OssIntegrityError,
     OssNotFoundError,
     OssObjectChangedError,
     OssPermissionError,
     OssProtocolError,
     OssServiceError,
-    OssThrottledError,
     OssTimeoutError,
     OssUriError,
     OssUsageError,
@@ -235,28 +233,6 @@ def test_a_flipped_byte_is_fetched_again_and_in_the_end_an_error(connect):
             connect(server).get(URI)
 
 
-def test_a_missing_object_is_a_file_not_found_with_the_whole_story(connect):
-    with ScriptedServer.in_turn(refused("404 Not Found", "NoSuchKey")) as server:
-        with pytest.raises(OssNotFoundError) as caught:
-            connect(server).get(URI)
-    assert isinstance(caught.value, FileNotFoundError)
-    for part_of_story in ("GetObject", URI, "404", "NoSuchKey", "told so", "REQ-1", "EC 26-1", "check the key"):
-        assert part_of_story in str(caught.value)
-    assert (caught.value.status, caught.value.code, caught.value.request_id) == (404, "NoSuchKey", "REQ-1")
-
-
-def test_what_passes_is_retried_and_what_stays_is_told_with_the_number_of_attempts(connect):
-    busy, broken = refused("503 Busy", "ServiceUnavailable"), refused("500 Oops", "InternalError")
-    with ScriptedServer.in_turn(busy, broken, whole()) as server:
-        assert connect(server).get(URI).body == BODY
-    with ScriptedServer.in_turn(*[busy] * 4) as server:
-        with pytest.raises(OssThrottledError, match="503 ServiceUnavailable.*4 attempts"):
-            connect(server).get(URI)
-    with ScriptedServer.in_turn(refused("403 No", "AccessDenied")) as server:
-        with pytest.raises(OssPermissionError, match="AccessDenied"):
-            connect(server).get(URI)
-
-
 def test_resets_and_silence_are_retried_then_told_by_type(connect):
     with ScriptedServer.in_turn(reset, hang, whole()) as server:
         assert connect(server, readTimeout=1).get(URI).body == BODY
@@ -287,33 +263,6 @@ def test_an_operation_ends_within_its_time(connect):
     with ScriptedServer.in_turn(*[hang] * 9) as server:
         with pytest.raises(OssTimeoutError):
             connect(server, operationTimeout=0.3, readTimeout=5).get(URI)
-
-
-def test_a_skewed_clock_is_corrected_once(connect):
-    late = refused("403 Skewed", "RequestTimeTooSkewed").replace(
-        b"\r\n\r\n", b"\r\nDate: Wed, 21 Oct 2105 07:28:00 GMT\r\n\r\n", 1
-    )
-    with ScriptedServer.in_turn(late, whole()) as server:
-        assert connect(server).get(URI).body == BODY
-    assert b"x-oss-date: 21051021T072" in server.heads[1]
-    with ScriptedServer.in_turn(late, late) as server:
-        with pytest.raises(OssPermissionError, match="clock"):
-            connect(server).get(URI)
-
-
-def test_an_expired_token_is_read_again_once(connect, tmp_path):
-    def renew(visit):
-        (tmp_path / "credentials").write_text(
-            json.dumps({"AccessKeyId": "AK2", "AccessKeySecret": "SK2", "SecurityToken": "T2"})
-        )
-        visit.send(refused("403 Expired", "SecurityTokenExpired"))
-
-    with ScriptedServer.in_turn(renew, whole()) as server:
-        assert connect(server).get(URI).body == BODY
-    assert b"x-oss-security-token: T2" in server.heads[1]
-    with ScriptedServer.in_turn(*[refused("403 Expired", "SecurityTokenExpired")] * 2) as server:
-        with pytest.raises(OssPermissionError, match="SecurityTokenExpired"):
-            connect(server).get(URI)
 
 
 def test_what_was_stored_is_held_against_what_was_sent(connect):
@@ -630,57 +579,6 @@ def test_lists_of_parts_and_uploads_that_never_end_are_errors(connect, document,
         assert len(server.heads) == 2
 
 
-def test_a_failing_server_is_not_asked_more_often_than_the_budget_allows(connect):
-    shared.forget()
-    with ScriptedServer.in_turn(*[answer(status="500 Internal Server Error")] * 200) as server:
-        client = connect(server, retryBudget=7)
-        for _ in range(50):
-            with pytest.raises(OssServiceError) as caught:
-                client.delete(URI)
-        shared.forget()
-        assert len(server.heads) == 50 + 7
-        assert (
-            "1 attempt]; not tried again: this process has used up its retries (retryBudget) of this endpoint"
-            in str(caught.value)
-        )
-
-
-def test_an_operation_that_ran_out_of_time_says_so(connect):
-    shared.forget()
-    with ScriptedServer.in_turn(*[answer(status="500 Internal Server Error")] * 1000) as server:
-        client = connect(server, operationTimeout=0.2, maxAttempts=1000, retryBaseDelay=0.05, retryMaxDelay=0.05)
-        with pytest.raises(OssError, match=r"attempts?\]; the time allowed, 0\.2 s \(operationTimeout\), "):
-            client.delete(URI)
-    shared.forget()
-
-
-def test_a_server_that_is_not_there_costs_no_budget(connect):
-    with ScriptedServer() as server:
-        pass
-    with pytest.raises(OssConnectionError, match="4 attempts"):
-        connect(server, retryBudget=0).head(URI)
-    assert shared.budget(server.endpoint).debt == 0
-
-
-def test_an_endpoint_that_is_down_does_not_use_up_the_retries_of_another(connect):
-    shared.forget()
-    failing, well = answer(status="500 Internal Server Error"), answer(status="204 No Content")
-    with (
-        ScriptedServer.in_turn(*[failing] * 20) as down,
-        ScriptedServer.in_turn(failing, well, *[failing] * 3, well) as up,
-    ):
-        for _ in range(10):
-            with pytest.raises(OssServiceError):
-                connect(down, retryBudget=4).delete(URI)
-        assert len(down.heads) == 10 + 4
-        other = connect(up, retryBudget=4)
-        other.delete(URI)
-        other.delete(URI)
-        with pytest.raises(OssServiceError, match="retryBudget"):
-            connect(down, retryBudget=4).delete(URI)
-    shared.forget()
-
-
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -702,24 +600,6 @@ def after_the_body(then):
         visit.send(then) if isinstance(then, bytes) else then(visit)
 
     return step
-
-
-@pytest.mark.parametrize("trouble", [close, answer(b"no XML"), answer(status="500 Internal Server Error")])
-def test_a_completion_whose_every_answer_is_lost_is_known_by_the_object(connect, trouble):
-    part = UploadedPart(1, "E", len(BODY), crc64(BODY))
-    head = answer(length=len(BODY), ETag='"A-1"', x_oss_hash_crc64ecma=str(part.crc64))
-    with ScriptedServer.in_turn(*[after_the_body(trouble)] * 4, head, answer(status="204 No Content")) as server:
-        assert connect(server).complete_upload(URI, "id", [part]).crc64 == part.crc64
-        assert [head.split()[0] for head in server.heads] == [b"POST"] * 4 + [b"HEAD", b"DELETE"]
-
-
-def test_a_completion_is_not_believed_when_the_object_is_another(connect):
-    part = UploadedPart(1, "E", len(BODY), crc64(BODY))
-    head = answer(length=len(BODY), x_oss_hash_crc64ecma="1")
-    refused = after_the_body(answer(status="500 Internal Server Error"))
-    with ScriptedServer.in_turn(*[refused] * 4, head) as server:
-        with pytest.raises(OssServiceError, match="500.*4 attempts"):
-            connect(server).complete_upload(URI, "id", [part])
 
 
 @pytest.mark.parametrize("lie", [10, 5000])

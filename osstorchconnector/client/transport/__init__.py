@@ -1,5 +1,11 @@
-"""How requests reach a server: two transports behind the seam of `base`.
+"""How a request reaches a server: transports behind the seam of `base`.
 
-`direct` is a pool of `connection`s for the data path; `aio` carries the rest through aiohttp. `addresses` tells both
-which address of a host to connect to.
+    Sender.perform
+      │  WireRequest, BodySink, Transport: `base`, where it says how to write one
+      ├── DirectTransport      `direct`: a pool for object data and listings
+      │     └── Connection     `connection`: one exchange at a time, straight into the caller's memory
+      ├── AioTransport         `aio`: everything else, through aiohttp: proxies, answers without a length
+      └── a transport that was handed in, such as `osstorchconnector.testing.ScriptedTransport`
+
+`addresses` tells the first two which address of a host to connect to, and the proxy that the environment names.
 """
