@@ -6,25 +6,22 @@ import io
 import operator
 import os
 import tempfile
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from ..client.client import OssClient
 from ..config import TransferConfig
-from ..errors import OssError, OssUsageError
 from ..uri import OssUri
-from .named_file import NamedFile, seek_target
-from .writer import OssWriter, told_if_unclosed
+from .named_file import seek_target
+from .writer import OssWriter, PublishingFile
 
 # What is longer lies in a temporary file.
 SPOOLED_BYTES = 64 << 20
 PIECE_BYTES, LINE_BYTES = 1 << 20, 1 << 13
 
 
-class OssSpooledWriter(NamedFile):
+class OssSpooledWriter(PublishingFile):
     """Writes an object as one writes a local file opened with "w+b": anywhere in it, and what was written can be read.
 
     Up to 64 MiB are kept in memory, more in a file in the temporary folder (`TMPDIR`). It has no name, so the system
@@ -39,26 +36,11 @@ class OssSpooledWriter(NamedFile):
     mode = "w+b"
 
     def __init__(self, client: OssClient, uri: OssUri, *, transfer: TransferConfig) -> None:
-        super().__init__(uri)
-        self._client, self._transfer = client, transfer
-        # Not buffered: where it is, the kernel knows, and a forked child has nothing to write there at its end.
+        super().__init__(client, uri, transfer=transfer)
+        # Unbuffered: the kernel keeps the position, and a forked child has no buffer that it would write at its end.
         self._file: io.BytesIO | io.FileIO = io.BytesIO()
-        self._failure = ""  # what went wrong first; not the error, which knows the frames that know this writer
-        self._unclosed: weakref.finalize[..., NamedFile] | None = None
-        self._pid = os.getpid()
-
-    def __repr__(self) -> str:
-        return f"<OssSpooledWriter {str(self._uri)!r}{' closed' if self.closed else ''}>"
-
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
 
     def readable(self) -> bool:
-        self._check_open()
-        return True
-
-    def writable(self) -> bool:
         self._check_open()
         return True
 
@@ -69,8 +51,10 @@ class OssSpooledWriter(NamedFile):
     def fileno(self) -> int:
         """Return the descriptor of the temporary file; what is written by way of it is part of the object."""
         self._check_usable()
-        self._watch()
-        self._roll_over()
+        if self._unclosed is None:
+            self._watch()
+        with self._failing():
+            self._roll_over()
         return self._file.fileno()
 
     def isatty(self) -> bool:
@@ -93,15 +77,15 @@ class OssSpooledWriter(NamedFile):
         size = self._file.tell() if size is None else operator.index(size)
         if size < 0:
             raise ValueError(f"negative size {size}")
-        self._make_room(size)
-        missing = size - self._size()
-        if isinstance(self._file, io.BytesIO) and missing > 0:  # which can only be made shorter
-            position = self._file.seek(0, os.SEEK_CUR)
-            self._file.seek(0, os.SEEK_END)
-            self._put(memoryview(bytes(missing)))
-            self._file.seek(position)
-        else:
-            with self._failing():
+        with self._failing():
+            self._make_room(size)
+            missing = size - self._size()
+            if isinstance(self._file, io.BytesIO) and missing > 0:  # a `BytesIO` can only be made shorter
+                position = self._file.tell()
+                self._file.seek(0, os.SEEK_END)
+                self._put(memoryview(bytes(missing)))
+                self._file.seek(position)
+            else:
                 self._file.truncate(size)
         return size
 
@@ -146,63 +130,12 @@ class OssSpooledWriter(NamedFile):
         self._file.seek(begin + len(line))
         return bytes(line)
 
-    def write(self, data: Any, /) -> int:
-        """Take `data`, all of it; it may be changed as soon as this returns."""
-        self._check_usable()
-        view = memoryview(data)
-        if not view.c_contiguous:
-            raise BufferError("write() needs a contiguous buffer")
-        self._watch()
-        if view.nbytes:
-            self._make_room(self._file.tell() + view.nbytes)
-            self._put(view.cast("B"))
-        return view.nbytes
-
-    def flush(self) -> None:
-        """Do nothing: what was written is stored by `close`, all at once."""
-        self._check_open()
-
-    # the end
-
-    def close(self) -> None:
-        """Publish the object. Raises, and stores nothing, if that can't be done or an earlier write failed."""
-        if self.closed:
-            return
-        try:
-            self._check_usable()
-            self._publish()
-        finally:
-            self._let_go()
-
-    def discard(self) -> None:
-        """Close without storing anything: the object, if there was one, stays as it was."""
-        self._let_go()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
     def __del__(self) -> None:
         file = getattr(self, "_file", None)
         if file is not None:
             file.close()
 
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(f"a writer can't be pickled, no more than an open file ({self._uri})")
-
     # the steps
-
-    def _watch(self) -> None:
-        self._unclosed = self._unclosed or told_if_unclosed(self, self._uri)
-
-    def _let_go(self) -> None:
-        self._file.close()
-        if self._unclosed is not None:
-            self._unclosed.detach()
 
     def _publish(self) -> None:
         self._file.seek(0)
@@ -216,10 +149,13 @@ class OssSpooledWriter(NamedFile):
             return self._file.getbuffer().nbytes
         return os.fstat(self._file.fileno()).st_size
 
+    def _take(self, view: memoryview, *, is_constant: bool) -> None:
+        self._make_room(self._file.tell() + len(view))
+        self._put(view)
+
     def _put(self, view: memoryview) -> None:
-        with self._failing():
-            while len(view):
-                view = view[self._file.write(view) :]
+        while len(view):
+            view = view[self._file.write(view) :]
 
     def _make_room(self, size: int) -> None:
         if size > SPOOLED_BYTES:
@@ -229,8 +165,7 @@ class OssSpooledWriter(NamedFile):
         """Go on in a temporary file."""
         memory = self._file
         if isinstance(memory, io.BytesIO):
-            with self._failing():
-                self._file = tempfile.TemporaryFile(buffering=0)
+            self._file = tempfile.TemporaryFile(buffering=0)
             self._put(memory.getbuffer())
             self._file.seek(memory.tell())
 
@@ -240,15 +175,14 @@ class OssSpooledWriter(NamedFile):
         try:
             yield
         except BaseException as error:  # an interrupt too: a part may have been written
-            self._failure = self._failure or str(error) or type(error).__name__
+            self._fail(error)
             raise
+
+    def _end(self) -> None:
+        super()._end()
+        self._file.close()
 
     def _check_open(self) -> None:
         super()._check_open()
-        if self._pid != os.getpid():  # a child shares the file's position
-            raise OssUsageError(f"the writer of {self._uri} belongs to another process: write where it was made")
-
-    def _check_usable(self) -> None:
-        self._check_open()
-        if self._failure:
-            raise OssError(f"an earlier write to {self._uri} failed, nothing is stored: {self._failure}")
+        if self._pid != os.getpid():  # a forked child shares the position of the temporary file
+            raise self._of_another_process()

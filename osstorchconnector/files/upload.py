@@ -54,7 +54,8 @@ def enough_parts(seconds_per_byte: float) -> int:
     return max(2 + math.ceil(min(FULL_BYTES_PER_SECOND * seconds_per_byte, MAX_PARTS)), LEAST_PARTS)
 
 
-EXIT_SECONDS = 5.0
+# How long to wait until OSS knows that an upload was given up: after an error, and at the end of the interpreter.
+ABORT_SECONDS, EXIT_SECONDS = 10.0, 5.0
 
 _logger = logging.getLogger(__name__)
 

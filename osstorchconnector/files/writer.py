@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import logging
 import os
@@ -17,24 +18,155 @@ from ..errors import OssError, OssUsageError
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc64
 from ..uri import OssUri
 from .named_file import NamedFile
-from .upload import MultipartUpload, first_part_bytes, next_part_bytes
-
-ABORT_SECONDS = 10.0
+from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes, next_part_bytes
 
 _logger = logging.getLogger(__name__)
 
 
-def told_if_unclosed(writer: NamedFile, uri: OssUri) -> weakref.finalize[..., NamedFile]:
-    """Log a warning when `writer` is garbage, or the interpreter ends, unless what is returned was detached before."""
-    return weakref.finalize(writer, _tell_unclosed, uri.shown, os.getpid())
+class WriterState(enum.Enum):
+    """Where a writer stands.
+
+    OPEN ---- an error while bytes are taken ----> FAILED    nothing more is taken, and nothing can be stored
+    OPEN ---- `close`, `discard` ----------------> CLOSED    `close` has stored the object, or raised
+    FAILED -- `close` (raises), `discard` -------> CLOSED
+    """
+
+    OPEN = "open"
+    FAILED = "failed"
+    CLOSED = "closed"
 
 
-def _tell_unclosed(uri: str, pid: int) -> None:
-    if pid == os.getpid():  # in a forked child there is a copy, which nobody has to close
+class PublishingFile(NamedFile):
+    """A file whose object appears, or is replaced, when it is closed, and only if nothing went wrong before.
+
+    A subclass takes bytes (`_take`), stores the object (`_publish`) and undoes what was begun (`_give_up`).
+    """
+
+    def __init__(self, client: OssClient, uri: OssUri, *, transfer: TransferConfig) -> None:
+        super().__init__(uri)
+        self._client, self._transfer = client, transfer
+        self._state = WriterState.OPEN
+        # The first error as a text: a stored exception would keep its frames alive, and they keep this writer alive.
+        self._failure = ""
+        self._unclosed: weakref.finalize[..., PublishingFile] | None = None
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {str(self._uri)!r}{' closed' if self.closed else ''}>"
+
+    @property
+    def closed(self) -> bool:
+        return self._state is WriterState.CLOSED
+
+    def writable(self) -> bool:
+        self._check_open()
+        return True
+
+    def flush(self) -> None:
+        """Do nothing: what was written is stored by `close`, all at once."""
+        self._check_open()
+
+    def write(self, data: Any, /) -> int:
+        """Take all bytes of `data`, any contiguous buffer, and return their number. Then `data` may be changed.
+
+        Raises `BufferError` for a buffer that is not contiguous, `ValueError` when closed, and `OssError` if these
+        bytes can't be taken or an earlier write failed: nothing is stored then.
+        """
+        self._check_usable()
+        view = memoryview(data)
+        if not view.c_contiguous:
+            raise BufferError("write() needs a contiguous buffer")
+        size = view.nbytes
+        if self._unclosed is None:
+            self._watch()
+        try:
+            if size:
+                self._take(view.cast("B"), is_constant=isinstance(data, bytes))
+        except BaseException as error:  # an interrupt too: part of `data` may have been taken
+            self._fail(error)
+            raise
+        return size
+
+    def close(self) -> None:
+        """Publish the object. Raises, and stores nothing, if that can't be done or an earlier write failed."""
+        if self.closed:
+            return
+        try:
+            self._check_usable()
+            self._publish()
+        except BaseException as error:
+            self._fail(error)
+            self._give_up()
+            raise
+        finally:
+            self._end()
+
+    def discard(self) -> None:
+        """Close without storing anything: the object, if there was one, stays as it was."""
+        if not self.closed:
+            self._end()
+            self._give_up()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"a writer can't be pickled, no more than an open file ({self._uri})")
+
+    # what a subclass does
+
+    def _take(self, view: memoryview, *, is_constant: bool) -> None:
+        """Take bytes, at least one. Nobody changes them if `is_constant`; otherwise they are read now."""
+        raise NotImplementedError
+
+    def _publish(self) -> None:
+        """Store the object."""
+        raise NotImplementedError
+
+    def _give_up(self) -> None:
+        """Undo what was begun: nothing will be stored."""
+
+    def _end(self) -> None:
+        """Close: let the memory go, and the warning that the writer was never closed."""
+        self._state = WriterState.CLOSED
+        self._unwatch()
+
+    # the state
+
+    def _watch(self) -> None:
+        """Log a warning if this writer becomes garbage, or the interpreter ends, before it is closed."""
+        self._unclosed = weakref.finalize(self, _warn_unclosed, self._uri.shown, self._pid)
+
+    def _unwatch(self) -> None:
+        if self._unclosed is not None:
+            self._unclosed.detach()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or str(error) or type(error).__name__
+        self._state = WriterState.FAILED
+
+    def _check_usable(self) -> None:
+        self._check_open()
+        if self._pid != os.getpid():
+            raise self._of_another_process()
+        if self._state is WriterState.FAILED:
+            raise OssError(f"an earlier write to {self._uri.shown} failed, nothing is stored: {self._failure}")
+
+    def _of_another_process(self) -> OssUsageError:
+        return OssUsageError(f"the writer of {self._uri.shown} belongs to another process: write where it was made")
+
+
+def _warn_unclosed(uri: str, pid: int) -> None:
+    if pid == os.getpid():  # a forked child has a copy of the writer, which nobody has to close
         _logger.warning("the writer of %s was never closed, so nothing was stored: write in a `with` block", uri)
 
 
-class OssWriter(NamedFile):
+class OssWriter(PublishingFile):
     """Writes an object as one writes a local file opened with "wb", front to back.
 
     The object appears, or replaces the old one, when the writer is closed, all of it at once. Nothing is stored if
@@ -52,30 +184,14 @@ class OssWriter(NamedFile):
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
     def __init__(self, client: OssClient, uri: OssUri, *, transfer: TransferConfig) -> None:
-        super().__init__(uri)
+        super().__init__(client, uri, transfer=transfer)
         config = client.config
-        self._client, self._transfer = client, transfer
         self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, config.upload_memory_bytes)
         self._memory: memoryview | None = None
         self._filled_bytes = self._summed_bytes = 0
         self._crc = 0  # of the bytes in `_memory` that are summed
         self._sent_bytes = 0
         self._upload: MultipartUpload | None = None
-        self._failure = ""  # what went wrong first; not the error, which knows the frames that know this writer
-        self._is_closed = False
-        self._unclosed: weakref.finalize[..., NamedFile] | None = None
-        self._pid = os.getpid()
-
-    def __repr__(self) -> str:
-        return f"<OssWriter {str(self._uri)!r}{' closed' if self.closed else ''}>"
-
-    @property
-    def closed(self) -> bool:
-        return self._is_closed
-
-    def writable(self) -> bool:
-        self._check_open()
-        return True
 
     def tell(self) -> int:
         self._check_open()
@@ -93,64 +209,10 @@ class OssWriter(NamedFile):
     def fileno(self) -> NoReturn:
         self._refuse("fileno")
 
-    def flush(self) -> None:
-        """Do nothing: what was written is stored by `close`, all at once."""
-        self._check_open()
-
-    def write(self, data: Any, /) -> int:
-        """Take `data`, all of it; it may be changed as soon as this returns."""
-        self._check_usable()
-        view = memoryview(data)
-        if not view.c_contiguous:
-            raise BufferError("write() needs a contiguous buffer")
-        size = view.nbytes
-        self._unclosed = self._unclosed or told_if_unclosed(self, self._uri)
-        try:
-            if size:
-                self._take(view.cast("B"), is_constant=isinstance(data, bytes))
-        except BaseException as error:  # an interrupt too: part of `data` may have been taken
-            self._fail(error)
-            raise
-        return size
-
-    def close(self) -> None:
-        """Publish the object. Raises, and stores nothing, if that can't be done or an earlier write failed."""
-        if self._is_closed:
-            return
-        try:
-            self._check_usable()
-            self._publish()
-        except BaseException as error:
-            self._fail(error)
-            self._wait_until_gone()
-            raise
-        finally:
-            self._let_go()
-
-    def discard(self) -> None:
-        """Close without storing anything: the object, if there was one, stays as it was."""
-        if self._is_closed:
-            return
-        self._let_go()
-        if self._upload is not None:
-            self._upload.abort()
-            self._wait_until_gone()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
     def __del__(self) -> None:
         upload = getattr(self, "_upload", None)
         if upload is not None and not self._is_exiting():
-            upload.abort()  # a no-op once completed
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(f"a writer can't be pickled, no more than an open file ({self._uri})")
+            upload.abort()  # without effect once the upload is completed
 
     # taking bytes
 
@@ -220,32 +282,23 @@ class OssWriter(NamedFile):
         self._upload.complete()
 
     def _fail(self, error: BaseException) -> None:
-        self._failure = self._failure or str(error) or type(error).__name__
-        self._be_closed_silently()
+        super()._fail(error)
+        self._unwatch()
         if self._upload is not None:
             self._upload.abort()
 
-    def _let_go(self) -> None:
-        self._is_closed = True
-        self._memory = None
-        self._be_closed_silently()
-
-    def _be_closed_silently(self) -> None:
-        if self._unclosed is not None:
-            self._unclosed.detach()
-
-    def _wait_until_gone(self) -> None:
-        if self._upload is not None and not self._upload.wait_until_gone(ABORT_SECONDS):
+    def _give_up(self) -> None:
+        if self._upload is None:
+            return
+        self._upload.abort()
+        if not self._upload.wait_until_gone(ABORT_SECONDS):
             _logger.warning("the upload of %s is still being aborted after %g s", self._uri.shown, ABORT_SECONDS)
+
+    def _end(self) -> None:
+        super()._end()
+        self._memory = None
 
     def _refuse(self, operation: str) -> NoReturn:
         raise io.UnsupportedOperation(
             f"{operation}: {self._uri.shown} is written front to back; take OssCheckpoint.writer(uri, seekable=True)"
         )
-
-    def _check_usable(self) -> None:
-        self._check_open()
-        if self._pid != os.getpid():
-            raise OssUsageError(f"the writer of {self._uri.shown} belongs to another process: write where it was made")
-        if self._failure:
-            raise OssError(f"an earlier write to {self._uri.shown} failed, nothing is stored: {self._failure}")

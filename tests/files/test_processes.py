@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def test_a_forked_child_neither_ends_nor_aborts_the_writers_of_its_parent(
     oss_bucket.put(uri.key, b"old")
     writer = writer_of(oss_client, uri)
     writer.write(DATA)
+    while not oss_bucket.server.uploads(oss_bucket.name):  # it is on its way; the limit of the test ends this
+        threading.Event().wait(0.001)
 
     def misuse() -> bool:
         for use in (lambda: writer.write(b"x"), writer.close):
