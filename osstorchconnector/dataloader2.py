@@ -139,6 +139,7 @@ def _parsed(serialized_state: Any) -> Any:
         raise OssUsageError(f"the state of OssReadingService is damaged: {type(error).__name__}") from None
 
 
+# No order and no count of its own: StatefulDataLoader iterates an `OssPipeDataset`, which does both.
 def _given_out(loader: StatefulDataLoader[Any]) -> Generator[Any, None, None]:
     yield from loader
 

@@ -100,7 +100,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         self._iterator = iter(self._infos)
 
     def next(self) -> ObjectInfo:
-        """Return what is known of the next object."""
+        """Return the `ObjectInfo` of the next object."""
         return next(self._iterator)
 
     def get_state(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _source_state(state: Any) -> dict[str, Any]:
 
 def _pulled(source: BaseNode, states: deque[dict[str, Any]]) -> Iterator[ObjectInfo]:
     """Yield what the source gives, and note its state after each."""
-    # No method of the fetcher: requests in flight would keep it alive, and it them.
+    # A function, not a method: breaks the cycle fetcher -> generator of requests -> source of requests -> fetcher.
     for item in source:
         states.append(source.state_dict())
         yield as_info(item)

@@ -36,7 +36,7 @@ OnError = Literal["raise", "skip"] | Callable[[ObjectInfo, OssError], object]
 
 _logger = logging.getLogger(__name__)
 
-# These tell of a mistake in the program or its settings, not of an object.
+# A mistake in the program or its settings, not in an object.
 _NEVER_SKIPPED = (OssConfigError, OssCredentialsError, OssTransformError, OssUriError, OssUsageError)
 _NEVER_SKIPPED_CODES = frozenset(
     {
@@ -53,15 +53,15 @@ _NEVER_SKIPPED_CODES = frozenset(
 
 
 class Skipping:
-    """Leaves out, logs and counts objects that can't be read, in `numbers` at `place`, where all processes see it.
+    """Leaves out, logs and counts objects that can't be read, in a slot of `numbers`, which all processes share.
 
     `on_error` may be a function: it is called with the `ObjectInfo` and the error, and may raise.
     """
 
-    def __init__(self, on_error: OnError, numbers: SharedNumbers, place: int = 0) -> None:
+    def __init__(self, on_error: OnError, numbers: SharedNumbers, slot: int = 0) -> None:
         if on_error not in ("raise", "skip") and not callable(on_error):
             raise OssConfigError(f'on_error: {on_error!r} is neither "raise" nor "skip" nor a function')
-        self._on_error, self._numbers, self._place = on_error, numbers, place
+        self._on_error, self._numbers, self._slot = on_error, numbers, slot
 
     @property
     def is_on(self) -> bool:
@@ -75,11 +75,11 @@ class Skipping:
         if callable(self._on_error):
             self._on_error(info, error)
         _logger.warning("left out %s: %s", info.uri.shown, error)
-        self._numbers.add(self._place, 1)
+        self._numbers.add(self._slot, 1)
 
     def count(self) -> int:
         """Return how many objects all processes have left out."""
-        return self._numbers.get(self._place)
+        return self._numbers.get(self._slot)
 
 
 def _is_mistake(error: OssError) -> bool:
@@ -92,7 +92,7 @@ T = TypeVar("T")
 
 Skip = Callable[[ObjectInfo, OssError], None]
 
-# An object up to this size is fetched whole by one request; of a larger one the first so many bytes.
+# An object up to this size is fetched whole by one request; of a larger one the first `FIRST_BYTES`.
 FIRST_BYTES = 16 << 20
 # What is fetched and not yet asked for, at most; an object of unknown size counts as a small one.
 PREFETCH_BYTES = 256 << 20

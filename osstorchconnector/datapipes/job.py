@@ -57,7 +57,7 @@ def warn_of_everything(how: str) -> None:
 
 
 def share_rank0_index(index: ObjectIndex, purpose: str) -> None:
-    """Let every rank read rank 0's table: the same file on one machine, a copy elsewhere.
+    """Let every rank read rank 0's table: the same file on one machine, a copy on others. A collective call.
 
     Ranks on rank 0's machine read its table while it grows. For others rank 0 lists to the end here. `purpose` is what
     the user has asked for.
@@ -75,7 +75,7 @@ def share_table(dist: Any, index: SharedIndex, machine: str) -> None:
     """Have all ranks read rank 0's table; `machine` is the one that this rank is on."""
     index.ensure_file()
     first_machine, path = _from_first(dist, (machine, str(index.path)))
-    # Other machines may see the file as well, by NFS say, but not how it grows: they map what they have cached.
+    # Another machine may find the file (NFS), but a mapping there does not show how the file grows.
     is_shared = dist.get_rank() == 0 or (machine == first_machine and index.link_to(Path(path)))
     if not all(_from_all(dist, is_shared)):
         _copy(dist, index, is_shared)

@@ -161,7 +161,7 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
         self._given = rest
 
     def shard_ranks(self, rank: Share, balance: RankBalance = "none") -> None:
-        """Take this rank's share once and for all: whoever shares out among ranks as well is told so."""
+        """Take this rank's share once and for all: a loader that shares out among ranks again gets an error."""
         self._rank, self._balance = rank, balance
 
     @property
@@ -176,7 +176,7 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
 
     @property
     def balance(self) -> RankBalance:
-        """How the ranks are evened out."""
+        """How the ranks are balanced."""
         return self._balance
 
     @property
@@ -198,6 +198,7 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
         return len(self.share.numbers(balanced(len(self._filter.source_datapipe), self.rank.step, self._balance)))
 
     def __iter__(self) -> Iterator[ObjectInfo]:
+        # A pipe has no state: its share begins at the start, unless a resumed run gives what remains of it.
         if self._given is not None:
             return self._given()
         first, step = self.share

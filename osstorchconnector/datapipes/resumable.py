@@ -2,8 +2,8 @@
 
     state of the epoch + this process's share -> `EpochRun` -> items, counted in `consumed` -> state
 
-An `EpochRun` is one share of one epoch. It yields what has not been given out yet, and tells where it stands; whoever
-gives the items out counts them. Samplers use it as it is, over plain numbers. `ObjectRun` is one over objects, and
+An `EpochRun` is one share of one epoch: it yields what has not been given out yet, and tells where it stands. The code
+that gives the items out counts them. Samplers use it as it is, over plain numbers. `ObjectRun` is one over objects, and
 checks that the listing is still the same. A `ResumableDataset` decides which run comes next: an epoch from its start,
 or from a state that was loaded, which may have happened in another process.
 """

@@ -26,22 +26,35 @@ _UNDECIDED = "give OssIterableDataset shard_ranks=True to share them out, or sha
 class OssIterableDataset(ObjectDataset, ResumableDataset):
     """Objects in the order of the listing, the manifest or the names, fetched ahead of the reader.
 
-    In a DataLoader with workers each worker yields its share, every n-th object, and all together yield each object
-    once; they read one listing. It may be iterated again and again, and by several iterators at once. An object that
-    can't be read is an error (`OssNotFoundError` if it is missing), never left out. Options of the `from_` methods:
+    Make one by `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. In a DataLoader with workers, each
+    worker yields its share, every n-th object, and all workers together yield each object once. They read one listing.
+    It may be iterated any number of times, and by several iterators at once. Options of the `from_` methods:
 
-    - `shuffle=True`: another order in each epoch that `set_epoch` names, decided by `seed` and the epoch alone. It is
-      an order of all objects and therefore waits for the listing; it takes no memory.
-    - `shard_ranks=True`: each rank of torch.distributed, and each worker of it, yields its share; all read rank 0's
-      listing. All ranks must make the dataset at the same point. `even="drop"` leaves out the last few objects so that
-      each rank has as many, `even="repeat"` gives some once more. Without it each rank reads everything, and a warning
-      says so where there are several, unless it is `shard_ranks=False`.
-    - `relist="epoch"`: `set_epoch` with another number lists anew (a collective call with `shard_ranks`).
-    - `on_error="skip"`: what can't be read even after retries is left out, logged, and counted in `skipped_objects`. A
-      function is called with the `ObjectInfo` and the error before that, and may raise.
-    - `in_order=False`: objects come as they arrive; then there is no position to resume from.
+    shuffle: bool = False
+        Another order in each epoch that `set_epoch` names, decided by `seed` and the epoch alone. It is an order of
+        all objects, so it waits for the end of the listing; it takes no memory.
+    seed: int = 0
+        Decides the order, with `shuffle`.
+    shard_ranks: bool | None = None
+        True: each rank of torch.distributed, and each worker of it, yields its share; all read rank 0's listing.
+        Making the dataset is then a collective call: all ranks make it at the same point of the program.
+        False: each rank reads everything. None: the same, with a warning if there are several ranks.
+    even: "none" | "drop" | "repeat" = "none"
+        With `shard_ranks`, gives each rank as many objects: "drop" leaves out the last few, "repeat" gives a few twice.
+    relist: "never" | "epoch" = "never"
+        "epoch": `set_epoch` with another number lists anew; with `shard_ranks` that is a collective call.
+    on_error: "raise" | "skip" | function = "raise"
+        "skip": an object that can't be read even after retries is left out, logged and counted in `skipped_objects`.
+        A function is called with the `ObjectInfo` and the error before that, and may raise.
+    in_order: bool = True
+        False: objects come as they arrive. Then there is no position to resume from.
 
-    `state_dict()` tells where the latest iterator stands, and `load_state_dict()` lets the next one go on there.
+    `state_dict()` tells where the latest iterator stands, and `load_state_dict()` lets the next one go on from there.
+
+    Raises, when made, `OssConfigError` for an option with another value, or `even` without `shard_ranks`, and
+    `OssUsageError` for `shard_ranks` without an initialized torch.distributed. While iterated, it raises
+    `OssNotFoundError` for an object that is missing or a prefix without objects, `OssTransformError` if `transform`
+    raises, `OssUsageError` if a loaded state does not fit, and other `OssError`s of failed requests.
     """
 
     def __init__(
@@ -84,11 +97,14 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         return self._skipping.count()
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin epoch `epoch` with the next iterators, in workers that live on as well."""
+        """Begin epoch `epoch` with the next iterators, also in workers that are running already.
+
+        `OssUsageError` if it is no whole number of 64 bits.
+        """
         before, epoch = self.epoch, checked_epoch(epoch)
         index = self._index_of(epoch)
         if epoch != before and self._relist == "epoch" and isinstance(index, SharedIndex):
-            index.ensure_file()  # held here, it outlives the first worker that is through with it
+            index.ensure_file()  # this process keeps it open, so it stays when the first worker is done
             if self._shard_ranks:
                 share_rank0_index(index, _SHARD_RANKS)
         super().set_epoch(epoch)
@@ -96,8 +112,8 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
     def datapipe(self) -> IterDataPipe[Any]:
         """Return the dataset as a graph of datapipes, to which further stages may be chained.
 
-        It is of the epoch that is set now. The graph leaves sharing out to whoever runs it, as datapipes do, but for
-        ranks with `shard_ranks`. Each call returns one of its own; all read the listing of this dataset.
+        It is of the epoch that is set now. As with all datapipes, the loader that runs the graph shares the objects
+        out; only ranks are shared out already, with `shard_ranks`. Each call returns a new graph; all read one listing.
         """
         index = self._index_of(self.epoch)
         objects = self._objects if index is self._index else NumberedObjects(index, self._objects.identity)

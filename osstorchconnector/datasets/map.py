@@ -17,16 +17,23 @@ from .object_dataset import ObjectDataset, Transform
 class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
     """Objects by number, in the order of the listing, the manifest or the names.
 
-    `len` and the first access wait until the listing is done: once for all workers and epochs. Batches are fetched in
-    parallel, and so are a list of numbers in square brackets, all objects when the dataset is iterated over, and the
-    batches of `a + b`, which has the objects of both. An object that can't be read is an error
-    (`OssNotFoundError` if it is missing). An option of the `from_` methods:
+    Make one by `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. `len` and the first access wait
+    for the end of the listing, once for all workers and epochs. A batch is fetched in parallel, and so are
+    `dataset[[3, 1, 2]]`, all objects when the dataset is iterated over, and the batches of `a + b`, which has the
+    objects of both. Negative numbers count from the end; there are no slices. Options of the `from_` methods:
 
-    - `on_error="skip"`: what can't be read even after retries is left out of its batch, logged, and counted in
-      `skipped_objects`. A function is called with the `ObjectInfo` and the error before that, and may raise. A batch of
-      which nothing would be left is an error, and so is a single object asked for by its number.
-    - `share_listing=True`: all ranks of torch.distributed read rank 0's listing, so that a number is the same object on
-      each. All ranks must make the dataset at the same point.
+    on_error: "raise" | "skip" | function = "raise"
+        "skip": an object that can't be read even after retries is left out of its batch, logged and counted in
+        `skipped_objects`. A function is called with the `ObjectInfo` and the error before that, and may raise. A
+        batch of which nothing would be left is an error, and so is a single object asked for by its number.
+    share_listing: bool = False
+        All ranks of torch.distributed read rank 0's listing, so that a number is the same object on each. Making the
+        dataset is then a collective call: all ranks make it at the same point of the program.
+
+    Raises, when made, `OssConfigError` for an option with another value, and `OssUsageError` for `share_listing`
+    without an initialized torch.distributed. When objects are asked for: `IndexError` for a number that is too large,
+    `TypeError` for a slice, `OssNotFoundError` for an object that is missing or a prefix without objects,
+    `OssTransformError` if `transform` raises, and other `OssError`s of requests that failed after all retries.
     """
 
     def __init__(

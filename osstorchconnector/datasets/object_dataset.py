@@ -26,12 +26,18 @@ Transform = Callable[[DataObject], Any]
 
 
 class ObjectDataset:
-    """Objects, a client to fetch them, and what to make of each. Made by one of the `from_` methods.
+    """Where the objects come from: one of the `from_` methods. All of them take:
 
-    `endpoint` is OSS's, or an `OssClient`, which then stands for all the access settings. `transform` gets a
-    `DataObject`; an error that it raises arrives as an `OssTransformError` that names the object. `filter` says which
-    objects count, before anything is fetched: a suffix, several, a `range` of sizes, or a function of an `ObjectInfo`.
-    `options` are those of the class.
+    endpoint: str | OssClient
+        OSS's endpoint, or a client, which then replaces the access settings below.
+    cred_path, cred_provider, config_path, region
+        Access settings, as for `OssClient`.
+    transform: function of a `DataObject`
+        Makes the item. An error that it raises arrives as an `OssTransformError` that names the object.
+    filter: str | several str | range | function of an `ObjectInfo` = None
+        Which objects count, before anything is fetched: a suffix, several, a range of sizes in bytes, or a function.
+    options
+        Those of the class.
     """
 
     def __init__(self, objects: NumberedObjects, client: OssClient, transform: Transform = identity) -> None:

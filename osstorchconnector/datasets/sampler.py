@@ -19,11 +19,25 @@ _UNDECIDED = "give ResumableSampler shard_ranks=True to share them out, or shard
 class ResumableSampler(Sampler[int]):
     """Numbers of a map dataset's objects, for `DataLoader(dataset, sampler=...)` and StatefulDataLoader.
 
-    `data` is the dataset, or how many objects there are. Shuffled (`set_epoch` names another order) and, with
-    `shard_ranks=True`, shared out among the ranks of torch.distributed, as `OssIterableDataset` does it; no list of
-    numbers is held. Without `shard_ranks` each rank has all numbers, and a warning says so, unless it is `False`.
-    `state_dict()` tells where the latest iterator stands, and `merge_states` makes one state of those of all ranks for
-    another number of them.
+    The numbers are computed as they are asked for, as `OssIterableDataset` orders its objects: no list is held.
+
+    data: Sized | int
+        The dataset, or how many objects there are.
+    shuffle: bool = True
+        Another order in each epoch that `set_epoch` names, decided by `seed` and the epoch alone.
+    seed: int = 0
+        Decides the order, with `shuffle`.
+    shard_ranks: bool | None = None
+        True: each rank of torch.distributed has its share. False: each rank has all numbers. None: the same, with a
+        warning if there are several ranks.
+    even: "none" | "drop" | "repeat" = "none"
+        With `shard_ranks`, gives each rank as many: "drop" leaves out the last few, "repeat" gives a few twice.
+
+    `state_dict()` tells where the latest iterator stands, `load_state_dict()` lets the next one go on from there, and
+    `merge_states` makes one state of those of all ranks, for another number of ranks.
+
+    Raises `OssConfigError` for another value of `even`, and `OssUsageError` for `shard_ranks` without an initialized
+    torch.distributed, and for a state that does not fit.
     """
 
     def __init__(
@@ -67,6 +81,7 @@ class ResumableSampler(Sampler[int]):
         if not self._is_loaded:
             self._run = self._run_at(self._start_of(self._run.epoch))
         self._is_loaded = False
+        # The same run as a dataset's, counted here: a sampler has no requests to close and no listing to check.
         run = self._run
         for number in run.remaining():
             run.consumed += 1

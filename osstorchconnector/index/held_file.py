@@ -1,4 +1,4 @@
-"""Files that processes share: where they are, who may open them, and how long they live.
+"""Files that processes share: where they are, which user may open them, and how long they live.
 
 A file lives as long as any process has it open. Each process that uses it holds a shared lock on it (`LIFE`), and
 forked children hold that lock through the same open file. So it does not matter which process made the file: a process

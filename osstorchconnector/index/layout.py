@@ -4,7 +4,7 @@
     block   counts | sizes: q[rows] | ends of names: I[rows] | ends of labels: I[rows] | base | names | labels | cursor
 
 A name is `bucket/key`; what all names of a block begin with is stored once, as its base. A block also says where
-its source can go on after it (the cursor), so that whoever takes over an unfinished table needs nothing else.
+its source can go on after it (the cursor), so that the next process can go on with an unfinished table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ASCII, _LABELLED = 1, 2
 
 
 class TableState(enum.IntEnum):
-    """Whether more rows are to come."""
+    """Whether more rows will come."""
 
     GROWING = 0
     COMPLETE = 1
@@ -247,7 +247,7 @@ def block_bytes(head: bytes) -> int:
 
 
 def read_block(memory: memoryview, cursor: bytes) -> Batch:
-    """Return the rows of a block that somebody else may have written.
+    """Return the rows of a block that may come from another user.
 
     `OssError` if it is damaged, names what is no object, or if reading it could run anything.
     """

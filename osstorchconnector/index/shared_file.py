@@ -230,7 +230,7 @@ class Filling:
 
     @contextlib.contextmanager
     def follow(self) -> Iterator[Follower]:
-        """Keep the table growing, if this process fills it, while somebody waits for its rows."""
+        """Keep the table growing, if this process fills it, while a thread waits for its rows."""
         with self._changed:
             self._followers += 1
         try:
@@ -343,7 +343,7 @@ class Follower:
             _FIRST_PAUSE_SECONDS,
             Stillness("the table of objects has not grown"),
         )
-        slept, who = 0.0, _OTHER
+        slept, cause = 0.0, _OTHER
         while True:
             progress = here.look()
             if self.table.rows > position:
@@ -355,15 +355,15 @@ class Follower:
             if progress.state is TableState.FAILED and progress.sequence != self._old_failure:
                 raise _rebuilt(*here.reader.failure())
             try:
-                stillness.check(progress.sequence, slept, who)
+                stillness.check(progress.sequence, slept, cause)
             except NoAnswerError as error:
                 raise OssTimeoutError(str(error)) from None
             if not here.fills():
                 time.sleep(pause_seconds)
-                slept, who = pause_seconds, _OTHER
+                slept, cause = pause_seconds, _OTHER
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
                 continue
-            slept, who = _LOOK_SECONDS, _OWN
+            slept, cause = _LOOK_SECONDS, _OWN
             if to_end:
                 here.wait_for_end(slept)
             else:
