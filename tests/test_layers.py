@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_a_module_fits_on_the_map_and_into_a_head(name: str) -> None:
         docstring = ast.get_docstring(ast.parse(MODULES[folder].read_text(encoding="utf-8")))
         assert f"`{module}`" in (docstring or "")
     assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_contributing_shows_these_floors() -> None:
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([1-7]) \| ([^|]+) \|", page, re.MULTILINE)
+    shown = {int(number): frozenset(re.findall(r"`(\w+)/?`", names)) for number, names in rows}
+    assert shown == dict(enumerate(FLOORS, start=1))
 
 
 @pytest.mark.parametrize("name", MODULES)
