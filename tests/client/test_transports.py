@@ -14,8 +14,6 @@ import threading
 import pytest
 from client.scripted_server import ScriptedServer, answer, close, first, hang, reset
 from exposure import assert_nothing_exposed
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from osstorchconnector.client.clocks import loop_clock
 from osstorchconnector.client.memory import Pieces
@@ -28,7 +26,6 @@ from osstorchconnector.client.transport.base import (
     proxy_for,
     unsent_bytes,
 )
-from osstorchconnector.client.transport.connection import Connection, Incoming
 from osstorchconnector.client.transport.direct import DirectTransport
 from osstorchconnector.errors import OssProtocolError
 from osstorchconnector.protocol.endpoint import Origin
@@ -623,41 +620,6 @@ def test_a_cancelled_exchange_does_not_leave_its_answer_to_the_next():
         assert asyncio.run(run(server)) == b"mine"
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    body=st.binary(max_size=200),
-    cuts=st.lists(st.integers(0, 400), max_size=6),
-    in_place=st.booleans(),
-    sizes=st.lists(st.integers(1, 100), max_size=4),
-)
-def test_an_answer_is_understood_however_it_is_split(body, cuts, in_place, sizes):
-    """Feed the protocol by hand: no socket, every split the kernel might make."""
-    data = answer(body, ETag='"E"')
-
-    async def run():
-        loop = asyncio.get_running_loop()
-        connection = Connection(loop, set(), Incoming())
-        connection.connection_made(FakeTransport())
-        sink = Scattering(*sizes, fills_in_place=in_place) if sizes else BodySink(fills_in_place=in_place)
-        request = WireRequest(Origin("http", "x", 80), "GET", "/", [("Host", "x")])
-        answered = connection.begin(request, sink, loop.time() + 10, loop.time())
-        edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-        for start, stop in itertools.pairwise(edges):
-            rest = data[start:stop]
-            while rest:
-                view = connection.get_buffer(-1)
-                step = min(len(view), len(rest))
-                view[:step] = rest[:step]
-                connection.buffer_updated(step)
-                rest = rest[step:]
-        head = await answered
-        connection.end(answered)
-        return head, bytes(sink.body), connection.is_usable
-
-    head, landed, usable = asyncio.run(run())
-    assert (head.status, landed, usable) == (200, body, True)
-
-
 def test_of_a_tls_connection_that_is_gone_nothing_is_unsent():
     import trustme
 
@@ -684,17 +646,6 @@ def test_of_a_tls_connection_that_is_gone_nothing_is_unsent():
         return unsent
 
     assert asyncio.run(run()) == unsent_bytes(None) == 0
-
-
-class FakeTransport(asyncio.Transport):
-    def write(self, data):
-        pass
-
-    def abort(self):
-        pass
-
-    def get_write_buffer_size(self):
-        return 0
 
 
 @TRANSPORTS

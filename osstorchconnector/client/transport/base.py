@@ -170,6 +170,24 @@ def check_not_early(head: ResponseHead) -> None:
         raise OssProtocolError(f"answered {head.status} before the request's body was read")
 
 
+class Progress:
+    """How long the peer has been quiet, as told by the looks of the clock's ticks."""
+
+    __slots__ = ("_seen_bytes", "_unsent_bytes", "quiet_since", "touched")
+
+    def __init__(self, now: float, unsent_bytes: int, seen_bytes: int) -> None:
+        self.quiet_since, self._unsent_bytes, self._seen_bytes = now, unsent_bytes, seen_bytes
+        self.touched = False  # True after the peer has taken bytes that a look may miss
+
+    def look(self, now: float, unsent_bytes: int, seen_bytes: int) -> None:
+        """Compare with the last look; `seen_bytes` has arrived of the head, or of the body after that."""
+        # Fewer bytes than at the last look: the head is through, and those of the body are counted now.
+        has_come = not 0 <= seen_bytes - self._seen_bytes < LEAST_PROGRESS_BYTES
+        if self.touched or unsent_bytes < self._unsent_bytes or has_come:
+            self.touched, self._seen_bytes, self.quiet_since = False, seen_bytes, now
+        self._unsent_bytes = unsent_bytes
+
+
 def unsent_bytes(transport: asyncio.WriteTransport | None) -> int:
     """Return how many written bytes have not left yet; 0 for a connection that is gone."""
     try:

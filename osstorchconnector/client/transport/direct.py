@@ -15,7 +15,7 @@ from ...protocol.heads import ResponseHead
 from ..clocks import loop_clock, seconds_since_boot
 from .addresses import UNUSABLE, Addresses, AddressInfo, address_of, connect_failure
 from .base import IDLE_SECONDS, BodySink, ExchangeFailed, Timeouts, WireRequest
-from .connection import Connection, Incoming
+from .connection import IDLE, Connection, Incoming
 
 
 class DirectTransport:
@@ -61,7 +61,7 @@ class DirectTransport:
         self._busy.add(connection)
         try:
             if wire.body:
-                await connection.send_body(wire.body, answer)
+                await connection.send_body()
             return await answer
         except ExchangeFailed as failure:
             if failure.reused:
@@ -70,9 +70,12 @@ class DirectTransport:
                 self._addresses.lost(connection.address)  # another address may lead to a server that is well
             raise
         finally:
-            connection.end(answer)
             self._busy.discard(connection)
-            self._park(wire.origin, connection)
+            if connection.end() and not self._is_closed:
+                connection.idle_since = self._idle_clock()
+                self._idle.setdefault(wire.origin, []).append(connection)
+            else:
+                connection.abort()
             del answer  # the traceback of its error refers to this frame
 
     async def aclose(self) -> None:
@@ -85,7 +88,7 @@ class DirectTransport:
         stack = self._idle.get(origin)
         while stack:
             connection = stack.pop()
-            if connection.is_usable and self._idle_clock() - connection.idle_since < IDLE_SECONDS:
+            if connection.state is IDLE and self._idle_clock() - connection.idle_since < IDLE_SECONDS:
                 return connection
             connection.abort()
         return None
@@ -113,7 +116,7 @@ class DirectTransport:
         try:
             infos = await self._addresses.of(origin.host, origin.port, seconds)
             await self._clock.wait_for(self._open_to(connection, origin, infos), lambda: deadline)
-            if not connection.is_usable:  # to write to it would be a RuntimeError of uvloop's
+            if connection.state is not IDLE:  # to write to it would be a RuntimeError of uvloop's
                 raise ConnectionResetError(UNUSABLE)
         except asyncio.TimeoutError:
             self._addresses.lost(connection.address)
@@ -133,13 +136,6 @@ class DirectTransport:
             if not isinstance(self._loop, asyncio.BaseEventLoop):
                 connected.detach()  # uvloop has closed it; before 0.23 the socket would close its number once more
             raise
-
-    def _park(self, origin: Origin, connection: Connection) -> None:
-        if self._is_closed or not connection.is_usable:
-            connection.abort()
-            return
-        connection.idle_since = self._idle_clock()
-        self._idle.setdefault(origin, []).append(connection)
 
     def _check_all(self, now: float) -> bool:
         """Look for exchanges that are late or have gone quiet; False if there are none at all."""
