@@ -1,13 +1,28 @@
-"""One operation over all its attempts: what to ask, where the answer's body goes, what is believed of it. Pure.
+"""One operation over all its requests: what to ask, where the body of an answer goes, what to believe of it.
 
-`GetAttempt` checks that an answer is the part of the object that was asked for, hands out memory for just that,
-keeps what a broken attempt brought, and asks for the rest only.
+A `PendingOperation` only decides, without I/O. The sender sends what `request` returns, and a transport hands it the
+body of the answer (it is a `BodySink`). Then the sender calls `finish` for a good answer, `keep` for one that broke
+off, `discard` if its bytes are wrong; and it may ask again.
+
+A GET continues where a broken answer ended, so `GetAttempt` has a state:
+
+    state       event                                               next state
+    ----------  --------------------------------------------------  ----------
+    UNASKED     request                                             ASKED
+    ASKED       a good answer begins: buffer_for, accept_whole      RECEIVING
+                request: the last one was refused                   ASKED
+    RECEIVING   finish: all bytes are there, and OSS's CRC-64       COMPLETE
+    all but     keep: the answer broke off                          UNASKED
+    COMPLETE    discard: what has been received is wrong            UNASKED
+
+What the first good answer says about the object is believed as long as bytes of it are kept. Later answers must agree
+with it, and bring just the bytes that are missing.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import OssIntegrityError, OssObjectChangedError, OssProtocolError, OssUsageError
@@ -15,71 +30,80 @@ from ..protocol import requests
 from ..protocol.answers import REQUEST_ID, stored_crc64, why_not
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, Sum, crc64
 from ..protocol.heads import ResponseHead, bare_etag, content_range, object_stat
-from ..protocol.values import Buffer, ByteSpan, Download, ObjectStat, Request
+from ..protocol.values import ByteSpan, Download, ObjectStat, Request
+from ..protocol.xml_tree import MAX_DOCUMENT_BYTES
 from ..redaction import MAX_NAME_LETTERS, SecretBuffer, printable
 from ..uri import OssUri
-from .memory import CopiedMemory, FreshMemory, Memory, blocks, fill, fresh_memory, part
-from .transport.base import BodySink
+from .memory import Memory, SummedMemory, fill, fresh_memory, part
+from .transport.base import BodySink, Transitions
 
 R = TypeVar("R")
 
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_REFUSAL_BYTES = 1024 * 1024
 
 
 class PendingOperation(BodySink, Protocol):
-    """What the sender needs to know of an operation: where answers land, and what to do next."""
+    """What the sender needs to know of an operation: where answers go, and what to do next."""
 
     wants_early_look: bool
-    """True if a good answer is first to be shown to `look_early`."""
+    """True if the sender must await `look_early` before it calls `finish`."""
 
     @property
     def refusal(self) -> bytearray:
-        """The body of the last answer, if that was an error."""
+        """The body of the last answer if that was a refusal."""
 
     @property
     def is_resumed(self) -> bool:
-        """True if the next request asks only for what is still missing."""
+        """True if the next request asks only for the bytes that are missing."""
 
     def request(self) -> Request:
-        """The request to send now."""
+        """Return the request to send now."""
 
     def finish(self, head: ResponseHead) -> None:
-        """Take a good answer; raises `OssIntegrityError` or `OssProtocolError` if it is not."""
+        """Check a good answer, which is whole, and set `result`; raises `OssIntegrityError` or `OssProtocolError`."""
 
     async def look_early(self) -> None:
-        """Do what can be done before the answer is taken."""
+        """Do what can be done with a good answer before `finish`."""
 
     def keep(self, received_bytes: int) -> None:
-        """The last answer broke off when this much of its body was in place."""
+        """The last answer broke off when `received_bytes` of its body had been received."""
 
     def discard(self) -> None:
-        """What has come so far is wrong: begin again."""
+        """Forget what has been received, because it is wrong: begin again."""
 
 
-class _CopyingSink:
-    """Takes a body that came whole as it takes any other."""
+class _WholeAnswer:
+    """What most operations have in common: only a whole answer is of use, and a broken one leaves nothing."""
 
     fills_in_place = False
     moved_bytes = 0
-    is_resumed = False
     wants_early_look = False
 
-    async def look_early(self) -> None:
-        """Nothing can be done early."""
+    @property
+    def is_resumed(self) -> bool:
+        return False
 
-    def buffer_for(self, head: ResponseHead) -> memoryview:
+    async def look_early(self) -> None:
+        """Do nothing."""
+
+    def buffer_for(self, head: ResponseHead) -> Memory:
         raise NotImplementedError
 
     def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
-        self.buffer_for(head._replace(content_length=len(body)))[:] = body
+        fill(self.buffer_for(head._replace(content_length=len(body))), 0, body)
 
     def progressed(self, received_bytes: int) -> None:
-        """Nothing is done before all is there."""
+        """Do nothing."""
+
+    def keep(self, received_bytes: int) -> None:
+        """Keep nothing."""
+
+    def discard(self) -> None:
+        """Do nothing: the next answer replaces this one."""
 
 
-class DocumentAttempt(_CopyingSink, Generic[R]):
-    """A request whose answer is a document (or nothing): gathered whole, within a limit, then parsed."""
+class DocumentAttempt(_WholeAnswer, Generic[R]):
+    """A request that is answered by a document (or nothing), which is gathered whole, within a limit, and parsed."""
 
     def __init__(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> None:
         self._request = request
@@ -97,7 +121,7 @@ class DocumentAttempt(_CopyingSink, Generic[R]):
         return self._request
 
     def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
-        if head.content_length is None and not body:  # a document proves by its last tag that it is whole
+        if head.content_length is None and not body:  # the last tag of a document shows that it is whole
             raise OssProtocolError(
                 f"answered {head.status} without a length, and nothing came: it may have been cut off"
             )
@@ -114,17 +138,31 @@ class DocumentAttempt(_CopyingSink, Generic[R]):
     def finish(self, head: ResponseHead) -> None:
         self.result = self._parse(head, self._document)
 
-    def keep(self, received_bytes: int) -> None:
-        """Nothing is kept: a document is short."""
-
     def discard(self) -> None:
         self._document = SecretBuffer()
 
 
-class GetAttempt:
+class GetState(IntEnum):
+    """How far a GET is; see the table above."""
+
+    UNASKED = 0
+    ASKED = 1
+    RECEIVING = 2
+    COMPLETE = 3
+
+
+UNASKED, ASKED, RECEIVING, COMPLETE = GetState
+
+REQUESTED = Transitions({UNASKED: ASKED, ASKED: ASKED})
+ANSWER_BEGUN = Transitions({ASKED: RECEIVING})
+FINISHED = Transitions({RECEIVING: COMPLETE})
+STOPPED = Transitions({UNASKED: UNASKED, ASKED: UNASKED, RECEIVING: UNASKED})
+
+
+class GetAttempt(_WholeAnswer):
     """The object's bytes in `span` (all if None), into the caller's memory or into a new `bytes`.
 
-    A span may reach past the object's end: what exists is delivered. `checksum` is shown the bytes as they come.
+    A span may reach past the object's end: what exists is delivered. `checksum` is given them as they arrive.
     """
 
     def __init__(
@@ -137,141 +175,130 @@ class GetAttempt:
         if into is not None and (span is None or len(into) != span.size):
             raise ValueError("`into` needs a span, and as many bytes as the span has")
         self.fills_in_place = into is not None
-        self.moved_bytes = 0 if span is None else span.size
-        self._uri = uri
-        self._wanted = span
-        self._start = 0 if span is None else span.start
-        self._pinned_etag = self._etag = bare_etag(if_match)
-        self._stat: ObjectStat | None = None
-        self._expected = -1  # bytes that exist in the span; known with the first good answer
-        self._received = 0
-        self._is_data = False  # of the answer under way: bytes of the object come, not a refusal
-        self._checksum, self._crc, self._summed = checksum, 0, 0
-        self._into = into
-        self._view: Memory | None = into
-        self._store: FreshMemory | CopiedMemory | None = None
-        self._body = b""
-        self._refusal = SecretBuffer()
-        self.on_head: Callable[[], None] | None = None  # told of the first byte of an object, by hedged reads
+        self.moved_bytes = 0 if span is None else span.stop - span.start
+        self.state = UNASKED
+        self.on_head: Callable[[], None] | None = None  # called when a good answer begins, for hedged reads
         self.result: Download
-
-    wants_early_look = False
+        self._uri, self._wanted, self._into, self._checksum = uri, span, into, checksum
+        self._pinned_etag = bare_etag(if_match) if if_match else ""
+        # What the first good answer said: the object, and which bytes of the span exist.
+        self._object: tuple[ObjectStat, ByteSpan] | None = None
+        self._received = 0  # bytes of the span that earlier answers brought
+        self._target = None if into is None else SummedMemory(into, checksum)
+        self._body = b""  # a body that came whole
+        self._refusal: SecretBuffer | None = None
 
     @property
     def refusal(self) -> bytearray:
-        return self._refusal
-
-    @property
-    def _name(self) -> str:
-        return self._uri.shown
+        return SecretBuffer() if self._refusal is None else self._refusal
 
     @property
     def is_resumed(self) -> bool:
         return self._received > 0
 
     def request(self) -> Request:
-        span = self._wanted
-        self._is_data = False
-        if self._received:
-            span = ByteSpan(self._start + self._received, self._start + self._expected)
-        return requests.get_object(self._uri.bucket, self._uri.key, span=span, if_match=self._etag)
+        self.state = REQUESTED[self.state]
+        span, etag = self._wanted, self._pinned_etag
+        if self._object is not None:
+            stat, existing = self._object
+            span, etag = ByteSpan(existing.start + self._received, existing.stop), stat.etag
+        return requests.get_object(self._uri.bucket, self._uri.key, span, etag)
 
     def buffer_for(self, head: ResponseHead) -> Memory:
         length = head.content_length or 0
         if head.status not in (200, 206):
-            return self._place_refusal(length)
-        self._accept(head, length)
-        view = self._view if self._view is not None else self._allocate(length)
-        self._is_data = True
-        return part(view, self._received, self._received + length)
+            if length > MAX_REFUSAL_BYTES:
+                raise OssProtocolError(f"an error message of {length} bytes")
+            self._refusal = SecretBuffer(length)
+            return memoryview(self._refusal)
+        self._believe(head, length)
+        if self._target is None:
+            self._target = self._allocate(length)
+        assert self._target.memory is not None
+        return part(self._target.memory, self._received, self._received + length)
 
     def progressed(self, received_bytes: int) -> None:
-        if self._is_data and self._received + received_bytes - self._summed >= CHECKSUM_BLOCK_BYTES:
-            self._sum_up_to(self._received + received_bytes)
+        target = self._target
+        if self.state is RECEIVING and target is not None:
+            stop = self._received + received_bytes
+            if stop - target.summed_bytes >= CHECKSUM_BLOCK_BYTES:
+                target.sum_up_to(stop)
 
     def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
         if head.content_length is None:
             head = _ended_by_the_connection(head, len(body))
-        if self._view is None and head.status in (200, 206):
-            self._accept(head, len(body))
+        if self._target is None and head.status in (200, 206):
+            self._believe(head, len(body))
             self._body = bytes(body)
-            self._is_data = True
         else:
             fill(self.buffer_for(head), 0, body)
 
-    async def look_early(self) -> None:
-        """Nothing can be done early."""
-
     def keep(self, received_bytes: int) -> None:
-        if self._is_data:
+        if self.state is RECEIVING:
             self._received += received_bytes
-        if not self._received:
-            self.discard()  # nothing came, so the next answer need not agree with this one
+        self.state = STOPPED[self.state]
+        # Continue only behind bytes of the object that are in memory. If the checksum has seen more than these, or no
+        # byte is missing, begin again; then the next answer need not agree with this one.
+        known, target = self._object, self._target
+        if not (known and target and max(target.summed_bytes, 1) <= self._received < known[1].size):
+            self.discard()
 
     def discard(self) -> None:
-        self._received, self._expected = 0, -1
-        self._stat, self._etag = None, self._pinned_etag
-        self._view, self._store, self._body = self._into, None, b""
-        self._is_data, self._crc, self._summed = False, 0, 0
+        self.state = STOPPED[self.state]
+        self._object, self._received, self._body = None, 0, b""
+        self._target = None if self._into is None else SummedMemory(self._into, self._checksum)
         if self._checksum is not None:
             self._checksum.clear()
 
     def finish(self, head: ResponseHead) -> None:
-        """Check what has come and make the `Download` of it."""
-        stat, size = self._stat, self._expected
-        if stat is None or not self._is_data:
+        if self._object is None or self.state is not RECEIVING:
             raise OssProtocolError(f"status {head.status} for a GET")
-        self._received = size
-        if self._view is not None:
-            self._sum_up_to(size)
-        crc = self._crc if self._view is not None else crc64(self._body)
-        if self._start == 0 and size == stat.size and stat.crc64 not in (None, crc):
+        (stat, span), target = self._object, self._target
+        if target is None:
+            crc = crc64(self._body)
+        else:
+            target.sum_up_to(span.stop - span.start)
+            crc = target.crc
+        if not span.start and span.stop == stat.size and stat.crc64 not in (None, crc):
             raise OssIntegrityError(
-                f"GetObject {self._name}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
+                f"GetObject {self._uri.shown}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
             )
-        if self._store is not None:
-            self._view = None
-            self._body = self._store.getvalue()
-        self.result = Download(stat, ByteSpan(self._start, self._start + size), self._body, crc)
+        self.state = FINISHED[self.state]
+        if target is not None:
+            self._body = target.give_out()
+        self.result = Download(stat, span, self._body, crc)
 
-    def _sum_up_to(self, stop: int) -> None:
-        """Sum what has come and was not summed, in blocks that stay in the processor's cache for the second sum."""
-        assert self._view is not None
-        for block in blocks(self._view, self._summed, stop, CHECKSUM_BLOCK_BYTES):
-            self._crc = crc64(block, self._crc)
-            if self._checksum is not None:
-                self._checksum.add(block)
-        self._summed = stop
-
-    def _accept(self, head: ResponseHead, length: int) -> None:
-        """Believe a good answer, or raise what is wrong with it."""
+    def _believe(self, head: ResponseHead, length: int) -> None:
+        """Believe the head of a good answer, or raise what is wrong with it."""
         if REQUEST_ID not in head.headers:
             raise OssProtocolError(why_not("GetObject", head))
         stat = object_stat(head)
         if self.on_head is not None:
             self.on_head()
+        known, wanted = self._object, self._wanted
         if head.status == 206:
             self._check_part(head, length)
-        elif self._received or (self._wanted is not None and (self._start or length > self._wanted.size)):
+        elif known is not None or (wanted is not None and (wanted.start or length > wanted.stop)):
             raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
         if not stat.etag:
             raise OssProtocolError(f"answered {head.status} without an ETag: can't tell of which object the bytes are")
-        if self._etag and stat.etag != self._etag:
+        etag = self._pinned_etag if known is None else known[0].etag
+        if etag and stat.etag != etag:
             raise OssObjectChangedError(
-                f"GetObject {self._name}: the object was replaced while it was read "
-                f"(ETag {printable(self._etag, MAX_NAME_LETTERS)}, now {printable(stat.etag, MAX_NAME_LETTERS)})"
+                f"GetObject {self._uri.shown}: the object was replaced while it was read "
+                f"(ETag {printable(etag, MAX_NAME_LETTERS)}, now {printable(stat.etag, MAX_NAME_LETTERS)})"
             )
-        if self._received:
-            self._check_same(stat)
-        if self._expected < 0:
-            self._expected, self._stat, self._etag = length, stat, stat.etag
+        if known is not None:
+            self._check_same(known[0], stat)
+        else:
+            start = 0 if wanted is None else wanted.start
+            self._object = stat, ByteSpan(start, start + length)
             if length > self.moved_bytes:
                 self.moved_bytes = length
+        self.state = ANSWER_BEGUN[self.state]
 
-    def _check_same(self, stat: ObjectStat) -> None:
-        """Compare the answer with the rest of a body with what the first answer said of the object."""
-        first = self._stat
-        assert first is not None
+    def _check_same(self, first: ObjectStat, stat: ObjectStat) -> None:
+        """Compare what the answer with the rest of a body says about the object with what the first one said."""
         if stat.size != first.size or (None not in (stat.crc64, first.crc64) and stat.crc64 != first.crc64):
             self.discard()
             raise OssProtocolError(
@@ -280,38 +307,32 @@ class GetAttempt:
             )
 
     def _check_part(self, head: ResponseHead, length: int) -> None:
-        part = content_range(head)
-        if part is None or (self._wanted is None and not self._received):
+        """Check that a 206 brings just the bytes that were asked for."""
+        stated = content_range(head)
+        if stated is None or (self._wanted is None and self._object is None):
             raise OssProtocolError("206 with a missing or unasked-for Content-Range")
-        first, last, total = part
-        start = self._start + self._received
-        stop = self._start + self._expected
-        if self._expected < 0:
+        first, last, total = stated
+        if self._object is not None:
+            start, stop = self._object[1].start + self._received, self._object[1].stop
+        else:
             assert self._wanted is not None
-            stop = min(self._wanted.stop, total)  # a span may reach past the end
+            start, stop = self._wanted.start, min(self._wanted.stop, total)  # a span may reach past the end
         if (first, last + 1, last + 1 - first) != (start, stop, length):
             self.discard()  # when resuming, the first answer may have lied: nothing of it is kept
             raise OssProtocolError(
                 f"asked for bytes {start} to {stop}, got {head.get('content-range')[:80]!r} of {length}"
             )
 
-    def _allocate(self, length: int) -> Memory:
+    def _allocate(self, length: int) -> SummedMemory:
         try:
-            self._store = fresh_memory(length)
+            store = fresh_memory(length)
         except (MemoryError, OverflowError):
             raise OssProtocolError(f"an object of {length} bytes does not fit into memory") from None
-        self._view = self._store.getbuffer()
-        return self._view
-
-    def _place_refusal(self, length: int) -> memoryview:
-        if length > MAX_REFUSAL_BYTES:
-            raise OssProtocolError(f"an error message of {length} bytes")
-        self._refusal = SecretBuffer(length)
-        return memoryview(self._refusal)
+        return SummedMemory(store.getbuffer(), self._checksum, store)
 
 
-class UploadAttempt(_CopyingSink):
-    """A request that sends bytes; the CRC-64 that OSS answers must be theirs, which is `crc` if that is known."""
+class UploadAttempt(_WholeAnswer):
+    """A request that sends bytes. OSS must answer with their CRC-64; `crc` is that CRC-64 if the caller knows it."""
 
     def __init__(self, request: Request, uri: OssUri, crc: int | None = None) -> None:
         self._request = request
@@ -319,16 +340,16 @@ class UploadAttempt(_CopyingSink):
         self._answer = SecretBuffer()
         self.moved_bytes = self.size = sum(memoryview(part).nbytes for part in request.body)
         self.sent = 0
-        self.crc = functools.reduce(_joined_crc, request.body, 0) if crc is None else crc
+        if crc is None:
+            crc = 0
+            for buffer in request.body:
+                crc = crc64(buffer, crc)
+        self.crc = crc
         self.result: ResponseHead
 
     @property
     def refusal(self) -> bytearray:
         return self._answer
-
-    @property
-    def _name(self) -> str:
-        return self._uri.shown
 
     def request(self) -> Request:
         self.sent += 1
@@ -345,16 +366,10 @@ class UploadAttempt(_CopyingSink):
         stored = stored_crc64(head)
         if stored != self.crc:
             raise OssIntegrityError(
-                f"{self._request.operation} {self._name}: {self.size} bytes with CRC-64 {self.crc} were sent, "
+                f"{self._request.operation} {self._uri.shown}: {self.size} bytes with CRC-64 {self.crc} were sent, "
                 f"OSS received CRC-64 {stored}"
             )
         self.result = head
-
-    def keep(self, received_bytes: int) -> None:
-        """Nothing is kept: an upload is sent again whole."""
-
-    def discard(self) -> None:
-        """Nothing to discard: the next attempt replaces what was stored."""
 
 
 def _ended_by_the_connection(head: ResponseHead, received_bytes: int) -> ResponseHead:
@@ -365,7 +380,3 @@ def _ended_by_the_connection(head: ResponseHead, received_bytes: int) -> Respons
     if head.status == 200 and not head.get("x-oss-hash-crc64ecma"):
         raise OssProtocolError("answered 200 with neither a length nor a CRC-64: the body may have been cut off")
     return head._replace(content_length=received_bytes)
-
-
-def _joined_crc(crc: int, part: Buffer) -> int:
-    return crc64(part, crc)

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
+from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, Sum, crc64
+
 _POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it yet
 _STEP_BYTES = 4 << 20
 _LONG_COPY_BYTES = 64 << 10
@@ -178,3 +180,31 @@ def fill(memory: Memory, start: int, data: memoryview) -> None:
     for block in blocks(memory, start, start + len(data), len(data)):
         block[:] = data[: len(block)]
         data = data[len(block) :]
+
+
+class SummedMemory:
+    """Memory for a body that is received in steps, and the CRC-64 of the bytes in it so far."""
+
+    __slots__ = ("_checksum", "_store", "crc", "memory", "summed_bytes")
+
+    def __init__(self, memory: Memory, checksum: Sum | None, store: FreshMemory | CopiedMemory | None = None) -> None:
+        self.memory: Memory | None = memory
+        self.crc = self.summed_bytes = 0
+        self._checksum, self._store = checksum, store
+
+    def sum_up_to(self, stop: int) -> None:
+        """Add the bytes up to `stop` to the CRC-64 and to the caller's checksum.
+
+        Both see a block while it is in the processor's cache.
+        """
+        assert self.memory is not None
+        for block in blocks(self.memory, self.summed_bytes, stop, CHECKSUM_BLOCK_BYTES):
+            self.crc = crc64(block, self.crc)
+            if self._checksum is not None:
+                self._checksum.add(block)
+        self.summed_bytes = stop
+
+    def give_out(self) -> bytes:
+        """Return the bytes if the memory is our own; nothing can be written to it afterwards."""
+        self.memory = None
+        return b"" if self._store is None else self._store.getvalue()

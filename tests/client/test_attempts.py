@@ -8,13 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.attempts import MAX_DOCUMENT_BYTES, MAX_REFUSAL_BYTES, DocumentAttempt, GetAttempt
+from osstorchconnector.client.attempts import (
+    ASKED,
+    COMPLETE,
+    MAX_REFUSAL_BYTES,
+    RECEIVING,
+    UNASKED,
+    DocumentAttempt,
+    GetAttempt,
+)
 from osstorchconnector.client.memory import Pieces, fill
 from osstorchconnector.errors import OssIntegrityError, OssProtocolError
 from osstorchconnector.protocol.checksum import crc64
 from osstorchconnector.protocol.heads import ResponseHead
 from osstorchconnector.protocol.requests import head_object
 from osstorchconnector.protocol.values import ByteSpan
+from osstorchconnector.protocol.xml_tree import MAX_DOCUMENT_BYTES
 from osstorchconnector.uri import OssUri
 
 URI = OssUri("bucket", "key")
@@ -82,7 +91,7 @@ def test_whatever_breaks_off_where_the_bytes_are_the_objects(data, span, breaks,
 
 @given(
     data=st.binary(min_size=1, max_size=300),
-    steps=st.lists(st.tuples(st.sampled_from(["arrive", "break", "refuse", "wrong"]), st.integers(0, 300))),
+    steps=st.lists(st.tuples(st.sampled_from(["break", "break early", "refuse", "wrong"]), st.integers(0, 300))),
     cuts=cuts,
 )
 def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, steps, cuts):
@@ -117,8 +126,7 @@ def test_a_sum_of_ones_own_is_of_the_bytes_whatever_happens_on_their_way(data, s
             continue
         fill(view, 0, memoryview(body)[:received])
         attempt.progressed(received)
-        if step == "break" and received < len(body):
-            attempt.keep(received)
+        attempt.keep(received if step == "break" else received // 2)
     answer, body = serve(attempt, data)
     fill(attempt.buffer_for(answer), 0, memoryview(body))
     attempt.finish(answer)
@@ -163,8 +171,10 @@ def test_a_part_has_no_checksum_to_be_held_against():
 
 @pytest.mark.parametrize("length", [2**62, 10**18])
 def test_a_length_beyond_all_memory_is_refused(length):
+    attempt = GetAttempt(URI, None, None, "")
+    attempt.request()
     with pytest.raises(OssProtocolError, match="memory"):
-        GetAttempt(URI, None, None, "").buffer_for(head(200, length))
+        attempt.buffer_for(head(200, length))
 
 
 def test_error_documents_and_documents_have_a_limit():
@@ -193,8 +203,46 @@ def test_what_an_operation_moves_is_as_much_as_the_answer_says():
     document = DocumentAttempt(head_object("bucket", "key"), lambda head, body: None)
     assert [attempt.moved_bytes for attempt in (whole, span, document)] == [0, 5000, 0]
     for attempt in (whole, span, document):
+        attempt.request()
         attempt.buffer_for(head(200, 3000))
     assert [attempt.moved_bytes for attempt in (whole, span, document)] == [3000, 5000, 3000]
     whole.keep(1000)
+    whole.request()
     whole.buffer_for(head(206, 2000, content_range="bytes 1000-2999/3000"))
     assert whole.moved_bytes == 3000
+
+
+def test_a_get_goes_through_its_states_and_no_others():
+    attempt, seen = GetAttempt(URI, None, None, ""), []
+    with pytest.raises(RuntimeError, match="not in UNASKED"):
+        attempt.buffer_for(head(200, 5))
+    attempt.discard()
+    for step in ("ask", "break", "ask", "refuse", "ask", "answer"):
+        seen.append(attempt.state)
+        if step == "ask":
+            answer, body = serve(attempt, b"right")
+        elif step == "refuse":
+            attempt.buffer_for(head(503, 9))
+        else:
+            fill(attempt.buffer_for(answer), 0, memoryview(body)[:2] if step == "break" else memoryview(body))
+            if step == "break":
+                seen.append(attempt.state)
+                with pytest.raises(RuntimeError, match="not in RECEIVING"):
+                    attempt.request()
+                attempt.keep(2)
+    assert seen == [UNASKED, ASKED, RECEIVING, UNASKED, ASKED, ASKED, ASKED]
+    attempt.finish(answer)
+    assert (attempt.state, attempt.result.body) == (COMPLETE, b"right")
+    for call in (attempt.request, attempt.discard, lambda: attempt.keep(1)):
+        with pytest.raises(RuntimeError, match="not in COMPLETE"):
+            call()
+
+
+@pytest.mark.parametrize("kept", [0, 5])
+def test_nothing_is_continued_where_no_byte_is_kept_or_none_is_missing(kept):
+    attempt = GetAttempt(URI, None, None, "")
+    answer, body = serve(attempt, b"right")
+    fill(attempt.buffer_for(answer), 0, memoryview(body))
+    attempt.keep(kept)
+    assert not attempt.is_resumed
+    assert dict(attempt.request().headers) == {}

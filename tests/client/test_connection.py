@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from osstorchconnector.client.memory import Memory, Pieces
 from osstorchconnector.client.transport import connection as module
-from osstorchconnector.client.transport.base import WireRequest
+from osstorchconnector.client.transport.base import Transitions, WireRequest
 from osstorchconnector.client.transport.connection import (
     ANSWERED,
     AWAITING_HEAD,
@@ -22,15 +22,14 @@ from osstorchconnector.client.transport.connection import (
     READING_BODY,
     READING_CHUNKS,
     Connection,
-    Event,
+    ConnectionState,
     Incoming,
-    State,
 )
 from osstorchconnector.protocol.endpoint import Origin
 from osstorchconnector.protocol.heads import ResponseHead
 
 GUARD = b"\xa5" * 64
-EVENTS = {name: value for name, value in vars(module).items() if isinstance(value, Event)}
+EVENTS = {name: value for name, value in vars(module).items() if isinstance(value, Transitions)}
 
 
 class FakeTransport(asyncio.Transport):
@@ -154,13 +153,13 @@ def test_what_follows_an_answer_is_not_taken_for_another_answer() -> None:
     assert (head.content_length, sink.body, sink.calls, is_usable) == (4, b"mine", 1, False)
 
 
-@pytest.mark.parametrize(("name", "state"), list(itertools.product(EVENTS, State)))
-def test_an_event_leads_where_the_table_says_or_raises(name: str, state: State) -> None:
+@pytest.mark.parametrize(("name", "state"), list(itertools.product(EVENTS, ConnectionState)))
+def test_an_event_leads_where_the_table_says_or_raises(name: str, state: ConnectionState) -> None:
     event = EVENTS[name]
     if state in event:
         assert event[state] is not state
     else:
-        with pytest.raises(RuntimeError, match=f"and is {state.name}"):
+        with pytest.raises(RuntimeError, match=f"not in {state.name}"):
             event[state]
 
 
@@ -168,7 +167,7 @@ def test_the_table_in_the_docstring_is_the_one_in_the_code() -> None:
     rows, state = set(), ""
     for line in (module.__doc__ or "").split("---\n", 1)[1].split("every state")[0].splitlines():
         if words := line.split():
-            state = words[0] if words[0] in State.__members__ else state
+            state = words[0] if words[0] in ConnectionState.__members__ else state
             rows.add((state, words[-1]))
     assert rows == {(before.name, after.name) for event in EVENTS.values() for before, after in event.items()}
 

@@ -28,13 +28,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from enum import IntEnum
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from ...errors import OssProtocolError
 from ...protocol.endpoint import Origin
 from ...protocol.heads import ResponseHead
 from ...protocol.values import Buffer
 from ..memory import Memory
+
+S = TypeVar("S", bound=IntEnum)
 
 FailureKind = Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol"]
 
@@ -85,6 +88,16 @@ class BodySink(Protocol):
 
         `head.content_length` is None where the body ended with the connection: then it may have been cut off.
         """
+
+
+class Transitions(dict[S, S]):
+    """An event of a state machine: each state in which it may happen, and the state after it.
+
+    It is a `RuntimeError` in any other state: `self.state = EVENT[self.state]`.
+    """
+
+    def __missing__(self, state: S) -> S:
+        raise RuntimeError(f"this may happen in {' and '.join(allowed.name for allowed in self)}, not in {state.name}")
 
 
 class ExchangeFailed(Exception):
@@ -170,8 +183,8 @@ def check_not_early(head: ResponseHead) -> None:
         raise OssProtocolError(f"answered {head.status} before the request's body was read")
 
 
-class Progress:
-    """How long the peer has been quiet, as told by the looks of the clock's ticks."""
+class PeerActivity:
+    """Since when the peer has been quiet, as far as one look after another can tell."""
 
     __slots__ = ("_seen_bytes", "_unsent_bytes", "quiet_since", "touched")
 

@@ -42,7 +42,8 @@ from .base import (
     BodySink,
     ExchangeFailed,
     FailureKind,
-    Progress,
+    PeerActivity,
+    Transitions,
     UnsizedBody,
     WireRequest,
     check_not_early,
@@ -58,7 +59,7 @@ WRITE_SLICE_BYTES = 1024 * 1024
 JOINED_REQUEST_BYTES = 16 * 1024
 
 
-class State(IntEnum):
+class ConnectionState(IntEnum):
     """What the next bytes on a connection are; see the table above."""
 
     CONNECTING = 0
@@ -70,24 +71,15 @@ class State(IntEnum):
     LOST = 6
 
 
-CONNECTING, IDLE, AWAITING_HEAD, READING_BODY, READING_CHUNKS, ANSWERED, LOST = State
+CONNECTING, IDLE, AWAITING_HEAD, READING_BODY, READING_CHUNKS, ANSWERED, LOST = ConnectionState
 
 
-class Event(dict[State, State]):
-    """An event: each state in which it may happen, and the state after it. In any other it is a `RuntimeError`."""
-
-    def __missing__(self, state: State) -> State:
-        raise RuntimeError(
-            f"a connection must be {' or '.join(allowed.name for allowed in self)} for this, and is {state.name}"
-        )
-
-
-CONNECTED = Event({CONNECTING: IDLE})
-BEGUN = Event({IDLE: AWAITING_HEAD})
-BODY_BEGUN = Event({AWAITING_HEAD: READING_BODY})
-CHUNKS_BEGUN = Event({AWAITING_HEAD: READING_CHUNKS})
-WHOLE = Event({AWAITING_HEAD: ANSWERED, READING_BODY: ANSWERED, READING_CHUNKS: ANSWERED})
-ENDED = Event({ANSWERED: IDLE})
+CONNECTED = Transitions({CONNECTING: IDLE})
+BEGUN = Transitions({IDLE: AWAITING_HEAD})
+BODY_BEGUN = Transitions({AWAITING_HEAD: READING_BODY})
+CHUNKS_BEGUN = Transitions({AWAITING_HEAD: READING_CHUNKS})
+WHOLE = Transitions({AWAITING_HEAD: ANSWERED, READING_BODY: ANSWERED, READING_CHUNKS: ANSWERED})
+ENDED = Transitions({ANSWERED: IDLE})
 
 
 class Incoming:
@@ -105,7 +97,7 @@ class _Exchange:
 
     __slots__ = (
         *("answer", "begun", "body", "deadline", "decoder", "gathered", "head"),
-        *("progress", "received", "sink", "unwritten_bytes", "wire"),
+        *("activity", "received", "sink", "unwritten_bytes", "wire"),
     )
     body: Memory  # set in READING_BODY: the caller's memory, of which `received` bytes are filled
     decoder: ChunkedDecoder  # set in READING_CHUNKS
@@ -118,7 +110,7 @@ class _Exchange:
         self.unwritten_bytes = 0  # of the request's body: not given to asyncio yet
         self.received = 0
         self.head: ResponseHead | None = None
-        self.progress: Progress | None = None  # set at the first tick; most exchanges end before it
+        self.activity: PeerActivity | None = None  # set at the first tick; most exchanges end before it
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -198,8 +190,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._is_paused = False
-        if self._exchange is not None and self._exchange.progress is not None:
-            self._exchange.progress.touched = True
+        if self._exchange is not None and self._exchange.activity is not None:
+            self._exchange.activity.touched = True
         self._wake_writer()
 
     # the pool calls these
@@ -267,14 +259,14 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._may_have_died_idle(exchange):
             read_seconds = min(read_seconds, (exchange.deadline - exchange.begun) / 2)
-        unsent, seen, progress = unsent_bytes(self._transport), self._seen_bytes(exchange), exchange.progress
-        if progress is None:
-            progress = exchange.progress = Progress(now, unsent, seen)
+        unsent, seen, activity = unsent_bytes(self._transport), self._seen_bytes(exchange), exchange.activity
+        if activity is None:
+            activity = exchange.activity = PeerActivity(now, unsent, seen)
         else:
-            progress.look(now, unsent, seen)
+            activity.look(now, unsent, seen)
         if now >= exchange.deadline:
             self._fail(self._failure(exchange, "timeout", "the operation's time was used up"))
-        elif now - progress.quiet_since >= read_seconds:
+        elif now - activity.quiet_since >= read_seconds:
             self._fail(self._failure(exchange, "timeout", f"hardly a byte for {read_seconds:g} s"))
 
     def abort(self) -> None:
