@@ -90,16 +90,6 @@ class BodySink(Protocol):
         """
 
 
-class Transitions(dict[S, S]):
-    """An event of a state machine: each state in which it may happen, and the state after it.
-
-    It is a `RuntimeError` in any other state: `self.state = EVENT[self.state]`.
-    """
-
-    def __missing__(self, state: S) -> S:
-        raise RuntimeError(f"this may happen in {' and '.join(allowed.name for allowed in self)}, not in {state.name}")
-
-
 class ExchangeFailed(Exception):
     """No whole answer came.
 
@@ -181,6 +171,16 @@ def check_not_early(head: ResponseHead) -> None:
     """
     if head.status < 300:
         raise OssProtocolError(f"answered {head.status} before the request's body was read")
+
+
+class Transitions(dict[S, S]):
+    """An event of a state machine: each state in which it may happen, and the state after it.
+
+    It is a `RuntimeError` in any other state: `self.state = EVENT[self.state]`.
+    """
+
+    def __missing__(self, state: S) -> S:
+        raise RuntimeError(f"this may happen in {' and '.join(allowed.name for allowed in self)}, not in {state.name}")
 
 
 class PeerActivity:

@@ -209,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
         answer: asyncio.Future[ResponseHead] = self._loop.create_future()
         self._exchange = exchange = _Exchange(wire, sink, answer, deadline, now)
         if wire.body:
-            body_bytes = sum([memoryview(part).nbytes for part in wire.body])
+            body_bytes = wire.body_bytes
             if body_bytes <= JOINED_REQUEST_BYTES:
                 head = SecretBytes(b"".join((head, *wire.body)))
             else:
