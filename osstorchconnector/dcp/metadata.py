@@ -198,8 +198,8 @@ def load_metadata(data: bytes, where: str, allowed: AllowList | None = HARMLESS)
     if it names what does not belong there, `OssIntegrityError` if it is not DCP's metadata.
     """
     try:
-        check_opcodes(data)
         with garbage_collection_paused():
+            check_opcodes(data)  # the first time it compiles a pattern: of thousands of objects, so within the pause
             try:
                 metadata = _MetadataUnpickler(data, is_vetted=allowed is None).load()
             except _UnknownNameError:

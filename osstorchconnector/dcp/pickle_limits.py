@@ -26,10 +26,11 @@ _FIXED_BYTES = {"uint1": 1, "uint2": 2, "int4": 4, "uint4": 4, "uint8": 8, "floa
 _COUNT_BYTES = {
     name: int(name[-1]) for name in ("string1", "string4", "bytes1", "bytes4", "bytes8", "bytearray8", "long1", "long4")
 } | {"unicodestring1": 1, "unicodestring4": 4, "unicodestring8": 8}
-_LONG_BINPUT, _PUT, _STOP, _FRAME = b"r"[0], b"p"[0], b"."[0], b"\x95"[0]
+_PROTO, _LONG_BINPUT, _PUT, _STOP, _FRAME = b"\x80", b"r"[0], b"p"[0], b"."[0], b"\x95"[0]
 # C's unpickler resolves these through the extension registry without calling `find_class`.
 _EXTENSIONS = frozenset(b"\x82\x83\x84")
 _LEAST_BITS = 16
+_SMALL_COUNTS = 128
 
 _COUNTED = {
     opcode.code.encode("latin-1")[0]: _COUNT_BYTES[opcode.arg.name]
@@ -44,7 +45,9 @@ def check_opcodes(data: bytes) -> None:
     That is below twice its bytes, or below 65,536.
     """
     position, size = 0, len(data)
-    plain = _plain(min(max(size.bit_length(), _LEAST_BITS), 32))
+    plain = _plain(
+        min(max(size.bit_length(), _LEAST_BITS), 32), 1 if data[:1] == _PROTO and data[1:2] >= b"\x04" else 4
+    )
     stop, is_framed = size, False
     while True:
         run = plain.match(data, position, stop)
@@ -78,12 +81,14 @@ def check_opcodes(data: bytes) -> None:
 
 
 @functools.cache
-def _plain(bits: int) -> re.Pattern[bytes]:
+def _plain(bits: int, count_bytes: int) -> re.Pattern[bytes]:
     """Return a pattern of a row of opcodes whose ends `re` finds itself, with object numbers of at most `bits` bits.
 
-    At most a thousand of them: `re` takes memory for each.
+    `count_bytes` is the width of the counts that most texts have: 1 from protocol 4 on, 4 before. At most a thousand
+    opcodes: `re` takes memory for each.
     """
-    return re.compile(b"(?s:" + b"|".join((*_fixed_opcodes(), *_short_texts(), _numbering(bits))) + b"){0,1000}")
+    opcodes = (*_fixed_opcodes(), _short_text(count_bytes), _numbering(bits))
+    return re.compile(b"(?s:" + b"|".join(opcodes) + b"){0,1000}")
 
 
 def _fixed_opcodes() -> Iterator[bytes]:
@@ -107,15 +112,15 @@ def _fixed_opcodes() -> Iterator[bytes]:
     yield from (smallest, rows, *others, *lines)
 
 
-def _short_texts() -> Iterator[bytes]:
-    """Yield patterns of opcodes with a count below 256 in one byte or four.
+def _short_text(count_bytes: int) -> bytes:
+    """Return a pattern of opcodes with a small count in one byte or four.
 
-    There is one alternative for each count. That takes a fifth of the time of a step in Python for each text.
+    There is one alternative for each count. That takes a fifth of the time of a step in Python for each text. Names in
+    metadata are rarely longer, and compiling more alternatives would take milliseconds of the first load.
     """
-    for count_bytes in (4, 1):
-        codes = b"".join(re.escape(bytes([code])) for code, width in _COUNTED.items() if width == count_bytes)
-        counts = (re.escape(count.to_bytes(count_bytes, "little")) + b".{%d}" % count for count in range(256))
-        yield b"[%s](?:%s)" % (codes, b"|".join(counts))
+    codes = b"".join(re.escape(bytes([code])) for code, width in _COUNTED.items() if width == count_bytes)
+    counts = [re.escape(count.to_bytes(count_bytes, "little")) + b".{%d}" % count for count in range(_SMALL_COUNTS)]
+    return b"[%s](?:%s)" % (codes, b"|".join(counts))
 
 
 def _numbering(bits: int) -> bytes:
