@@ -17,13 +17,13 @@ from exposure import assert_nothing_exposed
 
 from osstorchconnector.client.clocks import loop_clock
 from osstorchconnector.client.memory import Pieces
+from osstorchconnector.client.transport.addresses import proxy_for
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import (
     ExchangeFailed,
     Timeouts,
     UnsizedBody,
     WireRequest,
-    proxy_for,
     unsent_bytes,
 )
 from osstorchconnector.client.transport.direct import DirectTransport
