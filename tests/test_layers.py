@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_the_index_imports_neither_client_nor_torch(name: str) -> None:
         if imported.partition(".")[0] in {"torch", "torchdata"} or imported.startswith("osstorchconnector.client")
     ]
     assert wrong == []
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    """A class that only its own module uses, with a leading underscore, may have the name of another such class."""
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(name)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def check_no_cycle(graph: Mapping[str, set[str]]) -> None:
