@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def settings_from(values: dict[str, Any]) -> ServerSettings:
-    """Return the settings that a handle wrote as JSON."""
+    """Return the settings from the JSON of a handle."""
     return ServerSettings(
         **{
             **values,
@@ -52,8 +52,8 @@ def settings_from(values: dict[str, Any]) -> ServerSettings:
 
 
 def _serve_for_handle() -> None:
-    """Serve for the process at the other end of stdin, and no longer than it lives."""
-    # Unbuffered: what comes after the line is left for the loop to watch.
+    """Serve the process at the other end of stdin, until it ends."""
+    # Unbuffered, so that the loop sees the end of stdin after this line.
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         settings = settings_from(json.loads(stdin.readline()))
     is_orphaned = run(settings, announce=lambda port: _say(json.dumps({"port": port})), stop_at_end_of=0)

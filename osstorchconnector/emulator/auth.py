@@ -1,7 +1,7 @@
-"""Who is asking: signatures V1 and V4, in headers or in the query, held against the keys this server knows.
+"""Authentication: signatures V1 and V4, in headers or in the query, compared with those of the keys this server knows.
 
-The server signs what it received with the key it knows and compares. The clock is an argument. No secret and no
-token gets into what is answered or logged; the text that was signed does, as OSS does it, to find the difference.
+The server signs the request that it received with its own copy of the key, and compares. The clock is an argument. No
+secret and no token reaches an answer or a log. The text that was signed does: OSS shows it too, to find the difference.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _derive_key = lru_cache(maxsize=256)(signing.derive_key_v4)
 
 @lru_cache(maxsize=256)
 def _moment(secret: str, timestamp: str, region: str, product: str) -> signing.Moment:
-    """Return what all signatures of one identity and second have in common."""
+    """Return the parts that all signatures of one identity and second share."""
     day = timestamp[:8]
     scope = signing.scope_v4(day, region, product)
     return signing.Moment(0, timestamp, "", scope, _derive_key(secret, day, region, product))
@@ -49,7 +49,7 @@ def _tail(signed: tuple[tuple[str, str], ...], additional: tuple[str, ...]) -> s
 
 
 class Rules(NamedTuple):
-    """What a signature must have been made for."""
+    """The region and versions that a signature must be made for."""
 
     region: str
     versions: Collection[str] = ("v1", "v4")
@@ -71,7 +71,7 @@ class Keyring:
         return list(self._identities.values())
 
     def find(self, access_key_id: str, token: str, now: float) -> Credentials:
-        """Return the identity, or refuse: unknown, with another token, or expired."""
+        """Return the identity. Refuse an unknown key, a wrong token, or an expired one."""
         identity = self._identities.get(access_key_id)
         if identity is None or (identity.security_token and not token):
             raise Refused("InvalidAccessKeyId", extras={"OSSAccessKeyId": access_key_id})
@@ -83,14 +83,14 @@ class Keyring:
 
 
 def is_signed(call: Call) -> bool:
-    """Tell whether the request claims to come from somebody."""
+    """Whether the request has a signature of any kind."""
     return "authorization" in call.headers or any(
         name in ("OSSAccessKeyId", "x-oss-signature-version") for name, _ in call.query
     )
 
 
 def authenticate(call: Call, keyring: Keyring, rules: Rules, now: float) -> Credentials:
-    """Return who signed the request; refuse one that is not signed, or not rightly."""
+    """Return the identity that signed the request. Refuse a request without a valid signature."""
     if "authorization" in call.headers:
         return _check_header(call, keyring, rules, now)
     if call.has_parameter("x-oss-signature-version"):
@@ -121,7 +121,7 @@ def _check_header(call: Call, keyring: Keyring, rules: Rules, now: float) -> Cre
 
 
 def _parse_claim(authorization: str) -> tuple[ParsedAuthorization, str]:
-    """Return what an `Authorization` claims, the same for all requests of one client and day, and its signature."""
+    """Return the claim of an `Authorization` header, which a client repeats all day, and its signature."""
     match = _SIGNATURE.search(authorization)
     if match is None:
         claim = _parse_cached(authorization)
@@ -203,7 +203,7 @@ def _compare_v4(
 
 
 def claim_of(credential: str, signature: str, additional: str = "") -> ParsedAuthorization:
-    """Return what a presigned URL or a form claims."""
+    """Return the claim of a presigned URL or a form."""
     try:
         return signing.parsed_v4(credential, signature, additional)
     except ValueError as error:
@@ -222,7 +222,7 @@ def check_scope(claim: ParsedAuthorization, timestamp: str, rules: Rules, *, is_
 
 
 def check_begun(begin: int, now: float) -> None:
-    """Refuse what is signed for a time to come."""
+    """Refuse a signature with a time in the future."""
     if begin > now + MAX_SKEW_SECONDS:
         raise Refused("RequestTimeTooSkewed")
 
@@ -259,14 +259,14 @@ def _check_skew(moment: int, now: float) -> None:
 
 @lru_cache(maxsize=1024)
 def epoch_of(date: str) -> int:
-    """Return the time that an `x-oss-date` of version 4 or a `Date` says."""
+    """Return the time of an `x-oss-date` of version 4 or of a `Date`."""
     moment = parse_http_date(date)
     if moment is None and _V4_DATE(date):
         numbers = [int(date[start:stop]) for start, stop in ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))]
         try:
             moment = timegm((numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]))
         except ValueError:
-            pass  # There is no such day.
+            pass  # no such day
     if moment is None:
         message = "OSS authentication requires a valid Date or x-oss-date."
         raise Refused("AccessDenied", message, ec="0002-00000004")

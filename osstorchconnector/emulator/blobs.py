@@ -1,7 +1,7 @@
-"""Bytes on disk: blobs are files that are written once, shared by reference count and unlinked when nobody needs them.
+"""Bytes on disk: blobs are files that are written once, shared by reference count, and unlinked when unused.
 
-A blob counts for nothing until a journal line names it (`storage`), so a server killed while writing leaves no half
-object behind, only a file that the next start sweeps away.
+A blob is part of an object only once a line of a journal names it (`storage`). So a server that is killed while it
+writes leaves no half object behind, only a file that the next start deletes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 WINDOW_BYTES = 4 * 1024 * 1024
 MAX_MAPPED_BYTES = 4 * 1024 * 1024 * 1024
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-# Faults page by page would cost more than sending.
+# To map pages one by one, at first use, would cost more than to send them.
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
 MAX_OPEN_FILES = 8192
 MAX_SMALL_BYTES = 64 * 1024 * 1024
@@ -25,7 +25,7 @@ _OPEN_TO_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 
 
 
 class Blob:
-    """One file; `name` is ours, never anything that a client chose."""
+    """One file; the server chooses `name`, never a client."""
 
     __slots__ = ("name", "references")
 
@@ -50,14 +50,14 @@ Content = tuple[BlobSpan, ...]
 
 
 def size_of(content: Content) -> int:
-    """Return how many bytes the slices have together."""
+    """Return the number of bytes."""
     if len(content) == 1:
         return content[0].stop - content[0].start
     return sum(piece.stop - piece.start for piece in content)
 
 
 def cut(content: Content, start: int, stop: int) -> Content:
-    """Return the part of `content` from byte `start` to byte `stop`."""
+    """Return bytes `start` to `stop` of `content`."""
     pieces = []
     position = 0
     for piece in content:
@@ -86,7 +86,7 @@ class BlobWriter:
             data = data[written:]
 
     def finish(self) -> Content:
-        """Return what was written; empty content has no file."""
+        """Return the written content; empty content has no file."""
         os.close(self._descriptor)
         if self.size:
             return (BlobSpan(Blob(self._name), 0, self.size),)
@@ -99,7 +99,7 @@ class BlobWriter:
 
 
 class BlobFolder:
-    """A folder of blobs, with windows on those that are read often, and small pieces of them kept."""
+    """A folder of blobs, with a cache of windows and one of small contents."""
 
     def __init__(
         self, folder: Path, *, max_open_files: int | None = None, max_small_bytes: int = MAX_SMALL_BYTES
@@ -130,11 +130,11 @@ class BlobFolder:
         return writer.finish()
 
     def view(self, piece: BlobSpan) -> memoryview:
-        """Return the beginning of a piece, all of it if it is not large."""
+        """Return the beginning of a span, up to the end of a window."""
         return self._windows.view(piece.blob.name, piece.start, piece.stop)
 
     def read_small(self, content: Content) -> bytes:
-        """Return a few bytes, those that were asked for lately without a look at their file: blobs never change."""
+        """Return a small content, from the cache if it was read lately; blobs never change."""
         data = self._small.get(content)
         if data is None:
             data = self._small[content] = self.read(content)
@@ -159,7 +159,7 @@ class BlobFolder:
             piece.blob.references += 1
 
     def release(self, content: Content) -> None:
-        """Give back what `retain` took; a blob that nobody holds is unlinked."""
+        """Undo `retain`; unlink the blobs that have no references left."""
         for piece in content:
             blob = piece.blob
             blob.references -= 1
@@ -168,7 +168,7 @@ class BlobFolder:
                 self.path(blob.name).unlink(missing_ok=True)
 
     def sweep(self, wanted: set[str]) -> None:
-        """Unlink every blob that is not `wanted`: what a killed server had not finished."""
+        """Unlink every blob that is not `wanted`: a killed server had not finished them."""
         for path in self._folder.glob("*/*"):
             if path.name not in wanted:
                 path.unlink()
@@ -178,7 +178,7 @@ class BlobFolder:
 
 
 class Windows:
-    """Windows on files that never change once they are looked at, but may go away; `path_of` finds a file by name."""
+    """Memory-mapped windows on files, which may be deleted but never change; `path_of` finds a file by name."""
 
     def __init__(
         self,
@@ -195,9 +195,9 @@ class Windows:
         self._mapped_bytes = 0
 
     def view(self, name: str, start: int, stop: int) -> memoryview:
-        """Return the bytes of a file from `start` on, up to `stop` or the end of a window; `OSError` if it is shorter.
+        """Return a file's bytes from `start` up to `stop` or the end of a window. `OSError` if the file is too short.
 
-        The view stays good when the window is closed.
+        The view stays valid after the window is closed.
         """
         number, offset = divmod(start, self._window_bytes)
         window = self._open.get((name, number))
@@ -208,7 +208,7 @@ class Windows:
         return memoryview(window)[offset : offset + stop - start]
 
     def forget(self, name: str) -> None:
-        """Close the windows of a file that goes away."""
+        """Close the windows of a file that is deleted."""
         for number in list(self._numbers.get(name, ())):
             self._close(name, number)
 
@@ -238,7 +238,7 @@ class Windows:
             self._close(*next(iter(self._open)))
 
     def _close(self, name: str, number: int) -> None:
-        # With the last view of it, which may be on its way to somebody, the mapping goes.
+        # The mapping stays until its last view is gone: one may still be in use for sending.
         self._mapped_bytes -= len(self._open.pop((name, number)))
         self._numbers[name].discard(number)
         if not self._numbers[name]:
@@ -252,7 +252,7 @@ def _mapped(descriptor: int, length: int, start: int) -> mmap.mmap:
 
 
 def _open_files_allowed() -> int:
-    """Return how many files may be kept open: a part of what this process may have, the rest is for connections."""
+    """Return how many files may stay open: a quarter of the process's limit; the rest is for connections."""
     if sys.platform == "win32":  # pragma: no cover - no such limit there
         return 512
     import resource

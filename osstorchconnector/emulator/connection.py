@@ -1,8 +1,8 @@
-"""One client's connection: reads requests, hands bodies over, sends answers step by step.
+"""One client's connection: reads requests, passes on their bodies, sends answers step by step.
 
-It lives on the loop's thread, driven by the loop saying that the socket is readable or writable. What an answer is
-made of is decided elsewhere: `begin` turns a head into work, the work takes the body and gives steps to send. A
-request is answered when its body has arrived, refused ones too, so that no client loses an answer to a reset.
+It runs on the loop's thread, when the loop says that the socket is readable or writable. `begin` turns a head into
+`Work`, which takes the body and returns the steps of the answer. Every request is answered after its body has arrived,
+even a refused one: if the server closed earlier, the reset could destroy the answer before the client reads it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ _TURN_BYTES = 4 * 1024 * 1024
 _LOOK_SECONDS = 0.2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
-# OSS answers these without reading the body that they announce, and many clients never send one.
+# OSS answers these without reading the body that they announce; many clients announce one and never send it.
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
-# How long the server reads and drops what a client still sends after its answer.
+# How long the server reads and drops what a client still sends after the answer.
 _LINGER_SECONDS = 2.0
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Work(Protocol):
-    """One request under way, from its head to the last byte of its answer."""
+    """One request, from its head to the last byte of its answer."""
 
     def receive(self, data: memoryview) -> Pause | Hangup | Early | None:
-        """Take a piece of the body; return what a fault wants done about the rest."""
+        """Take a block of the body; return what a fault does to the rest."""
 
     def refuse(self, refused: Refused) -> None:
-        """Take note that the body can't be read."""
+        """Remember that the body can't be read."""
 
     def answer(self) -> Iterable[Step]:
         """Return the steps of the answer; the body is complete."""
 
     def ended(self, sent: int) -> None:
-        """Give back what is held and count the request, `sent` bytes of whose answer went out."""
+        """Release all resources and count the request; `sent` bytes of its answer were sent."""
 
 
 class ServerConnection:
-    """An accepted connection; it registers itself with the loop, and unregisters when it closes.
+    """An accepted connection; registers itself with the loop, and unregisters when it closes.
 
     `is_paused` is true while a fault holds it up.
     """
@@ -72,8 +72,8 @@ class ServerConnection:
         self._body_left = 0
         self._decoder: ChunkedDecoder | None = None
         self._steps: Iterator[Step] | None = None
-        self._step: Step | memoryview | None = None  # being sent, or what is left of it
-        self._ahead: Step | None = None  # the one after it
+        self._step: Step | memoryview | None = None  # being sent, or its rest
+        self._ahead: Step | None = None  # the next one
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
         self.is_paused = self._is_reading = self._is_writing = self._is_closed = self._is_at_end = False
@@ -81,7 +81,7 @@ class ServerConnection:
         self._watch_reads(True)
 
     def close(self, *, with_reset: bool = False) -> None:
-        """Hang up, and give back what an unfinished request holds."""
+        """Close the connection and release the resources of an unfinished request."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -93,7 +93,7 @@ class ServerConnection:
         self._forget(self)
 
     def close_if_lost(self) -> None:
-        """Close if the peer has reset the connection and the loop has not told of it."""
+        """Close if the peer has reset the connection and the loop has not reported it."""
         if self._channel.is_lost():
             self.close()
 
@@ -127,7 +127,7 @@ class ServerConnection:
             self._filled += count
 
     def _read_ahead(self) -> None:
-        """Take what comes while an answer is being sent: more requests, or the peer's end."""
+        """Read while an answer is being sent: more requests, or the end of the stream."""
         if self._filled == len(self._buffer):
             self._watch_reads(False)
             return
@@ -167,7 +167,7 @@ class ServerConnection:
                 self._refuse_what_is_no_http()
                 return
             if parsed is None:
-                if self._buffer[0] == _TLS_HANDSHAKE:  # it would wait for our answer, and we for its end
+                if self._buffer[0] == _TLS_HANDSHAKE:  # the peer waits for our answer, and no head would ever end
                     self._refuse_what_is_no_http()
                 return
             head, start = parsed
@@ -199,7 +199,7 @@ class ServerConnection:
         return not self._decoder.is_done if self._decoder is not None else self._body_left > 0
 
     def _take_body(self, data: memoryview) -> None:
-        """Hand the next bytes to the work; what stands behind the body waits in the buffer."""
+        """Pass the next bytes to the work; bytes after the body wait in the buffer."""
         work, decoder = self._work, self._decoder
         assert work is not None
         pieces: list[memoryview] = []
@@ -223,14 +223,14 @@ class ServerConnection:
             self._answer_if_whole()
 
     def _answer_if_whole(self) -> None:
-        """Begin the answer to a request whose body is there, unless a fault holds it up."""
+        """Begin the answer if the body is complete, unless a fault holds it up."""
         if self._work is None or self._steps is not None or self.is_paused or self._has_body_left():
             return
         self._steps = iter(self._work.answer())
         self._pump()
 
     def _mind(self, wanted: Pause | Hangup | Early | None) -> None:
-        """Do what a fault wants while a body arrives."""
+        """Do what a fault does while a body arrives."""
         if self._is_closed or wanted is None:
             return
         if isinstance(wanted, Early):
@@ -242,7 +242,7 @@ class ServerConnection:
                 self._look_after_peer()
 
     def _look_after_peer(self) -> None:
-        """While nothing is read, find out in another way whether the peer has hung up."""
+        """Check regularly whether the peer has closed, since a paused connection reads nothing that would show it."""
         if self._is_closed or not self.is_paused:
             return
         if self._channel.is_abandoned():
@@ -270,7 +270,7 @@ class ServerConnection:
             raise
 
     def _pump(self) -> None:
-        """Send as many steps as the socket takes; the rest when it is writable again."""
+        """Send as many steps as the socket accepts, the rest when it is writable again."""
         budget = _TURN_BYTES
         step = self._step if self._step is not None else self._next_step()
         while step is not None:
@@ -298,7 +298,7 @@ class ServerConnection:
         return step
 
     def _send(self, step: bytes | memoryview | BlobSpan) -> int:
-        """Send what the socket takes of a step, a head together with the beginning of its file."""
+        """Send as much of a step as the socket accepts; a head goes in one call with the beginning of its file."""
         if isinstance(step, BlobSpan):
             return self._channel.send(self._blobs.view(step)) or 0
         if isinstance(self._ahead, BlobSpan):
@@ -306,7 +306,7 @@ class ServerConnection:
         return self._channel.send(step) or 0
 
     def _rest_of(self, step: bytes | memoryview | BlobSpan, sent: int) -> memoryview | BlobSpan | None:
-        """Return what is left of a step, or of the one after it, when `sent` bytes of both went out."""
+        """Return the rest of a step, or of the next one, after `sent` bytes of both were sent."""
         if not isinstance(step, BlobSpan) and sent > len(step):
             assert isinstance(self._ahead, BlobSpan)
             step, sent, self._ahead = self._ahead, sent - len(step), None
@@ -326,7 +326,7 @@ class ServerConnection:
             self._watch_reads(True)
 
     def _linger(self) -> None:
-        """Say that nothing more comes, and wait for the client. To close while it sends would reset the answer."""
+        """End our side and wait for the client. To close while it still sends would reset the answer."""
         self._is_lingering, self._filled = True, 0
         self._channel.end()
         self._timer = self._loop.call_later(_LINGER_SECONDS, self.close)
@@ -340,7 +340,7 @@ class ServerConnection:
     # --- waiting
 
     def _obey(self, wanted: Pause | Hangup) -> None:
-        """Hang up; or go on after a while, or, if that is for ever, only wait for the peer to hang up."""
+        """Close, or pause for some time, or pause until the peer closes."""
         if isinstance(wanted, Hangup):
             self.close(with_reset=wanted.with_reset)
             return

@@ -1,7 +1,7 @@
-"""The server's own requests, under `/-/`: faults, counters, credentials, the clock, and objects past all rules.
+"""Control requests, under `/-/`: faults, counters, credentials, the clock, and direct access to objects.
 
-They are not OSS requests: not signed, not counted, never struck by faults. Who sends one shows the server's control
-token; a server without one has no control requests.
+They are not OSS requests: they are not signed, not counted and never faulty. They carry the server's control token. A
+server without a token refuses them all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Query = Mapping[str, str]
 
 
 def encode_data(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as JSON can carry them: bytes as base64."""
+    """Return options as values for JSON: bytes become base64."""
     return {
         name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes | bytearray) else value
         for name, value in options.items()
@@ -76,7 +76,7 @@ class Control:
         }
 
     def begin(self, head: RequestHead) -> ControlWork:
-        """Take up a request below `PREFIX`."""
+        """Return the work for a request below `PREFIX`."""
         is_allowed = bool(self._token) and hmac.compare_digest(
             head.headers.get(TOKEN_HEADER, "").encode(), self._token.encode()
         )
@@ -91,7 +91,7 @@ class Control:
         with_md5 = not service.policy.fast_etag
         return BlobIntake(service.blobs, with_md5=with_md5, content_md5=None, limit_bytes=MAX_BODY_BYTES)
 
-    # --- what can be asked for
+    # --- the actions
 
     def _get_counters(self, query: Query, _received: Received) -> Reply:
         return _json_reply(self._frontend.recorder.snapshot(with_log=query.get("log") != "no").dump())
@@ -130,7 +130,7 @@ class Control:
         return Reply()
 
     def _reset(self, _query: Query, _received: Received) -> Reply:
-        """Undo what was changed since the start, buckets and objects excepted; hang up where a fault holds on."""
+        """Undo all changes since the start except to buckets and objects; close connections that a fault holds up."""
         self._end_stalls()
         service = self._frontend.service
         service.policy, service.keyring = self._first_policy, Keyring(*self._first_identities)
@@ -174,7 +174,7 @@ class Control:
         return Reply()
 
     def _fill(self, _query: Query, received: Received) -> Reply:
-        """Put many objects with the same bytes, which are stored once."""
+        """Put many objects that share the same bytes."""
         wanted = decode_data(json.loads(received.data))
         service = self._frontend.service
         content = service.blobs.store(wanted["data"])
@@ -217,12 +217,12 @@ class ControlWork:
         if self._refused is None:
             try:
                 self._intake.write(data)
-            except Refused as refused:  # the rest comes and is not looked at
+            except Refused as refused:  # the rest of the body is still received, and ignored
                 self._refused = refused
         return None
 
     def refuse(self, refused: Refused) -> None:
-        """A broken body ends the connection; the action is not done."""
+        """Do nothing: the body is broken, so the connection ends without the action."""
         self._action = None
 
     def answer(self) -> Iterable[Step]:
@@ -231,7 +231,7 @@ class ControlWork:
         return [encode_reply_head(reply, common), *body_steps(reply.body, self._blobs)]
 
     def ended(self, sent: int) -> None:
-        """Nothing is held and nothing counted."""
+        """Do nothing: this holds no resources, and control requests are not counted."""
 
     def _reply(self) -> Reply:
         if self._action is None:

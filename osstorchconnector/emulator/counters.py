@@ -1,6 +1,6 @@
-"""What the server saw: requests, bytes, concurrency, connections, and the last requests one by one.
+"""Counts of requests, bytes, concurrency and connections, and a log of the last requests.
 
-`Recorder` counts inside the server; `Counters` is what a test reads, a value that travelled as JSON.
+`Recorder` counts inside the server. `Counters` is the value that a test reads; it travels as JSON.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _HIDDEN_PARAMETERS = frozenset({"x-oss-security-token", "security-token", "x-oss
 
 
 class LogEntry(NamedTuple):
-    """One request: `fault` names what was done to it on purpose, `seconds` is when it came, since the server's start.
+    """One request. `fault` names its fault, `seconds` is its arrival in seconds since the server's start.
 
-    `headers` are the request's without signature and token; `bytes_in` and `bytes_out` are of bodies.
+    `headers` are those of the request, without signature and token. `bytes_in` and `bytes_out` count bodies only.
     """
 
     operation: str
@@ -44,9 +44,9 @@ class LogEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Counters:
-    """Counts since the start or the last reset, by operation (`GetObject`, ...) or in all.
+    """Counts since the start or the last reset, by operation (`GetObject`, ...) or in total.
 
-    `max_concurrency` has the most requests that were under way at once, by operation and, under "", of all kinds.
+    `max_concurrency` holds the most requests at the same time, by operation, and under "" for all operations together.
     A name that never occurred counts 0.
     """
 
@@ -92,7 +92,7 @@ class Recorder:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was; what is under way stays counted as such."""
+        """Set all counts to zero, except those of requests and connections that are open."""
         self._requests: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
@@ -112,7 +112,7 @@ class Recorder:
         self._open_connections -= 1
 
     def begun(self, operation: str, fault: str = "") -> float:
-        """Count a request whose head is there, and the fault that strikes it; returns when that was."""
+        """Count a request whose head has arrived, and its fault; return the time."""
         self._requests[operation] += 1
         if fault:
             self._faults[fault] += 1
@@ -124,7 +124,7 @@ class Recorder:
         return time.monotonic() - self._born
 
     def ended(self, call: Call, since: float, *, status: int, code: str, fault: str, received: int, sent: int) -> None:
-        """Count what became of a request; `status` 0: it got no answer."""
+        """Count the end of a request; `status` is 0 if no answer was sent."""
         operation = call.operation
         self._under_way[operation] -= 1
         self._under_way[""] -= 1

@@ -1,4 +1,4 @@
-"""Where this server differs from OSS: a table that the page about it shows, and that tests hold it to. Pure."""
+"""How this server differs from OSS: a table for docs/emulator.md, checked by tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .interface import BUCKET, MISSING, OBJECT, ROUTES, SERVICE
 
 
 class Difference(NamedTuple):
-    """One matter in which this server is not as OSS."""
+    """One behaviour that is not that of OSS."""
 
     matter: str
     here: str
@@ -57,7 +57,7 @@ DIFFERENCES = (
 
 
 def render() -> str:
-    """Return what docs/emulator.md shows between its two marks."""
+    """Return the part of docs/emulator.md between its two marks."""
     lines = ["It has these operations:", ""]
     for place in (SERVICE, BUCKET, OBJECT):
         names = sorted(_operations_of(place))

@@ -1,8 +1,8 @@
-"""XML of the server's side: documents out as text, the two documents clients send in as values. Pure.
+"""XML on the server's side: writes the documents of answers, parses those of requests.
 
-Documents have no namespace. What XML 1.0 can't carry (most control characters) is written as a character reference,
-which parsers refuse: clients ask for `encoding-type=url` to be spared that, as with the real service. Errors show a
-question mark for it.
+Documents have no namespace. Characters that XML 1.0 does not allow (most control characters) become character
+references, as on OSS. Parsers refuse these, so clients ask for `encoding-type=url`. Error documents have a question
+mark instead.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile("[&<>\"'\x00-\x08\x0b-\x1f]")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-# What stays as it is in XML and in percent encoding.
+# Characters that neither XML nor percent encoding changes.
 PLAIN = f"{string.ascii_letters}{string.digits}-_.~/".encode()
 _PLAIN = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
-# Control characters that documents may hold though XML does not allow them; line ends and tabs may stand between tags.
+# Control characters that clients send although XML does not allow them; line ends and tabs may be between tags.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)|&#").search
 _CONTROL_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)|&#(?:0*([0-9]{1,2})|x0*([0-9a-fA-F]{1,2}));")
 _PRIVATE = range(0xF0000, 0x10FFFE, 32)
@@ -33,7 +33,7 @@ Encode = Callable[[str], str]
 
 
 def escape(text: str) -> str:
-    """Return `text` as it stands between tags."""
+    """Return `text` escaped for the place between two tags."""
     if _SPECIAL.search(text) is None:
         return text
     return _SPECIAL.sub(lambda match: _NAMED.get(match[0]) or f"&#{ord(match[0])};", text)
@@ -45,12 +45,12 @@ def url_encoded(text: str) -> str:
 
 
 def element(name: str, *children: str) -> str:
-    """Return `<name>` around children that are XML already."""
+    """Return an element with this name around children, which are XML."""
     return f"<{name}>{''.join(children)}</{name}>"
 
 
 def fields(values: Mapping[str, object]) -> str:
-    """Return one element a value, in order; `None` is left out."""
+    """Return one element per value, in order, without those that are `None`."""
     return "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in values.items() if value is not None)
 
 
@@ -65,7 +65,7 @@ def error_document(refused: Refused, *, request_id: str, host: str) -> bytes:
 
 
 class PartName(NamedTuple):
-    """A part as a `CompleteMultipartUpload` lists it."""
+    """A part listed in a `CompleteMultipartUpload`."""
 
     number: int
     etag: str
@@ -77,7 +77,7 @@ class KeysToDelete(NamedTuple):
 
 
 def parse_complete(body: bytes) -> list[PartName]:
-    """Return the parts of a `CompleteMultipartUpload` document; `Refused` with MalformedXML if it is none."""
+    """Return the parts of a `CompleteMultipartUpload` document, or raise `Refused` with MalformedXML."""
     parts = []
     for children in _children_named(body, "CompleteMultipartUpload", "Part"):
         try:
@@ -90,9 +90,9 @@ def parse_complete(body: bytes) -> list[PartName]:
 
 
 def parse_delete(body: bytes) -> KeysToDelete:
-    """Return the keys of a `Delete` document; `Refused` with MalformedXML if it is none.
+    """Return the keys of a `Delete` document, or raise `Refused` with MalformedXML.
 
-    Keys stand there as they are, also when the answer's are asked for with `encoding-type=url`.
+    These keys are never encoded, even if the request asks for encoded keys in the answer with `encoding-type=url`.
     """
     quiet = False
     keys = []
@@ -110,13 +110,13 @@ def parse_delete(body: bytes) -> KeysToDelete:
 
 
 def check_version(version_id: str) -> None:
-    """Refuse any version but the one that each object has."""
+    """Refuse any version id but "null": objects have one version."""
     if version_id not in ("", "null"):
         raise not_implemented("versionId", "This emulator does not have versions of objects.")
 
 
 def parse_tagging(body: bytes) -> list[tuple[str, str]]:
-    """Return the keys and values of a `Tagging` document; `Refused` with MalformedXML if it is none."""
+    """Return the keys and values of a `Tagging` document, or raise `Refused` with MalformedXML."""
     tags = []
     for name, children in _entries(body, "Tagging", depth=3):
         if name != "Tag" or not children.get("Key"):
@@ -126,7 +126,7 @@ def parse_tagging(body: bytes) -> list[tuple[str, str]]:
 
 
 def parse_restore(body: bytes) -> tuple[int, str]:
-    """Return for how many days a `RestoreRequest` wants a copy, 1 if it is silent, and its tier, if it names one."""
+    """Return the days of a `RestoreRequest` (1 if it names none) and its tier ("" if it names none)."""
     wanted = {"Days": "1", "Tier": ""}
     for name, children in _entries(body, "RestoreRequest"):
         if name not in (*wanted, "JobParameters"):
@@ -139,7 +139,7 @@ def parse_restore(body: bytes) -> tuple[int, str]:
 
 
 def parse_bucket(body: bytes) -> dict[str, str]:
-    """Return the settings of a `CreateBucketConfiguration`; `Refused` with MalformedXML if it is none."""
+    """Return the settings of a `CreateBucketConfiguration`, or raise `Refused` with MalformedXML."""
     return {name: children[""].strip() for name, children in _entries(body, "CreateBucketConfiguration")}
 
 
@@ -148,7 +148,7 @@ def _children_named(body: bytes, root: str, wanted: str) -> Iterable[dict[str, s
 
 
 def _entries(body: bytes, root: str, *, depth: int = 2) -> list[tuple[str, dict[str, str]]]:
-    """Return name and children of every element at `depth`, which is 1 for the root; its own text is the child ''."""
+    """Return name and children of every element at `depth` (1 is the root); the child "" is the element's own text."""
     readable, undisguise = _disguised(body)
     try:
         found = [parse_document(readable, root)]
@@ -167,10 +167,10 @@ def _texts(elements: Iterable[Element]) -> Iterable[tuple[str, str]]:
 
 
 def _disguised(body: bytes) -> tuple[bytes, dict[int, str]]:
-    """Return a document that an XML parser can read, and what turns its texts back into those of `body`.
+    """Return a document that an XML parser can read, and a function that restores the original texts.
 
-    Clients send control characters in keys, as they are or as references, and OSS takes them. XML allows neither, so
-    private characters that the document does not have stand for them.
+    Clients send control characters in keys, raw or as references, and OSS accepts them. XML allows neither. So private
+    characters, which the document does not contain, replace them.
     """
     if _CONTROL(body) is None:
         return body, {}

@@ -1,4 +1,14 @@
-"""What one fault does, and where it takes hold of a request."""
+"""What one fault does to a request, and at which points.
+
+A request passes these points in order; `frontend` applies the fields there:
+
+    the head is there         `rewrite` changes the call
+    the body arrives          `during_body` interrupts it once, `read_seconds` slows it down, `flipped_at` damages it
+    the call is performed     `instead` replaces its result; the call is performed all the same with `after_work`
+    the reply is there        `reshape` changes it
+    the reply became steps    `disturb` changes these: what is sent, when, and how the connection ends
+    the steps are known       `afterwards` changes what is stored
+"""
 
 from __future__ import annotations
 
@@ -15,7 +25,7 @@ Steps = Iterable[Step]
 
 
 def _same_call(call: Call) -> None:
-    """Leave the call as it is."""
+    """Do not change the call."""
 
 
 def _same_reply(_call: Call, reply: Reply) -> Reply:
@@ -27,18 +37,16 @@ def _same_steps(steps: Steps, _blobs: BlobFolder) -> Steps:
 
 
 def _nothing(_service: Service, _call: Call) -> None:
-    """Do nothing to what is stored."""
+    """Do not change what is stored."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one fault does: to the call before the work, in place of the work, to the reply, to the steps that send it,
-    to what is stored, and while a body is being received.
+    """What one fault does. The defaults do nothing.
 
-    `instead` takes the place of the operation's result, a refusal, a reply or a hang-up; with `after_work` the
-    operation is done all the same. `during_body` happens once so many bytes of the request's body have arrived;
-    `read_seconds` pass after each piece of it, and its byte at `flipped_at` arrives wrong. Where several faults strike
-    together, an `is_endless` one comes last.
+    `instead` is a refusal, a reply or a hang-up. `during_body` holds a number of bytes and what happens when that many
+    bytes of the request's body have arrived. `read_seconds` is the pause after each block of the body. `flipped_at` is
+    the position of the byte that arrives wrong. If a request has several faults, an `is_endless` one is applied last.
     """
 
     name: str = ""

@@ -1,4 +1,4 @@
-"""The catalogue of faults: what each does to a request, by name. Pure, apart from the objects that some replace."""
+"""The catalogue of faults: what each does to a request, by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILLER_LINE = b"x-filler: " + b"f" * 1000 + b"\r\n"
 
 
 def make_effect(name: str, options: Options) -> Effect:
-    """Return the effect of a fault; `ValueError` for a name or an option that there is not."""
+    """Return the effect of a fault; raise `ValueError` for an unknown name or option."""
     build: Callable[[Options], Effect]
     if name in CODES or name in _SHORT_CODES:
         build, allowed = _refuse, _REFUSE_OPTIONS
@@ -41,7 +41,7 @@ def make_effect(name: str, options: Options) -> Effect:
     return Effect(**{**effect.__dict__, "name": name})
 
 
-# --- in place of the answer
+# --- instead of the answer
 
 
 def _refuse(options: Options) -> Effect:
@@ -131,7 +131,7 @@ def _headers(options: Options) -> Effect:
 
 
 def _status(options: Options) -> Effect:
-    """Do what was asked, and say so with another status, as a cache or a proxy that rewrites answers does."""
+    """Perform the call and answer with another status, like a proxy that rewrites answers."""
 
     def reshape(_call: Call, reply: Reply) -> Reply:
         reply.status = options["status"]
@@ -152,7 +152,7 @@ def _malformed_xml(options: Options) -> Effect:
 
 
 def _repeat_token(_options: Options) -> Effect:
-    """Name the page just asked for as the next one: who follows never gets on."""
+    """Return the token of this page again, so that a client that follows it never makes progress."""
 
     def reshape(call: Call, reply: Reply) -> Reply:
         if isinstance(reply.body, bytes):
@@ -166,7 +166,7 @@ def _repeat_token(_options: Options) -> Effect:
 
 
 def _duplicate_page(_options: Options) -> Effect:
-    """Give the listing's first page again, with a token that leads on from there."""
+    """Return the listing's first page again, with the token of its second page."""
 
     def rewrite(call: Call) -> None:
         call.query = [pair for pair in call.query if pair[0] not in ("continuation-token", "marker")]
@@ -175,7 +175,7 @@ def _duplicate_page(_options: Options) -> Effect:
 
 
 def _foreign_keys(_options: Options) -> Effect:
-    """List the whole bucket in the name of the prefix that was asked for."""
+    """List the whole bucket instead of the prefix that was asked for."""
 
     def rewrite(call: Call) -> None:
         call.query = [pair for pair in call.query if pair[0] != "prefix"]
@@ -206,7 +206,7 @@ def _after(first: Step, steps: Steps) -> Iterator[Step]:
 
 
 def _in_body(at: int | None, change: Callable[[list[Step], list[Step], BlobFolder], Steps]) -> Effect:
-    """Return the effect that changes an answer at a byte of its body, in the middle unless told where."""
+    """Return an effect that changes an answer at byte `at` of its body, by default in the middle."""
 
     def disturb(steps: Steps, blobs: BlobFolder) -> Steps:
         lead, head, body = _take_head(list(steps))
@@ -218,7 +218,7 @@ def _in_body(at: int | None, change: Callable[[list[Step], list[Step], BlobFolde
 
 
 def _take_head(steps: list[Step]) -> tuple[list[Step], Step, list[Step]]:
-    """Return what comes before the head (pauses), the head, and the body."""
+    """Return the steps before the head (pauses), the head, and the steps of the body."""
     for position, step in enumerate(steps):
         if isinstance(step, bytes):
             return steps[:position], step, steps[position + 1 :]
@@ -276,7 +276,7 @@ def _chunked(options: Options) -> Effect:
 
 
 def _lying_length(options: Options) -> Effect:
-    """Announce more bytes than come, and close; or fewer, so that the rest stands before the next answer."""
+    """Announce more bytes than are sent, and close; or fewer, so that the rest precedes the next answer."""
     delta = options.get("delta", 10)
 
     def reshape(_call: Call, reply: Reply) -> Reply:
@@ -311,7 +311,7 @@ def _endless_head(_options: Options) -> Effect:
 
 
 def _close_after(options: Options) -> Effect:
-    """Answer, then close: announced in the head, or in silence as a server does whose patience with idle ones ends."""
+    """Answer, then close: announced in the head, or without notice, like a server that closes idle connections."""
 
     def reshape(_call: Call, reply: Reply) -> Reply:
         if options.get("announced", False):

@@ -14,7 +14,7 @@ XML_TYPE = "application/xml"
 
 @dataclass(slots=True)
 class Call:
-    """A request that was understood: key and query are decoded, header names lower-case."""
+    """A request: key and query are decoded, header names are lower-case."""
 
     operation: str
     method: str
@@ -26,7 +26,7 @@ class Call:
     chunked: bool = False
 
     def parameter(self, name: str, default: str = "") -> str:
-        """Return the value of a query parameter, the first where there are several."""
+        """Return the value of a query parameter, the first if there are several."""
         for key, value in self.query:
             if key == name:
                 return value
@@ -37,9 +37,9 @@ class Call:
 
 
 class Received(NamedTuple):
-    """A body that arrived whole. `data` is a document, `content` an object's bytes on disk.
+    """A complete body. `data` is a document, `content` an object's bytes on disk.
 
-    `content` is empty where bodies are discarded; `md5` is None where nobody asked for it; `fields` are a form's.
+    `content` is empty if bodies are discarded; `md5` is None if it was not computed; `fields` are those of a form.
     """
 
     size: int = 0
@@ -53,10 +53,10 @@ class Received(NamedTuple):
 
 @dataclass(slots=True)
 class Reply:
-    """An answer; what every answer has (Date, request id, lengths) is added when it is sent.
+    """An answer, without the headers that every answer has (Date, request id, lengths).
 
-    `length` is what `Content-Length` says where it is not the body's: answers to HEAD have no body. `is_foreign`: it is
-    not OSS that answers but something on the way, so the answer has none of OSS's headers.
+    `length` is the `Content-Length` if it is not that of the body: answers to HEAD have no body. `is_foreign` means
+    that a proxy answers, not OSS, so the answer has none of OSS's headers.
     """
 
     status: int = 200

@@ -1,6 +1,6 @@
-"""When a fault strikes: rules by operation, bucket, key and query, with counts, probabilities or a script.
+"""Which requests a fault strikes: rules by operation, bucket, key and query, with counts, probabilities or a script.
 
-Rules are switched on and off at run time. A rule's random numbers come from its own seed, so a run can be repeated.
+Rules are added and cleared at run time. Each rule has its own random numbers from its own seed, so runs are repeatable.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from .interface import OPERATIONS
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Which requests a fault is for; what is empty matches everything.
+    """Which requests get a fault; an empty field matches every request.
 
-    Of the matching requests the first `after` are spared, then `times` are struck (None: all), each with
-    `probability`; with `per_key` both counts are kept for each object. `above_rate` spares as many a second.
-    `script` instead names the fault of each matching request in turn, None for none, and ends with its end.
+    Of the matching requests the first `after` are spared and the next `times` are struck (None: all of them), each
+    with `probability`. With `per_key` each object has its own two counts. `above_rate` spares that many requests per
+    second. `script` names the faults of the matching requests one by one instead (None: no fault); after its end there
+    are none.
     """
 
     fault: str = ""
@@ -53,7 +54,7 @@ class Rule:
 
 
 class ActiveRule:
-    """A rule that is switched on, with what it has counted so far."""
+    """A rule in use, with its counts so far."""
 
     def __init__(self, rule: Rule, clock: Callable[[], float], *, number: int) -> None:
         self.rule = rule
@@ -66,7 +67,7 @@ class ActiveRule:
         self._allowance, self._last = rule.above_rate or 0.0, clock()
 
     def strike(self, call: Call) -> Effect | None:
-        """Return what happens to a request, None if it is spared."""
+        """Return the effect on this request, or None if it is spared."""
         rule = self.rule
         if not rule.matches(call):
             return None
@@ -85,7 +86,7 @@ class ActiveRule:
         return self._effects[0]
 
     def _is_over_rate(self) -> bool:
-        """Tell whether a request now is one too many; a second's worth may come at once."""
+        """Whether a request now exceeds the rate; the requests of one second may come at once."""
         rate = self.rule.above_rate
         if rate is None:
             return True
@@ -99,14 +100,14 @@ class ActiveRule:
 
 
 class FaultBook:
-    """The rules that are on, in the order in which they were added."""
+    """The rules in use, in the order in which they were added."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._rules: list[ActiveRule] = []
 
     def add(self, rule: Rule) -> None:
-        """Switch a rule on; `ValueError` if it names no operation or fault there is: it would never strike."""
+        """Add a rule; raise `ValueError` if it names an unknown operation or fault, which would never strike."""
         if rule.operation and rule.operation not in OPERATIONS:
             raise ValueError(f"no operation {rule.operation!r}; there are {', '.join(sorted(OPERATIONS))}")
         self._rules.append(ActiveRule(rule, self._clock, number=len(self._rules)))
@@ -115,7 +116,7 @@ class FaultBook:
         self._rules.clear()
 
     def draw(self, call: Call) -> Sequence[Effect]:
-        """Return all that strikes this request; every matching rule is asked."""
+        """Return the effects of all rules that strike this request; each matching rule counts it."""
         if not self._rules:
             return ()
         return [effect for rule in self._rules if (effect := rule.strike(call)) is not None]
@@ -137,5 +138,5 @@ def _scripted(entry: str | Mapping[str, Any] | None) -> Effect | None:
 
 
 def names_of(effects: Iterable[Effect]) -> str:
-    """Return the faults' names as the log shows them."""
+    """Return the faults' names in the format of the log."""
     return "+".join(effect.name for effect in effects)

@@ -58,14 +58,14 @@ _TAKES_OBJECT = frozenset({"PutObject", "UploadPart", "AppendObject"})
 _MAKES_BUCKET = frozenset({"PutBucket", "PutBucketAcl"})
 _NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects", "PostObject"}
 
-# How often a request with a traffic limit is given its share.
+# A request with a traffic limit sends its share this often.
 PACE_SECONDS = 0.1
 
 _logger = logging.getLogger(__name__)
 
 
 class Frontend:
-    """The service with all that surrounds it: addresses, faults, counters."""
+    """The service with host names, faults and counters around it."""
 
     def __init__(self, service: Service, hosts: Hosts | None = None) -> None:
         self.service = service
@@ -77,16 +77,16 @@ class Frontend:
         self._date: tuple[int, str] = (0, "")
 
     def begin(self, head: RequestHead) -> OssWork:
-        """Take up a request whose head has arrived."""
+        """Return the work for a request whose head has arrived."""
         return OssWork(self, head)
 
     def next_request_id(self) -> str:
-        """Return 24 hex digits that no other request has."""
+        """Return a new request id: 24 hex digits."""
         self._last_id += 1
         return f"{self._id_prefix}{self._last_id:012X}"
 
     def date(self) -> str:
-        """The server's time as `Date` has it."""
+        """The server's time in the format of `Date`."""
         now = int(self.service.now())
         if self._date[0] != now:
             self._date = (now, http_date(now))
@@ -94,7 +94,7 @@ class Frontend:
 
 
 class OssWork:
-    """One OSS request under way."""
+    """One OSS request, from its head to the last byte of its answer (see `connection.Work`)."""
 
     __slots__ = (
         "_began",
@@ -145,7 +145,7 @@ class OssWork:
         return Pause(len(data) / self._pace) if self._pace and wanted is None else wanted
 
     def _interruption(self) -> Pause | Hangup | Early | None:
-        """Return what a fault wants done now that so much of the body is there: each once, a drip again and again."""
+        """Return what a fault does at this point of the body: each fault once, except a drip, which repeats."""
         for effect in self._effects:
             if effect.during_body is not None and self._received >= effect.during_body[0]:
                 if effect in self._past:
@@ -207,7 +207,7 @@ class OssWork:
         )
 
     def _understand(self) -> Call:
-        """Return the call that the head stands for; a path that says nothing is refused later."""
+        """Return the call that the head means; an invalid path is refused later, with the others."""
         head = self._head
         query = decode_query(head.query) if head.query else []
         try:
@@ -230,7 +230,7 @@ class OssWork:
             self._refused = _as_refused(error)
 
     def _result(self) -> Reply | Hangup:
-        """Do the work, unless a fault takes its place, and return what is to be answered."""
+        """Perform the call, unless a fault prevents it, and return the answer."""
         instead = [effect for effect in self._effects if effect.instead is not None]
         reply: Reply | Hangup | Refused | None = None
         if all(effect.after_work for effect in instead):
@@ -260,7 +260,7 @@ class OssWork:
             return Refused("InternalError", f"{type(error).__name__}: {error}")
 
     def _hold(self, reply: Reply) -> None:
-        """Keep the files of an answer until it is sent, whoever deletes the object meanwhile."""
+        """Keep the blobs of an answer until it is sent, even if the object is deleted meanwhile."""
         if not isinstance(reply.body, bytes):
             self._held = reply.body
             self._frontend.service.blobs.retain(self._held)
@@ -276,13 +276,13 @@ def _as_refused(error: Refused | OSError) -> Refused:
 
 
 def _admit(service: Service, call: Call) -> None:
-    """Refuse a call before its body: an unknown operation, a bad name, no right, no length or too much."""
+    """Refuse a call before its body arrives: unknown operation, invalid name, no permission, no length, too long."""
     if not call.operation:
         raise why_not(call.method, Resource(call.bucket, call.key), call.query)
     check_names(call)
     if call.bucket and call.bucket not in service.storage.buckets and call.operation not in _MAKES_BUCKET:
         service.bucket(call.bucket)
-    if call.operation != "PostObject":  # what allows a form is in its body
+    if call.operation != "PostObject":  # a form's signature is in its body
         _check_right(service, call)
     if name := unwanted_header(call.operation, call.method, tuple(call.headers)):
         raise header_refusal(call.operation, name)
@@ -294,7 +294,7 @@ def _admit(service: Service, call: Call) -> None:
 
 
 def _open_intake(service: Service, call: Call) -> Intake:
-    """Return where the body of an admitted call goes."""
+    """Return the intake for the body of an admitted call."""
     if call.operation in _TAKES_OBJECT:
         return _open_blob(service, call, call.headers)
     if call.operation == "PostObject":
@@ -316,7 +316,7 @@ def _open_blob(service: Service, call: Call, headers: Mapping[str, str]) -> Blob
 
 
 def _perform(service: Service, call: Call, received: Received) -> Reply:
-    """Do what an admitted call asks for; content that nothing refers to afterwards is given back."""
+    """Perform an admitted call. Received content that no record refers to afterwards is deleted."""
     if not received.content:
         return OPERATIONS[call.operation](service, call, received)
     service.blobs.retain(received.content)
@@ -327,7 +327,7 @@ def _perform(service: Service, call: Call, received: Received) -> Reply:
 
 
 def _check_right(service: Service, call: Call) -> None:
-    """Refuse a caller without the right. An unsigned request needs an ACL that allows everybody."""
+    """Refuse a call without permission. An unsigned request needs a public ACL."""
     if not is_signed(call):
         if call.operation in PUBLIC_READS and _acls(service, call) <= {"public-read", "public-read-write"}:
             return
@@ -338,7 +338,7 @@ def _check_right(service: Service, call: Call) -> None:
 
 
 def _acls(service: Service, call: Call) -> set[str]:
-    """Return the ACLs that hold for what a call names: the object's own or its bucket's, for a symlink two."""
+    """Return the ACLs that apply to the call: the object's or its bucket's, and for a symlink also its target's."""
     bucket = service.bucket(call.bucket)
     record = bucket.objects.get(call.key)
     target = bucket.objects.get(record.traits.target) if record is not None and record.traits.target else None
@@ -347,7 +347,7 @@ def _acls(service: Service, call: Call) -> set[str]:
 
 
 def _flipped(data: memoryview, at: int | None, position: int) -> memoryview:
-    """Return `data`, which stands at `position` of its body, with the body's byte `at` changed if it is in it."""
+    """Return `data`, which is at `position` of its body, with the body's byte `at` changed, if `data` contains it."""
     if at is None or not position <= at < position + len(data):
         return data
     changed = bytearray(data)

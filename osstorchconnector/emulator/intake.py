@@ -1,4 +1,4 @@
-"""Where a request's body goes while it arrives: checked on the way, never held in memory when it may be large."""
+"""Takes a request's body while it arrives and checks it; bodies that may be large go to disk, not into memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 
 
 class Digest:
-    """Size, CRC-64 and, if wanted, MD5 of bytes that pass by."""
+    """Size, CRC-64 and optionally MD5 of bytes, computed while they arrive."""
 
     __slots__ = ("_md5", "crc64", "size")
 
@@ -36,13 +36,13 @@ class Digest:
 
     @property
     def etag(self) -> str:
-        """The ETag of these bytes, upper hex: their MD5, or something made of CRC and size where that is not known."""
+        """The ETag of these bytes in upper hex: their MD5, or CRC and size if the MD5 is not computed."""
         md5 = self.md5
         return md5.hex().upper() if md5 is not None else f"{self.crc64:016X}{self.size:016X}"
 
 
 class Intake(Protocol):
-    """Takes a body piece by piece; `finish` or `abandon` ends it."""
+    """Takes a body block by block; `finish` or `abandon` ends it."""
 
     def write(self, data: memoryview) -> None: ...
 
@@ -52,16 +52,16 @@ class Intake(Protocol):
 
 
 class Drain:
-    """Takes what nobody wants."""
+    """Takes a body and ignores it."""
 
     def write(self, data: memoryview) -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def finish(self) -> Received:
         return _NOTHING_RECEIVED
 
     def abandon(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: this holds no resources."""
 
 
 _NOTHING_RECEIVED = Received()
@@ -69,7 +69,7 @@ NOTHING = Drain()
 
 
 class DocumentIntake:
-    """Takes an XML document into memory; refuses one that is too large."""
+    """Takes an XML document into memory; refuses a document that is too large."""
 
     def __init__(self, content_md5: str | None) -> None:
         self._content_md5 = content_md5
@@ -91,7 +91,7 @@ class DocumentIntake:
 
 
 class BlobIntake:
-    """Takes an object's bytes into a blob, or, with `blobs` None, checks and forgets them."""
+    """Takes an object's bytes into a blob; with `blobs` None it only checks them."""
 
     def __init__(self, blobs: BlobFolder | None, *, with_md5: bool, content_md5: str | None, limit_bytes: int) -> None:
         self._writer: BlobWriter | None = blobs.create() if blobs is not None else None
@@ -123,7 +123,7 @@ class BlobIntake:
 
 
 def check_digest(content_md5: str, md5: bytes) -> None:
-    """Refuse a body whose MD5 is not what `Content-MD5` (base64) says."""
+    """Refuse a body whose MD5 differs from `Content-MD5` (base64)."""
     try:
         expected = base64.b64decode(content_md5, validate=True)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""What is known of objects, parts and uploads, and how it is written into a journal. Pure.
+"""Records of objects, parts and uploads, and their form in a journal.
 
-`content` of a record may be shorter than `size`: the server was told to check bodies and not to keep them.
+`content` of a record is shorter than `size` if the server was told to check bodies and not to keep them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_ACL = "default"
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What only few objects have: an ACL of their own, tags, the key a symlink points to, a restored copy.
+    """What few objects have: an ACL of their own, tags, the target of a symlink, a restored copy.
 
     The copy of an archived object can be read from `readable_at` until `readable_until`, in seconds since the epoch.
     """
@@ -34,9 +34,9 @@ NO_TRAITS = Traits()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectRecord:
-    """One object. `etag` is bare upper hex; `headers` are those the writer gave, names as they are sent back.
+    """One object. `etag` is upper hex without quotes; `headers` are the writer's, with names as they are returned.
 
-    A record equals itself only: a key written twice has two.
+    A record equals only itself: each write of a key makes a new one.
     """
 
     key: str
@@ -57,7 +57,7 @@ class ObjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
-    """One part that was uploaded."""
+    """One uploaded part."""
 
     number: int
     content: Content
@@ -85,7 +85,7 @@ def dump_content(content: Content) -> list[list[Any]]:
 
 
 def load_content(entry: list[list[Any]], adopt: Callable[[str], Blob]) -> Content:
-    """Undo `dump_content`; `adopt` gives the one blob of a name."""
+    """Undo `dump_content`; `adopt` returns the blob of a name, always the same one."""
     return tuple(BlobSpan(adopt(name), start, stop) for name, start, stop in entry)
 
 
@@ -125,7 +125,7 @@ def load_part(entry: dict[str, Any], adopt: Callable[[str], Blob]) -> PartRecord
 
 
 def dump_upload(upload: UploadRecord) -> dict[str, Any]:
-    """Everything but the parts, which have entries of their own."""
+    """Return everything but the parts, which have entries of their own."""
     return {
         "upload_id": upload.upload_id,
         "key": upload.key,

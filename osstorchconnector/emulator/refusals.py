@@ -1,4 +1,4 @@
-"""The errors OSS answers with: a code stands for a status, a message and an EC number. Pure."""
+"""OSS's errors: each code has a status, an EC number and a message."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ _KINDS = {
 }
 
 CODES = frozenset(_KINDS)
-# What OSS's message leaves out, for those who see it as a Python error.
+# Additions to OSS's messages, for those who see them as a Python error.
 _HINTS = {"InvalidBucketName": ": 3 to 63 lower-case letters, digits and hyphens, no hyphen first or last"}
-# Of the extras, those that say what a refusal speaks of.
+# The extras that name the bucket or object of a refusal.
 _NAMES = ("BucketName", "ObjectName", "Key")
 
 
@@ -134,10 +134,10 @@ class Refused(Exception):
 
 
 def invalid_argument(name: str, value: str, message: str, *, ec: str = "") -> Refused:
-    """Return the refusal of an argument, naming it as OSS does."""
+    """Return the refusal of an argument, which it names as OSS does."""
     return Refused("InvalidArgument", message, ec=ec, extras={"ArgumentName": name, "ArgumentValue": value})
 
 
 def not_implemented(name: str, message: str) -> Refused:
-    """Return the refusal of what this server does not have, naming what asked for it."""
+    """Return the refusal of a missing feature; `name` is the header or parameter that asks for it."""
     return Refused("NotImplemented", message, extras={"ArgumentName": name} if name else None)

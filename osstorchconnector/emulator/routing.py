@@ -1,4 +1,4 @@
-"""From a request's target and `Host` to bucket, key, query and the name of the operation. Pure."""
+"""Finds bucket, key, query and the name of the operation, from a request's method, target and `Host`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _SERVICE_HOST = re.compile(r"(?:(.+)\.)?(?:oss-[a-z0-9-]+|[a-z0-9-]+\.oss)\.aliyuncs\.com")
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE"})
-# What requests without a query are for, by method and resource.
+# Operations of requests without a query, by method and kind of resource.
 _PLAIN = {asked: routes[-1].operation for asked, routes in ROUTES.items() if not routes[-1].mark}
 
 
 class Resource(NamedTuple):
-    """What a request speaks of, as the address says; both are empty for the service itself."""
+    """The bucket and key that a request names; both are empty for the service itself."""
 
     bucket: str
     key: str
 
 
 class Hosts:
-    """How `Host` headers are understood.
+    """Finds the bucket from a `Host` header and a path.
 
-    IP addresses and `localhost` have the bucket in the path; so have hosts that nothing is known of. In front of
-    one of `domains` (and of OSS's own names) stands a bucket. `cnames` maps whole hosts to buckets.
+    With an IP address, `localhost` or an unknown host the bucket is in the path. With one of `domains` or a host name
+    of OSS it is in front of that name. `cnames` maps whole hosts to buckets.
     """
 
     def __init__(self, domains: Sequence[str] = (), cnames: Mapping[str, str] | None = None) -> None:
@@ -42,7 +42,7 @@ class Hosts:
         self._known: dict[str, str | None] = {}
 
     def resource(self, host: str, path: str) -> Resource:
-        """Return what `path`, still encoded, names at `host`."""
+        """Return what `path`, which is still percent-encoded, names at `host`."""
         bucket = self._bucket_of(host)
         decoded = decode_path(path)
         if bucket is None:
@@ -51,7 +51,7 @@ class Hosts:
         return Resource(bucket, decoded[1:])
 
     def _bucket_of(self, header: str) -> str | None:
-        """Return the bucket a host stands for, "" for the service, None where the path has it."""
+        """Return the bucket of a host, "" for the service, None if the bucket is in the path."""
         if header not in self._known:
             if len(self._known) > 1000:
                 self._known.clear()
@@ -73,7 +73,7 @@ class Hosts:
 
 
 def is_live(host: str) -> bool:
-    """Tell whether a `Host` names the live service: some clients send its names to whatever address they were given."""
+    """Whether a `Host` is a name of the live service; some clients send it to any endpoint they are given."""
     return _SERVICE_HOST.fullmatch(_without_port(host).lower()) is not None
 
 
@@ -92,7 +92,7 @@ def _is_address(host: str) -> bool:
 
 
 def decode_path(path: str) -> str:
-    """Return a path without percent encoding; `+` stays `+`."""
+    """Decode the percent encoding of a path; `+` stays `+`."""
     if "%" not in path and path.isascii():
         return path
     try:
@@ -102,7 +102,7 @@ def decode_path(path: str) -> str:
 
 
 def decode_query(query: str) -> list[tuple[str, str]]:
-    """Return a query's parameters in order; `+` and `%20` are both a space."""
+    """Return a query's parameters in order; both `+` and `%20` are a space."""
     pairs = []
     for item in query.split("&"):
         if item:
@@ -119,7 +119,7 @@ def _decode_parameter(text: str) -> str:
 def name_operation(
     method: str, resource: Resource, query: Sequence[tuple[str, str]], headers: Mapping[str, str]
 ) -> str:
-    """Return OSS's name of the operation, or "" for what this server does not have: `why_not` says what that is."""
+    """Return OSS's name of the operation, or "" if this server does not have it; then `why_not` says why."""
     if not query:
         operation = _PLAIN.get((method, _kind(resource)), "")
     else:
@@ -131,7 +131,7 @@ def name_operation(
 
 
 def why_not(method: str, resource: Resource, query: Sequence[tuple[str, str]]) -> Refused:
-    """Return the refusal of a request that is for no operation of this server."""
+    """Return the refusal of a request for which `name_operation` returned ""."""
     if method not in _METHODS:
         return Refused("MethodNotAllowed")
     route, found = _find(method, resource, query)
@@ -146,7 +146,7 @@ def why_not(method: str, resource: Resource, query: Sequence[tuple[str, str]]) -
 def _find(
     method: str, resource: Resource, query: Sequence[tuple[str, str]]
 ) -> tuple[OperationRoute | None, str | None]:
-    """Return the route of a request, and the first query name that it does not take or that nothing is known of."""
+    """Return the route of a request, and the first query name that it does not take."""
     values = dict(query)
     route = find_route(method, _kind(resource), values)
     return route, stranger(route, values) if route is not None else next(iter(values), None)

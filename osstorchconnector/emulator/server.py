@@ -1,4 +1,4 @@
-"""The server: a listening socket, its connections, and the loop they live on."""
+"""The server: a listening socket, its connections, and their event loop."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .routing import Hosts
 from .service import Policy, Service
 from .sockets import Channel, SecureChannel, endpoint_of
 
-# What waits for the client stays in the processor's cache: with the megabytes that the system would allow, a large
-# object takes more than twice the time on loopback (measured). What comes in needs no such limit.
+# A small send buffer stays in the processor's cache. With the megabytes that the system allows, a large object takes
+# more than twice the time on loopback (measured). Receiving needs no such limit.
 SEND_BUFFER_BYTES = 512 * 1024
 
 _BACKLOG = 1024
 _ACCEPTS_A_TURN = 64
 _PATIENCE_SECONDS = 0.1
-# How often connections are looked at that may be lost.
+# How often to look for lost connections.
 _LOOK_SECONDS = 1.0
 _QUIET_PORTS = range(15_000, 30_000)
 _ATTEMPTS = 20
@@ -39,7 +39,7 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """All that a server is started with. No secret of it is ever written to `root`."""
+    """All settings of a server. Its secrets are never written to `root`."""
 
     root: Path
     is_temporary: bool = False
@@ -60,7 +60,7 @@ class ServerSettings:
 
 
 class Server:
-    """One emulator; `start` opens the port, `close` hangs up on everybody."""
+    """One emulator; `start` opens the port, `close` closes all connections."""
 
     def __init__(self, settings: ServerSettings, loop: asyncio.AbstractEventLoop) -> None:
         self.settings, self.loop = settings, loop
@@ -107,7 +107,7 @@ class Server:
             self._adopt(sock)
 
     def _pause_accepting(self) -> None:
-        """Wait a while for files to be closed: a listener that can't accept would keep the loop busy."""
+        """Stop accepting for a moment after an error (too many open files): retries would keep the loop busy."""
         assert self._listener is not None
         self.loop.remove_reader(self._listener.fileno())
         self.loop.call_later(_PATIENCE_SECONDS, self.loop.add_reader, self._listener.fileno(), self._accept)
@@ -137,7 +137,7 @@ class Server:
                 connection.close()
 
     def _close_lost(self) -> None:
-        """Close connections that were reset: uvloop does not call the reader of every such socket."""
+        """Close connections that were reset; uvloop does not report all of them."""
         for connection in list(self._connections):
             connection.close_if_lost()
         self.loop.call_later(_LOOK_SECONDS, self._close_lost)
@@ -148,9 +148,9 @@ class Server:
 
 
 def run(settings: ServerSettings, *, announce: Callable[[int], None], stop_at_end_of: int | None = None) -> bool:
-    """Serve until told to stop: by SIGTERM, SIGINT, or the end of the file `stop_at_end_of`; return whether by this.
+    """Serve until SIGTERM, SIGINT, or the end of the file `stop_at_end_of`; return whether that end stopped it.
 
-    `announce` is called with the port once connections are accepted.
+    Calls `announce` with the port when the server accepts connections.
     """
     raise_file_limit()
     ended: list[int] = []
@@ -160,21 +160,21 @@ def run(settings: ServerSettings, *, announce: Callable[[int], None], stop_at_en
             loop.add_signal_handler(number, loop.stop)
         if stop_at_end_of is not None:
             loop.add_reader(stop_at_end_of, _stop_at_end, loop, stop_at_end_of, ended)
-        # Only a running loop is sure to see a signal, so nobody hears of the server before that.
+        # Announced by the running loop, because a signal that arrives earlier may be lost.
         loop.call_soon(announce, port)
-        # What was loaded stays: the collector need not look at a million records again and again.
+        # The records just loaded stay, perhaps a million of them: the collector need not scan them.
         gc.freeze()
-        # Each request leaves a few dozen objects in the log: no reason to look through all of it every few requests.
+        # Each request leaves a few dozen objects in the log, so the usual thresholds would scan all of it too often.
         gc.set_threshold(50_000, 20, 20)
         loop.run_forever()
     return bool(ended)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; with port 0 on a port that no outgoing connection is given.
+    """Return a listening socket; port 0 means a free port outside the range of outgoing connections.
 
-    From the range of those, the port of a stopped server can be taken by a client that keeps trying to reach it: it
-    ends up connected to itself, and the server can't come back.
+    While a server in that range restarts, a client that keeps connecting to it can be given this very port: then it is
+    connected to itself, and the server can't have its port back.
     """
     listener = _bound(host, port)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # accepted sockets inherit it
@@ -191,7 +191,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """Return uvloop's loop where there is one."""
+    """Return a loop of uvloop, if it is installed."""
     try:
         import uvloop
     except ImportError:  # pragma: no cover - where there is no uvloop
@@ -200,7 +200,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def raise_file_limit() -> None:
-    """Allow this process as many open files as it may have: each connection and each object read is one."""
+    """Raise the limit of open files as far as allowed: each connection is one, and each object being read."""
     if sys.platform == "win32":  # pragma: no cover - no such limit there
         return
     import resource

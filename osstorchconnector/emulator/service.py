@@ -1,4 +1,4 @@
-"""What an OSS account is made of, without a network: buckets, who may use them, the rules, and what time it is."""
+"""An OSS account without a network: buckets, identities, policy, and clock."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _STEP_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a server does differently when told to.
+    """Rules that tests and benchmarks change.
 
-    `discard_bodies`: uploads are checked and forgotten, only their records are kept; those of up to
-    `keep_up_to_bytes` are kept all the same. `fast_etag`: ETags are made of CRC-64 and size instead of MD5.
-    `accept_v1`: signature V1 is accepted beside V4. `restore_seconds`: how long it takes to restore an archived object.
+    `discard_bodies`: check uploads and keep only their records; uploads of up to `keep_up_to_bytes` are kept all the
+    same. `fast_etag`: make ETags of CRC-64 and size instead of MD5. `accept_v1`: accept signature V1 beside V4.
+    `restore_seconds`: the time to restore an archived object.
     """
 
     region: str = "cn-test"
@@ -42,7 +42,7 @@ class Policy:
 
 @dataclass
 class Service:
-    """The state that every operation works on; `endpoint` is where clients on this machine reach the server."""
+    """The state that all operations work on; `endpoint` is the server's endpoint for clients on this machine."""
 
     storage: Storage
     keyring: Keyring
@@ -73,32 +73,32 @@ class Service:
         return f"{scheme}://{call.bucket}.{host}/{key}" if in_host else f"{endpoint}/{call.bucket}/{key}"
 
     def now(self) -> float:
-        """The time this server believes in."""
+        """The server's time, in seconds since the epoch."""
         return time.time() + self.clock_offset_seconds
 
     def create_bucket(
         self, name: str, *, acl: str = "private", storage_class: str = "Standard", redundancy: str = "LRS"
     ) -> Bucket:
-        """Create a bucket; refuse a name that OSS does not allow: it becomes a file's name."""
+        """Create a bucket; refuse an invalid name, since it becomes a file name."""
         check_bucket_name(name)
         return self.storage.create_bucket(
             name, created=int(self.now()), acl=acl, storage_class=storage_class, redundancy=redundancy
         )
 
     def ensure_bucket(self, name: str) -> None:
-        """Create a bucket unless it is there."""
+        """Create a bucket unless it exists."""
         if name not in self.storage.buckets:
             self.create_bucket(name)
 
     def bucket(self, name: str) -> Bucket:
-        """Return a bucket; refuse if there is none."""
+        """Return a bucket; refuse a name that does not exist."""
         bucket = self.storage.buckets.get(name)
         if bucket is None:
             raise Refused("NoSuchBucket", extras={"BucketName": name})
         return bucket
 
     def record(self, call: Call) -> ObjectRecord:
-        """Return the record of the object a call names; refuse if there is none."""
+        """Return the record of the object that a call names; refuse a missing object."""
         return self.find(call.bucket, call.key)
 
     def find(self, bucket: str, key: str) -> ObjectRecord:
@@ -108,14 +108,14 @@ class Service:
         return record
 
     def digest(self, content: Content) -> Digest:
-        """Read `content` through and return what it sums up to."""
+        """Read all of `content` and return its digest."""
         digest = Digest(with_md5=not self.policy.fast_etag)
         for position in range(0, size_of(content), _STEP_BYTES):
             digest.update(memoryview(self.blobs.read(cut(content, position, position + _STEP_BYTES))))
         return digest
 
     def overwrite(self, bucket: str, key: str, data: bytes | None = None) -> None:
-        """Put an object past all rules; without `data` it is the old one with its first byte changed."""
+        """Put an object without any check; without `data` it is the old one with its first byte changed."""
         old = self.bucket(bucket).objects.get(key)
         if data is None and old is not None and old.content:
             changed = bytes([self.blobs.read(cut(old.content, 0, 1))[0] ^ 1])

@@ -1,6 +1,6 @@
-"""Non-blocking sockets, plain and TLS, behind four calls.
+"""Non-blocking sockets, plain and TLS, with one interface.
 
-`receive` and `send` return None where the socket is not ready; a lost connection is an `OSError`.
+`receive` and `send` return None if the socket is not ready, and raise `OSError` if the connection is lost.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ssl
 import struct
 import sys
 
-_RECORD_BYTES = 16 * 1024  # what TLS sends as one
+_RECORD_BYTES = 16 * 1024  # the largest TLS record
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 _ON_LINUX = sys.platform == "linux"
 _ESTABLISHED, _CLOSED = 1, 7
@@ -31,24 +31,24 @@ class Channel:
         return self._socket.fileno()
 
     def has_pending(self) -> bool:
-        """Tell whether bytes can be received that the loop does not know of."""
+        """Whether bytes can be received that the loop does not report."""
         return False
 
     def is_abandoned(self) -> bool:
-        """Tell, without reading, whether the peer has closed its end; only Linux knows."""
+        """Whether the peer has closed its end, found out without reading; works on Linux only."""
         return self._state() != _ESTABLISHED
 
     def is_lost(self) -> bool:
-        """Tell whether the peer has reset the connection; only Linux knows."""
+        """Whether the peer has reset the connection; works on Linux only."""
         return self._state() == _CLOSED
 
     def _state(self) -> int:
-        if not _ON_LINUX:  # pragma: no cover - other systems do not tell
+        if not _ON_LINUX:  # pragma: no cover - not available elsewhere
             return _ESTABLISHED
         return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
     def receive(self, into: memoryview) -> int | None:
-        """Return how many bytes arrived, 0 at the peer's end."""
+        """Return the number of bytes received, 0 at the end of the stream."""
         try:
             return self._socket.recv_into(into)
         except BlockingIOError:
@@ -61,7 +61,7 @@ class Channel:
             return None
 
     def send_both(self, data: bytes | memoryview, piece: memoryview) -> int | None:
-        """Send two things as one; return how much of them went."""
+        """Send two blocks with one call; return the number of bytes sent."""
         if not _HAS_SENDMSG:  # pragma: no cover - Windows sends them one by one
             return self.send(data)
         try:
@@ -70,11 +70,11 @@ class Channel:
             return None
 
     def end(self) -> None:
-        """Tell the peer that nothing more comes; what it sends can still be received."""
+        """Close our sending side; receiving still works."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self, *, with_reset: bool = False) -> None:
-        """Close for every process that may hold a copy of the socket, with a reset (RST) if asked."""
+        """Close, also for forked processes that hold a copy of the socket; with a reset (RST) if asked."""
         sock = self._socket
         try:
             if with_reset:
@@ -82,12 +82,12 @@ class Channel:
             else:
                 sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # The peer was first.
+            pass  # the peer closed first
         sock.close()
 
 
 class SecureChannel(Channel):
-    """The same through TLS; the handshake happens on the way."""
+    """An accepted TLS connection; reads and writes do the handshake."""
 
     __slots__ = ("_tls",)
 
@@ -116,11 +116,11 @@ class SecureChannel(Channel):
 
 
 def endpoint_of(scheme: str, host: str, port: int) -> str:
-    """Return the endpoint for clients on this machine of a server that listens on `host`."""
+    """Return the endpoint, for clients on this machine, of a server that listens on `host`."""
     host = loopback_of(host)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def loopback_of(host: str) -> str:
-    """Return the address of this machine for a server that listens on all."""
+    """Return the loopback address if `host` means all addresses, else `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -1,7 +1,7 @@
-"""Buckets in a folder: blobs hold the bytes, one journal a bucket says which bytes are which object.
+"""Buckets in a folder: blobs hold the bytes, and one journal per bucket says which bytes are which object.
 
-A change is one journal line, written when the bytes it speaks of are all there: whoever reads sees the old object or
-the new one, also after the server was killed. All records are in memory too; requests are answered from there.
+Each change is one line of the journal, written after all its bytes are stored. So readers see the old object or the new
+one, even after the server was killed. All records are also in memory, which answers requests.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Journal:
 
     @classmethod
     def begin(cls, path: Path, entries: Iterable[Entry]) -> Journal:
-        """Put a journal of these entries at `path`, atomically replacing the one that may be there."""
+        """Write a journal of these entries at `path`; it atomically replaces an existing one."""
         with written_whole(path) as file:
             file.writelines(map(encode_entry, entries))
         return cls(path)
 
     def append(self, *entries: Entry) -> None:
-        """Write the entries at the end, all of them or, with an `OSError`, none."""
+        """Write all entries at the end, or none and raise `OSError`."""
         data = b"".join(map(encode_entry, entries))
         try:
             if self._file.write(data) != len(data):
@@ -60,7 +60,7 @@ class Journal:
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Yield the entries at `path`, and cut off a last line that was not written whole."""
+    """Yield the entries at `path`, and cut off an incomplete last line."""
     with open(path, "rb") as file:
         whole_bytes = 0
         for line in file:
@@ -81,7 +81,7 @@ def _decode(line: bytes, path: Path, position: int) -> Entry:
 
 
 class Bucket:
-    """One bucket: its objects, its unfinished uploads, and the journal that makes them last."""
+    """One bucket: its objects, its unfinished uploads, and the journal that persists both."""
 
     def __init__(
         self, name: str, blobs: BlobFolder, *, created: int, acl: str, storage_class: str, redundancy: str = "LRS"
@@ -95,7 +95,7 @@ class Bucket:
         self._sorted_keys: list[str] | None = None
 
     def sorted_keys(self) -> list[str]:
-        """All keys in UTF-8 byte order, which is the order of code points."""
+        """All keys in UTF-8 byte order, which is also the order of code points."""
         if self._sorted_keys is None:
             self._sorted_keys = sorted(self.objects)
         return self._sorted_keys
@@ -106,13 +106,13 @@ class Bucket:
         self._set(record)
 
     def put_all(self, new: Sequence[ObjectRecord]) -> None:
-        """The same for many, in one write of the journal."""
+        """Make each of these the object of its key, with one write to the journal."""
         self._write(*[{"put": records.dump_object(record)} for record in new])
         for record in new:
             self._set(record)
 
     def delete(self, key: str) -> None:
-        """Remove an object; without effect if there is none."""
+        """Remove an object, if there is one."""
         if key in self.objects:
             self._write({"delete": key})
             self._unset(key)
@@ -145,7 +145,7 @@ class Bucket:
         return {"bucket": {"created": self.created, "acl": self.acl, **settings}}
 
     def entries(self) -> Iterator[Entry]:
-        """The shortest journal that gives this bucket."""
+        """The shortest journal that describes this bucket."""
         yield self.describe()
         for record in self.objects.values():
             yield {"put": records.dump_object(record)}
@@ -155,7 +155,7 @@ class Bucket:
                 yield {"part": records.dump_part(part), "of": upload.upload_id}
 
     def replay(self, entry: Entry, adopt: Callable[[str], Blob]) -> None:
-        """Do again what a journal line says was done."""
+        """Apply a change that the journal holds."""
         if "put" in entry:
             self._set(records.load_object(entry["put"], adopt))
             if "completes" in entry:
@@ -173,7 +173,7 @@ class Bucket:
             self.acl = entry["bucket"]["acl"]
 
     def write_to(self, journal: Journal) -> None:
-        """Write changes there from now on."""
+        """Write changes to this journal from now on."""
         self._journal = journal
 
     def blob_names(self) -> set[str]:
@@ -182,7 +182,7 @@ class Bucket:
         return {piece.blob.name for content in contents for piece in content}
 
     def remove(self) -> None:
-        """Forget an empty bucket for good."""
+        """Delete the journal of an empty bucket."""
         if self._journal is not None:
             self._journal.remove()
 
@@ -221,7 +221,7 @@ class Bucket:
 
 
 class Storage:
-    """All buckets under `root`; one server at a time uses a root."""
+    """All buckets under `root`, which only one server at a time may use."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -259,7 +259,7 @@ class Storage:
         return self._journals / f"{name}.jsonl"
 
     def _load(self, path: Path) -> None:
-        """Read a bucket; its journal is written anew when most of it is history."""
+        """Read a bucket; rewrite its journal if most of its lines are history."""
         known: dict[str, Blob] = {}
         entries = read_entries(path)
         first = next(entries)["bucket"]
@@ -279,7 +279,7 @@ class Storage:
 
 
 def _take_lock(path: Path) -> Any:
-    """Hold `path` for as long as the returned file is open; refuse where another process does."""
+    """Lock `path` for as long as the returned file is open; raise `OSError` if another process holds the lock."""
     file = open(path, "ab")
     try:
         import fcntl

@@ -1,6 +1,6 @@
-"""Answers as steps: bytes and pieces of files to send, pauses, and ways to hang up. Pure.
+"""Answers as steps: bytes and spans of files to send, pauses, and ways to hang up.
 
-A fault is a change to such a list, so whatever can go wrong on a wire can be written down and tested without one.
+A fault changes such a list. So everything that can go wrong on a wire is a value, which tests check without a socket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Hangup(NamedTuple):
 
 
 class Early(NamedTuple):
-    """Answer now, without the rest of the request's body, and hang up."""
+    """Answer now, without the rest of the request's body, then hang up."""
 
 
 Step = bytes | BlobSpan | Pause | Hangup
@@ -71,7 +71,7 @@ def split_at(steps: Iterable[Step], position: int) -> tuple[list[Step], list[Ste
 
 
 def in_small_pieces(steps: Iterable[Step], piece_bytes: int, seconds: float) -> Iterator[Step]:
-    """Yield the same bytes a few at a time, with a pause after each."""
+    """Yield the same bytes in small pieces, with a pause after each."""
     for step in steps:
         if not isinstance(step, bytes | BlobSpan):
             yield step
@@ -96,7 +96,7 @@ def in_chunks(body: Iterable[Step], chunk_bytes: int) -> Iterator[Step]:
 
 
 def common_headers(*, date: str, server_time_ms: int, request_id: str, keep_alive: bool) -> dict[str, str]:
-    """Return what stands in the head of every answer."""
+    """Return the headers that every answer has."""
     return {
         "Server": "AliyunOSS",
         "Date": date,
@@ -114,7 +114,7 @@ def encode_reply_head(reply: Reply, common: dict[str, str]) -> bytes:
 
 
 def body_steps(body: bytes | Content, blobs: BlobFolder) -> list[Step]:
-    """Return the steps that send a body: small ones are read, large ones stay files."""
+    """Return the steps that send a body: bytes if it is small, spans of files if it is large."""
     if isinstance(body, bytes):
         return [body] if body else []
     if size_of(body) <= INLINE_BYTES:
@@ -123,7 +123,7 @@ def body_steps(body: bytes | Content, blobs: BlobFolder) -> list[Step]:
 
 
 def error_reply(refused: Refused, *, method: str, request_id: str, host: str) -> Reply:
-    """Return what a refusal is answered with: XML, in a header where the answer has no body."""
+    """Return the answer to a refused request: XML, which is in a header if the answer has no body."""
     headers = {**refused.headers, "x-oss-ec": refused.ec}
     if refused.status == 304:
         return Reply(304, headers)

@@ -1,4 +1,4 @@
-"""Reading the arguments that several operations share; a wrong one is refused as OSS refuses it. Pure."""
+"""What several operations read from a request: headers to store, limits, conditions, ranges. Refuses wrong values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENCRYPTION = "x-oss-server-side-encryption"
 
 
 def object_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a write that are kept with the object and sent back with it."""
+    """Return the headers of a write that are stored with the object and returned with it."""
     kept = {shown: headers[name] for name, shown in _KEPT_HEADERS.items() if headers.get(name)}
     metadata = {name: value for name, value in headers.items() if name.startswith("x-oss-meta-")}
     if metadata:
@@ -48,7 +48,7 @@ def object_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
-    """Refuse metadata that is too large or has names that OSS does not allow."""
+    """Refuse metadata that is too large or has invalid names."""
     size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
     wrong = next((name for name in metadata if not _METADATA_NAME(name)), "")
     if wrong or size > MAX_METADATA_BYTES:
@@ -57,7 +57,7 @@ def _check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 def encryption(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what a write says of server-side encryption, which is kept and sent back; nothing is encrypted."""
+    """Return the headers of server-side encryption. They are stored and returned, but nothing is encrypted."""
     wanted = {name: value for name, value in headers.items() if name.startswith("x-oss-server-side-")}
     if not wanted:
         return wanted
@@ -74,12 +74,12 @@ def encryption(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def encryption_of(kept: Mapping[str, str]) -> dict[str, str]:
-    """Return what an object's own headers say of its encryption."""
+    """Return the encryption headers among those stored with an object."""
     return {name: value for name, value in kept.items() if name.startswith("x-oss-server-side-")}
 
 
 def traffic_limit(call: Call) -> int:
-    """Return how many bytes a second a request wants to be held to, 0 for no limit."""
+    """Return a request's own limit in bytes per second, 0 for none."""
     name = TRAFFIC_LIMIT
     text = call.headers.get(name, "")
     if call.query and call.has_parameter(name):
@@ -108,7 +108,7 @@ def forbids_overwrite(headers: Mapping[str, str]) -> bool:
 
 
 def whole_number(call: Call, name: str, *, default: int, least: int, most: int) -> int:
-    """Return a query parameter that must be a number within limits; absent or empty is the default."""
+    """Return a query parameter that must be a number within limits, or `default` if it is missing or empty."""
     text = call.parameter(name)
     if not text:
         return default
@@ -118,7 +118,7 @@ def whole_number(call: Call, name: str, *, default: int, least: int, most: int) 
 
 
 def short_name(call: Call, name: str, ec: str = "") -> str:
-    """Return a query parameter that is a name, or the beginning of one; refuse what no key can have."""
+    """Return a query parameter that is a key or its beginning; refuse one that is too long."""
     text = call.parameter(name)
     if len(text.encode()) > MAX_KEY_BYTES:
         raise invalid_argument(name, text[:100], f"The length of {name} must be less than 1024.", ec=ec)
@@ -126,7 +126,7 @@ def short_name(call: Call, name: str, ec: str = "") -> str:
 
 
 def listing_encoding(call: Call) -> tuple[str | None, Encode]:
-    """Return the `EncodingType` a call asks for and the function that goes with it."""
+    """Return the `EncodingType` that a call asks for, and the function that encodes."""
     wanted = call.parameter("encoding-type")
     if not wanted:
         return None, str
@@ -140,7 +140,7 @@ http_time = lru_cache(maxsize=4096)(http_date)
 
 @lru_cache(maxsize=4096)
 def iso_time(epoch_seconds: int) -> str:
-    """Return a time as XML documents have it: `2025-03-14T15:09:26.000Z`."""
+    """Return a time in the format of XML documents: `2025-03-14T15:09:26.000Z`."""
     return strftime("%Y-%m-%dT%H:%M:%S.000Z", gmtime(epoch_seconds))
 
 
@@ -149,9 +149,9 @@ def missing(name: str) -> Refused:
 
 
 def check_conditions(headers: Mapping[str, str], etag: str, modified: int, prefix: str = "") -> None:
-    """Refuse with 304 or 412 where the object is not what the headers ask for.
+    """Refuse with 304 or 412 an object that does not meet the conditions in the headers.
 
-    ETags may be quoted or bare, in either case; `prefix` is that of a copy source's conditions.
+    ETags may be quoted or not, in upper or lower case. `prefix` is that of the headers for a copy's source.
     """
     wanted = headers.get(f"{prefix}if-match")
     if wanted is not None:
@@ -172,16 +172,16 @@ def _lists(header: str, etag: str) -> bool:
 
 
 def _is_modified_after(date: str | None, modified: int) -> bool | None:
-    """Return whether the object is newer than `date`; None where that is no date, which OSS ignores."""
+    """Return whether the object is newer than `date`, or None for an invalid date, which OSS ignores."""
     moment = parse_http_date(date) if date is not None else None
     return None if moment is None else modified > moment
 
 
 def resolve_range(header: str | None, size: int, *, is_standard: bool) -> tuple[int, int] | None:
-    """Return start and stop of the part a `Range` asks for; None for the whole object.
+    """Return start and stop of the span that a `Range` asks for, or None for the whole object.
 
-    By default OSS ignores a range that does not lie within the object. With `x-oss-range-behavior: standard` its end
-    is clipped, and a start beyond the object is refused with 416. Garbage and several ranges are ignored in both.
+    By default OSS ignores a range that is not within the object. With `x-oss-range-behavior: standard` it clips the
+    end, and refuses a start after the object's end with 416. It always ignores invalid values and several ranges.
     """
     match = _RANGE.fullmatch(header.strip()) if header else None
     if match is None or match[0] == "bytes=-":

@@ -1,4 +1,4 @@
-"""What an object has besides bytes and headers: its own ACL, and tags. To change them makes no new object."""
+"""An object's own ACL and its tags. Changing them does not make a new object."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tags_of_header(text: str) -> dict[str, str]:
 
 
 def checked_tags(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Return tags by key; refuse too many, keys that come twice, and texts that OSS does not allow."""
+    """Return tags by key; refuse too many tags, repeated keys, and texts that OSS does not allow."""
     tags = dict(pairs)
     if len(pairs) > MAX_TAGS:
         raise _wrong_tag(f"{len(pairs)} tags, {MAX_TAGS} are allowed", "0010-00000218")
@@ -72,7 +72,7 @@ def get_acl(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def put_tagging(service: Service, call: Call, received: Received) -> Reply:
-    """Give an object these tags in place of those it had."""
+    """Replace the tags of an object."""
     _change(service, call, tags=checked_tags(parse_tagging(received.data)))
     return Reply()
 

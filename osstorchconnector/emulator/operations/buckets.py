@@ -1,4 +1,4 @@
-"""Buckets: create, delete, list, and what is known of one."""
+"""Buckets: create, delete, list, describe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .arguments import BUCKET_ACLS, STORAGE_CLASSES, iso_time, whole_number
 from .attributes import OWNER
 
 _REDUNDANCIES = ("LRS", "ZRS")
-# Storage classes as the elements of GetBucketStat begin.
+# Storage classes, and how the elements of GetBucketStat for them begin.
 _STATISTICS = {
     "Standard": "Standard",
     "IA": "InfrequentAccess",
@@ -22,7 +22,7 @@ _STATISTICS = {
 
 
 def put_bucket(service: Service, call: Call, received: Received) -> Reply:
-    """Create a bucket; one that is there already keeps its objects and gets the new ACL."""
+    """Create a bucket; an existing one keeps its objects and gets the new ACL."""
     acl = _acl(call)
     bucket = service.storage.buckets.get(call.bucket)
     if bucket is None:
@@ -34,7 +34,7 @@ def put_bucket(service: Service, call: Call, received: Received) -> Reply:
 
 
 def put_bucket_acl(service: Service, call: Call, _received: Received) -> Reply:
-    """Change a bucket's ACL; one that is not there is created with it, as OSS does."""
+    """Change a bucket's ACL; create a missing bucket with it, as OSS does."""
     acl = _acl(call)
     if call.bucket in service.storage.buckets:
         service.bucket(call.bucket).update(acl=acl)
@@ -57,7 +57,7 @@ def delete_bucket(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def list_buckets(service: Service, call: Call, _received: Received) -> Reply:
-    """List buckets by name; the three paging elements are there only when the client pages."""
+    """List buckets by name; the answer has paging elements only if the request has paging parameters."""
     prefix, marker = call.parameter("prefix"), call.parameter("marker")
     limit = whole_number(call, "max-keys", default=100, least=1, most=1000)
     names = [name for name in sorted(service.storage.buckets) if name.startswith(prefix) and name > marker]
@@ -88,7 +88,7 @@ def get_bucket_info(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def get_bucket_stat(service: Service, call: Call, _received: Received) -> Reply:
-    """Count what is in a bucket, by storage class; an archived object counts as such also while it is restored."""
+    """Return the statistics of a bucket by storage class; a restored object still counts as archived."""
     bucket = service.bucket(call.bucket)
     records = bucket.objects.values()
     parts = sum(part.size for upload in bucket.uploads.values() for part in upload.parts.values())
@@ -117,7 +117,7 @@ def get_bucket_location(service: Service, call: Call, _received: Received) -> Re
 
 
 def _summary(service: Service, call: Call, bucket: Bucket) -> dict[str, object]:
-    """Return what listing and description of a bucket share; its endpoints are those that the client used."""
+    """Return what the list of buckets and the description of one share; the endpoints are the one the client uses."""
     region, endpoint = service.policy.region, service.endpoint_for(call)
     return {
         "Name": bucket.name,
@@ -139,7 +139,7 @@ def _acl(call: Call) -> str:
 
 
 def _configuration(body: bytes) -> tuple[str, str]:
-    """Return the storage class and the redundancy that a `CreateBucketConfiguration` asks for."""
+    """Return storage class and redundancy of a `CreateBucketConfiguration`."""
     wanted = parse_bucket(body) if body.strip() else {}
     chosen, redundancy = wanted.get("StorageClass", "Standard"), wanted.get("DataRedundancyType", "LRS")
     if chosen not in STORAGE_CLASSES:

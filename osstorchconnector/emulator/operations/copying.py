@@ -26,7 +26,7 @@ _OF_ENCRYPTION_BY_CLIENTS = "x-oss-meta-client-side-encryption-"
 
 
 class Excerpt(NamedTuple):
-    """Bytes of a source, with CRC-64 and ETag of exactly these bytes."""
+    """Some bytes of a source, with CRC-64 and ETag of these bytes."""
 
     content: Content
     size: int
@@ -35,7 +35,7 @@ class Excerpt(NamedTuple):
 
 
 def copy_object(service: Service, call: Call, _received: Received) -> Reply:
-    """Make the key an object with the source's bytes; onto itself only with new metadata."""
+    """Make the key an object with the bytes of the source."""
     bucket = service.bucket(call.bucket)
     source = _source(service, call)
     check_overwrite(service, call)
@@ -64,7 +64,7 @@ def copy_object(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def _replaces(call: Call, name: str) -> bool:
-    """Return whether a directive asks for what the request says instead of what the source has."""
+    """Whether a directive asks for the request's values instead of the source's."""
     directive = call.headers.get(name, "COPY").upper()
     if directive not in ("COPY", "REPLACE"):
         raise invalid_argument(name, directive, "Must be COPY or REPLACE.")
@@ -74,8 +74,8 @@ def _replaces(call: Call, name: str) -> bool:
 def _headers_of_copy(call: Call, source: ObjectRecord) -> dict[str, str]:
     """Return the copy's headers: the source's, or the request's.
 
-    Encryption by the server is never the source's: the request says it, or there is none. What encryption by the client
-    needs stays in any case, and so does the type unless the request names one.
+    Server-side encryption is never copied from the source, only taken from the request. The headers of client-side
+    encryption are always kept, and so is the type unless the request names one.
     """
     given, own = object_headers(call.headers), encryption_of(source.headers)
     if not _replaces(call, "x-oss-metadata-directive"):
@@ -91,7 +91,7 @@ def _traits_of_copy(acl: str, tags: Mapping[str, str], target: str) -> Traits:
 
 
 def upload_part_copy(service: Service, call: Call, _received: Received) -> Reply:
-    """Make a part of a source's bytes, or of `x-oss-copy-source-range` of them."""
+    """Make a part of the source's bytes, all or those in `x-oss-copy-source-range`."""
     bucket, upload = find_upload(service, call)
     number = part_number(call)
     source = _source(service, call)

@@ -1,6 +1,6 @@
 """Listings: objects (V1 and V2) and unfinished uploads, page by page in UTF-8 byte order.
 
-A continuation token is the last name of the page before it, encoded; clients must not look into it.
+A continuation token is the last name of the previous page, encoded; clients must not interpret it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONG_PREFIX, _LONG_MARKER = "0015-00000403", "0015-00000405"
 
 
 class Page(NamedTuple):
-    """Part of a listing; `last` is its last name if more follows, else empty."""
+    """Part of a listing; `last` is its last name, or "" on the last page."""
 
     keys: list[str]
     prefixes: list[str]
@@ -39,8 +39,8 @@ class Page(NamedTuple):
 def find_page(keys: Sequence[str], *, prefix: str, delimiter: str, after: str, limit: int) -> Page:
     """Return at most `limit` names that begin with `prefix` and come after `after`; `keys` are sorted.
 
-    A name is a key, or what several keys have in common up to a delimiter behind the prefix. Nothing under a common
-    prefix is named when the prefix itself is not after `after`.
+    A name is a key or a common prefix: the beginning of several keys up to the first delimiter after `prefix`. If a
+    common prefix is not after `after`, no key below it is listed.
     """
     if delimiter:
         names = list(islice(_walk(keys, prefix, delimiter, after), limit + 1))
@@ -56,7 +56,7 @@ def find_page(keys: Sequence[str], *, prefix: str, delimiter: str, after: str, l
 
 
 def _walk(keys: Sequence[str], prefix: str, delimiter: str, after: str) -> Iterator[tuple[str, bool]]:
-    """Yield names in order, each with whether it is a common prefix."""
+    """Yield (name, whether it is a common prefix), in order."""
     position = _first_after(keys, prefix, after)
     while position < len(keys) and keys[position].startswith(prefix):
         key = keys[position]
@@ -76,7 +76,7 @@ def _first_after(keys: Sequence[str], prefix: str, after: str) -> int:
 
 
 def _after_prefix(keys: Sequence[str], prefix: str, position: int) -> int:
-    """Return the position of the first key from `position` on that does not begin with `prefix`."""
+    """Return the position of the first key, from `position` on, without this prefix."""
     position = bisect_right(keys, prefix + _LAST_CHARACTER, position)
     while position < len(keys) and keys[position].startswith(prefix):
         position += 1
@@ -133,7 +133,7 @@ def list_objects_v1(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def list_uploads(service: Service, call: Call, _received: Received) -> Reply:
-    """List unfinished uploads by key and, for one key, by the time they were begun."""
+    """List unfinished uploads by key, those of one key by their start time."""
     bucket = service.bucket(call.bucket)
     encoding, encode = listing_encoding(call)
     limit = whole_number(call, "max-uploads", default=1000, least=1, most=1000)
@@ -142,7 +142,7 @@ def list_uploads(service: Service, call: Call, _received: Received) -> Reply:
     entries = _uploads_after(bucket.uploads.values(), prefix, delimiter, key_marker, id_marker)
     found = list(islice(entries, limit + 1))
     shown, is_truncated = found[:limit], len(found) > limit
-    last = shown[-1] if shown else ""  # OSS names the last entry on the last page as well
+    last = shown[-1] if shown else ""  # OSS names the last entry on the last page too
     last_key, last_id = (last, "") if isinstance(last, str) else (last.key, last.upload_id)
     head: dict[str, object] = {
         "EncodingType": encoding,
@@ -163,7 +163,7 @@ def list_uploads(service: Service, call: Call, _received: Received) -> Reply:
 def _uploads_after(
     uploads: Iterable[UploadRecord], prefix: str, delimiter: str, key_marker: str, id_marker: str
 ) -> Iterator[UploadRecord | str]:
-    """Yield uploads by key and id from behind the markers on, and common prefixes in place of what they cover."""
+    """Yield uploads after the markers, by key and id, or common prefixes instead of the uploads below them."""
     covered = key_marker
     for upload in sorted(uploads, key=lambda upload: (upload.key, upload.upload_id)):
         is_later = (upload.key, upload.upload_id) > (key_marker, id_marker) and (id_marker or upload.key > key_marker)
@@ -190,7 +190,7 @@ def _upload_row(entry: UploadRecord | str, encode: Encode) -> str:
 
 
 def _rows(page: Page, objects: Mapping[str, ObjectRecord], encode: Encode, owner: str, now: float) -> list[str]:
-    """Return the entries of a page, objects first, as OSS orders its document."""
+    """Return the entries of a page: objects first, as in OSS's documents."""
     found = map(objects.__getitem__, page.keys)
     rows = [
         f"<Contents><Key>{key}</Key><LastModified>{iso_time(record.modified)}</LastModified>"
@@ -207,7 +207,7 @@ def _restore_info(record: ObjectRecord, now: float) -> str:
 
 
 def _shown(keys: list[str], encode: Encode) -> list[str]:
-    """Return keys as they stand in XML; most need no change, which is seen at one glance."""
+    """Return keys escaped for XML; one search over all of them finds out that most pages need no escape."""
     if not "".join(keys).encode().translate(None, PLAIN):
         return keys
     return [escape(encode(key)) for key in keys]

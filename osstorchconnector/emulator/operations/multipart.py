@@ -1,4 +1,4 @@
-"""Multipart uploads: begin, parts, complete, abort, and what is known of them."""
+"""Multipart uploads: begin, upload and list parts, complete, abort."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def upload_part(service: Service, call: Call, received: Received) -> Reply:
 
 
 def complete(service: Service, call: Call, received: Received) -> Reply:
-    """Join the listed parts to the object; unlisted ones are dropped, the old object gives way in the same step."""
+    """Join the listed parts to the object and drop the others; this replaces the old object in the same step."""
     bucket, upload = find_upload(service, call)
     encoding, encode = listing_encoding(call)
     parts = _chosen_parts(upload, call, received)
@@ -102,7 +102,7 @@ def list_parts(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def find_upload(service: Service, call: Call) -> tuple[Bucket, UploadRecord]:
-    """Return bucket and upload of a call; refuse an unknown id, and one of another key."""
+    """Return bucket and upload of a call; refuse an unknown id and the id of another key."""
     bucket = service.bucket(call.bucket)
     upload_id = call.parameter("uploadId")
     upload = bucket.uploads.get(upload_id)

@@ -60,7 +60,7 @@ def put_object(service: Service, call: Call, received: Received) -> Reply:
 
 
 def written_reply(received: Received, more: dict[str, str] | None = None) -> Reply:
-    """Return what a PUT of bytes is answered with, and `more` headers."""
+    """Return the answer to a PUT of bytes, with `more` headers."""
     headers = {**(more or {}), "ETag": f'"{received.etag}"', "x-oss-hash-crc64ecma": str(received.crc64)}
     if received.md5 is not None:
         headers["Content-MD5"] = base64.b64encode(received.md5).decode()
@@ -68,7 +68,7 @@ def written_reply(received: Received, more: dict[str, str] | None = None) -> Rep
 
 
 def check_overwrite(service: Service, call: Call) -> None:
-    """Refuse a write that must not replace an object, where there is one."""
+    """Refuse a write that forbids to replace an object, if there is one."""
     if forbids_overwrite(call.headers) and call.key in service.bucket(call.bucket).objects:
         raise Refused("FileAlreadyExists", extras={"BucketName": call.bucket, "Key": call.key})
 
@@ -114,7 +114,7 @@ def get_object_meta(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def _followed(service: Service, call: Call, record: ObjectRecord) -> ObjectRecord:
-    """Return what a symlink points to, under the symlink's own headers."""
+    """Return the target of a symlink, with the symlink's own headers."""
     target = service.bucket(call.bucket).objects.get(record.traits.target)
     if target is None:
         raise Refused("SymlinkTargetNotExist", extras={"BucketName": call.bucket, "Key": call.key})
@@ -125,14 +125,14 @@ def _followed(service: Service, call: Call, record: ObjectRecord) -> ObjectRecor
 
 
 def _restored(service: Service, record: ObjectRecord) -> dict[str, str]:
-    """Return the header that tells how far an archived object is restored, if there is anything to tell."""
+    """Return the header with the state of an archived object's restored copy, if there is one."""
     status = restore_status(record, service.now()) if record.traits is not NO_TRAITS else ""
     return {"x-oss-restore": status} if status else {}
 
 
 @lru_cache(maxsize=8192)
 def _described(record: ObjectRecord) -> dict[str, str]:
-    """Return the headers that tell what an object is."""
+    """Return the headers that describe an object."""
     headers = {
         **record.headers,
         "Accept-Ranges": "bytes",
@@ -156,7 +156,7 @@ def delete_object(service: Service, call: Call, _received: Received) -> Reply:
 
 
 def delete_objects(service: Service, call: Call, received: Received) -> Reply:
-    """Delete up to 1000 keys; those that are not there count as deleted. Quiet: an empty answer."""
+    """Delete up to 1000 keys; missing keys count as deleted. With `Quiet` the answer is empty."""
     bucket = service.bucket(call.bucket)
     if "content-md5" not in call.headers:
         raise missing("Content-MD5")
@@ -207,7 +207,7 @@ def append_object(service: Service, call: Call, received: Received) -> Reply:
 
 
 def _overrides(call: Call) -> dict[str, str]:
-    """Return the headers that the query wants in the answer; one that would be two lines is refused."""
+    """Return the headers that the query sets in the answer; refuse values with line breaks."""
     wanted = [(name, value) for name, value in call.query if name in _OVERRIDES]
     for name, value in wanted:
         if not value.isprintable():
@@ -224,7 +224,7 @@ def _span(call: Call, record: ObjectRecord) -> tuple[int, int] | None:
 
 
 def put_symlink(service: Service, call: Call, _received: Received) -> Reply:
-    """Make the key stand for another; whether there is an object of that key shows when it is read."""
+    """Make the key a symlink to another key, which need not exist."""
     bucket = service.bucket(call.bucket)
     if not call.headers.get(_TARGET):
         raise missing(_TARGET)

@@ -37,7 +37,7 @@ _PARAMETER = re.compile(r'\b(name|filename)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 OpenFile = Callable[[Mapping[str, str]], Intake]
 
-# Fields that are no headers of the object.
+# Fields of the form that do not become headers of the object.
 _OF_FORM = frozenset(
     """
     key policy file filename bucket submit ossaccesskeyid signature success_action_redirect success_action_status
@@ -49,9 +49,9 @@ _V4_FIELDS = ("x-oss-signature-version", "x-oss-credential", "x-oss-date")
 
 
 class FormIntake:
-    """Takes a form; `open_file` is asked for the file's intake when all fields before it are known.
+    """Takes a form; calls `open_file` for the file's intake when all fields before the file have arrived.
 
-    The names of fields are lower-case in what is received; the file's own name is `filename`.
+    The received fields have lower-case names; the field `filename` is the name of the file.
     """
 
     def __init__(self, content_type: str, open_file: OpenFile) -> None:
@@ -60,7 +60,7 @@ class FormIntake:
             raise Refused("RequestIsNotMultiPartContent")
         self._delimiter = b"\r\n--" + match[1].encode()
         self._open_file = open_file
-        self._buffer = bytearray(b"\r\n")  # so that the first boundary looks like all others
+        self._buffer = bytearray(b"\r\n")  # the first boundary then looks like all others
         self._read: Callable[[], bool] = self._read_preamble
         self._fields: dict[str, str] = {}
         self._name, self._value = "", bytearray()
@@ -90,14 +90,14 @@ class FormIntake:
             self._file = None
 
     def _read_preamble(self) -> bool:
-        """Drop what stands before the first boundary."""
+        """Drop everything before the first boundary."""
         return self._pass_on(lambda _piece: None)
 
     def _read_body(self) -> bool:
         return self._pass_on(self._take_file if self._is_in_file else self._take_field)
 
     def _pass_on(self, take: Callable[[memoryview], None]) -> bool:
-        """Hand over what belongs to this part; return whether its end was found."""
+        """Pass on the bytes of this part; return whether its end was found."""
         end = self._buffer.find(self._delimiter)
         count = end if end >= 0 else max(len(self._buffer) - len(self._delimiter) + 1, 0)
         if count:
@@ -131,7 +131,7 @@ class FormIntake:
         self._read = self._read_boundary
 
     def _read_boundary(self) -> bool:
-        """Tell from what follows a boundary whether it is the last."""
+        """Read the two bytes after a boundary, which say whether it is the last."""
         if len(self._buffer) < 2:
             return False
         if self._buffer[:2] == b"--":
@@ -188,7 +188,7 @@ def post_object(service: Service, call: Call, received: Received) -> Reply:
 
 
 def _check_lines(form: Mapping[str, str]) -> None:
-    """Refuse values that would be two lines: these fields become headers, of the object or of this answer."""
+    """Refuse line breaks in fields that become headers, of the object or of this answer."""
     for name, value in form.items():
         is_header = name not in _OF_FORM or name == "success_action_redirect"
         if is_header and any(character in value for character in "\r\n\0"):
@@ -207,7 +207,7 @@ def _check_right(service: Service, call: Call, received: Received) -> None:
 
 
 def _answer(put: Call, form: Mapping[str, str], stored: Reply, location: str) -> Reply:
-    """Return what the form wants as its answer: a redirect, a document (201), or nothing (200 or 204)."""
+    """Return the answer that the form asks for: a redirect, a document (201), or nothing (200 or 204)."""
     if redirect := form.get("success_action_redirect"):
         query = urlencode({"bucket": put.bucket, "key": put.key, "etag": stored.headers["ETag"]})
         return Reply(303, {**stored.headers, "Location": f"{redirect}{'&' if '?' in redirect else '?'}{query}"})
@@ -224,9 +224,9 @@ def is_signed_form(fields: Mapping[str, str]) -> bool:
 
 
 def check_form(fields: Mapping[str, str], bucket: str, size: int, keyring: Keyring, rules: Rules, now: float) -> None:
-    """Refuse a form without the signature of a known key, or one that its policy does not allow.
+    """Refuse a form without the signature of a known key, or that its policy does not allow.
 
-    `fields` have lower-case names; `size` is the file's.
+    `fields` have lower-case names; `size` is that of the file, in bytes.
     """
     policy = fields.get("policy", "")
     if not policy:
@@ -276,10 +276,10 @@ def _check_v4(fields: Mapping[str, str], policy: str, keyring: Keyring, rules: R
 
 
 def _parsed(policy: str) -> dict[str, Any]:
-    """Return the document of a policy, which is JSON in base64 with an expiration and a list of conditions."""
+    """Return the document of a policy: JSON in base64, with an expiration and a list of conditions."""
     try:
         document = json.loads(base64.b64decode(policy, validate=True).decode())
-    except (ValueError, RecursionError) as error:  # the second for brackets within brackets by the thousand
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
         raise Refused("InvalidPolicyDocument") from error
     if not (isinstance(document, dict) and isinstance(document.get("conditions"), list)):
         raise Refused("InvalidPolicyDocument")
@@ -287,7 +287,7 @@ def _parsed(policy: str) -> dict[str, Any]:
 
 
 def _moment(document: Mapping[str, Any]) -> int:
-    """Return when a policy expires: `2014-12-01T12:00:00.000Z`, the fraction left to the writer."""
+    """Return when a policy expires: `2014-12-01T12:00:00.000Z`, with any fraction of a second."""
     text = str(document.get("expiration", "")).partition(".")[0].removesuffix("Z")
     try:
         return timegm(strptime(text, "%Y-%m-%dT%H:%M:%S"))
@@ -296,7 +296,7 @@ def _moment(document: Mapping[str, Any]) -> int:
 
 
 def _check_condition(condition: Any, fields: Mapping[str, str], size: int) -> str:
-    """Refuse a form that a condition does not allow; return the field that the condition is about."""
+    """Refuse a form that breaks this condition; return the field that the condition is about."""
     if isinstance(condition, dict) and len(condition) == 1:
         ((name, value),) = condition.items()
         condition = ["eq", f"${name}", value]
@@ -326,7 +326,7 @@ def _holds(mode: object, value: str, wanted: Any) -> bool:
 def _check_size(least: Any, most: Any, size: int) -> None:
     try:
         least, most = int(least), int(most)
-    except (TypeError, ValueError, OverflowError) as error:  # the last for Infinity
+    except (TypeError, ValueError, OverflowError) as error:  # OverflowError: Infinity
         raise Refused("InvalidPolicyDocument") from error
     if size < least:
         raise Refused("EntityTooSmall")

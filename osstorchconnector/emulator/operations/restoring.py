@@ -1,6 +1,6 @@
-"""Archived objects: a copy that can be read for some days is made on demand.
+"""Archived objects: a request restores a copy, which can be read for some days.
 
-How long that takes is the server's policy, by its own clock: a test that sets the clock need not wait.
+The server's policy says how long a restore takes, by the server's own clock: a test sets that clock and need not wait.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_DAYS = {"Archive": 7, "ColdArchive": 365, "DeepColdArchive": 365}
 
 
 def restore(service: Service, call: Call, received: Received) -> Reply:
-    """Begin to restore an object (202), or keep a restored one for longer (200)."""
+    """Begin to restore an object (202), or keep a restored copy for longer (200)."""
     record = service.record(call)
     if record.storage_class not in COLD:
         raise Refused("OperationNotSupported", extras={"BucketName": call.bucket, "Key": call.key})
@@ -45,7 +45,7 @@ def restore(service: Service, call: Call, received: Received) -> Reply:
 
 
 def restore_status(record: ObjectRecord, now: float) -> str:
-    """Return what `x-oss-restore` says of an object, "" if there is nothing to say."""
+    """Return the value of `x-oss-restore`, or "" for an object without a restored copy."""
     traits = record.traits
     if now < traits.readable_at:
         return 'ongoing-request="true"'
@@ -55,7 +55,7 @@ def restore_status(record: ObjectRecord, now: float) -> str:
 
 
 def check_readable(service: Service, record: ObjectRecord) -> None:
-    """Refuse an object whose bytes are not at hand: archived, or checked and discarded."""
+    """Refuse an object whose bytes can't be read: archived, or discarded after the check."""
     if record.storage_class in COLD:
         traits = record.traits
         if not traits.readable_at <= service.now() < traits.readable_until:
