@@ -2,7 +2,7 @@
 
 How a save flows, from a rank's plan to a checkpoint:
 
-    writer --> saving --> data_files --> file_upload --> OSS    each rank writes its data files;
+    writer --> saving --> data_files --> OSS                    each rank writes its data files;
       |                   tensors, archive                      a tensor is a head, its memory, a tail: no copy
       '------> publishing --> metadata --> OSS                  the coordinator puts `.metadata`: now it exists
 
@@ -18,7 +18,7 @@ The modules, in the order in which to read them:
 - public: `writer` and `reader` (what they share is `storage`), `filesystem`, `manager` (of a `run`'s checkpoints)
 - `stager` copies the state for `dcp.async_save`; `isolation` switches off torch contexts and garbage collection
 - names: `folder`; `cleaning` removes what saves left that did not finish
-- saving: `saving`, `data_files`, `file_upload`, `publishing`
+- saving: `saving`, `data_files`, `publishing`
 - loading: `loading`, `segments`, `fetching`, `load_item`, and `decoding` for items out of the ordinary
 - formats: `tensors`, `archive`, `metadata`
 - pickles are not trusted: `pickle_limits`, `allowed` (with `numpy_calls`)

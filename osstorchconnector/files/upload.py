@@ -1,9 +1,10 @@
-"""A multipart upload from its first part to its end: completed, or aborted wherever the program leaves it."""
+"""A multipart upload from its first part to its end: completed, or aborted however the program leaves it."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import enum
 import functools
 import logging
 import math
@@ -13,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ..client.client import OssClient
 from ..client.clocks import wait_running
@@ -34,22 +35,21 @@ LEAST_PARTS = 8
 
 
 def first_part_bytes(configured_bytes: int, memory_bytes: int) -> int:
-    """Return the size to begin with: as configured, but so that one part can be filled while another is sent."""
+    """Return the size of the first part: as configured, but small enough to fill one part while another is sent."""
     return min(max(min(configured_bytes, memory_bytes // 2), MIN_PART_BYTES), MAX_PART_BYTES)
 
 
 def next_part_bytes(first_bytes: int, sent_bytes: int) -> int:
-    """Return the size of the part that comes after `sent_bytes` in parts that began with `first_bytes`."""
+    """Return the size of the part after `sent_bytes`, when the first had `first_bytes`: 10,000 parts must be enough."""
     grown = -(-sent_bytes // (1000 * MIB)) * MIB if sent_bytes > 1000 * first_bytes else 0
     return min(max(first_bytes, grown), MAX_PART_BYTES)
 
 
 def enough_parts(seconds_per_byte: float) -> int:
-    """Return how many parts under way are enough, when the quickest so far took so long for each of its bytes.
+    """Return how many parts under way are enough, when the quickest part so far took `seconds_per_byte`.
 
-    With these the wire carries 4 GB/s if each part is as quick as that one was, which is more than one process can
-    fill: 26 of them where a part of 16 MiB takes a tenth of a second. They are 8 at least, since a first part may be
-    quicker than those after it.
+    They carry 4 GB/s if each part is as quick as that one, and one process can't fill more: 26 parts where one of
+    16 MiB takes a tenth of a second. At least 8, since the first part may be quicker than those after it.
     """
     return max(2 + math.ceil(min(FULL_BYTES_PER_SECOND * seconds_per_byte, MAX_PARTS)), LEAST_PARTS)
 
@@ -60,8 +60,22 @@ ABORT_SECONDS, EXIT_SECONDS = 10.0, 5.0
 _logger = logging.getLogger(__name__)
 
 
+class UploadState(enum.Enum):
+    """Where an upload stands. It ends once; what comes later has no effect.
+
+    OPEN -- `complete` --> COMPLETED   the object is there
+    OPEN -- `abort` -----> ABORTING    parts are being stopped, then OSS is told to forget them
+    ABORTING ------------> ABORTED     OSS was told, or could not be told, which was logged
+    """
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    ABORTING = "aborting"
+    ABORTED = "aborted"
+
+
 class _Sent(NamedTuple):
-    """A part under way: its memory, if that is ours, how many bytes of the caller's it keeps alive, when it began."""
+    """A part under way: its buffer, if it has one of ours, how many bytes of the caller's it uses, when it began."""
 
     memory: memoryview | None
     constant_bytes: int
@@ -78,7 +92,8 @@ class _Stored(NamedTuple):
 class MultipartUpload:
     """Sends parts in parallel, at most `concurrency` of them, and `memory_bytes` of what they hold, at a time.
 
-    It ends with `complete` or `abort`, and whoever drops it must abort it. All but `abort` is for one thread.
+    End it with `complete` or `abort`; abort it before dropping it. Everything is for one thread, except that finalisers
+    and the end of the interpreter call `abort` and `wait_until_gone` in any thread.
     """
 
     def __init__(
@@ -96,39 +111,39 @@ class MultipartUpload:
         self._tasks = RunningTasks[_Sent, _Stored](client, workers)
         self._created: Future[str] | None = None
         self._parts: list[UploadedPart] = []
-        self._spare: list[memoryview] = []
-        self._held_bytes = 0  # of memory lent, under way or spare, and of what is referred to
+        self._free: list[memoryview] = []  # buffers of parts that were sent
+        self._used_bytes = 0  # of buffers (lent, under way, free) and of the caller's bytes under way
         self._seconds_per_byte = math.inf  # of the quickest part so far
-        self._state: Literal["open", "completed", "aborted"] = "open"
-        self._is_gone = threading.Event()
+        self._state = UploadState.OPEN
+        self._is_gone = threading.Event()  # set when ABORTED; it makes the loop thread's state visible to who waits
         self._pid = os.getpid()
 
     def memory(self, size_bytes: int) -> memoryview:
-        """Lend memory for a part: that of a part which has been sent, or new, when there is some to be had."""
+        """Lend a buffer for a part: that of a part which was sent, or a new one. Waits for a part to end if needed."""
         self._collect()
         while True:
-            while self._spare:
-                memory = self._spare.pop()
+            while self._free:
+                memory = self._free.pop()
                 if len(memory) == size_bytes:
                     return memory
-                self._held_bytes -= len(memory)
-            if not self._tasks or (self._held_bytes + size_bytes <= self._memory_bytes and not self._has_enough()):
+                self._used_bytes -= len(memory)
+            if not self._tasks or (self._used_bytes + size_bytes <= self._memory_bytes and not self._has_enough()):
                 break
             self._wait_for_one()
-        self._held_bytes += size_bytes
+        self._used_bytes += size_bytes
         return fresh_memory(size_bytes).getbuffer()
 
     def adopt(self, memory: memoryview) -> None:
-        """Count memory from elsewhere as lent by `memory`."""
-        self._held_bytes += len(memory)
+        """Count a buffer that the caller made as one lent by `memory`."""
+        self._used_bytes += len(memory)
 
     def send(
         self, memory: memoryview | None, filled_bytes: int, crc64: int, constant: memoryview | None = None
     ) -> None:
-        """Begin to send a part: `filled_bytes` of lent memory, which goes back, then bytes that nobody changes.
+        """Begin to send a part: `filled_bytes` of a lent buffer, which this gives back, then bytes that nobody changes.
 
-        `crc64` is that of the bytes in `memory`. Waits for earlier parts while there are too many, or too much, under
-        way. Raises the error of a part.
+        `crc64` is that of the bytes in `memory`. Waits while too many parts, or too many bytes, are under way. Raises
+        the error of an earlier part.
         """
         views = (memory[:filled_bytes] if memory is not None else None, constant)
         body = tuple(view for view in views if view is not None and len(view))
@@ -138,7 +153,7 @@ class MultipartUpload:
             self._begin_part(body, memory, len(constant))
 
     def send_constant(self, views: Sequence[Buffer], crc64: int | None = None) -> None:
-        """As `send`, for a part made of several pieces of bytes, none of which anybody changes.
+        """Begin to send a part made of several blocks, which nobody changes; waits and raises as `send`.
 
         `crc64` is that of the part, if it is known already.
         """
@@ -150,24 +165,24 @@ class MultipartUpload:
             self._wait_for_one()
         parts = sorted(self._parts, key=lambda part: part.number)
         stored = self._client.complete_upload(self._uri, self._create().result(), parts)
-        self._state = "completed"
-        self._spare.clear()
+        self._state = UploadState.COMPLETED
+        self._free.clear()
         return stored
 
     def abort(self) -> None:
-        """Give the upload up, unless it has ended: stop its parts, then have OSS forget them.
+        """Begin to give the upload up, unless it has ended: stop its parts, then tell OSS to forget them.
 
-        This is only set going, so a finaliser may do it. What goes wrong is logged: parts that OSS could not be told
-        of stay until its lifecycle rule, or a clean-up, removes them.
+        This does not wait, so a finaliser may call it. Errors are logged: parts that OSS could not be told to forget
+        stay until a lifecycle rule, or a clean-up, removes them.
         """
-        if self._state == "open" and self._pid == os.getpid():  # in a forked child it is the parent's
-            self._state = "aborted"
+        if self._state is UploadState.OPEN and self._pid == os.getpid():  # in a forked child it is the parent's
+            self._state = UploadState.ABORTING
             _aborting.add(self)
             self._tasks.stop(then=self._abort_when_created)
 
     def wait_until_gone(self, seconds: float) -> bool:
         """After `abort`: wait until OSS has been told; False if that takes longer."""
-        if self._state == "aborted":
+        if self._state in (UploadState.ABORTING, UploadState.ABORTED):
             if not wait_running(self._is_gone.wait, seconds):
                 return False
             self._let_go()
@@ -176,12 +191,12 @@ class MultipartUpload:
     def _let_go(self) -> None:
         """Drop the parts' memory now, and not when the garbage collector finds the reference cycles."""
         self._created = None  # drop the reference cycle: future -> its callback, a method of this upload
-        self._spare.clear()
+        self._free.clear()
         self._tasks.forget()
 
     @property
     def stored_bytes(self) -> int:
-        """How many bytes OSS has acknowledged so far, as far as was looked."""
+        """How many bytes OSS has acknowledged, as of the last part that was waited for."""
         return sum(part.size for part in self._parts)
 
     # parts
@@ -194,26 +209,27 @@ class MultipartUpload:
             self._wait_for_one()
         number = len(self._parts) + len(self._tasks) + 1
         send = functools.partial(_send_part, self._uri, self._create(), number, body, crc64, self._clock)
-        self._held_bytes += constant_bytes
+        self._used_bytes += constant_bytes
         self._tasks.begin(_Sent(memory, constant_bytes, self._clock()), send)
 
     def _create(self) -> Future[str]:
-        """Begin the upload, if that was not done; return its id to come."""
+        """Begin the upload, if that was not done; return the future of its id."""
         if self._created is None:
             _remember(self)
-            created = self._created = Future()  # known before it begins, so that no abort can miss it
+            # Set before the request begins: an `abort` from now on waits for the id of the upload.
+            created = self._created = Future()
             try:
                 self._client.submit(functools.partial(_create, self._uri, created))
             except Exception as error:
-                created.set_exception(error)  # an abort waits for it
+                created.set_exception(error)  # `abort` waits for it
                 raise
         return self._created
 
     def _has_room_for(self, more_bytes: int) -> bool:
-        return len(self._tasks) < self._concurrency and self._held_bytes + more_bytes <= self._memory_bytes
+        return len(self._tasks) < self._concurrency and self._used_bytes + more_bytes <= self._memory_bytes
 
     def _has_enough(self) -> bool:
-        """Say whether the parts under way are as many as the wire can take, so that more would only take memory."""
+        """Say whether the parts under way are enough for the network, so that more would only take memory."""
         is_begun = self._created is None or self._created.done()
         return len(self._tasks) >= (enough_parts(self._seconds_per_byte) if is_begun else LEAST_PARTS)
 
@@ -228,11 +244,11 @@ class MultipartUpload:
             raise OssError(f"the upload of {self._uri.shown} was given up while it was being written") from None
         self._parts.append(part)
         self._seconds_per_byte = min(self._seconds_per_byte, (ended - sent.begun) / max(part.size, 1))
-        self._held_bytes -= sent.constant_bytes
+        self._used_bytes -= sent.constant_bytes
         if sent.memory is not None:
-            self._spare.append(sent.memory)
+            self._free.append(sent.memory)
 
-    # the end that was not meant to be
+    # giving up: called by the thread that ends last, which is the caller's of `abort` or a loop thread
 
     def _abort_when_created(self) -> None:
         if self._created is None:
@@ -246,7 +262,7 @@ class MultipartUpload:
             return
         try:
             aborted = self._client.submit(functools.partial(_abort, self._uri, created.result()))
-        except RuntimeError as error:  # the loops have ended: the interpreter is nearly gone
+        except RuntimeError as error:  # the loops have ended: the interpreter is going down
             self._gone(error)
         else:
             aborted.add_done_callback(lambda future: self._gone(_error_of(future)))
@@ -256,6 +272,7 @@ class MultipartUpload:
             shown = self._uri.shown
             _logger.warning("the upload of %s was given up, but its parts may still be stored: %s", shown, error)
         _aborting.discard(self)
+        self._state = UploadState.ABORTED
         self._is_gone.set()
 
 
@@ -277,7 +294,7 @@ async def _send_part(
     clock: Callable[[], float],
     operations: Operations,
 ) -> _Stored:
-    # Shielded: a part that is given up must not take the id along, which is needed to abort.
+    # Shielded: cancelling this part must not cancel the future of the id, which the abort needs.
     try:
         upload_id = await asyncio.shield(asyncio.wrap_future(created))
     finally:
@@ -297,7 +314,8 @@ def _error_of(future: Future[str] | Future[None]) -> BaseException | None:
         return error
 
 
-# What the interpreter's exit has to see to. Uploads that are being aborted are kept alive until that is done.
+# For the interpreter's exit: uploads that were begun, and strong references to those that are being aborted, which
+# keep them alive until OSS was told. Loop threads discard from the set without a lock: the GIL makes one call atomic.
 _begun: weakref.WeakSet[MultipartUpload] = weakref.WeakSet()
 _aborting: set[MultipartUpload] = set()
 _is_exit_watched = False
@@ -308,7 +326,7 @@ def _remember(upload: MultipartUpload) -> None:
     _begun.add(upload)
     if not _is_exit_watched:
         _is_exit_watched = True
-        atexit.register(_abort_all)  # after the engine's own handler, hence called before it
+        atexit.register(_abort_all)  # registered after the engine's handler, so called before it stops the loops
 
 
 def _abort_all() -> None:
