@@ -206,7 +206,7 @@ class ReadAheadWindow:
     def take(self, position: int) -> Block:
         """Wait for the block that holds `position` and hand it out; retire those before it.
 
-        If its request failed, raise that error and forget this block and all after it, so that they are asked for again.
+        If its request failed, raise that error and forget this block and all after it: they can be asked for again.
         """
         self._retire_before(min(self._handed_out_start, position))
         item = next(item for item in self._blocks if item.block.holds(position))
