@@ -36,7 +36,7 @@ def seconds_slept() -> float:
 
 
 class RunningTime:
-    """The time in which this process ran, if it looks at least every `period_seconds`. Pure: the clock is handed in.
+    """The time in which this process ran, if it looks at least every `period_seconds`. The clock is handed in.
 
     `stops` counts how often it was found not to have run.
     """
@@ -123,7 +123,7 @@ class LoopClock:
                 if not task.cancelled():
                     task.exception()  # asyncio complains of an error that nobody has looked at
             finally:
-                del task  # the traceback of its error refers to this frame
+                del task  # drop the reference cycle: exception -> traceback -> this frame -> task
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:

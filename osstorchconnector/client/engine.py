@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..errors import OssError, OssUsageError
 from ..patience import NO_THREAD, NoThreadError, start_thread
-from .memory import keep_freed_memory
+from .memory import raise_malloc_threshold
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class LoopThread:
         self._is_ending = False
         self._loop = _new_event_loop()
         self._pid = os.getpid()
-        keep_freed_memory()
+        raise_malloc_threshold()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         try:
             self._thread.start()
@@ -74,7 +74,7 @@ class LoopThread:
             future.cancel()
             raise
         finally:
-            del future  # its error knows this frame, and through it the caller's: both would stay
+            del future  # drop the reference cycle: exception -> traceback -> this frame -> future
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start `coroutine` on the loop; cancelling the future cancels it. `OssUsageError` if the loop has ended."""

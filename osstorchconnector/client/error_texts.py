@@ -1,4 +1,4 @@
-"""What is said about a request that failed: operation, object, OSS's answer, attempts, and what to do. Pure."""
+"""What is said about a request that failed: operation, object, OSS's answer, attempts, and what to do."""
 
 from __future__ import annotations
 

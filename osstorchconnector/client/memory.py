@@ -1,7 +1,9 @@
-"""Memory for bodies: allocated without being cleared first, kept by the allocator, or in several pieces.
+"""Memory that bodies of answers are written to.
 
-`Pieces` are filled from front to back as if they were one, so one request can bring what stands side by side in an
-object and belongs to many places.
+- `Memory` is one block (a memoryview) or several (`Pieces`): so one request can fill many targets that stand side by
+  side in an object. `room`, `part`, `blocks` and `fill` work on both, `copy_bytes` copies large blocks.
+- `fresh_memory` becomes `bytes` without a copy.
+- `raise_malloc_threshold` and `prefault` save the time that the system takes to find pages for new memory.
 """
 
 from __future__ import annotations
@@ -20,116 +22,7 @@ from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, Sum, crc64
 _POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it yet
 _STEP_BYTES = 4 << 20
 _LONG_COPY_BYTES = 64 << 10
-_LESSON_BYTES = 16 << 20  # glibc then keeps twice as much
-
-
-class FreshMemory(io.BytesIO):
-    """`size_bytes` of memory; pages that are never written take up no room.
-
-    `getbuffer` lends it for writing; `getvalue` then gives it out, the very same memory, as `bytes`.
-    """
-
-    def __init__(self, size_bytes: int) -> None:
-        super().__init__(bytes(size_bytes))
-
-    def __del__(self) -> None:
-        """Do nothing: a `BytesIO` would close, and Python 3.13 reports it when a view is garbage together with it."""
-
-
-class CopiedMemory:
-    """The same for Python 3.12.0 and 3.12.1, which crash when the view of a `BytesIO` is garbage in a cycle."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._data = bytearray(size_bytes)
-
-    def getbuffer(self) -> memoryview:
-        return memoryview(self._data)
-
-    def getvalue(self) -> bytes:
-        return bytes(self._data)
-
-
-def fresh_memory(size_bytes: int) -> FreshMemory | CopiedMemory:
-    """Return new memory; raises `MemoryError` or `OverflowError` if there is not so much."""
-    if (3, 12) <= sys.version_info < (3, 12, 2):
-        return CopiedMemory(size_bytes)
-    return FreshMemory(size_bytes)
-
-
-def keep_freed_memory() -> None:
-    """Have memory that is freed kept for what is asked for next: objects that come and go should not cost new pages.
-
-    By itself glibc gives memory back to the system, page by page, whenever 128 KiB lie free at its end: a tenth of the
-    CPU time of reading objects of 110 KB, in shuffled batches a quarter (`make bench WORKS="small map"`, before and
-    after). It raises that bound, to 32 MiB here, when it sees a large block come and go (mallopt(3), M_MMAP_THRESHOLD),
-    unless the user's own settings forbid it. Nothing is written to that block, so it costs nothing.
-    """
-    system = _system()
-    if system is not None:
-        system.free(system.malloc(_LESSON_BYTES))
-
-
-def copy_bytes(target: memoryview, source: memoryview) -> None:
-    """Copy as many bytes as both have; while many are copied, other threads run.
-
-    (While a memoryview is assigned to, they can't.)
-    """
-    if len(source) < _LONG_COPY_BYTES:
-        target[:] = source
-        return
-    import numpy as np
-
-    np.frombuffer(target, np.uint8)[:] = np.frombuffer(source, np.uint8)
-
-
-def find_pages(view: memoryview) -> None:
-    """Have the kernel find the pages for memory that is about to be filled, while other threads go on.
-
-    In fresh memory each page is found when it is first written to, which takes as long as receiving what it holds: a
-    thread that would only wait does that better. Contents stay as they are, and nothing happens where the pages are
-    there already, or the system has no such call.
-    """
-    system = _system()
-    if system is None or not len(view):
-        return
-    import ctypes
-
-    first = ctypes.addressof(ctypes.c_char.from_buffer(view))
-    start, stop = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, (first + len(view)) // mmap.PAGESIZE * mmap.PAGESIZE
-    if _are_there(system, start, stop):
-        return
-    for position in range(start, stop, _STEP_BYTES):
-        system.madvise(position, min(_STEP_BYTES, stop - position), _POPULATE_WRITE)
-
-
-def _are_there(system: Any, start: int, stop: int) -> bool:
-    """Ask for three pages within; those at the ends are often there when others are not."""
-    import ctypes
-
-    found = ctypes.create_string_buffer(1)
-    for quarter in (1, 2, 3):
-        page = (start + (stop - start) * quarter // 4) // mmap.PAGESIZE * mmap.PAGESIZE
-        if start <= page < stop and (system.mincore(page, 1, found) or not found.raw[0] & 1):
-            return False
-    return True
-
-
-@functools.cache
-def _system() -> Any:
-    """Return Linux's C library, None elsewhere, and where Python was built without the means to call it."""
-    if sys.platform != "linux":
-        return None
-    try:
-        import ctypes
-
-        system = ctypes.CDLL(None)
-        system.malloc.argtypes, system.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
-        system.free.argtypes, system.free.restype = (ctypes.c_void_p,), None
-        system.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        system.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
-    except (ImportError, AttributeError, OSError):
-        return None
-    return system
+_THRESHOLD_BLOCK_BYTES = 16 << 20  # glibc then keeps up to twice this size
 
 
 class Pieces:
@@ -208,3 +101,113 @@ class SummedMemory:
         """Return the bytes if the memory is our own; nothing can be written to it afterwards."""
         self.memory = None
         return b"" if self._store is None else self._store.getvalue()
+
+
+def copy_bytes(target: memoryview, source: memoryview) -> None:
+    """Copy between blocks of the same size. Other threads run while a large one is copied.
+
+    (An assignment to a memoryview holds the interpreter's lock.)
+    """
+    if len(source) < _LONG_COPY_BYTES:
+        target[:] = source
+        return
+    import numpy as np
+
+    np.frombuffer(target, np.uint8)[:] = np.frombuffer(source, np.uint8)
+
+
+class FreshMemory(io.BytesIO):
+    """`size_bytes` of zeroed memory; pages that are never written take up no room.
+
+    Write to `getbuffer()`. `getvalue()` then returns the same memory as `bytes`, without a copy.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(bytes(size_bytes))
+
+    def __del__(self) -> None:
+        """Do nothing: a `BytesIO` would close, and Python 3.13 reports it when a view is garbage together with it."""
+
+
+class CopiedMemory:
+    """`FreshMemory` for Python 3.12.0 and 3.12.1, which crash when the view of a `BytesIO` is garbage in a cycle."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._data = bytearray(size_bytes)
+
+    def getbuffer(self) -> memoryview:
+        return memoryview(self._data)
+
+    def getvalue(self) -> bytes:
+        return bytes(self._data)
+
+
+def fresh_memory(size_bytes: int) -> FreshMemory | CopiedMemory:
+    """Return new memory; raises `MemoryError` or `OverflowError` if there is not enough."""
+    if (3, 12) <= sys.version_info < (3, 12, 2):
+        return CopiedMemory(size_bytes)
+    return FreshMemory(size_bytes)
+
+
+def raise_malloc_threshold() -> None:
+    """Make the C library keep freed memory for the next objects, so that these need no new pages.
+
+    By default glibc returns memory to the system, page by page, whenever 128 KiB are free at the end of its heap. This
+    takes a tenth of the CPU time of reading objects of 110 KB, in shuffled batches a quarter
+    (`make bench WORKS="small map"`, before and after). glibc raises that limit, to 32 MiB here, when a large block is
+    freed (mallopt(3), M_MMAP_THRESHOLD), unless the user's own settings forbid it. Nothing is written to the block, so
+    it costs nothing.
+    """
+    system = _system()
+    if system is not None:
+        system.free(system.malloc(_THRESHOLD_BLOCK_BYTES))
+
+
+def prefault(view: memoryview) -> None:
+    """Make the kernel provide the pages of memory that is about to be filled, while other threads go on.
+
+    In new memory the kernel provides each page when it is first written to, which takes as long as receiving its
+    content. A thread that would only wait can do this beforehand. The content stays as it is. Nothing happens where the
+    pages exist already, or the system has no such call.
+    """
+    system = _system()
+    if system is None or not len(view):
+        return
+    import ctypes
+
+    first = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    start, stop = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, (first + len(view)) // mmap.PAGESIZE * mmap.PAGESIZE
+    if _are_there(system, start, stop):
+        return
+    for position in range(start, stop, _STEP_BYTES):
+        system.madvise(position, min(_STEP_BYTES, stop - position), _POPULATE_WRITE)
+
+
+def _are_there(system: Any, start: int, stop: int) -> bool:
+    """Say whether the pages exist, from three of them; the ones at the ends often exist when others do not."""
+    import ctypes
+
+    found = ctypes.create_string_buffer(1)
+    for quarter in (1, 2, 3):
+        page = (start + (stop - start) * quarter // 4) // mmap.PAGESIZE * mmap.PAGESIZE
+        if start <= page < stop and (system.mincore(page, 1, found) or not found.raw[0] & 1):
+            return False
+    return True
+
+
+@functools.cache
+def _system() -> Any:
+    """Return Linux's C library, None elsewhere, and where Python was built without the means to call it."""
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes
+
+        system = ctypes.CDLL(None)
+        system.malloc.argtypes, system.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
+        system.free.argtypes, system.free.restype = (ctypes.c_void_p,), None
+        system.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        system.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    except (ImportError, AttributeError, OSError):
+        return None
+    return system

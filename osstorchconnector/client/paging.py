@@ -1,9 +1,11 @@
-"""Listings: page after page, each asked for as soon as the one before tells where it goes on; or in parallel.
+"""Listings, in two ways that both give the pages in the order of their keys.
 
-A parallel listing splits the key space where there is more to list, and lists the pieces side by side. A page tells
-whether more is to come. While requests are to spare, such a piece is cut at keys evenly spaced over what is left of
-it. Where nothing lies behind a cut, that costs one request and is not tried again. Pages are given out in the order
-of the keys, whatever piece they are of.
+`PageStream` lists page after page. It asks for the next page as soon as the answer with the one before has come, before
+that is parsed: OSS writes one while we read the other.
+
+`parallel_pages` splits the range of keys and lists the ranges side by side. A page tells whether more is to come.
+While fewer requests than allowed are in flight, such a range is cut at keys evenly spaced over what is left of it.
+Where nothing lies behind a cut, that costs one request and is not tried again.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from .attempts import DocumentAttempt
 
 
 class Ahead(Protocol):
-    """Who asks for the page after this one."""
+    """Asks for the page after this one, before this one is parsed."""
 
     def go_on(self, token: str) -> None:
-        """The answer is here, and seems to say that the listing goes on there."""
+        """The answer has come, and seems to say that the listing goes on at `token`."""
 
     def stop(self) -> None:
-        """It does not: what was asked for is not wanted."""
+        """It does not: cancel that request."""
 
 
 class PageAttempt(DocumentAttempt[ListPage]):
@@ -79,7 +81,7 @@ Ask = Callable[[str, Ahead], Coroutine[Any, Any, ListPage]]
 class PageStream:
     """The pages of a listing in order, on one event loop; `ask` asks for the page that a token stands for.
 
-    Few pages are on their way, or here, that nobody has asked for: one at first, up to four for who has read some.
+    Few pages are fetched that the caller has not asked for: one at first, up to four once some were read.
     """
 
     def __init__(self, ask: Ask) -> None:
@@ -105,7 +107,7 @@ class PageStream:
         return page
 
     def close(self) -> None:
-        """Let go of what nobody wants any more."""
+        """Cancel the requests for pages that were not read."""
         self._token = ""
         while self._pages:
             self._pages.pop().cancel()
@@ -137,7 +139,7 @@ class PageStream:
 
 
 def _look_at(task: asyncio.Task[ListPage]) -> None:
-    # Nobody may come for it any more, and asyncio complains of errors that nobody has seen.
+    # Maybe nobody awaits the task any more, and asyncio logs exceptions that nobody has looked at.
     if not task.cancelled():
         task.exception()
 
@@ -151,7 +153,7 @@ _LAST = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
 
-class _Piece:
+class _KeyRange:
     """The keys behind `after`, up to `until` (`None`: to the end)."""
 
     __slots__ = ("after", "has_more", "is_done", "pages", "request", "until")
@@ -184,7 +186,7 @@ def parallel_pages(
     `ask` requests a page of the keys with `prefix` behind the key it is given. The last page is an empty one, and only
     it has no `next_token`.
     """
-    pieces, is_exiting = [_Piece(start_after, None)], sys.is_finalizing
+    pieces, is_exiting = [_KeyRange(start_after, None)], sys.is_finalizing
     try:
         while pieces:
             _cut(pieces, prefix, concurrency)
@@ -228,7 +230,7 @@ def _spread(bottom: int, top: int, count: int) -> list[int]:
     return [code for code in found if code not in _SURROGATES]
 
 
-def _cut(pieces: list[_Piece], prefix: str, concurrency: int) -> None:
+def _cut(pieces: list[_KeyRange], prefix: str, concurrency: int) -> None:
     """Cut pieces of which more is to come until there is one for each request."""
     spare = concurrency - sum(not piece.is_done for piece in pieces)
     for number in range(len(pieces) - 1, -1, -1):
@@ -239,14 +241,14 @@ def _cut(pieces: list[_Piece], prefix: str, concurrency: int) -> None:
             continue
         keys = cuts(piece.after, piece.until, prefix, min(spare, _MOST_CUTS))
         ends = [*keys[1:], piece.until]
-        pieces[number + 1 : number + 1] = [_Piece(key, end) for key, end in zip(keys, ends, strict=True) if keys]
+        pieces[number + 1 : number + 1] = [_KeyRange(key, end) for key, end in zip(keys, ends, strict=True) if keys]
         if keys:
             piece.until = keys[0]
             piece.has_more = False  # until its next page says so
             spare -= len(keys)
 
 
-def _request(pieces: list[_Piece], ask: AskPage, concurrency: int) -> None:
+def _request(pieces: list[_KeyRange], ask: AskPage, concurrency: int) -> None:
     flying = sum(piece.request is not None for piece in pieces)
     held = sum(len(piece.pages) for piece in pieces)
     for number, piece in enumerate(pieces):
@@ -257,7 +259,7 @@ def _request(pieces: list[_Piece], ask: AskPage, concurrency: int) -> None:
             flying += 1
 
 
-def _take(pieces: list[_Piece], wait: Wait) -> None:
+def _take(pieces: list[_KeyRange], wait: Wait) -> None:
     """Wait until at least one request is answered; take in all answers that are there."""
     asked = [piece for piece in pieces if piece.request is not None]
     if not asked:
@@ -275,11 +277,11 @@ def _take(pieces: list[_Piece], wait: Wait) -> None:
 
 
 def _tell(arrived: Future[None]) -> None:
-    # Several answers may come at once, from several threads, and nobody may wait any more: the first one counts.
+    # Several answers may come at once, from several threads: the first one sets the result.
     with contextlib.suppress(InvalidStateError):
         arrived.set_result(None)
 
 
-def _drain(piece: _Piece) -> Iterator[ListPage]:
+def _drain(piece: _KeyRange) -> Iterator[ListPage]:
     while piece.pages:
         yield piece.pages.popleft()

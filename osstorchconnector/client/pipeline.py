@@ -1,13 +1,20 @@
-"""Many requests in flight, results in order: the one parallel pipeline that everything fetches through.
+"""Many requests in flight, results in order: the one parallel pipeline that everything is fetched through.
 
-The consumer's thread takes items from the source and puts them on a queue; worker coroutines on one or more loop
-threads (`lanes`) take them from there, without asking anybody, and put their results on a table. The consumer is woken
-only when it waits for the result that has just come in, and the workers only when they have run out of items: handing
-each object over by itself would cost more than fetching a small one. So the consumer sleeps for a millisecond more
-while there is work left for the workers, and then finds several results.
+    consumer's thread                        Handover                 loop threads
+    Pipeline.__next__ ── takes from source ──> items   ──> Lane: worker coroutines, `await work(item)` each
+                      <─ waits for `wakeup` ── results <──
+
+The consumer takes items from the source and appends them to a queue. The workers of one or more `Lane`s, one for each
+loop thread, take them from there and store their results in a dictionary. To wake a thread for each object would cost
+more than to fetch a small one. So a worker wakes the consumer only for the result that it waits for, and a millisecond
+late if there is work left: then it finds several results. The consumer wakes workers only when they ran out of items.
+
+No lock is taken. A thread that is about to sleep first says so (`awaited`, `_sleepers`), then looks once more. A thread
+that adds something first adds it, then looks whether the other one sleeps. The GIL makes all threads see these steps in
+one order, so at least one of the two sees the other. Free-threaded Python would need a fence between the two steps.
 
 What is taken from the source and not yet consumed is bounded in number (`window`) and in bytes (`max_bytes` of
-`weight`), so a slow consumer stops the fetching and a slow first result stops it too, later.
+`weight`): a slow consumer stops the fetching, and so does a slow first result, later.
 """
 
 from __future__ import annotations
@@ -26,14 +33,14 @@ from .engine import LoopThread
 T = TypeVar("T")
 R = TypeVar("R")
 
-RING_SECONDS = 0.001
+# How long a worker delays the wake-up of the consumer while there are items left.
+WAKE_DELAY_SECONDS = 0.001
 
-# Lanes with workers. Without this nobody but the pipeline itself would hold workers that sleep: if it became garbage in
-# a cycle, they would be garbage as well, and asyncio complains of each.
-_manned: set[Any] = set()
+# Strong references to lanes with running tasks: asyncio keeps only weak ones and warns when a pending task is collected.
+_lanes_with_tasks: set[Any] = set()
 
 
-class Failure:
+class Raised:
     """An exception on its way to the consumer."""
 
     __slots__ = ("error",)
@@ -42,19 +49,19 @@ class Failure:
         self.error = error
 
 
-class Board(Generic[T, R]):
-    """What consumer and lanes share; it knows neither, so that dropping the consumer ends the lanes."""
+class Handover(Generic[T, R]):
+    """What consumer and lanes share. It refers to neither, so that dropping the consumer ends the lanes."""
 
     def __init__(self, in_order: bool) -> None:
         self.items: deque[tuple[int, T]] = deque()
-        self.results: dict[int, R | Failure] = {}
+        self.results: dict[int, R | Raised] = {}
         self.finished: deque[int] = deque()  # numbers of results, in the order of completion
         self.in_order = in_order
-        self.awaited = -1  # the number the consumer sleeps for; -1 while it is awake
-        self.bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.awaited = -1  # the number that the consumer waits for; -1 while it is awake
+        self.wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def put(self, number: int, result: R | Failure) -> bool:
-        """Store a result; True if the consumer sleeps and this is what it sleeps for."""
+    def put(self, number: int, result: R | Raised) -> bool:
+        """Store a result; True if the consumer is waiting for it."""
         self.results[number] = result
         if not self.in_order:
             self.finished.append(number)
@@ -68,24 +75,25 @@ class Lane(Generic[T, R]):
     def __init__(
         self,
         thread: LoopThread,
-        board: Board[T, R],
+        handover: Handover[T, R],
         work: Callable[[T], Awaitable[R]],
         width: int,
     ) -> None:
         self.thread = thread
-        self._board = board
+        self._handover = handover
         self._work = work
         self._width = width
         self._is_stopped = self._is_woken = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._leaving: list[Lane[T, R]] = []  # one for each place that is to go elsewhere, and where it goes
+        self._moving: list[Lane[T, R]] = []  # one entry per worker to move: the lane it moves to
         self._sleepers: list[asyncio.Future[None]] = []
-        self._ringing: asyncio.Handle | None = None
+        self._delayed_wakeup: asyncio.Handle | None = None
 
     def wake(self) -> None:
-        """Have `feed` called, once for all items that come before it is, if workers sleep or could be started.
+        """Have `feed` called on the loop, if workers sleep or could be started; once for all items until it runs.
 
-        Called on the consumer's thread.
+        Called on the consumer's thread. Reads what the loop writes: an old value costs one needless `feed`, or none is
+        needed, since a worker looks for items again before it sleeps.
         """
         if not self._is_woken and (self._sleepers or len(self._tasks) < self._width):
             self._is_woken = True
@@ -94,9 +102,9 @@ class Lane(Generic[T, R]):
     def feed(self) -> None:
         """Let as many workers run as there are items."""
         self._is_woken = False
-        wanted = len(self._board.items)
+        wanted = len(self._handover.items)
         if self._width:
-            _manned.add(self)
+            _lanes_with_tasks.add(self)
         while wanted > 0 and self._sleepers:
             sleeper = self._sleepers.pop()
             if not sleeper.done():
@@ -106,77 +114,77 @@ class Lane(Generic[T, R]):
             self._tasks.add(asyncio.get_running_loop().create_task(self._serve()))
             wanted -= 1
 
-    def give(self, other: Lane[T, R], places: int) -> None:
-        """Let `other` have so many of the workers; those at work here go when they have done what they have in hand."""
-        self._leaving += [other] * places
-        while self._leaving and len(self._tasks) < self._width:
+    def move_workers_to(self, other: Lane[T, R], count: int) -> None:
+        """Move `count` workers to another lane; those that are at work move when they have finished their item."""
+        self._moving += [other] * count
+        while self._moving and len(self._tasks) < self._width:
             self._move_one()
 
     def stop(self) -> None:
         """End the workers; what they have in flight is abandoned."""
         self._is_stopped = True
         self._width = 0
-        self._leaving.clear()
-        _manned.discard(self)
+        self._moving.clear()
+        _lanes_with_tasks.discard(self)
         for task in self._tasks:
             task.cancel()
         self._tasks = set()
 
     async def _serve(self) -> None:
-        loop, board, work = asyncio.get_running_loop(), self._board, self._work
-        items = board.items
+        loop, handover, work = asyncio.get_running_loop(), self._handover, self._work
+        items = handover.items
         while not self._is_stopped:  # a cancellation can get lost: wait_for swallows it, before Python 3.12
-            if self._leaving:
+            if self._moving:
                 self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
                 self._move_one()
-                self.feed()  # who was woken for an item must not take the wake-up along
+                self.feed()  # we consumed a wake-up without taking an item: pass it on
                 return
             try:
                 number, item = items.popleft()
             except IndexError:
-                if self._ringing is not None:  # the consumer is what everybody waits for
-                    self._ring()
+                if self._delayed_wakeup is not None:  # queue empty: wake the consumer now instead of after the delay
+                    self._wake_consumer()
                 sleeper = loop.create_future()
                 self._sleepers.append(sleeper)
-                if items:  # the consumer has put them there meanwhile, and saw nobody asleep
+                if items:  # the consumer added them meanwhile, and saw nobody asleep
                     self._sleepers.remove(sleeper)
                 else:
                     await sleeper
                 continue
-            result: R | Failure
+            result: R | Raised
             try:
                 result = await work(item)
             except Exception as error:
-                result = Failure(error)
+                result = Raised(error)
             del item
-            if board.put(number, result) and self._ringing is None:
-                # Not at once: to wake a thread takes as long as a small object, and in a moment there are more.
-                self._ringing = loop.call_later(RING_SECONDS, self._ring)
+            if handover.put(number, result) and self._delayed_wakeup is None:
+                # Not at once: waking a thread takes as long as fetching a small object. Soon there are more results.
+                self._delayed_wakeup = loop.call_later(WAKE_DELAY_SECONDS, self._wake_consumer)
             del result
 
     def _move_one(self) -> None:
         self._width -= 1
-        other = self._leaving.pop()
+        other = self._moving.pop()
         other.thread.call(other._admit)
 
     def _admit(self) -> None:
         if self._is_stopped:
             return
         self._width += 1
-        if self._leaving:
+        if self._moving:
             self._move_one()
         else:
             self.feed()
 
-    def _ring(self) -> None:
-        if self._ringing is not None:
-            self._ringing.cancel()
-            self._ringing = None
-        self._board.bell.put(None)
+    def _wake_consumer(self) -> None:
+        if self._delayed_wakeup is not None:
+            self._delayed_wakeup.cancel()
+            self._delayed_wakeup = None
+        self._handover.wakeup.put(None)
 
 
-# Results of this size and more are worth a second thread. To receive a smaller one is mostly Python, which threads can
-# only do in turns: two took a third longer for objects of 110 KB than one, and as long for those of 4 MiB (measured).
+# From this size on results are worth a second thread. To receive a smaller one is mostly Python, which threads can only
+# do in turns: two took a third longer for objects of 110 KB than one, and as long for those of 4 MiB (measured).
 SPREAD_BYTES = 4 << 20
 _REMEMBERED = 16
 
@@ -206,11 +214,11 @@ class Pipeline(Iterator[R], Generic[T, R]):
         max_bytes: int | None = None,
         size: Callable[[R], int] | None = None,
     ) -> None:
-        self._board: Board[T, R] = Board(in_order)
+        self._handover: Handover[T, R] = Handover(in_order)
         self._widths = [len(range(i, concurrency, len(lanes))) for i in range(len(lanes))]
         widths = self._widths if size is None else [concurrency] + [0] * (len(lanes) - 1)
         self._lanes = [
-            Lane(thread, self._board, work, width) for (thread, work), width in zip(lanes, widths, strict=True)
+            Lane(thread, self._handover, work, width) for (thread, work), width in zip(lanes, widths, strict=True)
         ]
         self._size, self._mean_bytes, self._is_spread = size, 0.0, size is None
         self._source = iter(items)
@@ -239,26 +247,26 @@ class Pipeline(Iterator[R], Generic[T, R]):
         self._given += 1
         if self._max_bytes is not None:
             self._bytes_out -= self._weights.pop(number)
-        if isinstance(result, Failure):
+        if isinstance(result, Raised):
             try:
                 raise result.error
             finally:
-                del result  # its error knows this frame
+                del result  # drop the reference cycle: exception -> traceback -> this frame -> exception
         if self._size is not None:
             self._learn(self._size(result))
         return result
 
     def begin(self) -> None:
-        """Send the first requests now, before anybody asks for a result."""
+        """Send the first requests now, before a result is asked for."""
         self._top_up()
         self._wake_lanes()
 
     def close(self) -> None:
-        """Abandon what is in flight and let the source go."""
+        """Abandon what is in flight and close the source."""
         if self._is_closed or self._is_exiting():
             return
         self._is_closed = True
-        self._board.items.clear()
+        self._handover.items.clear()
         if self._pid == os.getpid():
             for lane in self._lanes:
                 lane.thread.call(lane.stop)
@@ -279,7 +287,7 @@ class Pipeline(Iterator[R], Generic[T, R]):
             first = self._lanes[0]
             for lane, width in zip(self._lanes[1:], self._widths[1:], strict=True):
                 giver, taker = (first, lane) if is_spread else (lane, first)
-                giver.thread.call(giver.give, taker, width)
+                giver.thread.call(giver.move_workers_to, taker, width)
 
     def _end(self) -> None:
         error, self._source_end = self._source_end, StopIteration()
@@ -287,45 +295,45 @@ class Pipeline(Iterator[R], Generic[T, R]):
         try:
             raise StopIteration if error is None or isinstance(error, StopIteration) else error
         finally:
-            del error  # it knows this frame
+            del error  # drop the reference cycle: exception -> traceback -> this frame -> exception
 
-    def _next_result(self) -> tuple[int, R | Failure]:
-        board = self._board
+    def _next_result(self) -> tuple[int, R | Raised]:
+        handover = self._handover
         while True:
-            number = self._given if board.in_order else self._first_finished()
-            result = board.results.pop(number, _MISSING)
+            number = self._given if handover.in_order else self._first_finished()
+            result = handover.results.pop(number, _MISSING)
             if result is not _MISSING:
                 return number, result
             self._wake_lanes()
-            board.awaited = self._given
-            if (self._given in board.results) if board.in_order else board.finished:
-                board.awaited = -1
+            handover.awaited = self._given
+            if (self._given in handover.results) if handover.in_order else handover.finished:
+                handover.awaited = -1
                 continue
             try:
-                board.bell.get()
+                handover.wakeup.get()
             finally:
-                board.awaited = -1
+                handover.awaited = -1
 
     def _first_finished(self) -> int:
-        finished = self._board.finished
+        finished = self._handover.finished
         return finished.popleft() if finished else -1
 
     def _top_up(self) -> None:
         is_full = True
         while is_full and self._taken - self._given < self._window:
             is_full = self._take()
-        if not is_full or len(self._board.items) >= self._wake_at:
+        if not is_full or len(self._handover.items) >= self._wake_at:
             self._wake_lanes()
 
     def _take(self) -> bool:
-        """Put the source's next item on the board; False if there is none, or it is too heavy for now."""
+        """Hand over the source's next item; False if there is none, or it is too heavy for now."""
         if not self._held_back:
             if self._source_end is not None:
                 return False
             try:
                 self._held_back.append(next(self._source))
             except StopIteration:
-                self._source_end = StopIteration()  # not the one that knows this frame
+                self._source_end = StopIteration()  # not the caught one, whose traceback refers to this frame
                 return False
             except Exception as error:
                 self._source_end = error
@@ -336,11 +344,11 @@ class Pipeline(Iterator[R], Generic[T, R]):
                 return False
             self._weights[self._taken] = weight
             self._bytes_out += weight
-        self._board.items.append((self._taken, self._held_back.pop()))
+        self._handover.items.append((self._taken, self._held_back.pop()))
         self._taken += 1
         return True
 
     def _wake_lanes(self) -> None:
-        if self._board.items:
+        if self._handover.items:
             for lane in self._lanes:
                 lane.wake()

@@ -1,8 +1,9 @@
-"""What to do about a request that failed: give up, or send it again, when, and what to mend first. Pure.
+"""What to do about a request that failed: give up, or send it again, when, and what to mend first.
 
-The clock, the dice and what was done already are arguments. All operations of OSS that this library sends may be sent
-again: what a repeated one finds (its own part, its own object, nothing left to delete) is what it would have made, and
-a completed upload that is not known any more is looked for by the caller.
+There is no I/O here: the clock, the random number and what was done already are arguments. All operations of OSS that
+this library sends may be sent again. A repeated one finds its own part or its own object, or nothing left to delete:
+the same state that it would have made. After a completed upload that OSS no longer knows, the caller looks for the
+object.
 """
 
 from __future__ import annotations

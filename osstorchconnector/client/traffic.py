@@ -1,11 +1,14 @@
-"""What all clients of a process share about one endpoint: how fast requests may go, and how many may be sent again.
+"""What all clients of a process share about one endpoint.
 
-`RequestGate` holds requests back after the server asked to slow down. The rate follows additive increase and
-multiplicative decrease. A limit on requests in flight would not do: where each takes a millisecond, a few in flight
-are far more than 500 requests a second. The server says only "too many". The share that it turned away tells by how
-many, so the first steps down are long and the later ones short.
+- `Gate` holds requests back after the server asked to slow down, at a `RequestRate` that follows additive increase and
+  multiplicative decrease. A limit on requests in flight would not do: where each takes a millisecond, a few in flight
+  are far more than 500 requests a second. The server says only "too many"; the share of requests that it refused tells
+  by how many. So the first steps down are long and the later ones short.
+- `RetryBudget` limits how many requests may be sent again.
+- `RetryNews` decides which retries are logged.
+- `shared` has one of each for every endpoint.
 
-`RetryBudget` is what may be retried. `RetryNews` says which retries are logged. Clocks are handed in.
+Clocks are handed in.
 """
 
 from __future__ import annotations
@@ -22,19 +25,21 @@ from ..errors import OssError
 from .error_texts import retried
 from .retry import RetryDecision
 
-# A slow-down takes so long to show: answers that come sooner are still to requests sent at the old pace.
+_logger = logging.getLogger(__name__)
+
+# Ignore refusals for this long after a change: they answer requests sent at the old rate.
 HOLD_SECONDS = 0.25
 SHORT_STEP, LONG_STEP = 0.95, 0.5
 RISE_PER_SECOND = 0.05
-# After so long without a refusal the server is well again, and the pace doubles every second.
+# After this time without a refusal the server has recovered, and the rate doubles every second.
 CALM_SECONDS = 6.0
 SLOWEST_PER_SECOND = 2.0
-# Faster than any process sends: no pace any more.
+# Faster than any process sends: requests are no longer held back.
 FREE_PER_SECOND = 50_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RequestRate:
     """Requests a second: `per_second` were allowed at the time `since`, when the server last asked to slow down."""
 
     per_second: float
@@ -50,27 +55,89 @@ class Pace:
         """Say whether nothing needs to be held back any more."""
         return self.at(now) >= FREE_PER_SECOND
 
-    def slowed(self, now: float, *, accepted: int, refused: int) -> Pace:
-        """Return the pace after a refusal; `accepted` and `refused` are the answers since the last step."""
+    def slowed(self, now: float, *, accepted: int, refused: int) -> RequestRate:
+        """Return the rate after a refusal; `accepted` and `refused` are the answers since the last step."""
         if now - self.since < HOLD_SECONDS:
             return self
         share = accepted / (accepted + refused) if accepted + refused else 1.0
         step = min(max(share, LONG_STEP), SHORT_STEP)
-        return Pace(max(self.at(now) * step, SLOWEST_PER_SECOND), now)
+        return RequestRate(max(self.at(now) * step, SLOWEST_PER_SECOND), now)
 
 
-def first_pace(observed_per_second: float, now: float) -> Pace:
-    """Return the pace to begin with when a server that took `observed_per_second` refuses the first time."""
-    return Pace(max(observed_per_second, SLOWEST_PER_SECOND * 10), now - HOLD_SECONDS).slowed(
+def first_rate(observed_per_second: float, now: float) -> RequestRate:
+    """Return the rate to begin with when a server that answered `observed_per_second` refuses the first time."""
+    return RequestRate(max(observed_per_second, SLOWEST_PER_SECOND * 10), now - HOLD_SECONDS).slowed(
         now, accepted=1, refused=0
     )
 
 
-# A retry costs one; an operation that ends well gives so much of it back.
-EARNED_PER_SUCCESS = 0.2
-# Turns that nobody took are kept for so long: who has just been refused waits, and catches up.
+# Unused turns stay valid this long (burst allowance): callers that wait after a refusal catch up.
 SAVED_SECONDS = 0.25
 _STAMP_EVERY = 64  # answers, a power of two
+
+
+class Gate:
+    """Holds requests to a server back after it has asked to slow down; otherwise `is_open`.
+
+    `is_open` is read without a lock. A thread that sees an old value sends one request too early, or takes a turn that
+    comes at once.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_open = True
+        self.answered = 0  # only an estimate: threads add without a lock and may lose an addition
+        self._clock = clock
+        self._stamps = (clock(), clock())
+        self._lock = threading.Lock()
+        self._rate: RequestRate | None = None
+        self._next_turn = 0.0
+        self._accepted = self._refused = 0
+
+    def turn(self) -> float:
+        """Take the next turn and return in how many seconds it comes."""
+        with self._lock:
+            now = self._clock()
+            if self._rate is None:
+                return 0.0
+            if self._rate.is_over(now):
+                self._rate, self.is_open = None, True
+                return 0.0
+            turn = max(self._next_turn, now - SAVED_SECONDS)
+            self._next_turn = turn + 1 / self._rate.at(now)
+            return max(turn - now, 0.0)
+
+    def open(self) -> None:
+        """Stop holding requests back."""
+        with self._lock:
+            self._rate, self.is_open = None, True
+
+    def accepted(self) -> None:
+        """The server answered, and did not ask to slow down."""
+        self.answered += 1
+        if not self.is_open:
+            with self._lock:
+                self._accepted += 1
+        elif not self.answered % _STAMP_EVERY:
+            self._stamps = (self._stamps[1], self._clock())
+
+    def refused(self) -> None:
+        """The server asked to slow down."""
+        with self._lock:
+            now = self._clock()
+            self._refused += 1
+            if self._rate is None:
+                observed = (self.answered % _STAMP_EVERY + _STAMP_EVERY) / max(now - self._stamps[0], 0.001)
+                slower = first_rate(observed, now)
+            else:
+                slower = self._rate.slowed(now, accepted=self._accepted, refused=self._refused)
+            if slower is not self._rate:
+                self._accepted = self._refused = 0
+                self._next_turn = min(self._next_turn, now + 1 / slower.per_second)
+            self._rate, self.is_open = slower, False
+
+
+# A retry costs one; an operation that succeeds returns this much of it.
+EARNED_PER_SUCCESS = 0.2
 
 
 class RetryBudget:
@@ -97,110 +164,9 @@ class RetryBudget:
             self.debt = max(self.debt - EARNED_PER_SUCCESS, 0.0)
 
 
-class Gate:
-    """Holds requests to a server back after it has asked to slow down; else `is_open`."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.is_open = True
-        self.answered = 0  # a hint: threads may lose an addition
-        self._clock = clock
-        self._stamps = (clock(), clock())
-        self._lock = threading.Lock()
-        self._pace: Pace | None = None
-        self._next_turn = 0.0
-        self._accepted = self._refused = 0
-
-    def turn(self) -> float:
-        """Take the next turn and return in how many seconds it comes."""
-        with self._lock:
-            now = self._clock()
-            if self._pace is None:
-                return 0.0
-            if self._pace.is_over(now):
-                self._pace, self.is_open = None, True
-                return 0.0
-            turn = max(self._next_turn, now - SAVED_SECONDS)
-            self._next_turn = turn + 1 / self._pace.at(now)
-            return max(turn - now, 0.0)
-
-    def open(self) -> None:
-        """Hold nothing back any more."""
-        with self._lock:
-            self._pace, self.is_open = None, True
-
-    def accepted(self) -> None:
-        """The server answered, and not that it was too much."""
-        self.answered += 1
-        if not self.is_open:
-            with self._lock:
-                self._accepted += 1
-        elif not self.answered % _STAMP_EVERY:
-            self._stamps = (self._stamps[1], self._clock())
-
-    def refused(self) -> None:
-        """The server asked to slow down."""
-        with self._lock:
-            now = self._clock()
-            self._refused += 1
-            if self._pace is None:
-                observed = (self.answered % _STAMP_EVERY + _STAMP_EVERY) / max(now - self._stamps[0], 0.001)
-                slower = first_pace(observed, now)
-            else:
-                slower = self._pace.slowed(now, accepted=self._accepted, refused=self._refused)
-            if slower is not self._pace:
-                self._accepted = self._refused = 0
-                self._next_turn = min(self._next_turn, now + 1 / slower.per_second)
-            self._pace, self.is_open = slower, False
-
-
-class _Shared:
-    """One of each for the process, anew after a fork: a lock may have been held then."""
-
-    def __init__(self) -> None:
-        self.reached: set[str] = set()  # endpoints that have answered, this process or one that it was forked from
-        self.renew()
-
-    def renew(self) -> None:
-        self._news: dict[str, RetryNews] = {}
-        self._budgets: dict[str, RetryBudget] = {}
-        self._gates: dict[str, Gate] = {}
-        self._lock = threading.Lock()
-
-    def forget(self) -> None:
-        """Begin anew: what was learnt of servers, and what is owed, belongs to another test."""
-        for budget in self._budgets.values():
-            budget.debt = 0.0
-        for gate in self._gates.values():
-            gate.open()
-        self.reached.clear()
-        self._news.clear()
-
-    def news(self, server: str) -> RetryNews:
-        """Return what decides which retries at `server` are told of."""
-        with self._lock:
-            return self._news.setdefault(server, RetryNews())
-
-    def budget(self, server: str) -> RetryBudget:
-        """Return what may be retried of `server`, an endpoint."""
-        with self._lock:
-            return self._budgets.setdefault(server, RetryBudget())
-
-    def gate(self, server: str) -> Gate:
-        """Return the gate before `server`, an endpoint."""
-        with self._lock:
-            return self._gates.setdefault(server, Gate())
-
-
-shared = _Shared()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=shared.renew)
-
-
-_logger = logging.getLogger(__name__)
-
 # After this long the retries of an operation are a warning.
 LONG_SECONDS = 5.0
-# The interval between warnings doubles up to this. After a calm while without retries it is short again.
+# The interval between warnings doubles up to this. After a while without retries it is short again.
 LONGEST_INTERVAL_SECONDS = 300.0
 QUIET_NEWS_SECONDS = 60.0
 # At most one line below a warning in this time.
@@ -208,14 +174,14 @@ INFO_INTERVAL_SECONDS = 1.0
 
 
 class News(NamedTuple):
-    """A line to log at `level`; `untold` retries at the endpoint were not told of since the last one."""
+    """A line to log at `level`; `untold` retries at the endpoint were not logged since the last one."""
 
     level: int
     untold: int
 
 
 class RetryNews:
-    """Decides which retries at one endpoint are told of."""
+    """Decides which retries at one endpoint are logged: the first, and warnings about those that last long."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -249,7 +215,7 @@ class RetryNews:
         seconds_so_far: float,
         deadline_seconds: float,
     ) -> None:
-        """Log that a request of which try number `attempt` ended in `error` is sent again, if that is to be told."""
+        """Log that a request of which try number `attempt` ended in `error` is sent again, if that is to be logged."""
         news = self.of(attempt=attempt * decision.counts, seconds_so_far=seconds_so_far)
         if news is not None and _logger.isEnabledFor(news.level):
             line = retried(
@@ -270,3 +236,46 @@ class RetryNews:
             self._next_info = now + INFO_INTERVAL_SECONDS
             return logging.INFO
         return logging.NOTSET
+
+
+class _Shared:
+    """One object of each kind per endpoint. A forked child begins anew: another thread may have held a lock."""
+
+    def __init__(self) -> None:
+        self.reached: set[str] = set()  # endpoints that have answered, this process or one that it was forked from
+        self.renew()
+
+    def renew(self) -> None:
+        self._news: dict[str, RetryNews] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+        self._gates: dict[str, Gate] = {}
+        self._lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Begin anew. For tests, which must not depend on earlier ones."""
+        for budget in self._budgets.values():
+            budget.debt = 0.0
+        for gate in self._gates.values():
+            gate.open()
+        self.reached.clear()
+        self._news.clear()
+
+    def news(self, server: str) -> RetryNews:
+        """Return what decides which retries at `server` are logged."""
+        with self._lock:
+            return self._news.setdefault(server, RetryNews())
+
+    def budget(self, server: str) -> RetryBudget:
+        """Return the budget of retries at `server`, an endpoint."""
+        with self._lock:
+            return self._budgets.setdefault(server, RetryBudget())
+
+    def gate(self, server: str) -> Gate:
+        """Return the gate before `server`, an endpoint."""
+        with self._lock:
+            return self._gates.setdefault(server, Gate())
+
+
+shared = _Shared()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared.renew)

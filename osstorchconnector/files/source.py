@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from ..client.client import OssClient
-from ..client.memory import find_pages
+from ..client.memory import prefault
 from ..config import TransferConfig
 from ..errors import OssError, OssIntegrityError
 from ..protocol.checksum import crc64
@@ -222,7 +222,7 @@ class ObjectSource:
         each = request_bytes(largest, self._requests.concurrency, latency_seconds=self._requests.latency_seconds)
 
         def copy_what_is_held() -> None:
-            find_pages(target)
+            prefault(target)
             for held in gaps(span, missing):
                 self._copy_held(held, _slice(target, span, held))
 

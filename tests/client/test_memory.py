@@ -6,7 +6,7 @@ import sys
 import pytest
 from scripts import run_python
 
-from osstorchconnector.client.memory import CopiedMemory, FreshMemory, copy_bytes, find_pages, fresh_memory
+from osstorchconnector.client.memory import CopiedMemory, FreshMemory, copy_bytes, fresh_memory, prefault
 
 
 @pytest.mark.parametrize("kind", [FreshMemory, CopiedMemory, fresh_memory])
@@ -43,14 +43,14 @@ def test_memory_that_cannot_be_had_is_an_error():
 @pytest.mark.parametrize("size", [0, 1, 4096, 100_000, 9 << 20])
 def test_memory_keeps_its_bytes_when_its_pages_are_found(size):
     data = bytearray(b"x" * size)
-    find_pages(memoryview(data))
+    prefault(memoryview(data))
     assert data == b"x" * size
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 9 << 20), (5000, (9 << 20) - 7), (4000, 4100)])
 def test_fresh_memory_is_all_zero_when_its_pages_were_found(start, stop):
     memory = mmap.mmap(-1, 9 << 20)
-    find_pages(memoryview(memory)[start:stop])
+    prefault(memoryview(memory)[start:stop])
     assert memory[:] == bytes(9 << 20)
 
 
@@ -70,8 +70,8 @@ def test_no_other_number_of_bytes_is_copied(size):
 def test_memory_of_objects_that_come_and_go_is_used_again():
     program = (
         "import platform, resource\n"
-        "from osstorchconnector.client.memory import keep_freed_memory\n"
-        "keep_freed_memory()\n"
+        "from osstorchconnector.client.memory import raise_malloc_threshold\n"
+        "raise_malloc_threshold()\n"
         "def turn():\n"
         "    return [b'x' * 100_000 for _ in range(40)]\n"
         "turn()\n"

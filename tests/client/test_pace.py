@@ -8,22 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.client.traffic import FREE_PER_SECOND, HOLD_SECONDS, SLOWEST_PER_SECOND, Gate, Pace, first_pace
+from osstorchconnector.client.traffic import (
+    FREE_PER_SECOND,
+    HOLD_SECONDS,
+    SLOWEST_PER_SECOND,
+    Gate,
+    RequestRate,
+    first_rate,
+)
 
 
 def test_refusals_within_one_moment_are_one_step() -> None:
-    pace = Pace(100.0, since=10.0)
+    pace = RequestRate(100.0, since=10.0)
     assert pace.slowed(10.0 + HOLD_SECONDS / 2, accepted=0, refused=9) is pace
 
 
 def test_a_step_is_as_long_as_the_share_that_was_refused() -> None:
-    pace = Pace(100.0, since=0.0)
+    pace = RequestRate(100.0, since=0.0)
     steps = [pace.slowed(1.0, accepted=accepted, refused=10).per_second / pace.at(1.0) for accepted in (0, 20, 10_000)]
     assert steps == pytest.approx([0.5, 2 / 3, 0.95])
 
 
 def test_the_pace_rises_slowly_and_then_at_once_until_nothing_is_held_back() -> None:
-    pace = Pace(100.0, since=0.0)
+    pace = RequestRate(100.0, since=0.0)
     assert [pace.at(second) for second in (0, 1, 5)] == pytest.approx([100, 105, 125])
     assert not pace.is_over(6)
     assert pace.is_over(20)
@@ -35,7 +42,7 @@ def test_the_pace_rises_slowly_and_then_at_once_until_nothing_is_held_back() -> 
 )
 def test_no_history_stops_requests_for_good(observed: float, answers: list[tuple[float, int, int]]) -> None:
     now = 0.0
-    pace = first_pace(observed, now)
+    pace = first_rate(observed, now)
     for seconds, accepted, refused in answers:
         now += seconds
         pace = pace.slowed(now, accepted=accepted, refused=refused)

@@ -49,7 +49,7 @@ def look_up(host: str, port: int) -> Sequence[AddressInfo]:
 
 
 class AddressBook:
-    """What a process knows of the addresses of hosts. Pure: the time is handed in, in seconds.
+    """What a process knows of the addresses of hosts. The time is handed in, in seconds.
 
     All event loops of the process share one. Each goes through a copy of `_lost`, which another may change meanwhile.
     """

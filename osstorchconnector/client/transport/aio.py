@@ -124,13 +124,13 @@ class _Pool:
                 sock_read=timeouts.read_seconds,
             ),
             auto_decompress=False,
-            # aiohttp's own look at the environment reads .netrc too, in a thread: a login there would replace ours,
-            # and there are no threads to be had while the interpreter ends.
+            # With trust_env aiohttp reads .netrc too, in a thread: a login there would replace ours, and no thread can
+            # be started while the interpreter ends.
             trust_env=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
-        # aiohttp sends an idempotent request once more by itself, at once and uncounted; how often is `retry`'s to say,
-        # and there is no public way to tell it.
+        # By itself aiohttp sends an idempotent request once more, at once and uncounted. Here `retry` decides that, and
+        # there is no public way to turn it off.
         self.session._retry_connection = False
 
 
@@ -269,7 +269,7 @@ class AioTransport:
                 await body.read(head, _steady(answer.content, self._timeouts.read_seconds, self._clock.running))
             if upload.left_bytes or unsent_bytes(connection):
                 if connection is not None:
-                    connection.abort()  # answered before the upload was through: the rest is not wanted
+                    connection.abort()  # answered before the whole upload was sent: the rest is not wanted
                 check_not_early(head)
             return head
 

@@ -1,7 +1,7 @@
 """The data path: a pool of connections that put answers straight into the caller's memory (`connection`).
 
 Requests on one connection follow each other (no pipelining); a pool keeps idle connections, last in first out, so that
-few stay warm rather than many lukewarm.
+few connections stay in use, and the others may end.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class DirectTransport:
                 self._idle.setdefault(wire.origin, []).append(connection)
             else:
                 connection.abort()
-            del answer  # the traceback of its error refers to this frame
+            del answer  # drop the reference cycle: exception -> traceback -> this frame -> future
 
     async def aclose(self) -> None:
         self._is_closed = True
