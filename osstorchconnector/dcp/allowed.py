@@ -176,7 +176,7 @@ def _type(budget: Budget, value: Any) -> Any:
     return Made()
 
 
-class _Buffer(Made):
+class _MemoryFile(Made):
     """Stands for a file in memory."""
 
     __slots__ = ("_budget",)
@@ -191,8 +191,8 @@ class _Buffer(Made):
             raise pickle.UnpicklingError("a file in memory that goes on behind its end")
 
 
-def _buffer(budget: Budget) -> Any:
-    return _Buffer(budget)
+def _memory_file(budget: Budget) -> Any:
+    return _MemoryFile(budget)
 
 
 class _Tensor(Made):
@@ -287,7 +287,7 @@ _NAMES: dict[Call, dict[str, str]] = {
         "torch": "Size",
     },
     _array: {"array": "array"},
-    _buffer: {"_io": "BytesIO StringIO", "io": "BytesIO StringIO"},
+    _memory_file: {"_io": "BytesIO StringIO", "io": "BytesIO StringIO"},
     _default_dict: {"collections": "defaultdict"},
     _encoded: {"_codecs": "encode"},
     _fraction: {"fractions": "Fraction"},

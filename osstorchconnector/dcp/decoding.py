@@ -39,7 +39,7 @@ def restored(data: memoryview, descriptors: Sequence[str], registry: ExtensionRe
 
 
 def check_records(data: memoryview, where: str) -> dict[str, Record]:
-    """Return the records of an item that is an archive, each held against its CRC-32; none if it is no archive."""
+    """Return the records of an item that is an archive, each checked against its CRC-32; none if it is no archive."""
     try:
         records = read_directory(data)
     except NotAnArchiveError as error:

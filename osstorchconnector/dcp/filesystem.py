@@ -26,14 +26,21 @@ if TYPE_CHECKING:
 
 
 class OssDCPFileSystem(FileSystemBase, HasClient):
-    """A bucket as a file system for distributed checkpoints.
+    """OSS as a file system for distributed checkpoints, with one client for all readers and writers made from it.
 
-        fs = OssDCPFileSystem(endpoint=ENDPOINT, cred_path=CRED_PATH, region=REGION)
+        fs = OssDCPFileSystem(ENDPOINT, cred_path=CRED_PATH, region=REGION)
         dcp.save(state, storage_writer=fs.writer("oss://bucket/ckpt/step-100"))
         dcp.load(state, storage_reader=fs.reader("oss://bucket/ckpt/step-100"))
 
-    It can also stand in for the `fs` of torch's own `FileSystemWriter` and `FileSystemReader`; these are slower, and
-    their `.metadata` is renamed, which OSS does by copying. Folders exist when something is in them.
+    It can also be the `fs` of torch's own `FileSystemWriter` and `FileSystemReader`. These are slower, and they rename
+    `.metadata`, which OSS does by copying. Paths are `oss://bucket/key`; a folder exists when something is in it.
+
+    Arguments:
+        endpoint: where OSS is, or an `OssClient`; with a client the others are not needed.
+        cred_path, cred_provider, config_path, region: who asks, and settings, as for `OssClient`.
+
+    Raises `OssConfigError` if the settings are wrong, `OssUriError` for a path that is none, and the `OssError`s of
+    requests, such as `OssNotFoundError`.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ from .tensors import QUANTISED_DTYPES, contiguous, copy_into, fill, is_plain, te
 
 # From this size on a tensor's bytes go straight into the target; fewer are staged and copied, which costs less than
 # receiving them by themselves.
-DIRECT_BYTES = 64 * 1024
+MIN_DIRECT_BYTES = 64 * 1024
 # A tensor's zip head and tail are smaller than this.
 MAX_KEPT_BYTES = 64 * 1024
 
@@ -165,7 +165,7 @@ class LoadItem:
             self._slice = slice_of(strides, self._request.storage_offsets, self._request.lengths)
             width = self._element_bytes
             needed = ByteSpan(data.start + self._slice.start * width, data.start + self._slice.stop * width)
-        if needed.size >= DIRECT_BYTES and (self._slice is None or self._slice.is_block) and self._can_be_filled():
+        if needed.size >= MIN_DIRECT_BYTES and (self._slice is None or self._slice.is_block) and self._can_be_filled():
             around = [ByteSpan(whole.start, data.start)]
             if self._slice is None:
                 around.append(ByteSpan(data.stop, whole.stop))

@@ -72,21 +72,32 @@ class _StepWriter(OssStorageWriter):
 
 
 class OssCheckpointManager:
-    """Keeps the checkpoints of a run below `uri`, one per step, at `uri/step-0000000100`.
+    """The checkpoints of one training run, one per step: step 100 is at `uri/step-0000000100`.
 
-        manager = OssCheckpointManager("oss://bucket/run-7", keep=3, endpoint=..., region=...)
+        manager = OssCheckpointManager("oss://bucket/run-7", keep=3, endpoint=ENDPOINT, region=REGION)
         manager.load(state)                       # the newest, if there is one
         manager.async_save(step, state)           # training goes on when the state has been copied
+        manager.close()                           # waits for the saves, and raises the first error
 
-    With `torch.distributed` every rank makes one and calls the same methods in the same order. After a save all but
-    the newest `keep` whole checkpoints are removed, never the one just saved; None keeps all. Saves that did not finish
-    do not count and do not hurt: `clean` removes them.
+    With `torch.distributed` every rank makes one and calls the same methods in the same order. Saves that did not
+    finish do not count and do no harm: `clean` removes them.
 
-    The newest is the highest step, unless you went back: to save a step leaves those above it on an older branch, which
-    `latest`, `load` and `keep` take for older than all of the new one. That is remembered in `uri/.branches.json`.
+    The newest checkpoint is the highest step, unless you went back: saving a step leaves those above it on an older
+    branch, and `latest`, `load` and `keep` take them for older than all of the new branch. `uri/.branches.json`
+    remembers that.
 
-    `in_flight` asynchronous saves may run at once, each with a writer, buffers and a gloo group of its own; one more
-    waits for the oldest. `writer_options` and `reader_options` go to `OssStorageWriter` and `OssStorageReader`.
+    Arguments:
+        fs, path: an `OssDCPFileSystem` (or `OssClient`) and the run's folder; or the folder alone, with `endpoint`.
+        keep: how many whole checkpoints stay after a save, the one just saved always among them; None keeps all.
+        in_flight: how many asynchronous saves may run at once, each with a writer, buffers and a gloo group of its own;
+            one more waits for the oldest.
+        process_group: of the ranks that save and load together; None for all.
+        writer_options, reader_options: keyword arguments of `OssStorageWriter` and `OssStorageReader`.
+        endpoint, cred_path, cred_provider, config_path, region: where OSS is and who asks, as for `OssClient`.
+
+    Raises `OssConfigError` for wrong settings, `OssUsageError` for a step that is no whole number from 0 on,
+    `TypeError` for an unknown option. Errors of a save or load come in torch's `CheckpointException`, as from
+    `dcp.save` and `dcp.load`.
     """
 
     def __init__(

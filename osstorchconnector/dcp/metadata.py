@@ -1,4 +1,9 @@
-"""`.metadata`, DCP's table of contents: a pickle, read by an unpickler that knows only what such a table is made of."""
+"""`.metadata`, DCP's table of contents: a pickle that is written as torch does, and read without trust.
+
+`dump_metadata` writes it, and warns of what readers will refuse. `load_metadata` checks the opcodes, lets an unpickler
+make it that knows only the names of such a table, and checks all types and numbers in it. A planner may have added
+objects of its own: a dry run looks through these first.
+"""
 
 from __future__ import annotations
 
@@ -34,102 +39,13 @@ from .allowed import HARMLESS, AllowList, listed
 from .isolation import garbage_collection_paused
 from .pickle_limits import Budget, DryRun, Filled, Kept, Name, check_opcodes
 
-_NONE = type(None)
-_CHUNKS = attrgetter("chunks")
-_FIELDS = {"state_dict_metadata", "planner_data", "storage_data", "storage_meta", "version"}
-
-
-def is_plain(metadata: Metadata) -> bool:
-    """Say whether the metadata has torch's classes only, and none of a planner's."""
-    planner_data = metadata.planner_data
-    try:
-        return (
-            type(metadata) is Metadata
-            and vars(metadata).keys()
-            <= {"state_dict_metadata", "planner_data", "storage_data", "storage_meta", "version"}
-            and _types(metadata.state_dict_metadata.values()) <= {TensorStorageMetadata, BytesStorageMetadata}
-            and (planner_data is None or _is_plain(planner_data))
-        )
-    except TypeError:
-        return False
-
-
-def _is_plain(planner_data: Any) -> bool:
-    """Say whether it is what the default planner keeps: the path to each entry of the state."""
-    return (
-        type(planner_data) is dict
-        and _types(planner_data) <= {str}
-        and _types(planner_data.values()) <= {tuple}
-        and _types(chain.from_iterable(planner_data.values())) <= {str, int}
-    )
-
-
-def check_metadata(metadata: Any) -> Metadata:
-    """Return the metadata; raises `ValueError`, or another of Python's errors, if it can't be a checkpoint's."""
-    _require(isinstance(metadata, Metadata), "it is no metadata")
-    _require(isinstance(metadata.storage_meta, (StorageMeta, _NONE)), "its description is none")
-    _require(isinstance(metadata.version, (str, _NONE)), "its version is no text")
-    entries = metadata.state_dict_metadata
-    _require(isinstance(entries, dict) and _types(entries) <= {str}, "the names of its entries are no texts")
-    tensors = [entry for entry in entries.values() if isinstance(entry, TensorStorageMetadata)]
-    others = _types(entries.values()) - _types(tensors)
-    _require(all(issubclass(kind, BytesStorageMetadata) for kind in others), "an entry is neither tensor nor object")
-    _check_tensors(tensors)
-    _check_places(metadata.storage_data)
-    assert isinstance(metadata, Metadata)
-    return metadata
-
-
-def _check_tensors(tensors: list[TensorStorageMetadata]) -> None:
-    properties = list(map(attrgetter("properties"), tensors))
-    _require(_types(properties) <= {TensorProperties}, "a tensor's properties are none")
-    _require(_types(map(attrgetter("dtype"), properties)) <= {torch.dtype}, "a tensor's dtype is none")
-    _require(_types(map(attrgetter("size"), tensors)) <= {torch.Size}, "a tensor's size is none")
-    _require(_types(map(_CHUNKS, tensors)) <= {list, tuple}, "a tensor's parts are no list")
-    _require(_types(chain.from_iterable(map(_CHUNKS, tensors))) <= {ChunkStorageMetadata}, "a part of a tensor is none")
-    # There are few sizes of thousands of tensors.
-    for size, offsets, sizes in {
-        (tensor.size, tuple(chunk.offsets), tuple(chunk.sizes)) for tensor in tensors for chunk in tensor.chunks
-    }:
-        _require(_types((*size, *offsets, *sizes)) <= {int}, "a size is no number")
-        _require(len(size) == len(offsets) == len(sizes), "a part of a tensor has other dimensions")
-        _require(min((*offsets, *sizes), default=0) >= 0, "a part of a tensor has a negative size")
-        _require(all(map(ge, size, map(add, offsets, sizes))), "a part of a tensor is outside of it")
-    for tensor in tensors:
-        parts = tensor.chunks
-        if len(parts) != 1 or parts[0].sizes != tensor.size:
-            _require(
-                sum(math.prod(part.sizes) for part in parts) >= math.prod(tensor.size), "parts of a tensor are missing"
-            )
-
-
-def _check_places(storage: Any) -> None:
-    _require(isinstance(storage, dict), "it does not say where its entries are stored")
-    indices, infos = list(storage), list(storage.values())
-    _require(_types(indices) <= {MetadataIndex}, "what is stored has no index")
-    _require(_types(map(attrgetter("fqn"), indices)) <= {str}, "what is stored has no name")
-    _require(_types(map(attrgetter("offset"), indices)) <= {torch.Size, _NONE}, "what is stored is no part")
-    _require(_types(map(attrgetter("index"), indices)) <= {int, _NONE}, "what is stored has no number")
-    _require(_types(infos) <= {_StorageInfo}, "a place is none")
-    _require(_types(map(attrgetter("relative_path"), infos)) <= {str}, "a file has no name")
-    numbers = list(chain(map(attrgetter("offset"), infos), map(attrgetter("length"), infos)))
-    _require(_types(numbers) <= {int} and min(numbers, default=0) >= 0, "a place in a file is no number")
-    descriptors = [getattr(info, "transform_descriptors", None) for info in infos]
-    _require(_types(descriptors) <= {list, tuple, _NONE}, "the names of extensions are no list")
-    _require(_types(chain.from_iterable(filter(None, descriptors))) <= {str}, "the name of an extension is no text")
-
-
-def _types(values: Iterable[Any]) -> set[type]:
-    return set(map(type, values))
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)
-
-
 _logger = logging.getLogger(__name__)
 
+_NONE = type(None)
+_CHUNKS = attrgetter("chunks")
+_FIELDS = frozenset({"state_dict_metadata", "planner_data", "storage_data", "storage_meta", "version"})
+# Torch's own tensors have at most this many dimensions; sizes of more are not kept for the next tensor.
+MOST_DIMENSIONS = 64
 _METADATA_CLASSES = (
     "Metadata",
     "TensorStorageMetadata",
@@ -160,10 +76,6 @@ _PATHS: dict[str, type[pathlib.PurePath]] = {
 }
 
 
-# As many as torch's own tensors have at most: of more than that nothing is remembered.
-MOST_DIMENSIONS = 64
-
-
 class UnsafePickleError(OssIntegrityError, pickle.UnpicklingError):
     """A pickle names something that has no place in it, and that loading would call."""
 
@@ -189,6 +101,30 @@ def dump_metadata(metadata: Metadata) -> bytes:
         except Exception as error:
             _warn_of((), str(error))
     return data
+
+
+def is_plain(metadata: Metadata) -> bool:
+    """Say whether the metadata has torch's classes only, and none of a planner's."""
+    planner_data = metadata.planner_data
+    try:
+        return (
+            type(metadata) is Metadata
+            and vars(metadata).keys() <= _FIELDS
+            and _types(metadata.state_dict_metadata.values()) <= {TensorStorageMetadata, BytesStorageMetadata}
+            and (planner_data is None or _is_plain(planner_data))
+        )
+    except TypeError:
+        return False
+
+
+def _is_plain(planner_data: Any) -> bool:
+    """Say whether it is what the default planner keeps: the path to each entry of the state."""
+    return (
+        type(planner_data) is dict
+        and _types(planner_data) <= {str}
+        and _types(planner_data.values()) <= {tuple}
+        and _types(chain.from_iterable(planner_data.values())) <= {str, int}
+    )
 
 
 def load_metadata(data: bytes, where: str, allowed: AllowList | None = HARMLESS) -> Metadata:
@@ -339,3 +275,67 @@ def _layout(name: object) -> torch.layout:
     if not isinstance(layout, torch.layout):
         raise pickle.UnpicklingError(f"{name!r} is no layout of tensors")
     return layout
+
+
+def check_metadata(metadata: Any) -> Metadata:
+    """Return the metadata; raises `ValueError`, or another of Python's errors, if it can't be a checkpoint's."""
+    _require(isinstance(metadata, Metadata), "it is no metadata")
+    _require(isinstance(metadata.storage_meta, (StorageMeta, _NONE)), "its description is none")
+    _require(isinstance(metadata.version, (str, _NONE)), "its version is no text")
+    entries = metadata.state_dict_metadata
+    _require(isinstance(entries, dict) and _types(entries) <= {str}, "the names of its entries are no texts")
+    tensors = [entry for entry in entries.values() if isinstance(entry, TensorStorageMetadata)]
+    others = _types(entries.values()) - _types(tensors)
+    _require(all(issubclass(kind, BytesStorageMetadata) for kind in others), "an entry is neither tensor nor object")
+    _check_tensors(tensors)
+    _check_places(metadata.storage_data)
+    assert isinstance(metadata, Metadata)
+    return metadata
+
+
+def _check_tensors(tensors: list[TensorStorageMetadata]) -> None:
+    properties = list(map(attrgetter("properties"), tensors))
+    _require(_types(properties) <= {TensorProperties}, "a tensor's properties are none")
+    _require(_types(map(attrgetter("dtype"), properties)) <= {torch.dtype}, "a tensor's dtype is none")
+    _require(_types(map(attrgetter("size"), tensors)) <= {torch.Size}, "a tensor's size is none")
+    _require(_types(map(_CHUNKS, tensors)) <= {list, tuple}, "a tensor's parts are no list")
+    _require(_types(chain.from_iterable(map(_CHUNKS, tensors))) <= {ChunkStorageMetadata}, "a part of a tensor is none")
+    # There are few sizes of thousands of tensors.
+    for size, offsets, sizes in {
+        (tensor.size, tuple(chunk.offsets), tuple(chunk.sizes)) for tensor in tensors for chunk in tensor.chunks
+    }:
+        _require(_types((*size, *offsets, *sizes)) <= {int}, "a size is no number")
+        _require(len(size) == len(offsets) == len(sizes), "a part of a tensor has other dimensions")
+        _require(min((*offsets, *sizes), default=0) >= 0, "a part of a tensor has a negative size")
+        _require(all(map(ge, size, map(add, offsets, sizes))), "a part of a tensor is outside of it")
+    for tensor in tensors:
+        parts = tensor.chunks
+        if len(parts) != 1 or parts[0].sizes != tensor.size:
+            _require(
+                sum(math.prod(part.sizes) for part in parts) >= math.prod(tensor.size), "parts of a tensor are missing"
+            )
+
+
+def _check_places(storage: Any) -> None:
+    _require(isinstance(storage, dict), "it does not say where its entries are stored")
+    indices, infos = list(storage), list(storage.values())
+    _require(_types(indices) <= {MetadataIndex}, "what is stored has no index")
+    _require(_types(map(attrgetter("fqn"), indices)) <= {str}, "what is stored has no name")
+    _require(_types(map(attrgetter("offset"), indices)) <= {torch.Size, _NONE}, "what is stored is no part")
+    _require(_types(map(attrgetter("index"), indices)) <= {int, _NONE}, "what is stored has no number")
+    _require(_types(infos) <= {_StorageInfo}, "a place is none")
+    _require(_types(map(attrgetter("relative_path"), infos)) <= {str}, "a file has no name")
+    numbers = list(chain(map(attrgetter("offset"), infos), map(attrgetter("length"), infos)))
+    _require(_types(numbers) <= {int} and min(numbers, default=0) >= 0, "a place in a file is no number")
+    descriptors = [getattr(info, "transform_descriptors", None) for info in infos]
+    _require(_types(descriptors) <= {list, tuple, _NONE}, "the names of extensions are no list")
+    _require(_types(chain.from_iterable(filter(None, descriptors))) <= {str}, "the name of an extension is no text")
+
+
+def _types(values: Iterable[Any]) -> set[type]:
+    return set(map(type, values))
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)

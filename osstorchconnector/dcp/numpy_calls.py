@@ -1,7 +1,7 @@
 """Checks of calls that make numpy's dtypes, arrays and generators of random numbers.
 
 numpy does not check the states that a pickle gives to these. A dtype with a field behind its own end, or with raw bytes
-in the place of object pointers, makes numpy read and write memory outside the array. Stand-ins check the states. Pure.
+in the place of object pointers, makes numpy read and write memory outside the array. Stand-ins check the states.
 """
 
 from __future__ import annotations

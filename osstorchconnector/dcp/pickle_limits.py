@@ -45,9 +45,8 @@ def check_opcodes(data: bytes) -> None:
     That is below twice its bytes, or below 65,536.
     """
     position, size = 0, len(data)
-    plain = _plain(
-        min(max(size.bit_length(), _LEAST_BITS), 32), 1 if data[:1] == _PROTO and data[1:2] >= b"\x04" else 4
-    )
+    is_modern = data[:1] == _PROTO and data[1:2] >= b"\x04"
+    plain = _plain(min(max(size.bit_length(), _LEAST_BITS), 32), 1 if is_modern else 4)
     stop, is_framed = size, False
     while True:
         run = plain.match(data, position, stop)

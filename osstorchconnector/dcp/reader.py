@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 DEFAULT_MEMORY_BYTES = 96 << 20
 # A stated length is checked against the file if it exceeds the request by more than this.
 TRUSTED_BYTES = 64 << 20
-# How often the checkpoint may be replaced, again and again, while it is loaded.
+# How many times a load starts over because another save has replaced the checkpoint.
 MOST_REPLACEMENTS = 4
 
 
@@ -49,20 +49,36 @@ class ReaderOptions(TypedDict, total=False):
 class OssStorageReader(HasFolder, StorageReader):
     """Read distributed checkpoints below `oss://bucket/prefix`, whether this library or torch's own writers wrote them.
 
-        dcp.load(state, storage_reader=OssStorageReader("oss://bucket/ckpt/step-100", endpoint=..., region=...))
+        reader = OssStorageReader("oss://bucket/ckpt/step-100", endpoint=ENDPOINT, region=REGION)
+        dcp.load(state, storage_reader=reader)
 
-    Every rank: [reset,] read_metadata, set_up_storage_reader, prepare_local_plan, read_data; the coordinator also
-    prepare_global_plan.
+    Each rank fetches only the bytes that it needs, in parallel. The bytes of a large tensor go straight into the
+    tensor's memory. Items read whole are checked against the CRC-32 they were written with, files read whole against
+    the CRC-64 that OSS has. Nothing in the checkpoint is run: objects that are not tensors, and the metadata, may only
+    be made of harmless things (Python's containers and values, numpy's, torch's).
 
-    Only the bytes that a rank needs are fetched, in parallel, and those of large tensors land in the tensors. Items
-    read whole are held against the CRC-32 they were written with, files read whole against OSS's CRC-64. Nothing in
-    the checkpoint is run: objects that are not tensors are looked through first, see `vet_object`; `safe_types` are
-    classes (with their own class and static methods) and functions of yours that may stand in them and in the
-    metadata, each by its own name, and `weights_only=False` lets in anything. Raises `OssUsageError` for a safe type
-    that is neither. A checkpoint whose save did not finish is an `OssNotFoundError` that says so.
+    Arguments:
+        fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
+        endpoint, cred_path, cred_provider, config_path, region: where OSS is and who asks, as for `OssClient`;
+            `endpoint` may be an `OssClient`, and then the others are not needed.
+        weights_only: False allows any class or function in the checkpoint's pickles. They are code: only for
+            checkpoints that you trust.
+        safe_types: classes (with their own class and static methods) and functions of yours that may stand in objects
+            and in the metadata; or pairs of one and its full name.
+        memory_bytes: how many bytes may be held beside the target tensors, about.
+        extension_registry: torch's, for items that were saved with extensions.
+        progress: True for a tqdm bar, or a callable that gets the bytes done and the bytes in all.
 
-    `memory_bytes` bounds what is held beside the target tensors. `extension_registry` is torch's, for items that were
-    saved with extensions. `progress` is True for a tqdm bar, or called with bytes done and in all.
+    Raises, itself or from `dcp.load` (there inside a `CheckpointException`):
+        OssConfigError: no checkpoint or no endpoint was named.
+        OssUsageError: a safe type is neither class nor function.
+        OssNotFoundError: there is no checkpoint. If a save did not finish there, it says so.
+        OssIntegrityError: data or metadata is damaged, or is not what the metadata says.
+        UnsafePickleError: a pickle names what is not allowed.
+        OssObjectChangedError: another save replaced the checkpoint during the load, and the load could not start over.
+
+    Torch calls on every rank: [reset,] read_metadata, set_up_storage_reader, prepare_local_plan, read_data; on the
+    coordinator prepare_global_plan, too.
     """
 
     def __init__(

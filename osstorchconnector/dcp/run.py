@@ -20,8 +20,121 @@ from ..errors import OssError, OssIntegrityError, OssNotFoundError, OssUsageErro
 from ..uri import OssUri
 from .folder import checkpoint_uri, metadata_name
 
+_logger = logging.getLogger(__name__)
+
+_STEP = re.compile(r"step-(\d{10,})/")
+
 BRANCHES = ".branches.json"
 _FORMAT = 1
+
+
+class RunFolder:
+    """The checkpoints below a root, one per step."""
+
+    def __init__(self, client: OssClient, root: OssUri) -> None:
+        self._client, self._root = client, root
+        self._notes = OssUri(root.bucket, root.key + BRANCHES)
+        self._noting = threading.Lock()  # of saves in flight, each reads the notes and writes them again
+
+    def __reduce__(self) -> tuple[type[RunFolder], tuple[OssClient, OssUri]]:
+        return RunFolder, (self._client, self._root)
+
+    def uri(self, step: int) -> str:
+        """Return where the checkpoint of a step is, or would be."""
+        return f"{self._root}step-{_checked(step):010d}"
+
+    def steps(self) -> list[int]:
+        """Return the steps of which there is a whole checkpoint, in ascending order."""
+        return sorted(self._whole(self._begun()))
+
+    def latest(self) -> int | None:
+        """Return the newest step of which there is a whole checkpoint; None if there is none."""
+        etags = self._whole(self._begun())
+        ordered = self._branches().ordered(etags) if etags else []
+        return ordered[-1] if ordered else None
+
+    def note_going_back(self, step: int, later: AbstractSet[int]) -> None:
+        """Before a save: see to it that checkpoints above its step are on an older branch when it is published.
+
+        `later` are steps whose saves began after this one.
+        """
+        begun = self._begun()
+        if max(begun, default=step) > step:
+            with self._noting:
+                branches = self._branches()
+                self._remember(branches.saving(step, self._whole(begun), later), branches)
+
+    def tidy(self, saved_step: int, keep: int | None) -> None:
+        """After a save: write down what it has gone back from, and remove all but the newest `keep`.
+
+        That the save went well does not hang on this: what goes wrong is logged, and made good after the next save.
+        """
+        try:
+            with self._noting:
+                branches = self._branches()
+                if keep is None and not branches.going_back:
+                    return
+                etags = self._whole(self._begun())
+                settled = branches.settled(etags)
+                self._remember(settled, branches)
+            for step in settled.ordered(etags)[: -keep if keep is not None else 0]:
+                if step != saved_step:
+                    self._remove(step)
+        except OssError as error:
+            _logger.warning("checkpoints that are too many were not removed: %s", error)
+
+    def _begun(self) -> list[int]:
+        """Return the steps of which there is anything."""
+        pages = self._client.list_pages(self._root, delimiter="/")
+        folders = (prefix[len(self._root.key) :] for page in pages for prefix in page.prefixes)
+        return [int(match[1]) for match in map(_STEP.fullmatch, folders) if match]
+
+    def _whole(self, steps: Iterable[int]) -> dict[int, str]:
+        """Return those of the steps of which there is a whole checkpoint, with the ETags of their metadata."""
+        transfer = self._client.config.checkpoint
+        steps = list(steps)
+        etags = self._client.map(
+            _etag,
+            [self._metadata(step) for step in steps],
+            concurrency=transfer.prefetch_concurrency,
+            workers=transfer.prefetch_worker,
+        )
+        return {step: etag for step, etag in zip(steps, etags, strict=True) if etag}
+
+    def _metadata(self, step: int) -> OssUri:
+        folder = checkpoint_uri(self.uri(step))
+        return OssUri(folder.bucket, folder.key + metadata_name())
+
+    def _remove(self, step: int) -> None:
+        """Remove a checkpoint: `.metadata` first, so that at no moment half of one looks like a whole."""
+        folder = checkpoint_uri(self.uri(step))
+        self._client.delete(self._metadata(step))
+        self._client.delete_many(folder.bucket, [found.key for found in self._client.list(folder)])
+
+    def _branches(self) -> Branches:
+        try:
+            return Branches.loaded(self._client.get(self._notes).body, str(self._notes))
+        except OssNotFoundError:
+            return Branches()
+
+    def _remember(self, branches: Branches, known: Branches) -> None:
+        if branches != known:
+            self._client.put(self._notes, branches.dumped())
+
+
+def _checked(step: int) -> int:
+    with contextlib.suppress(TypeError):
+        if (number := operator.index(step)) >= 0:
+            return number
+    raise OssUsageError(f"a step is a whole number, 0 or more, not {step!r}")
+
+
+async def _etag(operations: Operations, metadata: OssUri) -> str:
+    """Return the ETag of an object; empty if it is not there."""
+    try:
+        return (await operations.head(metadata)).etag
+    except OssNotFoundError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -127,117 +240,3 @@ def _number(value: object) -> int:
     if type(value) is not int:
         raise ValueError(f"{value!r} is no number")
     return value
-
-
-_logger = logging.getLogger(__name__)
-
-_STEP = re.compile(r"step-(\d{10,})/")
-
-
-def _checked(step: int) -> int:
-    with contextlib.suppress(TypeError):
-        if (number := operator.index(step)) >= 0:
-            return number
-    raise OssUsageError(f"a step is a whole number, 0 or more, not {step!r}")
-
-
-class RunFolder:
-    """The checkpoints below a root, one per step."""
-
-    def __init__(self, client: OssClient, root: OssUri) -> None:
-        self._client, self._root = client, root
-        self._notes = OssUri(root.bucket, root.key + BRANCHES)
-        self._noting = threading.Lock()  # of saves in flight, each reads the notes and writes them again
-
-    def __reduce__(self) -> tuple[type[RunFolder], tuple[OssClient, OssUri]]:
-        return RunFolder, (self._client, self._root)
-
-    def uri(self, step: int) -> str:
-        """Return where the checkpoint of a step is, or would be."""
-        return f"{self._root}step-{_checked(step):010d}"
-
-    def steps(self) -> list[int]:
-        """Return the steps of which there is a whole checkpoint, in ascending order."""
-        return sorted(self._whole(self._begun()))
-
-    def latest(self) -> int | None:
-        """Return the newest step of which there is a whole checkpoint; None if there is none."""
-        etags = self._whole(self._begun())
-        ordered = self._branches().ordered(etags) if etags else []
-        return ordered[-1] if ordered else None
-
-    def note_going_back(self, step: int, later: AbstractSet[int]) -> None:
-        """Before a save: see to it that checkpoints above its step are on an older branch when it is published.
-
-        `later` are steps whose saves began after this one.
-        """
-        begun = self._begun()
-        if max(begun, default=step) > step:
-            with self._noting:
-                branches = self._branches()
-                self._remember(branches.saving(step, self._whole(begun), later), branches)
-
-    def tidy(self, saved_step: int, keep: int | None) -> None:
-        """After a save: write down what it has gone back from, and remove all but the newest `keep`.
-
-        That the save went well does not hang on this: what goes wrong is logged, and made good after the next save.
-        """
-        try:
-            with self._noting:
-                branches = self._branches()
-                if keep is None and not branches.going_back:
-                    return
-                etags = self._whole(self._begun())
-                settled = branches.settled(etags)
-                self._remember(settled, branches)
-            for step in settled.ordered(etags)[: -keep if keep is not None else 0]:
-                if step != saved_step:
-                    self._remove(step)
-        except OssError as error:
-            _logger.warning("checkpoints that are too many were not removed: %s", error)
-
-    def _begun(self) -> list[int]:
-        """Return the steps of which there is anything."""
-        pages = self._client.list_pages(self._root, delimiter="/")
-        folders = (prefix[len(self._root.key) :] for page in pages for prefix in page.prefixes)
-        return [int(match[1]) for match in map(_STEP.fullmatch, folders) if match]
-
-    def _whole(self, steps: Iterable[int]) -> dict[int, str]:
-        """Return those of the steps of which there is a whole checkpoint, with the ETags of their metadata."""
-        transfer = self._client.config.checkpoint
-        steps = list(steps)
-        etags = self._client.map(
-            _etag,
-            [self._metadata(step) for step in steps],
-            concurrency=transfer.prefetch_concurrency,
-            workers=transfer.prefetch_worker,
-        )
-        return {step: etag for step, etag in zip(steps, etags, strict=True) if etag}
-
-    def _metadata(self, step: int) -> OssUri:
-        folder = checkpoint_uri(self.uri(step))
-        return OssUri(folder.bucket, folder.key + metadata_name())
-
-    def _remove(self, step: int) -> None:
-        """Remove a checkpoint: `.metadata` first, so that at no moment half of one looks like a whole."""
-        folder = checkpoint_uri(self.uri(step))
-        self._client.delete(self._metadata(step))
-        self._client.delete_many(folder.bucket, [found.key for found in self._client.list(folder)])
-
-    def _branches(self) -> Branches:
-        try:
-            return Branches.loaded(self._client.get(self._notes).body, str(self._notes))
-        except OssNotFoundError:
-            return Branches()
-
-    def _remember(self, branches: Branches, known: Branches) -> None:
-        if branches != known:
-            self._client.put(self._notes, branches.dumped())
-
-
-async def _etag(operations: Operations, metadata: OssUri) -> str:
-    """Return the ETag of an object; empty if it is not there."""
-    try:
-        return (await operations.head(metadata)).etag
-    except OssNotFoundError:
-        return ""

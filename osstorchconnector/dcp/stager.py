@@ -100,18 +100,21 @@ def _copy_in_threads(copies: list[Copy]) -> None:
 
 
 class OssStager(AsyncStager):
-    """Copies tensors into buffers in the processor's memory and keeps the buffers for the next time.
+    """Copies a state for `dcp.async_save` into buffers in CPU memory, and keeps the buffers for the next time.
 
-    `stage` returns when the copy is made. A buffer is used again only when nothing refers to its memory any more,
-    not the saving either: while an earlier state is still being saved, new buffers are made. For tensors on a GPU
-    the buffers are pinned and all copies run side by side. What is no tensor is deep-copied.
+    `stage` returns when the copy is made. A buffer is used again only when nothing refers to its memory any more, no
+    save either: while an earlier state is still being saved, new buffers are made. For tensors on a GPU the buffers are
+    pinned, and all copies run side by side. What is no tensor is deep-copied. `OssStorageWriter` stages in the same
+    way; this is for writers that do not, as torch's own.
+
+    `memory` is for tests: how memory is allocated and devices are waited for.
     """
 
     _synchronize_after_execute = False
 
     def __init__(self, memory: HostMemory | None = None) -> None:
         self._memory = memory or HostMemory()
-        self._buffers: dict[Path, _Buffer] = {}
+        self._buffers: dict[Path, _StagingBuffer] = {}
 
     @outside_contexts
     def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +134,7 @@ class OssStager(AsyncStager):
         self._buffers = {}
 
 
-class _Buffer:
+class _StagingBuffer:
     """Memory for tensors of one shape and dtype.
 
     What it would ask of its tensor again and again, for each of thousands of buffers, it has asked once.
@@ -159,9 +162,9 @@ class _Buffer:
 class _Staging:
     """One copy of one state, into `old` buffers where they fit and are free."""
 
-    def __init__(self, old: dict[Path, _Buffer], memory: HostMemory) -> None:
+    def __init__(self, old: dict[Path, _StagingBuffer], memory: HostMemory) -> None:
         self._old, self._memory = old, memory
-        self.used: dict[Path, _Buffer] = {}
+        self.used: dict[Path, _StagingBuffer] = {}
         self._copies: dict[int, Any] = {}  # by id: what stands in the state twice is copied once
         self._sources: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
@@ -204,7 +207,7 @@ class _Staging:
     def _buffer_for(self, source: torch.Tensor, path: Path) -> torch.Tensor:
         buffer = self._old.get(path)
         if buffer is None or not buffer.fits(source) or not buffer.is_free():
-            buffer = _Buffer(self._memory.buffer_for(source))
+            buffer = _StagingBuffer(self._memory.buffer_for(source))
         self.used[path] = buffer
         self._sources.append(source)
         self._targets.append(buffer.tensor)
@@ -232,4 +235,4 @@ def _is_copied_bytewise(tensor: torch.Tensor) -> bool:
 # Not public: torch's own graph trees count so who uses a storage.
 _uses: Any = getattr(torch._C, "_storage_Use_Count", lambda address: object())
 with plain_torch():
-    _OF_A_FREE_ONE = _Buffer(torch.empty(1, dtype=torch.float32, device="cpu")).references()
+    _OF_A_FREE_ONE = _StagingBuffer(torch.empty(1, dtype=torch.float32, device="cpu")).references()

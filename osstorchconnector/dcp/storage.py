@@ -111,7 +111,7 @@ class Progress:
         return self._bar is not None or self._callback is not None
 
     def reach(self, done_bytes: int) -> None:
-        """So many bytes are done."""
+        """Tell the watcher how many bytes are done, at most ten times a second."""
         if not self.is_watched:
             return
         now = time.perf_counter()
@@ -120,12 +120,12 @@ class Progress:
             self._tell(done_bytes)
 
     def end(self) -> None:
-        """All is done."""
+        """Tell the watcher that all bytes are done, and remove the bar."""
         self._tell(self.total_bytes)
         self.close()
 
     def close(self) -> None:
-        """Take the bar away, however far it has come."""
+        """Remove the bar, whatever it shows."""
         if self._bar is not None:
             self._bar.close()
 

@@ -32,66 +32,14 @@ from .saving import RankSave
 from .stager import OssStager
 from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary
 
-# How long a thread may take to end when there is nothing left for it to do but to say so.
-ENDING_SECONDS = 0.5
-
-
-class OneSaveAtATime:
-    """A writer's one save at a time: whoever else comes while it runs is refused, in the name of `who`.
-
-    A save is over when its writing fails, when it was published, and where nothing more will be asked of the writer.
-    What is not seen from here is another rank's failure: then it is over when its thread has ended or begins anew.
-    """
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._is_writing, self._is_over = False, True
-
-    def begin(self, who: object) -> None:
-        """A save begins on this thread."""
-        self.check_over(who)
-        self._thread, self._is_over = threading.current_thread(), False
-
-    def end(self) -> None:
-        """The save is over."""
-        self._is_over = True
-
-    @contextmanager
-    def writing(self, who: object) -> Iterator[None]:
-        """This thread writes the data; if that fails, the save is over."""
-        self.begin(who)
-        self._is_writing = True
-        try:
-            yield
-        except BaseException:
-            self._is_over = True
-            raise
-        finally:
-            self._is_writing = False
-
-    def check_over(self, who: object) -> None:
-        """Raise `OssUsageError` if the save may still go on."""
-        if not self._is_over and self.may_go_on():
-            raise OssUsageError(
-                f"{who!r} is still saving: wait for that save, or use a writer (and a process group) of its own"
-            )
-
-    def may_go_on(self) -> bool:
-        """Say whether the save's thread runs, and is another than this: it may be over here and go on elsewhere."""
-        thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return False
-        if not self._is_writing:
-            thread.join(ENDING_SECONDS)
-        return thread.is_alive()
-
-
 _logger = logging.getLogger(__name__)
 
 # Tickets that were used, as long as there are any: a planner that caches its plans brings old ones back.
 _spent_tickets: weakref.WeakSet[SaveTicket] = weakref.WeakSet()
 
 GIVING_WAY_SECONDS = 0.002
+# Grace period for a thread that has finished its work.
+ENDING_SECONDS = 0.5
 
 
 class WriterOptions(TypedDict, total=False):
@@ -112,22 +60,37 @@ class WriterOptions(TypedDict, total=False):
 class OssStorageWriter(HasFolder, StorageWriter):
     """Write distributed checkpoints below `oss://bucket/prefix`.
 
-        dcp.save(state, storage_writer=OssStorageWriter("oss://bucket/ckpt/step-100", endpoint=..., region=...))
+        writer = OssStorageWriter("oss://bucket/ckpt/step-100", endpoint=ENDPOINT, region=REGION)
+        dcp.save(state, storage_writer=writer)
 
-    Every rank: [reset,] set_up_storage_writer, prepare_local_plan, write_data; the coordinator also
-    prepare_global_plan before the last and finish after it.
+    A checkpoint exists when its `.metadata` does. That is one PutObject at the end, after all data was seen to be
+    there. A save under an id that exists writes new objects, then replaces `.metadata`, then removes the old objects:
+    at every moment one of the two loads. A save that fails publishes nothing, and removes what it has stored if it can.
 
-    A checkpoint exists when `.metadata` does, which is one PutObject at the end, when all data was seen to be there. A
-    save under an id that exists writes new objects, then replaces `.metadata`, then removes the old objects: at every
-    moment one of the two loads.
-    `overwrite=False` refuses an id that exists; so does a save with `use_collectives=False`, always.
+    Arguments:
+        fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
+        endpoint, cred_path, cred_provider, config_path, region: where OSS is and who asks, as for `OssClient`;
+            `endpoint` may be an `OssClient`, and then the others are not needed.
+        thread_count: the number of files per rank, at most.
+        single_file_per_rank: False makes each item a file.
+        overwrite: False refuses an id that exists. A save with `use_collectives=False` always does.
+        serialization_format: torch's format, or safetensors.
+        extensions: torch's stream transforms, applied to each item; not with safetensors.
+        prefix_strategy: a callable that returns the folder for a rank's files: `RoundRobinPrefixes`, `HashedPrefixes`.
+        progress: True for a tqdm bar, or a callable that gets the bytes done and the bytes in all.
+        sync_files, per_thread_copy_ahead, cache_staged_state_dict: torch's; accepted, and without effect here.
 
-    It is a stager, too: `dcp.async_save` copies the state into buffers that the writer keeps. One save at a time; for
-    two in flight use a writer and a process group each. It pickles without its buffers, so it crosses processes.
+    Raises, itself or from `dcp.save` (there inside a `CheckpointException`):
+        OssConfigError: no checkpoint or no endpoint was named, or extensions are to go with safetensors.
+        OssConflictError: the id exists, and may not be replaced.
+        OssUsageError: the writer is still saving, or a planner gave what can't be saved.
+        OssIntegrityError: data that was just stored is gone or changed.
 
-    `thread_count` is the number of files per rank (with `single_file_per_rank=False` each item is a file), for
-    `prefix_strategy` see `RoundRobinPrefixes`. `progress` is True for a tqdm bar, or called with bytes done and in all.
-    `sync_files`, `per_thread_copy_ahead` and `cache_staged_state_dict` are torch's and have nothing to say here.
+    The writer is a stager, too: `dcp.async_save` copies the state into buffers that the writer keeps. One save at a
+    time: two in flight need a writer and a process group each. It pickles without its buffers, so it crosses processes.
+
+    Torch calls on every rank: [reset,] set_up_storage_writer, prepare_local_plan, write_data; on the coordinator
+    prepare_global_plan before the last of these, and finish after it.
     """
 
     _synchronize_after_execute = False
@@ -332,3 +295,53 @@ class OssStorageWriter(HasFolder, StorageWriter):
             raise OssConflictError(
                 f"{self._folder.id}: Checkpoint already exists ({existing[0]}), and {why}: use another id"
             )
+
+
+class OneSaveAtATime:
+    """A writer's one save at a time: whoever else comes while it runs is refused, in the name of `who`.
+
+    A save is over when its writing fails, when it was published, and where nothing more will be asked of the writer.
+    What is not seen from here is another rank's failure: then it is over when its thread has ended or begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._is_writing, self._is_over = False, True
+
+    def begin(self, who: object) -> None:
+        """A save begins on this thread."""
+        self.check_over(who)
+        self._thread, self._is_over = threading.current_thread(), False
+
+    def end(self) -> None:
+        """The save is over."""
+        self._is_over = True
+
+    @contextmanager
+    def writing(self, who: object) -> Iterator[None]:
+        """This thread writes the data; if that fails, the save is over."""
+        self.begin(who)
+        self._is_writing = True
+        try:
+            yield
+        except BaseException:
+            self._is_over = True
+            raise
+        finally:
+            self._is_writing = False
+
+    def check_over(self, who: object) -> None:
+        """Raise `OssUsageError` if the save may still go on."""
+        if not self._is_over and self.may_go_on():
+            raise OssUsageError(
+                f"{who!r} is still saving: wait for that save, or use a writer (and a process group) of its own"
+            )
+
+    def may_go_on(self) -> bool:
+        """Say whether the save's thread runs, and is another than this: it may be over here and go on elsewhere."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return False
+        if not self._is_writing:
+            thread.join(ENDING_SECONDS)
+        return thread.is_alive()
