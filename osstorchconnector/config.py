@@ -1,4 +1,4 @@
-"""Settings: one JSON file, read once into a frozen value, every key checked before anything is sent."""
+"""Settings: one JSON file, read once into a frozen value. Every key is checked before any request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _short.maxstring = _short.maxother = 100
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """How much is done at once: requests in flight, event-loop threads they run on, parts in flight."""
+    """How much is done at the same time: requests in flight, their event-loop threads, parts in flight."""
 
     prefetch_concurrency: int = 24
     prefetch_worker: int = 2
@@ -41,10 +41,10 @@ class TransferConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Every setting. `Config()` is what holds where there is no file; `load_config` checks, this does not.
+    """All settings. `Config()` has the defaults. It checks nothing; `load_config` does.
 
-    `configured` holds the names of the keys that stood in the file, so that a default that can't be used
-    (a log under `/var/log`) is told from a wish that can't be met.
+    `configured` holds the names of the keys in the file. So a default that can't be used (a log under `/var/log`) is
+    told apart from a configured value that can't be used.
     """
 
     log_level: int = 1
@@ -74,7 +74,7 @@ class Config:
 
 
 class _WrongValueError(Exception):
-    """What the value must be, in words."""
+    """The text says what the value must be."""
 
 
 def _whole(least: int, most: int) -> Callable[[object], int]:
@@ -112,7 +112,7 @@ def _flag(value: object) -> bool:
 
 def _path(value: object) -> str:
     if isinstance(value, str) and "\0" not in value:
-        # Neither a lone surrogate nor the home of somebody who has none is a path.
+        # A lone surrogate is no path, and `~` of a user without a home is none.
         with contextlib.suppress(UnicodeError, RuntimeError):
             os.fsencode(value)
             return str(Path(value).expanduser()) if value else ""
@@ -129,12 +129,12 @@ def _readable_file(value: object) -> str:
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except OSError:  # a folder on the way that may not be entered
+    except OSError:  # no permission for a folder on the way
         return False
 
 
 class Key(NamedTuple):
-    """Where a key of the file goes, and what reads its value."""
+    """The field that a key of the file sets, and the function that reads its value."""
 
     target: str
     read: Callable[[object], Any]
@@ -179,9 +179,9 @@ def load_config(
 ) -> Config:
     """Return the settings of the JSON file at `path`.
 
-    Without a path: those of the file that the environment variable OSS_CONNECTOR_CONFIG names; without that, those of
-    `default_path` if it is there, else the defaults. Keys nobody knows are named in one logged warning. Raises
-    `OssConfigError` naming file, key and value for everything else that is wrong.
+    Without a path: the settings of the file that the environment variable OSS_CONNECTOR_CONFIG names; without that,
+    those of `default_path` if it exists, else the defaults. One logged warning names unknown keys. Anything else that
+    is wrong raises `OssConfigError`, which names file, key and value.
     """
     named_by = "config_path"
     if path is None or path == "":
@@ -195,7 +195,7 @@ def load_config(
 
 
 def parse_config(text: bytes, where: str) -> Config:
-    """Return the settings written in `text`; `where` is what warnings and errors call it."""
+    """Return the settings in `text`; warnings and errors call it `where`."""
     found = _flattened(_parsed(text, where), where)
     _warn_of_unknown([name for name in found if name not in KEYS], where)
     values = {name: _checked(name, value, where) for name, value in found.items() if name in KEYS}
@@ -211,7 +211,7 @@ def parse_config(text: bytes, where: str) -> Config:
 def _read(path: str | os.PathLike[str], named_by: str) -> bytes:
     try:
         read = functools.partial(_bytes_of, file := Path(path).expanduser())
-        # A pipe may wait for ever for who writes to it.
+        # Opening a pipe without a writer would block forever.
         text = read() if file.is_file() else Asking[bytes]().ask(read, _PIPE_SECONDS)
     except NoAnswerError as error:
         raise OssConfigError(f"can't read the config file {path} ({named_by} names it): {error}") from None
@@ -252,7 +252,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _flattened(document: dict[str, object], where: str) -> dict[str, object]:
-    """Return the document with the keys of its sections as `section.key`."""
+    """Return the document with the keys of its sections renamed to `section.key`."""
     flat: dict[str, object] = {}
     for name, value in document.items():
         if name not in _SECTIONS:

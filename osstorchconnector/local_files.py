@@ -1,7 +1,7 @@
-"""Local files that are written whole or not at all, also with other writers in the folder and after a kill.
+"""Local files that are written completely or not at all, even with several writers and after a kill.
 
-The bytes go to a file of their own first, which takes the name at the end, in one step. So a reader sees the old file
-or the new one, two writers don't mix, and a machine that loses its power keeps one of both.
+The bytes go to a temporary file first, which is renamed at the end. So a reader sees the old file or the new one, two
+writers don't mix their bytes, and after a loss of power one of both files is there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO
 _FLAGS = (
     os.O_WRONLY
     | os.O_CREAT
-    | os.O_EXCL  # and an unguessable name: a file or link that another user has put there is never written to
+    | os.O_EXCL  # with an unguessable name: never write to a file or link of another user
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
@@ -27,14 +27,14 @@ _FLAGS = (
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """Open a file to be written, which takes the place of `path` when the block ends well, and vanishes otherwise.
+    """Open a file for writing that replaces `path` when the block ends, and is deleted if the block raises.
 
-    `mode` is that of a new file, less the process's umask. A link in the place is replaced, not followed. `OSError` if
-    it can't be written, and for a place that is no file (a folder, a device).
+    `mode` is the mode of a new file, without the bits of the process's umask. A link at `path` is replaced, not
+    followed. Raises `OSError` if the file can't be written, or if `path` is not a file (a folder, a device).
     """
     place = Path(path)
     _check_replaceable(place)
-    # Not made from the name in the place, which may be as long as names can be.
+    # Not derived from the name in `path`, which may have the maximum length already.
     draft = place.with_name(f".osstorchconnector-{secrets.token_hex(8)}.unfinished")
     descriptor = os.open(draft, _FLAGS, mode)
     try:
@@ -61,8 +61,8 @@ def _check_replaceable(place: Path) -> None:
 
 
 def _keep_name(folder: Path) -> None:
-    """Let the name outlive a loss of power as well, where the system can do that."""
-    with contextlib.suppress(OSError):  # Windows opens no folders, some file systems sync none
+    """Make the new name survive a loss of power, where the system supports that."""
+    with contextlib.suppress(OSError):  # Windows can't open folders, some file systems can't sync them
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

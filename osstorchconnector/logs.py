@@ -1,9 +1,9 @@
-"""The connector's log and audit log: written where that is possible, never a reason for a job to stop.
+"""The connector's log and audit log. A log that can't be written never stops a job.
 
-The log goes through Python's `logging`, under the name `osstorchconnector`; `logPath` adds a file to it. The audit
-log has one JSON line per request. Keys, labels and server texts end up in both, and none of them can make a line
-of its own or reach a terminal as an escape sequence. Files are opened for each write: nothing is held over a
-fork, and a file that was moved away (logrotate) is simply begun anew.
+The log goes through Python's `logging`, under the name `osstorchconnector`; `logPath` adds a file to it. The audit log
+has one JSON line per request. Both contain keys, labels and texts from servers, so line breaks and escape sequences in
+these are escaped. Each write opens the file: so a fork inherits no open file, and after logrotate has moved the file
+away the next write creates a new one.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 _LINE = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(threadName)s %(name)s: %(message)s"
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _CONTROLS |= {0x0A: "\\n", 0x0D: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-# To write a batch takes a file to open and a thread to start, 2 us a line for 512 lines (measured).
+# A batch costs the opening of a file and the start of a thread: 2 us per line with 512 lines (measured).
 _BATCH_LINES = 4096
 _BATCH_SECONDS = 1.0
-# A disk may be busy for a while.
+# How long to wait for a file that hangs: a disk may be busy for a while.
 _PATIENCE_SECONDS = 5.0
-# Later than multiprocessing's own clean-up, which joins workers and feeder threads that may still send requests.
+# After multiprocessing's own clean-up, which joins workers and feeder threads that may still send requests.
 _EXIT_PRIORITY = -100
 
 _logger = logging.getLogger("osstorchconnector")
@@ -44,11 +44,11 @@ _quoted = json.encoder.encode_basestring_ascii
 
 
 def configure_logging(config: Config, logger: logging.Logger = _logger) -> None:
-    """Let `logger` write to `logPath` at `logLevel`; calling it again, anywhere in the process, adds nothing.
+    """Let `logger` write to `logPath` at `logLevel`. Repeated calls in one process add nothing.
 
-    The logger's level is set only if the program has not set one, and only where `logLevel` is configured or a
-    file is written. Clients with different log files all get all lines. A configured path that can't be written
-    is named in one warning; the default one is then just not used.
+    Sets the logger's level only if the program has not set one, and only if `logLevel` is configured or a file is
+    written. Each log file gets the lines of all clients. One warning names a configured path that can't be written; a
+    default path is silently not used then.
     """
     level = _LEVELS[config.log_level]
     with _process.lock:
@@ -62,7 +62,7 @@ def configure_logging(config: Config, logger: logging.Logger = _logger) -> None:
 
 
 def audit_log(config: Config) -> AuditLog | None:
-    """Return this process's audit log at `auditPath`, or `None` if that is empty or can't be written."""
+    """Return this process's audit log at `auditPath`, or `None` if the path is empty or can't be written."""
     with _process.lock:
         log = _process.audit_logs.get(config.audit_path)
         if log is None and _is_writable("auditPath", config.audit_path, config):
@@ -71,9 +71,9 @@ def audit_log(config: Config) -> AuditLog | None:
 
 
 class AuditEntry(NamedTuple):
-    """One request: it was answered, with a status, or it broke, and `error` says how."""
+    """One request: an answer with its status, or an `error`."""
 
-    time: float  # when it began, in seconds since 1970
+    time: float  # of its start, in seconds since the epoch
     operation: str
     bucket: str
     key: str
@@ -82,11 +82,11 @@ class AuditEntry(NamedTuple):
     sent_bytes: int = 0
     status: int = 0
     request_id: str = ""
-    received_bytes: int | None = None  # as the answer said
+    received_bytes: int | None = None  # as the answer announced
     error: str = ""
 
     def line(self, pid: int) -> str:
-        """Return a line of JSON, ASCII only whatever the names hold. (Formatted here: `json` takes twice the time.)"""
+        """Return a line of ASCII JSON. (Formatted here, because `json` takes twice the time.)"""
         sent = f',"sent":{self.sent_bytes}' if self.sent_bytes else ""
         if self.error:
             outcome = f'"error":{_quoted(self.error)}'
@@ -103,11 +103,11 @@ class AuditEntry(NamedTuple):
 
 
 class AuditLog:
-    """One JSON line per request, written thousands at a time by whoever records the one that fills the batch.
+    """One JSON line per request, written in batches by the thread that records the last entry of a batch.
 
-    A batch is written when it has 4096 lines, when its oldest is a second old and another comes, at `flush` and at
-    the process's end. A file longer than `max_bytes` becomes `<path>.1` and replaces the one before. Lines that
-    can't be written are counted, and the count is the first line once writing works again.
+    A batch is written when it has 4096 lines, when an entry comes a second after the first of the batch, at `flush`,
+    and at the end of the process. A file longer than `max_bytes` is renamed to `<path>.1`, which replaces the previous
+    one. Lines that can't be written are counted, and the count is written when writing works again.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class AuditLog:
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Forget what waits: after a fork it is the parent's to write."""
+        """Forget the entries not yet written: after a fork, the parent writes them."""
         self._waiting: deque[AuditEntry] = deque()
         self._lock = threading.Lock()
         self._file = _File(self._path, self._patience_seconds)
@@ -133,7 +133,8 @@ class AuditLog:
         self._exit_flush: object = None
 
     def record(self, entry: AuditEntry) -> None:
-        """Take one entry. Never raises; rarely writes."""
+        """Add an entry. Never raises; writes a batch if one is due."""
+        # No lock: `append` and `popleft` of a deque are atomic, so each entry is in exactly one batch.
         if not self._waiting:
             self._due_at = self._clock() + _BATCH_SECONDS
             if self._exit_flush is None:
@@ -145,14 +146,15 @@ class AuditLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write all entries that are not yet written."""
         with self._lock:
             problem = self._write_batch()
-        if problem:  # told outside the lock: a user's log handler may well send requests itself
+        if problem:  # outside the lock, because a user's log handler may send requests itself
             _logger.warning("the audit log %s can't be written and loses lines: %s", self._path, problem)
 
     def _write_batch(self) -> str:
-        """Write what waits; return what is wrong if that has not been told yet."""
+        """Write all entries; return the problem if there is one that has not been reported yet."""
+        # As many as there are now: other threads may add entries all the time.
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not batch:
             return ""
@@ -171,15 +173,15 @@ class AuditLog:
 
     def _move_away(self) -> None:
         with contextlib.suppress(OSError):
-            if Path(self._path).stat().st_size > self._max_bytes:  # no other process has just done it
+            if Path(self._path).stat().st_size > self._max_bytes:  # unless another process has just renamed it
                 Path(self._path).replace(f"{self._path}.1")
 
 
 class _LogFile(logging.Handler):
-    """Appends one line per record; a full disk costs lines, not the job.
+    """Appends one line per record, and drops lines that can't be written.
 
-    Python writes warnings to stderr as long as a program has no handler. This handler would end that, so it does the
-    same where it is the only one.
+    Python writes warnings to stderr if a program has no handler. This handler would stop that, so it writes them to
+    stderr itself if it is the only handler.
     """
 
     def __init__(self, path: str) -> None:
@@ -191,7 +193,7 @@ class _LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record) + "\n"
-        except Exception:  # a mistake in a logging call: logging's own way of reporting it
+        except Exception:  # a mistake in a logging call, reported in the way of `logging`
             self.handleError(record)
             return
         with contextlib.suppress(OSError):
@@ -201,7 +203,7 @@ class _LogFile(logging.Handler):
             last_resort.handle(record)
 
     def _is_all_there_is(self, name: str) -> bool:
-        """Say whether no handler but this and other files of ours sees what is logged under `name`."""
+        """Whether this is the first of our files, and the logger `name` has no other handlers than these."""
         logger: logging.Logger | None = logging.getLogger(name)
         handlers: list[logging.Handler] = []
         while logger is not None:
@@ -212,7 +214,7 @@ class _LogFile(logging.Handler):
 
 
 class _OneLineFormatter(logging.Formatter):
-    """One record, one line, in UTC; the lines of a traceback follow indented, as no record begins."""
+    """One line per record, in UTC. The lines of a traceback follow, indented, unlike the first line of a record."""
 
     converter = staticmethod(time.gmtime)
 
@@ -226,19 +228,21 @@ class _OneLineFormatter(logging.Formatter):
 
 
 class _Process:
-    """What there is once per process; a fork renews the lock, and the child's audit lines are its own."""
+    """The state of one process. After a fork the child gets a new lock and empty audit logs."""
 
     def __init__(self) -> None:
         self._renew_lock()
         self.audit_logs: dict[str, AuditLog] = {}
         self.named_paths: set[str] = set()
-        self.files: dict[str, _File] = {}  # those that were tried; one that hangs is not tried once more beside that
+        self.files: dict[
+            str, _File
+        ] = {}  # all that were tried: a file that hangs is not opened again in another thread
         self.levels: dict[str, int] = {}
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._start_afresh)
 
     def _renew_lock(self) -> None:
-        self.lock = threading.RLock()  # a warning given under it may reach a user's handler that opens a client
+        self.lock = threading.RLock()  # reentrant: a warning may reach a user's handler that opens a client
 
     def _start_afresh(self) -> None:
         self._renew_lock()
@@ -246,7 +250,7 @@ class _Process:
             log.start_afresh()
 
     def set_level(self, logger: logging.Logger, level: int) -> None:
-        """Let `level` pass, unless the program has set another; the most talkative configuration counts."""
+        """Set the lowest level that a configuration asks for, unless the program has set one."""
         ours = self.levels.get(logger.name, logging.NOTSET)
         if logger.level == ours:
             self.levels[logger.name] = level if ours == logging.NOTSET else min(level, ours)
@@ -261,7 +265,7 @@ def _writes_to(handler: logging.Handler, path: str) -> bool:
 
 
 def _is_writable(key: str, path: str, config: Config) -> bool:
-    """Whether the file can be appended to; tried by doing so, and its folder is made if need be."""
+    """Whether the file can be appended to, found out by a try that creates file and folder."""
     if not path:
         return False
     is_configured = key in config.configured
@@ -276,17 +280,17 @@ def _is_writable(key: str, path: str, config: Config) -> bool:
 
 
 def _is_worker() -> bool:
-    """Whether this is a child of multiprocessing, whose parent has said everything already."""
+    """Whether this is a child of multiprocessing, whose parent has given the warnings already."""
     from multiprocessing.process import parent_process
 
     return parent_process() is not None
 
 
 class _File:
-    """Appends to a file for callers that must not wait without an end, as event loops and holders of locks.
+    """Appends to a file for callers that must not block for long, such as event loops and threads with locks.
 
-    A file server that is gone gives no error, it stays silent. The first write waits for it for a while. Until it is
-    back, further writes fail at once.
+    A file server that is gone does not answer and raises no error. The first write waits `patience_seconds` for it.
+    Until it is back, further writes fail at once.
     """
 
     def __init__(self, path: str, patience_seconds: float = _PATIENCE_SECONDS) -> None:
@@ -294,21 +298,21 @@ class _File:
         self._pid = -1
 
     def begin(self, *, parents: bool) -> None:
-        """Make the file and its folder, with `parents` those above too, if they are not there; raises `OSError`."""
+        """Create the file and its folder if missing, with `parents` the folders above too. Raises `OSError`."""
 
         def begin() -> int:
-            # A default path gets its last folder only: no /var/log is made where the system has none.
+            # For a default path only the last folder is created: no /var/log on a system without one.
             Path(self._path).parent.mkdir(parents=parents, exist_ok=True)
             return _append(self._path, b"")
 
         self._do(begin)
 
     def append(self, text: bytes) -> int:
-        """Return the size of the file; raises `OSError`, also if it does not answer."""
+        """Append `data` and return the size of the file. Raises `OSError`, also if the file hangs."""
         return self._do(functools.partial(_append, self._path, text))
 
     def _do(self, call: Callable[[], int]) -> int:
-        if self._pid != os.getpid():  # after a fork, whatever hung is the parent's
+        if self._pid != os.getpid():  # after a fork, a call that hangs belongs to the parent
             self._pid, self._asking = os.getpid(), Asking[int]()
         try:
             return self._asking.do(call, self._patience_seconds)
@@ -319,7 +323,7 @@ class _File:
 
 
 def _append(path: str, text: bytes) -> int:
-    """Append in one write, so that processes sharing the file do not mix lines; return the file's size."""
+    """Append with one write, so that processes that share the file do not mix lines; return the file's size."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o640)
     try:
         if os.write(descriptor, text) < len(text):

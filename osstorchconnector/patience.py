@@ -1,8 +1,8 @@
-"""Waiting for others, which ends: for a call that may hang, for a process that may be stopped.
+"""Bounded waits: for a call that may hang, and for another process that may be stopped.
 
-A call into what is not ours (a credentials provider, a file on a server that is gone, a pipe) is made in a thread of
-its own and waited for so long, not longer. A thread that hangs can't be ended: it is left alone, and what it brings
-in the end still counts.
+A call that may hang (a credentials provider, a file on a server that is gone, a pipe) runs in a thread of its own, and
+the caller waits for a limited time. A thread that hangs can't be ended. It is left alone, and its result is used if it
+comes later.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-# A call that has hung for so long is made once more beside it: what it asked may be well again.
+# A call that has hung for this long is made again in another thread: what it asked may work again.
 RENEWED_SECONDS = 60.0
-# So many calls may hang at a time; then none is made any more until one of them ends.
+# At most this many calls of one `Asking` may hang; then no other is made until one of them ends.
 MOST_HANGING = 8
-# What does not change for so long is stuck; and so long is told of, then at intervals that double.
+# `Stillness`: after this long without a change, raise an error; warn after the second time, then at doubled intervals.
 STUCK_SECONDS = 1800.0
 FIRST_WARNING_SECONDS = 60.0
 
 _logger = logging.getLogger(__name__)
 
 NO_THREAD = (
-    "no thread can be started: this process, its user or its container has as many as it may have (ulimit -u, the "
-    "limit of pids)"
+    "no thread can be started: this process, its user or its container has reached its limit of threads (ulimit -u, "
+    "or the limit of pids)"
 )
 
 
 class NoAnswerError(Exception):
-    """What was waited for did not come in time, or could not even be begun; the text says which."""
+    """There was no answer in time, or the call could not be started; the text says which."""
 
 
 class NoThreadError(NoAnswerError):
@@ -45,7 +45,7 @@ class NoThreadError(NoAnswerError):
 
 
 class Asking(Generic[T]):
-    """Makes the same call again and again, one at a time as long as it does not hang. For one thread at a time."""
+    """Makes the same call repeatedly, one at a time unless one hangs. Not for several threads at the same time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -56,24 +56,24 @@ class Asking(Generic[T]):
     def ask(self, call: Callable[[], T], seconds: float) -> T:
         """Return what `call` returns, or raise what it raises; `NoAnswerError` after `seconds`.
 
-        While an earlier call has not returned, that one is waited for instead, and what it has brought meanwhile is
-        returned: calls must be as good as each other.
+        If an earlier call has not returned, wait for that one instead and return its result: so all calls must be
+        equivalent.
         """
         future = self._running() or self._begin(call)
         try:
             return future.result(seconds)
         except FutureTimeoutError:
-            if future.done():  # it has ended just now, or has raised this itself
+            if future.done():  # it has just ended, or has raised this error itself
                 return future.result()
             raise NoAnswerError(f"no answer within {seconds:g} s") from None
         finally:
             if future.done():
                 self._latest = None
-            del future  # its error knows this frame
+            del future  # drop the reference cycle: exception -> traceback -> frame -> future
 
     @property
     def seconds_waited(self) -> float:
-        """For how long the latest call has been waited for, or when it was made, if it has returned."""
+        """The time since the latest call was made."""
         return self._clock() - self._begun
 
     @property
@@ -82,14 +82,14 @@ class Asking(Generic[T]):
         return self._latest is not None and not self._latest.done()
 
     def do(self, call: Callable[[], T], seconds: float) -> T:
-        """As `ask`, for calls that are not as good as each other: while one hangs, no other is made."""
+        """Like `ask`, for calls that are not equivalent: while one hangs, no other is made."""
         if any(not future.done() for future in self._hanging):
             raise NoAnswerError("still no answer to the call before")
         self._latest = None
         return self.ask(call, seconds)
 
     def _running(self) -> Future[T] | None:
-        """Return the call that is waited for."""
+        """Return the call to wait for, `None` if a new one is to be made."""
         self._hanging = [future for future in self._hanging if not future.done()]
         is_recent = self._clock() - self._begun < RENEWED_SECONDS
         return self._latest if is_recent or len(self._hanging) >= MOST_HANGING else None
@@ -103,9 +103,9 @@ class Asking(Generic[T]):
 
 
 def start_thread(target: Callable[[], object], name: str) -> None:
-    """Start a daemon thread; `NoThreadError` if there are as many as there may be.
+    """Start a daemon thread. Raises `NoThreadError` at the limit of threads.
 
-    While the interpreter ends, when Python starts none any more, the call is made here.
+    At the interpreter's end Python starts no threads any more. Then this runs `target` itself.
     """
     try:
         threading.Thread(target=target, name=name, daemon=True).start()
@@ -125,9 +125,9 @@ def _settle(future: Future[Any], call: Callable[[], Any]) -> None:
 
 
 class Stillness:
-    """For how long nothing has changed where somebody waits; warned of at growing intervals, in the end an error.
+    """Measures how long something has not changed; warns at growing intervals, and finally raises an error.
 
-    Only what was waited for counts, not the time for which this process itself was stopped. `what` says what has not
+    Counts only the time of waiting, not the time for which this process itself was stopped. `what` says what has not
     happened: "the table has not grown".
     """
 
@@ -138,9 +138,9 @@ class Stillness:
         self._seconds, self._next_warning = 0.0, FIRST_WARNING_SECONDS
 
     def check(self, mark: object, slept_seconds: float, who: str) -> None:
-        """Take a look, after a sleep of so long at most, at `mark`, which differs from before if anything has changed.
+        """Compare `mark`, which changes with what is watched, after a sleep of at most `slept_seconds`.
 
-        Raises `NoAnswerError` after half an hour in which nothing has; `who` says who is waited for.
+        Raises `NoAnswerError` after half an hour without a change; `who` names the process that is waited for.
         """
         now, last = self._clock(), self._last
         self._last = now

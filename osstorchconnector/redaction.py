@@ -1,8 +1,8 @@
-"""What may be shown of what this library holds: secrets are masked, texts from elsewhere are escaped and cut.
+"""Masks secrets, and escapes and shortens texts from elsewhere before they are shown.
 
 Debuggers and error trackers print the variables of every frame of a traceback, with `repr`. So each secret, and each
-text with a secret in it, has one of the types below from where it comes in to where it is sent: a security token, a
-request's `Authorization` and head, and an error document of OSS, which echoes the text that was signed.
+text that contains one, has one of the types below from its arrival to its use: a security token, the `Authorization`
+and head of a request, and an error document of OSS, which echoes the signed text.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Any, SupportsIndex, TypeVar, overload
 T = TypeVar("T")
 
 MASK = "***"
-# A request id of OSS has 24 letters; what stands in its place on the way from a hostile server may have thousands.
+# A request id of OSS has 24 letters, but a hostile server may send thousands.
 MAX_NAME_LETTERS = 100
 MAX_TEXT_LETTERS = 1000
 
 
 class Secret(str):
-    """A text whose `repr` shows nothing of it, nor that of a part of it.
+    """A text whose `repr` is masked, as is that of a slice.
 
-    Formatting gives a plain text: wrap what it makes again.
+    Formatting returns a plain `str`: make it a `Secret` again.
     """
 
     __slots__ = ()
 
     def __getitem__(self, place: SupportsIndex | slice[Any, Any, Any], /) -> Secret:
-        return Secret(super().__getitem__(place))  # rich cuts long texts before it shows them
+        return Secret(super().__getitem__(place))  # the library rich slices long texts before it shows them
 
     def __repr__(self) -> str:
         return f"<{MASK}>"
 
 
 class SecretBytes(bytes):
-    """Bytes whose `repr` shows nothing of them, nor that of a part of them."""
+    """Bytes whose `repr` is masked, as is that of a slice."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class SecretBytes(bytes):
 
 
 class SecretBuffer(bytearray):
-    """Memory whose `repr` shows nothing of what is in it."""
+    """Memory whose `repr` is masked."""
 
     __slots__ = ()
 
@@ -60,12 +60,12 @@ class SecretBuffer(bytearray):
 
 
 def keeper(value: T) -> Callable[[], T]:
-    """Return a function that returns `value`, and that shows nothing of it: for objects that are not ours."""
+    """Return a function that returns `value`, and whose `repr` does not show it: for objects of other libraries."""
     return lambda: value
 
 
 def printable(text: str, most: int = MAX_TEXT_LETTERS) -> str:
-    """Return `text` with everything escaped that could forge a line or steer a terminal, and cut to `most` letters."""
+    """Return `text` cut to `most` letters, with line breaks, escape sequences and other control characters escaped."""
     if len(text) > most:
         text = f"{text[: most - 3]}..."
     if text.isprintable():
@@ -74,7 +74,7 @@ def printable(text: str, most: int = MAX_TEXT_LETTERS) -> str:
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` with the secrets masked that stand in it, because who wrote it was sent them."""
+    """Return `text` with these secrets masked: a server or library that was given them may repeat them in a text."""
     for secret in filter(None, secrets):
         text = text.replace(secret, MASK)
     return text

@@ -1,7 +1,7 @@
 """`serve()`: an emulator in a process of its own, and the handle that steers it.
 
-It has its own interpreter lock, so it does not slow down who tests or measures against it, and it survives their
-forks. It ends with the handle, or with the process that started it, however that one ends.
+The process has its own interpreter lock, so it does not slow down the program that uses it, and that program may fork.
+It ends with the handle, or with the program that started it, even if that is killed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .sockets import endpoint_of, loopback_of
 DEFAULT_KEY_ID = "emulator-key-id"
 DEFAULT_REGION = "cn-test"
 STOP_SECONDS = 10.0
-# As `-m osstorchconnector.emulator`, and also where the package was found through a path of the parent's own.
+# Like `-m osstorchconnector.emulator`, but works if the parent has found the package through its own `sys.path`.
 _PROGRAM = """
 import sys
 sys.path.append(sys.argv.pop(1))
@@ -44,7 +44,7 @@ _PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 
 
 class EmulatorError(RuntimeError):
-    """The emulator did not start, or refused what its handle asked for with an HTTP status."""
+    """The emulator did not start, or refused a request of its handle; then `status` is the HTTP status."""
 
     def __init__(self, text: str, *, status: int = 0) -> None:
         super().__init__(text)
@@ -78,10 +78,10 @@ def serve(
 ) -> Emulator:
     """Start an emulator and return its handle, which is a context manager.
 
-    Without `root` the objects live in a temporary folder that goes with the handle; with one they stay there for
-    the next server. Without a secret one is made up: `credentials` has it. `domains` are names in front of which a
-    bucket stands (`bucket.NAME`), `cnames` whole hosts that stand for a bucket. `discard_bodies` keeps no bytes of
-    uploads, `fast_etag` spares the MD5 of each: both for measuring. Raises `EmulatorError` if it does not start.
+    Without `root` the objects are in a temporary folder that is deleted with the handle; with it they stay there for
+    the next server. Without a secret, one is generated: see `credentials`. `domains` are host names that buckets are
+    in front of (`bucket.NAME`); `cnames` maps whole host names to buckets. `discard_bodies` keeps no bytes of uploads,
+    `fast_etag` computes no MD5 of them: both for benchmarks. Raises `EmulatorError` if the emulator does not start.
     """
     credentials = Credentials(
         access_key_id=access_key_id,
@@ -113,7 +113,7 @@ def serve(
 
 
 class Emulator:
-    """A running emulator. What is done through it goes past signatures, faults and counters."""
+    """A running emulator. Its methods need no signature, are never faulty and are not counted."""
 
     def __init__(self, settings: dict[str, Any], credentials: Credentials) -> None:
         self.credentials = credentials
@@ -127,18 +127,18 @@ class Emulator:
 
     @property
     def port(self) -> int:
-        """Where it listens; the same after `restart`."""
+        """The port that it listens on; the same after `restart`."""
         port: int = self._settings["port"]
         return port
 
     @property
     def endpoint(self) -> str:
-        """What clients are given as their endpoint."""
+        """The endpoint for clients on this machine."""
         return endpoint_of(self._scheme, self._connect_host, self.port)
 
     @property
     def pid(self) -> int:
-        """The process id of the server; `EmulatorError` if it does not run."""
+        """The process id of the server. Raises `EmulatorError` if it does not run."""
         if self._process is None:
             raise EmulatorError("the emulator is not running")
         return self._process.pid
@@ -178,7 +178,7 @@ class Emulator:
         self._settings["port"] = said["port"]
 
     def stop(self) -> None:
-        """End the process in good order; the port is closed, the objects stay."""
+        """End the process with SIGTERM; the port is closed, the objects stay."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -186,12 +186,12 @@ class Emulator:
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """End the server and start it at the same port with the same objects; faults and counters begin anew."""
+        """Stop the server and start it at the same port with the same objects, without faults and with new counters."""
         self.stop()
         self.start()
 
     def close(self) -> None:
-        """Stop, and remove the temporary folder; without effect in a forked child."""
+        """Stop, and remove the temporary folder. Does nothing in a forked child."""
         if os.getpid() != self._owner:
             return
         self.stop()
@@ -221,15 +221,15 @@ class Emulator:
         return str(path)
 
     def accept(self, credentials: Credentials) -> None:
-        """Accept one more key pair, or the same with another secret, token or expiry."""
+        """Accept another key pair, or replace secret, token and expiry of a known one."""
         self._ask("PUT", "credentials", body=json.dumps(asdict(credentials)).encode())
 
     def revoke(self, access_key_id: str) -> None:
-        """Accept a key pair no longer."""
+        """Stop accepting a key pair."""
         self._ask("DELETE", "credentials", {"id": access_key_id})
 
     def set_clock(self, offset_seconds: float) -> None:
-        """Let the server's clock be wrong by so much."""
+        """Set the server's clock to the real time plus this many seconds."""
         self._ask("PUT", "clock", {"offset": str(offset_seconds)})
 
     def set_policy(self, **changes: object) -> None:
@@ -259,7 +259,7 @@ class Emulator:
         above_rate: float | None = None,
         **options: object,
     ) -> None:
-        """Let requests fail from now on; see `faults.Rule` for which, `effects.CATALOGUE` for how.
+        """Let requests fail from now on. `faults.Rule` says which requests, `effects.CATALOGUE` lists the faults.
 
         `oss.fail("GetObject", "reset_body", times=1, at=1000)` breaks the next download after 1000 bytes.
         """
@@ -283,18 +283,18 @@ class Emulator:
     def script(
         self, faults: Sequence[str | Mapping[str, object] | None], operation: str = "", *, key: str = ""
     ) -> None:
-        """Give each matching request in turn its fault: a name, a mapping with `fault` and options, or None."""
+        """Give the matching requests these faults, one by one: a name, a mapping with `fault` and options, or None."""
         entries = [encode_data(entry) if isinstance(entry, Mapping) else entry for entry in faults]
         self._ask("POST", "faults", body=json.dumps({"script": entries, "operation": operation, "key": key}).encode())
 
     def clear_faults(self) -> None:
-        """Let everything work again."""
+        """Remove all faults."""
         self._ask("DELETE", "faults")
 
     # --- counters
 
     def counters(self, *, with_log: bool = True) -> Counters:
-        """Return what was counted since the start or the last reset."""
+        """Return the counts since the start or the last reset."""
         query = {} if with_log else {"log": "no"}
         return Counters.load(json.loads(self._ask("GET", "counters", query)))
 
@@ -305,19 +305,19 @@ class Emulator:
     # --- objects
 
     def create_bucket(self, bucket: str) -> None:
-        """Create a bucket; one that exists stays as it is."""
+        """Create a bucket, unless it exists."""
         self._ask("PUT", "bucket", {"bucket": bucket})
 
     def remove_bucket(self, bucket: str) -> None:
-        """Remove a bucket with all that is in it."""
+        """Remove a bucket and everything in it."""
         self._ask("DELETE", "bucket", {"bucket": bucket})
 
     def put(self, bucket: str, key: str, data: bytes | bytearray | memoryview) -> None:
-        """Store an object, past signatures, faults and counters."""
+        """Store an object."""
         self._ask("PUT", "object", {"bucket": bucket, "key": key}, data)
 
     def get(self, bucket: str, key: str) -> bytes:
-        """Return an object's bytes; `KeyError` if there is no such object."""
+        """Return an object's bytes. Raises `KeyError` if it does not exist."""
         try:
             return self._ask("GET", "object", {"bucket": bucket, "key": key})
         except EmulatorError as error:
@@ -326,7 +326,7 @@ class Emulator:
             raise KeyError(f"oss://{bucket}/{key}") from error
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
         self._ask("DELETE", "object", {"bucket": bucket, "key": key})
 
     def keys(self, bucket: str) -> list[str]:
@@ -335,11 +335,11 @@ class Emulator:
         return keys
 
     def uploads(self, bucket: str) -> list[PendingUpload]:
-        """Return the multipart uploads that were begun and neither completed nor aborted."""
+        """Return the multipart uploads that are neither completed nor aborted."""
         return [PendingUpload(**entry) for entry in json.loads(self._ask("GET", "uploads", {"bucket": bucket}))]
 
     def fill(self, bucket: str, pattern: str, count: int, data: bytes = b"") -> None:
-        """Put `count` objects with the same bytes at once; `pattern` becomes a key by `pattern.format(number)`."""
+        """Put `count` objects with the same bytes in one step; the keys are `pattern.format(number)`."""
         wanted = {"bucket": bucket, "pattern": pattern, "count": count, **encode_data({"data": data})}
         self._ask("POST", "fill", body=json.dumps(wanted).encode())
 
@@ -350,7 +350,7 @@ class Emulator:
         query: Mapping[str, str] | None = None,
         body: bytes | bytearray | memoryview | None = None,
     ) -> bytes:
-        """Send one control request on a connection of its own: threads and forks can't get in each other's way."""
+        """Send a control request on a new connection, so that threads and forked processes share none."""
         if self._process is None:
             raise EmulatorError("the emulator is not running")
         connection = self._connect()
@@ -368,7 +368,7 @@ class Emulator:
     def _connect(self) -> HTTPConnection:
         if self._scheme == "http":
             return HTTPConnection(self._connect_host, self.port)
-        # This very certificate is trusted, whoever signed it and whatever names it has.
+        # Trust this certificate, whatever its issuer and names.
         context = ssl.create_default_context(cafile=self._settings["certfile"])
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
