@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace) -> list[Result]:
-    """Do the works that were asked for; what is done is written at once, for it may be an hour until all are."""
+    """Do the works that were asked for. Results are written after each work, since all of them may take an hour."""
     results: list[Result] = []
     rounds = options.rounds or (1 if options.quick else 5)
     with tempfile.NamedTemporaryFile(prefix="benchmarks-", suffix=".log", delete=False) as log:
-        say(f"what programs print goes to {log.name}", sys.stderr)
+        say(f"the output of the programs is in {log.name}", sys.stderr)
         with Crew(options.peers, log) as crew:
             for work in chosen(options.work):
                 results.append(run(work, crew, is_quick=options.quick, rounds=rounds, only=options.only, say=_progress))
@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace) -> list[Result]:
 
 
 def chosen(names: Sequence[str]) -> list[Work]:
-    """Return the works of these names; `curves` and `tuning` stand for all of their kind, no name for all others."""
+    """Return the works of these names. `curves` and `tuning` mean all of that kind; no name means all the others."""
     if not names:
         return list(WORKS)
     wanted = {*names, *(work.name for group, works in GROUPS.items() if group in names for work in works)}
@@ -60,14 +60,14 @@ def chosen(names: Sequence[str]) -> list[Work]:
 
 
 def draw(results: Sequence[Result], path: str, peers: Path) -> None:
-    """Draw bars, and curves where there are any, as PNG, in the environment that has matplotlib."""
+    """Draw bars, or curves if there are any, as PNG, in the environment that has matplotlib."""
     data = {"bars": bars(results), "curves": curves(results)}
     script = Path(__file__).with_name("chart.py")
     subprocess.run([str(peers), str(script), path], input=json.dumps(data).encode(), check=True)
 
 
 def write(results: Sequence[Result], path: str) -> None:
-    """Write results for `--merge`, if a file is named for it."""
+    """Write results for `--merge`, if `path` is given."""
     if path:
         with written_whole(path) as file:
             file.write(json.dumps(dump(results), indent=1).encode())
@@ -79,7 +79,7 @@ def dump(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def load(paths: Sequence[str]) -> list[Result]:
-    """Return what earlier runs wrote with `--json`."""
+    """Return the results that earlier runs wrote with `--json`."""
     return [load_result(values) for path in paths for values in json.loads(Path(path).read_text())["results"]]
 
 
@@ -96,15 +96,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = [*GROUPS, *(work.name for work in (*WORKS, *CURVES, *TUNING))]
     parser.add_argument("work", nargs="*", choices=[*names, []], metavar="WORK", help="works to do (default: all)")
-    parser.add_argument("--list", action="store_true", help="name the works")
-    parser.add_argument("--quick", action="store_true", help="small amounts and one round: a look, not a measurement")
-    parser.add_argument("--rounds", type=int, default=0, help="measurements of each (default: 5, quick: 1)")
+    parser.add_argument("--list", action="store_true", help="list the works")
+    parser.add_argument("--quick", action="store_true", help="small amounts and one round: a trial, not a measurement")
+    parser.add_argument("--rounds", type=int, default=0, help="measurements per contender (default: 5, quick: 1)")
     parser.add_argument("--only", type=_names, default=frozenset(), metavar="A,B", help="peers that take part")
     parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' interpreter (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", default="", help="write all samples there")
-    parser.add_argument("--chart", metavar="FILE", help="draw a bar chart there, as PNG")
+    parser.add_argument("--json", metavar="FILE", default="", help="write all samples to this file")
+    parser.add_argument("--chart", metavar="FILE", help="draw a chart into this PNG file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    parser.add_argument("--merge", nargs="+", metavar="FILE", help="measure nothing, show what --json wrote earlier")
+    parser.add_argument("--merge", nargs="+", metavar="FILE", help="measure nothing, show the results of --json")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Draw results as PNG: what `bars` and `curves` of `report` give comes as JSON on stdin. Runs where matplotlib is."""
+"""Draws results as PNG, from the JSON of `report.bars` and `report.curves` on stdin. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ OUR_COLOUR = "tab:orange"
 
 
 def main() -> None:
-    """Draw into the file that the argument names: curves if there are any, else bars."""
+    """Draw into the file that the first argument names: curves if there are any, else bars."""
     data = json.load(sys.stdin)
     figure = draw_curves(data["curves"]) if data["curves"] else draw_bars(data["bars"])
     figure.savefig(sys.argv[1], dpi=80, bbox_inches="tight")
 
 
 def draw_bars(bars: list[dict[str, Any]]) -> Any:
-    """One bar a work and peer: how many times as fast this library is."""
+    """Draw one bar per work and peer: this library's speed divided by the peer's."""
     figure, axes = plt.subplots(figsize=(9, 0.8 + 0.26 * len(bars)))
     peers = sorted({bar["peer"] for bar in bars})
     colours = dict(zip(peers, plt.get_cmap("tab10").colors * 3, strict=False))
@@ -36,7 +36,7 @@ def draw_bars(bars: list[dict[str, Any]]) -> Any:
 
 
 def draw_curves(curves: list[dict[str, Any]]) -> Any:
-    """One plot a curve, one line a contender, from the least to the most of the rounds."""
+    """Draw one plot per curve and one line per contender, with the range of its rounds."""
     figure, grid = plt.subplots(2, (len(curves) + 1) // 2, figsize=(11, 8), squeeze=False)
     for axes, curve in zip(grid.flat, curves, strict=False):
         for name, points in curve["lines"].items():

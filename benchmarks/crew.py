@@ -1,4 +1,4 @@
-"""The workshops, one for each interpreter: ours, and the peers', in which the C++ connector bears our name."""
+"""The workshops, one per interpreter: ours, and that of the peers, where `osstorchconnector` is the C++ connector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, Any
 from .values import Contender, Outcome, Sample, Where
 
 ROOT = Path(__file__).resolve().parents[1]
-# The repository comes first in our interpreter's path, and last in the peers', which so finds the C++ connector.
+# The repository is first in our interpreter's path, and last in that of the peers, which finds the C++ connector first.
 _START = """
 import sys
 sys.path[0:1] = []
@@ -24,11 +24,11 @@ main()
 
 
 class WorkshopError(RuntimeError):
-    """A job that was not done; the text says why."""
+    """A job failed; the text says why."""
 
 
 class Workshop:
-    """One interpreter at work; what programs print goes to `log`."""
+    """One interpreter that runs programs; their output goes to `log`."""
 
     def __init__(self, interpreter: Path, where: Where, log: IO[bytes]) -> None:
         self._process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Workshop:
         )
 
     def measure(self, contender: Contender, *, limit_seconds: float) -> Sample:
-        """Let a contender work in a fresh process; `WorkshopError` if it fails."""
+        """Let a contender work in a new process. Raises `WorkshopError` if it fails."""
         job = {
             "program": contender.program,
             "options": contender.options,
@@ -71,7 +71,7 @@ class Workshop:
 
 
 class Crew:
-    """Both workshops, opened when first needed."""
+    """Both workshops, opened at first use."""
 
     def __init__(self, peers: Path, log: IO[bytes]) -> None:
         self._interpreters: dict[Where, Path] = {"main": Path(sys.executable), "peers": peers}
@@ -88,7 +88,7 @@ class Crew:
             workshop.close()
 
     def missing(self, contender: Contender) -> str:
-        """Say why a contender can't take part, or nothing."""
+        """Return why a contender can't take part, or ""."""
         if contender.missing or contender.where == "main" or self._interpreters["peers"].exists():
             return contender.missing
         return f"no {self._interpreters['peers']}: `make bench` makes it"

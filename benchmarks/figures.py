@@ -1,4 +1,4 @@
-"""What samples say: medians, spreads, ratios, and whether goals are met."""
+"""Statistics of samples: medians, spreads, ratios, and whether goals are met."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Verdict = Literal["aim", "reach", "short", "unknown"]
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, and between what the samples lay."""
+    """A median, and the smallest and largest sample."""
 
     median: float
     least: float
@@ -23,7 +23,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Standing:
-    """A goal and where we stand: `value` is None where nothing was measured."""
+    """A goal and the value measured for it, None if nothing was measured."""
 
     goal: Goal
     value: float | None
@@ -31,15 +31,15 @@ class Standing:
 
 
 def spread(samples: Sequence[Sample], figure: Figure = "rate") -> Spread:
-    """Return the spread of a figure; there must be samples."""
+    """Return the spread of a figure; there must be at least one sample."""
     values = [getattr(sample, figure) for sample in samples]
     return Spread(median(values), min(values), max(values))
 
 
 def ratio(ours: Outcome, other: Outcome, figure: Figure = "rate") -> float | None:
-    """Return our figure over the other's: the median of the ratios round by round, so that slow minutes count in both.
+    """Return our figure divided by the other's: the median of the ratios of each round, so slow minutes affect both.
 
-    A single sample, as of a known figure, stands for all rounds. None where one has no samples or a figure is zero.
+    A single sample, as of a known figure, counts for all rounds. None if there are no samples or a figure is zero.
     """
     if not ours.samples or not other.samples:
         return None
@@ -50,13 +50,13 @@ def ratio(ours: Outcome, other: Outcome, figure: Figure = "rate") -> float | Non
 
 
 def standing(result: Result, goal: Goal) -> Standing:
-    """Return where we stand with a goal."""
+    """Return the value measured for a goal."""
     value = _goal_value(result, goal)
     return Standing(goal, value, _verdict(goal, value))
 
 
 def is_server_bound(result: Result, limit_name: str) -> bool:
-    """True where a client that throws the bytes away is hardly faster than we are: the server is the limit then."""
+    """Whether a client that discards all bytes is hardly faster than this library: then the server is the limit."""
     ours, limit = result.outcome(OURS), result.outcome(limit_name)
     value = ratio(ours, limit) if ours is not None and limit is not None else None
     return value is not None and value * 1.3 > 1.0

@@ -1,4 +1,4 @@
-"""Wall, CPU and memory of a piece of work, measured in the process that does it."""
+"""Wall time, CPU time and memory of a piece of work, measured in the process that does it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Done:
-    """What a program did between its two yields; `seconds` where it has a better clock than ours."""
+    """What a program did between its two yields; `seconds` if its own clock is better than ours."""
 
     amount: float
     extra: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-# A program sets up, yields, does the work, yields what it did, and checks it. The clock runs between the yields.
+# A program sets up, yields, does the work, yields a `Done`, and checks the result. The clock runs between the yields.
 Program = Generator["Done | None", None, None]
 
 
 def measure(program: Program) -> Sample:
-    """Run a program and return what it took."""
+    """Run a program and return its sample."""
     next(program)
     gc.collect()
     forget_peak()
@@ -47,16 +47,16 @@ def measure(program: Program) -> Sample:
 
 
 def warm_memory(size_bytes: int) -> None:
-    """Have so much of the free memory been in use just now.
+    """Use this much free memory once, in another process.
 
-    A virtual machine's host may take free memory back, and giving it again then takes seconds for each GB: that is not
-    what is measured.
+    The host of a virtual machine may take free memory back. To give it again takes seconds per GB, which is not to be
+    measured.
     """
     subprocess.run([sys.executable, "-ISc", f"b'x' * {size_bytes}"], check=True)
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process and of its children that have ended."""
+    """User and system time of this process and its ended children."""
     usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -68,17 +68,17 @@ def cpu_seconds_of(process: int) -> float:
 
 
 def resident_bytes() -> int:
-    """The memory of this process that is in RAM."""
+    """The resident memory of this process."""
     return _status_bytes("VmRSS")
 
 
 def peak_bytes() -> int:
-    """The most that was in RAM since the start or `forget_peak`."""
+    """The peak of the resident memory since the start or `forget_peak`."""
     return _status_bytes("VmHWM")
 
 
 def forget_peak() -> None:
-    """Let `peak_bytes` start from what is in RAM now, if the kernel allows it; it counts from the start otherwise."""
+    """Reset `peak_bytes` to the resident memory of now, if the kernel allows it."""
     with contextlib.suppress(OSError):
         _CLEAR_REFS.write_text("5")
 

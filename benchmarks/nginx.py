@@ -1,4 +1,4 @@
-"""nginx with the same bytes as the emulator, for GETs: a server in C, which neither signs nor sums."""
+"""nginx with the same bytes as the emulator, for GETs: a server in C, without signatures and checksums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from .site import BUCKET, HOST, Site, tool
 
 _START_SECONDS = 10.0
-# Run by root, nginx would become somebody who can't read our folder.
+# Started by root, nginx would change to a user that can't read our folder.
 _CONFIG = """
 {user}
 daemon off;
@@ -42,7 +42,7 @@ http {{
 
 
 def missing() -> str:
-    """Say how to get nginx, or nothing."""
+    """Return how to install nginx, or "" if it is installed."""
     return tool("nginx", "nginx-light")[1]
 
 

@@ -1,4 +1,4 @@
-"""Results for people and for machines."""
+"""Results as tables and as data for charts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .figures import Standing, is_server_bound, ratio, spread, standing
 from .values import MIB, OURS, Outcome, Result
 
 HEADINGS = ("work / who", "median", "least to most", "CPU each (caller's)", "server's", "peak MiB", "ours is", "goal")
-LIMITS = ("wrk", "bare recv_into")  # who throws away, or checks nothing
+LIMITS = ("wrk", "bare recv_into")  # clients that discard the bytes, or check nothing
 _MARKS = {"aim": "++", "reach": "+", "short": "-", "unknown": "?"}
 
 
 def text_table(results: Sequence[Result]) -> str:
     """Return all results as one table for a terminal."""
     rows = [HEADINGS, *(row for result in results for row in rows_of(result))]
-    # A heading or a note stands in the first cell alone and may be wider than its column.
+    # A heading or a note is alone in its row and may be wider than its column.
     widths = [max(len(row[column]) for row in rows if any(row[1:])) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
@@ -30,7 +30,7 @@ def markdown_table(results: Sequence[Result]) -> str:
 
 
 def rows_of(result: Result) -> Iterator[tuple[str, ...]]:
-    """Yield a heading, a row for each who took part, and notes."""
+    """Yield a heading, a row per contender, and notes."""
     empty = ("",) * (len(HEADINGS) - 1)
     yield (f"{result.name}: {result.title} ({result.unit})", *empty)
     goals = [standing(result, goal) for goal in result.goals]
@@ -44,7 +44,7 @@ def rows_of(result: Result) -> Iterator[tuple[str, ...]]:
 
 
 def notes_of(result: Result) -> list[str]:
-    """Return what must be known to read a result."""
+    """Return the notes that a reader of the result needs."""
     notes = list(result.notes)
     notes += [
         f"{limit} gets less than 1.3 times our rate: the server is the limit here"
@@ -55,7 +55,7 @@ def notes_of(result: Result) -> list[str]:
 
 
 def bars(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return how many times as fast we are as each peer, work by work."""
+    """Return, for each work, this library's speed divided by each peer's."""
     found = []
     for result in results:
         ours = result.outcome(OURS)
@@ -67,7 +67,7 @@ def bars(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def curves(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the points (x, median, least, most) of each contender, curve by curve."""
+    """Return, for each curve, the points (x, median, least, most) of each contender."""
     found: dict[str, dict[str, Any]] = {}
     for result in results:
         if result.curve is None:
@@ -82,7 +82,7 @@ def curves(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def goal_text(each: Standing) -> str:
-    """Return a goal and where we stand, such as `rate 3.1x (2.5, 4) +`."""
+    """Return the value of a goal and the goal, such as `rate 3.1x (2.5, aim 4) +`."""
     goal, value = each.goal, each.value
     name = goal.extra or goal.figure
     if goal.figure == "peak" and not goal.extra and not goal.against:
@@ -96,7 +96,7 @@ def goal_text(each: Standing) -> str:
 
 
 def number(value: float) -> str:
-    """Return a figure with three digits that count."""
+    """Return a figure with three significant digits."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:
@@ -125,14 +125,14 @@ def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[s
 
 
 def _client_cpu(outcome: Outcome, unit_each: float) -> str:
-    """Return the client's CPU, and in brackets the calling thread's share where other threads have one."""
+    """Return the client's CPU time, and in brackets the calling thread's share if other threads have one."""
     cpu, caller = (spread(outcome.samples, figure).median * unit_each for figure in ("cpu", "caller"))
     text = cpu_text(cpu)
     return f"{text} ({number(caller / cpu * 100)} %)" if 0 < caller < 0.95 * cpu else text
 
 
 def cpu_text(seconds: float) -> str:
-    """Return a duration in microseconds, or in seconds from a millisecond on."""
+    """Return a duration in microseconds, or in seconds if it is a millisecond or more."""
     return f"{number(seconds * 1e6)} us" if seconds < 1e-3 else f"{number(seconds)} s"
 
 

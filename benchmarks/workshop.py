@@ -1,6 +1,6 @@
-"""A process that imports what programs need, once, and forks for each job: every measurement has a fresh process.
+"""A process that imports the packages of the programs once, and forks for each job: each measurement in a new process.
 
-Jobs come as JSON lines on stdin, answers go as JSON lines to what was stdout; what programs print goes to stderr.
+Jobs are JSON lines on stdin, answers are JSON lines on the original stdout. The output of programs goes to stderr.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _do(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Do a job in a child; give it up when it takes too long or dies."""
+    """Do a job in a child; give up if it takes too long or dies."""
     try:
         for name in job["preload"]:
             importlib.import_module(name)
@@ -55,7 +55,7 @@ def _do(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shortened(error: BaseException) -> str:
-    """Return an error's type and the last line of its text, which is where nested tracebacks say what happened."""
+    """Return an error's type and the last line of its text, where nested tracebacks have the message."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[-1]}"[:300]
 
@@ -68,7 +68,7 @@ def _answer(pipe: BinaryIO, limit_seconds: float) -> dict[str, Any] | None:
 
 
 def _work(job: Mapping[str, Any], pipe: BinaryIO) -> None:
-    """Be the child: measure, answer, and end without clean-up, which is not what is measured here."""
+    """Run in the child: measure, answer, and exit without clean-up, which is not measured."""
     os.setsid()
     answer: dict[str, Any]
     try:

@@ -1,5 +1,5 @@
-"""What contenders do. A program is a generator: it sets up, yields, works, yields what it did, and tidies up.
+"""What contenders do. A program is a generator: it sets up, yields, works, yields a `Done`, and cleans up.
 
-This library's and the C++ connector's are the same programs: they have the same names and arguments, and the
-interpreter decides whose they are.
+This library and the C++ connector have the same programs, since they have the same names and arguments; the
+interpreter decides which of both is imported.
 """

@@ -23,7 +23,7 @@ from benchmarks.values import Access, Keys
 
 State = dict[str, torch.Tensor]
 Shape = Mapping[str, Any]  # the arguments of `model_state`
-# Of six weights of a transformer's block, two are four times as large as the others.
+# In a transformer's block, two of the six weights are four times as large as the others.
 PROPORTIONS = (1, 1, 1, 1, 4, 4)
 COLUMNS = 64
 
@@ -49,10 +49,9 @@ def load(
     needed: Mapping[str, int] | None = None,
     is_warm: bool = True,
 ) -> Program:
-    """`dcp.load` into tensors that are there: this library and the C++ connector.
+    """`dcp.load` into existing tensors: this library and the C++ connector.
 
-    Of `every` keys one is loaded; `needed` are the stored lengths of all. Free memory is used once before, if
-    `is_warm`.
+    Loads one of `every` keys; `needed` holds the stored lengths of all. With `is_warm`, free memory is used once first.
     """
     files = _file_system(access)
     return _load(lambda: files.reader(uri), state, every, needed, is_warm)
@@ -71,7 +70,7 @@ def load_local(path: str, state: Shape) -> Program:
 
 
 def load_nothing(path: str, state: Shape) -> Program:
-    """`dcp.load` by a reader that has the metadata and reads nothing: what torch itself takes."""
+    """`dcp.load` by a reader that has the metadata and reads nothing: the time of torch itself."""
     target = model_state(**state)
     reader = _NoReader(FileSystemReader(path).read_metadata())
     yield None
@@ -80,10 +79,10 @@ def load_nothing(path: str, state: Shape) -> Program:
 
 
 def async_save(access: Access, uri: str, state: Shape, stager: str, is_nested: bool = False) -> Program:
-    """`dcp.async_save` until training may go on, when buffers are warm; the save itself is waited for afterwards.
+    """`dcp.async_save` until training may continue, with warm buffers; the save's end is not measured.
 
-    The `stager` is `writer` (which is ours), `torch` or `nothing`, which hands the state on as it is. The tensors are
-    entries of the state, or, nested, all in one of its entries: `{"model": ...}`.
+    The `stager` is `writer` (ours), `torch` or `nothing`, which passes the state on without a copy. The tensors are
+    entries of the state, or all in one entry if nested: `{"model": ...}`.
     """
     writer = _file_system(access).writer
     tensors = model_state(**state)
@@ -104,7 +103,7 @@ def async_save(access: Access, uri: str, state: Shape, stager: str, is_nested: b
 
 
 def managed_save(access: Access, uri: str, state: Shape) -> Program:
-    """`OssCheckpointManager.async_save` until training may go on, when buffers are warm."""
+    """`OssCheckpointManager.async_save` until training may continue, with warm buffers."""
     from osstorchconnector.dcp import OssCheckpointManager
 
     manager = OssCheckpointManager(uri, **access)
@@ -118,7 +117,7 @@ def managed_save(access: Access, uri: str, state: Shape) -> Program:
 
 
 def copy_state(state: Shape) -> Program:
-    """Copy a state into buffers that are there and warm: the least that staging can take."""
+    """Copy a state into warm buffers: the minimum time of staging."""
     tensors = model_state(**state)
     buffers = {name: tensor.clone() for name, tensor in tensors.items()}
     yield None
@@ -128,7 +127,7 @@ def copy_state(state: Shape) -> Program:
 
 
 def model_state(size: int, tensors: int, is_even: bool = False) -> State:
-    """Return a state dict of about `size` bytes, in weights of two sizes unless `is_even`."""
+    """Return a state dict of about `size` bytes, with weights of two sizes, or one with `is_even`."""
     parts = (1,) if is_even else PROPORTIONS
     unit = size * len(parts) / sum(parts) / tensors
     rows = [max(round(unit * part / COLUMNS / 4), 1) for part in parts]
@@ -179,13 +178,13 @@ class _NoReader(StorageReader):
         return True
 
     def reset(self, checkpoint_id: object = None) -> None:
-        """Nothing is kept."""
+        """Do nothing."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         return self._metadata
 
     def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        """There is nothing to set up."""
+        """Do nothing."""
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
         return plan
@@ -200,7 +199,7 @@ class _NoReader(StorageReader):
 
 
 class _NoStager(AsyncStager):
-    """Hands the state on as it is."""
+    """Passes the state on without a copy."""
 
     _synchronize_after_execute = False
 
@@ -210,21 +209,21 @@ class _NoStager(AsyncStager):
 
 STAGERS: Mapping[str, Callable[[], AsyncStager | None]] = {
     "writer": lambda: None,
-    # torch makes one for each save where neither the writer nor the user brings one
+    # torch makes one for each save if neither the writer nor the user has one
     "torch": lambda: DefaultStager(StagingOptions(False, False, False, False)),
     "nothing": _NoStager,
 }
 
 
 def _wait_for_savers() -> None:
-    """Wait until savers' threads have let go of what they saved, as they have when the next save comes in training."""
+    """Wait until the threads of savers have released what they saved, as they have before the next save in training."""
     for thread in threading.enumerate():
         if thread.name.startswith(("AsyncCheckpointExecutor", "osstorchconnector-save")):
             thread.join()
 
 
 def _file_system(access: Access) -> Any:
-    """Return the file system of whoever is `osstorchconnector` here: the C++ connector has it at the top only."""
+    """Return the file system of this library or the C++ connector, which has it only at the top of its package."""
     try:
         from osstorchconnector.dcp import OssDCPFileSystem
     except ModuleNotFoundError:

@@ -1,6 +1,6 @@
-"""The same work by clients that know nothing of torch, each in the way that is quickest for it.
+"""The same work by clients without torch, each in its fastest way.
 
-Those that speak S3 alone can't sign for OSS: they read unsigned, from a bucket that anybody may read.
+Clients that only know S3 can't sign for OSS: they read from a public bucket, without signatures.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def s3torch_large(keys: Keys, name: str, size: int) -> Program:
 
 
 def oss2_bucket(keys: Keys) -> Any:
-    """Return oss2's client of the bucket, with as many connections as are in flight."""
+    """Return oss2's client of the bucket, with one connection per request in flight."""
     import oss2
 
     _trust(keys)
@@ -137,7 +137,7 @@ def oss2_bucket(keys: Keys) -> Any:
 
 
 def touched_buffer(size: int) -> bytearray:
-    """Return a buffer whose memory is there already: that the kernel finds pages is not what is measured."""
+    """Return a buffer whose pages are in memory already: the time to get pages from the kernel is not measured."""
     buffer = bytearray(size)
     buffer[::4096] = b"\1" * len(range(0, size, 4096))
     return buffer
@@ -188,7 +188,7 @@ def _oss_v2_client(keys: Keys) -> Any:
 
 
 def _trust(keys: Keys) -> None:
-    """Let `requests`, on which both SDKs of OSS stand, trust our certificate."""
+    """Let `requests`, which both SDKs of OSS use, trust our certificate."""
     if keys["ca_file"]:
         os.environ["REQUESTS_CA_BUNDLE"] = keys["ca_file"]
 

@@ -1,4 +1,4 @@
-"""What it costs to import a package, in fresh interpreters."""
+"""The cost of importing a package, in new interpreters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.gauge import Done, Program
 
 
 def import_it(statement: str, times: int) -> Program:
-    """Start Python so many times and let it run `statement`."""
+    """Start Python `times` times and let it run `statement`."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def start() -> None:

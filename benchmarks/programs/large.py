@@ -14,7 +14,7 @@ from .clients import fill, touched_buffer
 
 
 def read_into(access: Access, uri: str, size: int) -> Program:
-    """Read an object into a buffer that is there already."""
+    """Read an object into an existing buffer."""
     checkpoint = _checkpoint(access)
     buffer = touched_buffer(size)
     _peek(checkpoint, uri)
@@ -27,7 +27,7 @@ def read_into(access: Access, uri: str, size: int) -> Program:
 
 
 def read_pieces(access: Access, uri: str, size: int, piece: int) -> Program:
-    """Read an object from begin to end by `read(piece)`, keeping nothing."""
+    """Read an object from start to end by `read(piece)`, and discard the bytes."""
     checkpoint = _checkpoint(access)
     _peek(checkpoint, uri)
     warm_memory(2 * size)
@@ -87,7 +87,7 @@ def save_state(access: Access, uri: str, size: int, tensors: int) -> Program:
 
 
 def save_nowhere(size: int, tensors: int) -> Program:
-    """`torch.save` to a file that keeps nothing: what it takes whoever stores the bytes."""
+    """`torch.save` to a file that discards all bytes: the time of torch itself."""
     state = make_state(size, tensors)
     warm_memory(2 * size)
     yield None
@@ -100,11 +100,11 @@ class _Nowhere:
         return len(data)
 
     def flush(self) -> None:
-        """There is nothing to write."""
+        """Do nothing."""
 
 
 def make_state(size: int, tensors: int) -> dict[str, torch.Tensor]:
-    """Return a state dict of `size` bytes; what is in it does not matter, that it is no hole in memory does."""
+    """Return a state dict of `size` bytes with any values, but with all its pages in memory."""
     count = size // tensors // 4
     return {f"layer{number}.weight": torch.full((count,), 1.0 + number) for number in range(tensors)}
 
@@ -116,6 +116,6 @@ def _checkpoint(access: Access) -> Any:
 
 
 def _peek(checkpoint: Any, uri: str) -> None:
-    """Load code and open connections by a first small read of a small neighbour."""
+    """Load code and open connections by reading a small object first."""
     with checkpoint.reader(f"{uri}.small") as reader:
         assert reader.read()

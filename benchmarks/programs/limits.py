@@ -1,4 +1,4 @@
-"""What the machine can do: clients that check nothing, keep nothing, or know everything beforehand."""
+"""The limits of the machine: clients that check nothing, discard everything, or have signed in advance."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ end
 
 
 def wrk(keys: Keys, path: str, names: Sequence[str], size: int, connections: int, seconds: int) -> Program:
-    """Let wrk send signed requests for so many seconds; it throws away what comes."""
+    """Let wrk send signed requests for `seconds`; it discards the answers."""
     heads = signed_gets(keys, _authority(keys), [(name, 0, size) for name in names])
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT % ",\n".join(_lua_text(head) for head in heads))
@@ -47,12 +47,12 @@ def wrk(keys: Keys, path: str, names: Sequence[str], size: int, connections: int
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     summary = json.loads(output.splitlines()[-1])
     assert summary["errors"] == 0, output
-    # Its own clock: starting it and reading the script are not what is measured.
+    # By its own clock, without the time to start and to read the script.
     yield Done(summary["requests"], seconds=summary["seconds"])
 
 
 def bare_reads(keys: Keys, name: str, size: int, part: int, threads: int) -> Program:
-    """Read an object by ranges signed beforehand, with `recv_into` in threads: no check, no retry, no error but EOF."""
+    """Read an object by ranges signed in advance, with `recv_into` in threads: no check, no retry, no error but EOF."""
     spans = [(start, min(start + part, size)) for start in range(0, size, part)]
     heads = signed_gets(keys, _authority(keys), [(name, start, stop) for start, stop in spans])
     buffer = memoryview(bytearray(size))

@@ -1,4 +1,4 @@
-"""Keys: listing them, keeping ten million of them, opening what another process keeps."""
+"""Keys: list them, keep ten million of them, open the table of another process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def list_into_dataset(access: Access, uri: str, warm_up: str, count: int) -> Pro
 
 
 def list_by_oss2(keys: Keys, prefix: str, warm_up: str, count: int) -> Program:
-    """List a prefix by oss2, keeping nothing."""
+    """List a prefix by oss2, and discard the keys."""
     import oss2
 
     bucket = oss2_bucket(keys)
@@ -41,7 +41,7 @@ def list_by_oss2(keys: Keys, prefix: str, warm_up: str, count: int) -> Program:
 
 
 def build_index(access: Access, count: int, key_size: int) -> Program:
-    """Fill the table of keys from a manifest, then open it in a worker that touches all of it."""
+    """Fill the table of keys from a manifest, then open it in a worker that reads all of it."""
     from osstorchconnector import OssClient, OssMapDataset
     from osstorchconnector.datapipes.manifest import OssManifestParser
     from osstorchconnector.datapipes.table import OssObjectTable
@@ -61,7 +61,7 @@ def build_index(access: Access, count: int, key_size: int) -> Program:
 
 
 def made_up_keys(manifest: IOBase) -> Iterator[tuple[str, str]]:
-    """Yield as many keys as the manifest says, of the size that it says, in no order: a parser of manifests."""
+    """A parser of manifests: yield as many keys as the manifest says, of the size that it says, in no order."""
     count, key_size = map(int, manifest.read().split())
     pattern = "train/class-{:04}/" + "-" * (key_size - 38) + "{:016x}.jpeg"
     for number in range(count):
@@ -69,7 +69,7 @@ def made_up_keys(manifest: IOBase) -> Iterator[tuple[str, str]]:
 
 
 def _in_a_worker(views: Any, count: int) -> dict[str, float]:
-    """Open the table in a fresh process, as a spawned worker does, and touch it from end to end."""
+    """Open the table in a new process, as a spawned worker does, and read all of it."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     worker = multiprocessing.get_context("spawn").Process(
         target=_open_and_touch, args=(pickle.dumps(views), count, sender)

@@ -55,7 +55,7 @@ def load_shuffled(access: Access, uris: Sequence[str], reads: int, size: int, ba
 
 
 def soak(access: Access, uris: Sequence[str], reads: int, size: int) -> Program:
-    """Read many objects, and see how memory grows after the first tenth."""
+    """Read many objects, and measure how memory grows after the first tenth."""
     from osstorchconnector import OssIterableDataset
 
     dataset = OssIterableDataset.from_objects(repeated(uris, reads), transform=read_all, **access)
@@ -69,7 +69,7 @@ def soak(access: Access, uris: Sequence[str], reads: int, size: int) -> Program:
 
 
 def read_all(data: Any) -> int:
-    """Read every byte of an object; return how many."""
+    """Read all bytes of an object; return their number."""
     return len(data.read())
 
 
@@ -78,10 +78,10 @@ def as_tensor(data: Any) -> torch.Tensor:
 
 
 def repeated(uris: Sequence[str], reads: int) -> list[str]:
-    """Return the URIs again and again until there are `reads`."""
+    """Return `reads` URIs, by repeating these."""
     return (list(uris) * (reads // len(uris) + 1))[:reads]
 
 
 def warm_up(kind: Any, access: Access, uris: Sequence[str]) -> None:
-    """Load code and fill caches by a first small read."""
+    """Load code and fill caches by a small read."""
     assert sum(kind.from_objects(list(uris[:32]), transform=read_all, **access)) > 0

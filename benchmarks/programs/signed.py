@@ -1,4 +1,4 @@
-"""Requests signed beforehand, for clients that can't sign and for measuring without it."""
+"""Requests signed in advance, for clients that can't sign and for measurements without signing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from osstorchconnector.protocol.values import ByteSpan
 
 
 def signed_gets(keys: Keys, host: str, wanted: Sequence[tuple[str, int, int]]) -> list[bytes]:
-    """Return a request head for each (key, start, stop); `keys` are what `Site.keys` gives."""
+    """Return a request head for each (key, start, stop); `keys` is the value of `Site.keys`."""
     credentials = Credentials(access_key_id=keys["key_id"], access_key_secret=keys["secret"])
     signer, now, bucket = V4Signer(credentials, keys["region"]), int(time.time()), keys["bucket"]
     heads = []

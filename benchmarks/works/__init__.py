@@ -1,4 +1,4 @@
-"""Which contenders do what, with which data, and what is to be reached."""
+"""Which contenders do what, with which data, and the goals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distributed checkpoints: saved, loaded, loaded in part, and saved while training goes on."""
+"""Distributed checkpoints: saved, loaded, loaded in part, and saved during training."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _async_save(site: Site, *, is_nested: bool = False, by_manager: bool = False
 def _put_checkpoint(site: Site, state: Mapping[str, Any], files: int = 1) -> tuple[Path, dict[str, int]]:
     """Save a checkpoint by torch's own writer, in a folder and in the bucket; return folder and items' lengths.
 
-    In several `files` it is as that many ranks leave it that all have the same state.
+    With several `files` it is like the checkpoint of that many ranks with the same state.
     """
     from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
     from torch.distributed.checkpoint.state_dict_saver import save

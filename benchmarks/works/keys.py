@@ -1,4 +1,4 @@
-"""Keys: listed, and kept."""
+"""Keys: list them, and keep them."""
 
 from __future__ import annotations
 

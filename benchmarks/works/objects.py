@@ -11,7 +11,7 @@ from benchmarks import nginx
 from benchmarks.site import BUCKET, HOST, Site, names_of, tool
 from benchmarks.values import CXX, OURS, Contender, Goal, Sample, Work
 
-# Seen by trying it, with caFile and the authority's certificate: every read fails after minutes of retries.
+# Found by trial, with caFile and the authority's certificate: every read fails after minutes of retries.
 REFUSES_CERTIFICATE = "refuses a certificate that is not from a public authority"
 BEST = "all latency hidden"
 FEW_READS = {"count": 500, "reads": 1000}
@@ -35,13 +35,13 @@ def connectors(
 
 
 def with_extra_peer(contenders: Sequence[Contender]) -> list[Contender]:
-    """Return us, and the others for those who have the time."""
+    """Return the contenders, with all but this library as extras."""
     ours, *others = contenders
     return [ours, *(replace(each, is_extra=True) for each in others)]
 
 
 def wrk(site: Site, uris: Sequence[str], size: int, reads: int, *, connections: int = 8) -> Contender:
-    """Return wrk, which throws the bytes away: the most that the server gives on this machine."""
+    """Return wrk, which discards the bytes: the maximum of the server on this machine."""
     seconds = 2 if reads >= 5000 else 1
     path, missing = tool("wrk", "wrk")
     options = {"path": path, "keys": site.keys(), "names": names_of(uris), "size": size}
@@ -50,7 +50,7 @@ def wrk(site: Site, uris: Sequence[str], size: int, reads: int, *, connections: 
 
 
 def others(site: Site, kind: str, options: Mapping[str, Any]) -> list[Contender]:
-    """Return the clients that know nothing of torch, and S3's connector; `kind` is `objects` or `large`."""
+    """Return the clients without torch, and S3's connector; `kind` is `objects` or `large`."""
     options = {"keys": site.keys(), **options}
     names = {
         "obstore": "obstore (unsigned)",

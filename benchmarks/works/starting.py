@@ -1,4 +1,4 @@
-"""What it costs to import the library."""
+"""The cost of importing the library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tuning keys do: the same work by this library with one key or another changed."""
+"""The effect of tuning keys: the same work by this library, with one or the other key changed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Config = Mapping[str, Any]
 
 
 def dataset(**keys: Any) -> dict[str, Any]:
-    """Return a config in which these keys of `datasetConfig` differ."""
+    """Return a config with these values of `datasetConfig`."""
     return {"datasetConfig": {**CONFIG["datasetConfig"], **keys}}
 
 
 def checkpoint(**keys: Any) -> dict[str, Any]:
-    """Return a config in which these keys of `checkpointConfig` differ."""
+    """Return a config with these values of `checkpointConfig`."""
     return {"checkpointConfig": {**CONFIG["checkpointConfig"], **keys}}
 
 
