@@ -6,7 +6,7 @@ Most of this module is about how a provider reaches another process, since its p
   and constructor arguments.
 - A provider without state (a function, an instance without attributes) travels by name, as pickle does it.
 - Any other provider, such as a `StaticCredentialsProvider`, may have a secret in any attribute. It goes into a file
-  that only its owner can read (`Handover`), and the pickle holds the path of that file. The process that wrote the
+  that only its owner can read (`HandoverFile`), and the pickle holds the path of that file. The process that wrote the
   file removes it at its end, after its children. If it is killed, the next process that writes such a file removes
   the one left behind: it can take the lock that a living writer holds.
 - A provider that can't be pickled raises `OssCredentialsError`, which names `cred_path`.
@@ -78,7 +78,7 @@ class ProviderCredentials(CredentialsSource):
         self._provider: Callable[[], Any] = keeper(provider)
         self._pid = os.getpid()
         self._secrets: tuple[Secret, ...] = ()
-        self._handover: Handover | None = None
+        self._handover: HandoverFile | None = None
 
     def fetch(self) -> Credentials:
         provider = self._own_provider()
@@ -141,9 +141,9 @@ class ProviderCredentials(CredentialsSource):
             reason = self._reason(error)
         raise self._stranded(reason)
 
-    def _handed_over(self, payload: SecretBytes) -> Handover:
+    def _handed_over(self, payload: SecretBytes) -> HandoverFile:
         try:
-            return Handover(payload)
+            return HandoverFile(payload)
         except OSError as error:
             reason = self._reason(error)
         raise self._stranded(reason)
@@ -244,7 +244,7 @@ def _kind(value: object) -> str:
     return f"the class {_name(value)}, give an instance" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-class Handover:
+class HandoverFile:
     """A file that holds `payload` until `remove` is called or the process that made it ends.
 
     Raises `OSError` where no temporary file can be written.

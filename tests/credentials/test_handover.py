@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from osstorchconnector.credentials.providers import Handover, receive_handover, remove_orphaned_handovers
+from osstorchconnector.credentials.providers import HandoverFile, receive_handover, remove_orphaned_handovers
 from osstorchconnector.errors import OssCredentialsError
 
 
@@ -20,7 +20,7 @@ def in_an_hour() -> float:
 
 
 def test_what_is_handed_over_is_received_until_it_is_removed(handovers: Path) -> None:
-    handover = Handover(b"CANARY")
+    handover = HandoverFile(b"CANARY")
     assert receive_handover(handover.path) == receive_handover(handover.path) == b"CANARY"
     handover.remove()
     assert list(handovers.iterdir()) == []
@@ -30,7 +30,7 @@ def test_what_is_handed_over_is_received_until_it_is_removed(handovers: Path) ->
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o660])
 def test_a_file_that_others_may_touch_is_not_trusted(handovers: Path, mode: int) -> None:
-    handover = Handover(b"CANARY")
+    handover = HandoverFile(b"CANARY")
     Path(handover.path).chmod(mode)
     with pytest.raises(OssCredentialsError, match="not a file that only this user can read"):
         receive_handover(handover.path)
@@ -38,7 +38,7 @@ def test_a_file_that_others_may_touch_is_not_trusted(handovers: Path, mode: int)
 
 def test_a_link_or_a_folder_in_place_of_the_file_is_not_trusted(handovers: Path) -> None:
     link = handovers / "link"
-    link.symlink_to(Handover(b"CANARY").path)
+    link.symlink_to(HandoverFile(b"CANARY").path)
     with pytest.raises(OssCredentialsError, match=r"link: Too many levels of symbolic links"):
         receive_handover(str(link))
     with pytest.raises(OssCredentialsError, match=r"Is a directory|not a file"):
@@ -46,7 +46,7 @@ def test_a_link_or_a_folder_in_place_of_the_file_is_not_trusted(handovers: Path)
 
 
 def test_a_file_in_use_is_not_swept_up(handovers: Path) -> None:
-    handover = Handover(b"CANARY")
+    handover = HandoverFile(b"CANARY")
     remove_orphaned_handovers(clock=in_an_hour)
     assert receive_handover(handover.path) == b"CANARY"
 
@@ -63,8 +63,8 @@ def test_what_is_not_ours_is_not_swept_up(handovers: Path) -> None:
 
 LEFT_BEHIND = """
 import os, signal
-from osstorchconnector.credentials.providers import Handover
-Handover(b"CANARY")
+from osstorchconnector.credentials.providers import HandoverFile
+HandoverFile(b"CANARY")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -73,16 +73,16 @@ def test_what_a_killed_process_left_is_swept_up_a_minute_later(handovers: Path) 
     run = subprocess.run([sys.executable, "-c", LEFT_BEHIND], timeout=200, check=False)
     assert run.returncode == -signal.SIGKILL
     (orphan,) = handovers.iterdir()
-    Handover(b"another")
+    HandoverFile(b"another")
     assert orphan.exists()
     os.utime(orphan, (time.time() - 61,) * 2)
-    Handover(b"another")
+    HandoverFile(b"another")
     assert not orphan.exists()
 
 
 def test_without_locks_nothing_is_swept_up_and_the_rest_works(handovers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
-    handover = Handover(b"CANARY")
+    handover = HandoverFile(b"CANARY")
     remove_orphaned_handovers(clock=in_an_hour)
     assert receive_handover(handover.path) == b"CANARY"
     handover.remove()
