@@ -1,6 +1,6 @@
 """Many requests in flight, results in order: the one parallel pipeline that everything is fetched through.
 
-    consumer's thread                        Handover                 loop threads
+    consumer's thread                        WorkQueue                loop threads
     Pipeline.__next__ ── takes from source ──> items   ──> Lane: worker coroutines, `await work(item)` each
                       <─ waits for `wakeup` ── results <──
 
@@ -36,7 +36,7 @@ R = TypeVar("R")
 # How long a worker delays the wake-up of the consumer while there are items left.
 WAKE_DELAY_SECONDS = 0.001
 
-# Strong references to lanes with running tasks: asyncio keeps only weak ones and warns when a pending task is collected.
+# Strong references to lanes with tasks: asyncio keeps only weak ones, and warns when a pending task is collected.
 _lanes_with_tasks: set[Any] = set()
 
 
@@ -49,7 +49,7 @@ class Raised:
         self.error = error
 
 
-class Handover(Generic[T, R]):
+class WorkQueue(Generic[T, R]):
     """What consumer and lanes share. It refers to neither, so that dropping the consumer ends the lanes."""
 
     def __init__(self, in_order: bool) -> None:
@@ -75,12 +75,12 @@ class Lane(Generic[T, R]):
     def __init__(
         self,
         thread: LoopThread,
-        handover: Handover[T, R],
+        work_queue: WorkQueue[T, R],
         work: Callable[[T], Awaitable[R]],
         width: int,
     ) -> None:
         self.thread = thread
-        self._handover = handover
+        self._work_queue = work_queue
         self._work = work
         self._width = width
         self._is_stopped = self._is_woken = False
@@ -102,7 +102,7 @@ class Lane(Generic[T, R]):
     def feed(self) -> None:
         """Let as many workers run as there are items."""
         self._is_woken = False
-        wanted = len(self._handover.items)
+        wanted = len(self._work_queue.items)
         if self._width:
             _lanes_with_tasks.add(self)
         while wanted > 0 and self._sleepers:
@@ -131,8 +131,8 @@ class Lane(Generic[T, R]):
         self._tasks = set()
 
     async def _serve(self) -> None:
-        loop, handover, work = asyncio.get_running_loop(), self._handover, self._work
-        items = handover.items
+        loop, work_queue, work = asyncio.get_running_loop(), self._work_queue, self._work
+        items = work_queue.items
         while not self._is_stopped:  # a cancellation can get lost: wait_for swallows it, before Python 3.12
             if self._moving:
                 self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
@@ -157,7 +157,7 @@ class Lane(Generic[T, R]):
             except Exception as error:
                 result = Raised(error)
             del item
-            if handover.put(number, result) and self._delayed_wakeup is None:
+            if work_queue.put(number, result) and self._delayed_wakeup is None:
                 # Not at once: waking a thread takes as long as fetching a small object. Soon there are more results.
                 self._delayed_wakeup = loop.call_later(WAKE_DELAY_SECONDS, self._wake_consumer)
             del result
@@ -180,7 +180,7 @@ class Lane(Generic[T, R]):
         if self._delayed_wakeup is not None:
             self._delayed_wakeup.cancel()
             self._delayed_wakeup = None
-        self._handover.wakeup.put(None)
+        self._work_queue.wakeup.put(None)
 
 
 # From this size on results are worth a second thread. To receive a smaller one is mostly Python, which threads can only
@@ -214,11 +214,11 @@ class Pipeline(Iterator[R], Generic[T, R]):
         max_bytes: int | None = None,
         size: Callable[[R], int] | None = None,
     ) -> None:
-        self._handover: Handover[T, R] = Handover(in_order)
+        self._work_queue: WorkQueue[T, R] = WorkQueue(in_order)
         self._widths = [len(range(i, concurrency, len(lanes))) for i in range(len(lanes))]
         widths = self._widths if size is None else [concurrency] + [0] * (len(lanes) - 1)
         self._lanes = [
-            Lane(thread, self._handover, work, width) for (thread, work), width in zip(lanes, widths, strict=True)
+            Lane(thread, self._work_queue, work, width) for (thread, work), width in zip(lanes, widths, strict=True)
         ]
         self._size, self._mean_bytes, self._is_spread = size, 0.0, size is None
         self._source = iter(items)
@@ -266,7 +266,7 @@ class Pipeline(Iterator[R], Generic[T, R]):
         if self._is_closed or self._is_exiting():
             return
         self._is_closed = True
-        self._handover.items.clear()
+        self._work_queue.items.clear()
         if self._pid == os.getpid():
             for lane in self._lanes:
                 lane.thread.call(lane.stop)
@@ -298,31 +298,31 @@ class Pipeline(Iterator[R], Generic[T, R]):
             del error  # drop the reference cycle: exception -> traceback -> this frame -> exception
 
     def _next_result(self) -> tuple[int, R | Raised]:
-        handover = self._handover
+        work_queue = self._work_queue
         while True:
-            number = self._given if handover.in_order else self._first_finished()
-            result = handover.results.pop(number, _MISSING)
+            number = self._given if work_queue.in_order else self._first_finished()
+            result = work_queue.results.pop(number, _MISSING)
             if result is not _MISSING:
                 return number, result
             self._wake_lanes()
-            handover.awaited = self._given
-            if (self._given in handover.results) if handover.in_order else handover.finished:
-                handover.awaited = -1
+            work_queue.awaited = self._given
+            if (self._given in work_queue.results) if work_queue.in_order else work_queue.finished:
+                work_queue.awaited = -1
                 continue
             try:
-                handover.wakeup.get()
+                work_queue.wakeup.get()
             finally:
-                handover.awaited = -1
+                work_queue.awaited = -1
 
     def _first_finished(self) -> int:
-        finished = self._handover.finished
+        finished = self._work_queue.finished
         return finished.popleft() if finished else -1
 
     def _top_up(self) -> None:
         is_full = True
         while is_full and self._taken - self._given < self._window:
             is_full = self._take()
-        if not is_full or len(self._handover.items) >= self._wake_at:
+        if not is_full or len(self._work_queue.items) >= self._wake_at:
             self._wake_lanes()
 
     def _take(self) -> bool:
@@ -344,11 +344,11 @@ class Pipeline(Iterator[R], Generic[T, R]):
                 return False
             self._weights[self._taken] = weight
             self._bytes_out += weight
-        self._handover.items.append((self._taken, self._held_back.pop()))
+        self._work_queue.items.append((self._taken, self._held_back.pop()))
         self._taken += 1
         return True
 
     def _wake_lanes(self) -> None:
-        if self._handover.items:
+        if self._work_queue.items:
             for lane in self._lanes:
                 lane.wake()

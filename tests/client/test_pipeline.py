@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.pipeline import SPREAD_BYTES, Handover, Lane, Pipeline
+from osstorchconnector.client.pipeline import SPREAD_BYTES, WorkQueue, Lane, Pipeline
 
 
 def run(work, items, *, concurrency=4, workers=2, **options):
@@ -317,9 +317,9 @@ def test_an_item_that_comes_while_a_worker_falls_asleep_is_not_left_lying():
             done.set()
 
     late = [(1, "late")]
-    handover = Handover(in_order=True)
-    handover.items = Items([(0, "early")])
-    lane = Lane(engine.threads(1)[0], handover, work, 1)
+    work_queue = WorkQueue(in_order=True)
+    work_queue.items = Items([(0, "early")])
+    lane = Lane(engine.threads(1)[0], work_queue, work, 1)
     lane.wake()
     try:
         assert done.wait(100)
