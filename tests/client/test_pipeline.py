@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.pipeline import SPREAD_BYTES, WorkQueue, Lane, Pipeline
+from osstorchconnector.client.pipeline import SPREAD_BYTES, Lane, Pipeline, WorkQueue
 
 
 def run(work, items, *, concurrency=4, workers=2, **options):
