@@ -141,12 +141,12 @@ def encode_head(method: str, target: str, headers: Iterable[tuple[str, str]]) ->
     """Return a request's head; `ValueError` if an argument contains a line end or NUL."""
     if not target.isascii() or " " in target or " " in method:
         raise ValueError(f"request target must be percent-encoded: {target!r}")
-    return _encode(f"{method} {target} HTTP/1.1\r\n", headers)
+    return _encode(f"{method} {target} HTTP/1.1", headers)
 
 
 def encode_response_head(status: int, headers: Iterable[tuple[str, str]]) -> SecretBytes:
     """Return an answer's head; `ValueError` as `encode_head`."""
-    return _encode(f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n", headers)
+    return _encode(f"HTTP/1.1 {status} {_REASONS.get(status, '')}", headers)
 
 
 def object_stat(head: ResponseHead) -> ObjectStat:
@@ -362,9 +362,9 @@ def _origin_form(target: str) -> str:
 
 
 def _encode(first_line: str, headers: Iterable[tuple[str, str]]) -> SecretBytes:
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
-    head = SecretBytes(f"{first_line}{''.join(lines)}\r\n".encode())
-    ends = len(lines) + 2
+    lines = [first_line, *map(": ".join, headers), "", ""]
+    head = SecretBytes("\r\n".join(lines).encode())
+    ends = len(lines) - 1
     if head.count(b"\n") != ends or head.count(b"\r") != ends or 0 in head:
         del lines  # a traceback shows what is in them
         raise ValueError("line end or NUL in a part of an HTTP head")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import OssUriError
 from ..uri import OssUri
@@ -61,7 +61,7 @@ def put_object(
 
 def copy_object(source_bucket: str, source_key: str, bucket: str, key: str, if_match: str = "") -> Request:
     """Copy an object within OSS; with `if_match` only while the source has that ETag."""
-    source = encode_key(_needed("CopyObject", source_bucket, source_key))
+    source = encode_key(source_key or _refuse_empty_key("CopyObject", source_bucket))
     headers: Pairs = (("x-oss-copy-source", f"/{source_bucket}/{source}"),)
     if if_match:
         headers += (("x-oss-copy-source-if-match", quoted_etag(if_match)),)
@@ -77,8 +77,8 @@ def delete_objects(bucket: str, keys: Sequence[str], quiet: bool = True) -> Requ
     """Delete up to 1000 objects; `ValueError` for a key that XML can't carry (see `xml.carries_key`)."""
     if not 0 < len(keys) <= MAX_KEYS:
         raise ValueError(f"{len(keys)} keys in one DeleteMultipleObjects; OSS takes 1 to {MAX_KEYS}")
-    for key in keys:
-        _needed("DeleteMultipleObjects", bucket, key)
+    if "" in keys:
+        _refuse_empty_key("DeleteMultipleObjects", bucket)
     body = render_delete(keys, quiet)
     # OSS refuses this operation without Content-MD5 (EC 0016-00000606).
     digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
@@ -162,13 +162,11 @@ def _of_object(
     body: tuple[Buffer, ...] = (),
 ) -> Request:
     """Return a request for one object. An empty key is refused: a PUT or DELETE would create or delete the bucket."""
-    return Request(operation, method, bucket, _needed(operation, bucket, key), query, headers, body)
+    return Request(operation, method, bucket, key or _refuse_empty_key(operation, bucket), query, headers, body)
 
 
-def _needed(operation: str, bucket: str, key: str) -> str:
-    if not key:
-        raise OssUriError(f"{operation} oss://{bucket}/: no object is named, the key is empty")
-    return key
+def _refuse_empty_key(operation: str, bucket: str) -> NoReturn:
+    raise OssUriError(f"{operation} oss://{bucket}/: no object is named, the key is empty")
 
 
 def _given(*pairs: tuple[str, str]) -> Pairs:
