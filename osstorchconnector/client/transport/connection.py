@@ -245,7 +245,7 @@ class Connection(asyncio.BufferedProtocol):
         if exchange is not None:
             if not exchange.answer.cancel() and not exchange.answer.cancelled():
                 exchange.answer.exception()  # asyncio would log an error that nobody has looked at
-            del exchange.answer  # breaks the cycle future -> exception -> traceback -> frame -> exchange -> future
+            del exchange.answer  # breaks the cycle exception -> traceback -> frame -> exchange -> future -> exception
         self.abort()
         return False
 
