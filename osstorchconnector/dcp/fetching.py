@@ -142,6 +142,9 @@ class Fetcher:
                     file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
         except BaseException:
             self._coming = iter(())  # drop the reference cycle: generator -> `RankLoad` -> this fetcher -> generator
+            self._ready.clear()
+            for file in self._begun:
+                file.waiting.clear()  # drop the reference cycle: file -> `Fetch` that was not begun -> file
             self._tasks.abandon()
             raise
 

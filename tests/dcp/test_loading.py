@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import weakref
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
 
 from osstorchconnector.dcp import OssDCPFileSystem, loading
+from osstorchconnector.errors import OssPermissionError
 from osstorchconnector.testing import OssBucket
 
 MIB = 1 << 20
@@ -147,3 +150,27 @@ def test_one_element_of_a_larger_tensor_is_filled(fs: OssDCPFileSystem, oss_buck
     whole = torch.zeros(1, 2, dtype=torch.bfloat16)
     dcp.load({"one": whole[:, 0]}, storage_reader=fs.reader(uri))
     assert whole.tolist() == [[3.0, 0.0]]
+
+
+def test_a_load_that_fails_lets_go_of_the_tensors(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
+    """Without the garbage collector, which runs rarely, and not in a job that has disabled it."""
+    state = {"weight": torch.arange(4_000_000.0)}
+    uri = saved(fs, oss_bucket, state)
+    metadata = fs.reader(uri).read_metadata()
+    planner = dcp.DefaultLoadPlanner()
+    target = blank(state)
+    planner.set_up_planner(target, metadata, is_coordinator=True)
+    plan = planner.create_local_plan()
+    reader = fs.reader(uri)
+    reader.set_up_storage_reader(reader.read_metadata(), is_coordinator=True)
+    lives = weakref.ref(target["weight"])
+    oss_bucket.server.fail("GetObject", "AccessDenied")
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(OssPermissionError):
+            reader.read_data(plan, planner)
+        del target, planner
+        assert lives() is None
+    finally:
+        gc.enable()
