@@ -1,4 +1,4 @@
-"""What the training job saves and loads, and what must be in it: the job and who started it agree on that."""
+"""What the training job saves and loads, and its expected content; shared by the job and the test that starts it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAYERS, ELEMENTS = 6, 50_000
 
 
 def weights(epoch: int, done: int) -> dict[str, torch.Tensor]:
-    """Return the model as it is after so many samples: what a checkpoint of that moment must hold, bit by bit."""
+    """Return the model after this many samples, which a checkpoint of that moment must equal bit by bit."""
     dice = torch.Generator().manual_seed(epoch * 1_000_000 + done)
     return {f"layer{number}": torch.randn(ELEMENTS, generator=dice) for number in range(LAYERS)}
 
@@ -25,14 +25,14 @@ def is_same(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tens
 
 
 class Checkpoints:
-    """What the job has saved: all of its state in one object, now and then the model by DCP, too."""
+    """The job's checkpoints: its whole state in one object, and sometimes the model by DCP too."""
 
     def __init__(self, uri: str, options: dict[str, Any]) -> None:
         self.uri, self._options = uri, options
         self._checkpoint = OssCheckpoint(**options)
 
     def save(self, epoch: int, done: int, loader: object) -> str:
-        """Save the state, and look whether it can be loaded; return where it is."""
+        """Save the state, and check that it can be loaded; return its URI."""
         state = {"epoch": epoch, "done": done, "loader": loader, "model": weights(epoch, done)}
         uri = f"{self.uri}train/{epoch}-{done:06}"
         with self._checkpoint.writer(uri) as writer:
@@ -46,7 +46,7 @@ class Checkpoints:
         return state
 
     def newest(self) -> dict[str, Any]:
-        """Return the newest state; that of a job that has not begun, if there is none."""
+        """Return the newest state, or that of a new job if there is none."""
         found = [listed.key for listed in OssClient(**self._options).list(self.uri + "train/")]
         return self.load(self.uri + found[-1]) if found else {"epoch": 0, "done": 0, "loader": None}
 

@@ -1,4 +1,4 @@
-"""What `make chaos` prints in the end."""
+"""What `make chaos` prints at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _summaries: list[str] = []
 
 @pytest.fixture
 def results() -> Callable[[str, str, str, bool, str], None]:
-    """Take in how a cell ended, for the table."""
+    """Add the ending of a cell to the table."""
 
     def take(fault: str, user: str, operation: str, stays: bool, ending: str) -> None:
         _results[fault][user].add(ending if stays else "once: " + ending)
@@ -26,7 +26,7 @@ def results() -> Callable[[str, str, str, bool, str], None]:
 
 @pytest.fixture
 def summary() -> Callable[[str], None]:
-    """Take in a line for the end."""
+    """Add a line to the output at the end."""
     return _summaries.append
 
 
@@ -35,7 +35,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure() -> None:
-    """Choose the seed before the tests are collected; it is told at the top."""
+    """Choose the seed before the tests are collected, and print it at the top."""
     os.environ["OSS_CHAOS_SEED"] = os.environ.get("OSS_CHAOS_SEED") or str(int(time.time()))
 
 

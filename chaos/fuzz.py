@@ -1,7 +1,7 @@
-"""Fuzz one target for as long as one likes: `python chaos/fuzz.py "list page" -max_total_time=600`.
+"""Fuzz one target for any time: `python chaos/fuzz.py "list page" -max_total_time=600`.
 
-Needs atheris (`pip install atheris`); what it finds it writes to a file, which it takes as an argument to show again.
-Without arguments the targets are listed.
+Needs atheris (`pip install atheris`). It writes an input that fails to a file; that file as an argument runs it again.
+Without arguments it lists the targets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a process holds: files, sockets, threads, memory; as the kernel tells it."""
+"""The resources of a process, from the kernel: files, sockets, threads, memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Held(NamedTuple):
 
 
 def held_by_all(*pids: int) -> list[Held]:
-    """Return what each process holds now, this one first; those that have ended are left out."""
+    """Return the resources of each process, this one first, without those that have ended."""
     found = [held_by()]
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -28,7 +28,7 @@ def held_by_all(*pids: int) -> list[Held]:
 
 
 def held_by(pid: int | str = "self") -> Held:
-    """Return what a process holds now; memory is what it does not share with its parent or others."""
+    """Return the resources of a process; its memory is what it does not share with other processes."""
     folder = Path(f"/proc/{pid}")
     targets = [target for path in (folder / "fd").iterdir() if (target := _target(path))]
     sockets = sum(target.startswith("socket:") for target in targets)
@@ -39,7 +39,7 @@ def held_by(pid: int | str = "self") -> Held:
 
 
 def children() -> list[int]:
-    """Return the processes that this thread has started."""
+    """Return the child processes of this thread."""
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 

@@ -1,7 +1,7 @@
-"""The training job that the soak kills; its plan comes on stdin, and what it does it tells on stdout, as JSON lines.
+"""The training job that the soak kills. It reads its plan from stdin, and reports on stdout, as JSON lines.
 
-It goes on from the newest checkpoint in OSS. Each sample's key stands in the log of its epoch; of that, as many lines
-count as the checkpoint says.
+It resumes from the newest checkpoint in OSS. The log of an epoch holds the key of each sample; the checkpoint says how
+many of its lines are valid.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SAVES_PER_DCP_SAVE = 5
 
 
 class Job:
-    """Trains for some epochs, and dies where the plan says."""
+    """Trains for some epochs, and dies where the plan says so."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan, self._scale, self._death = plan, plan["scale"], plan["death"]
-        self._is_broken = False  # from then on torch raises in whatever runs, in its own saving too, which hides why
+        self._is_broken = False  # from then on torch raises everywhere, even in its own save, which hides the cause
         self._checkpoints = Checkpoints(plan["uri"], plan["options"])
         self._dataset = OssIterableDataset.from_prefix(
             plan["uri"] + "samples/", **plan["options"], shuffle=True, seed=plan["seed"]
@@ -69,7 +69,7 @@ class Job:
                     self._die(epoch, done)
 
     def _log(self, epoch: int, done: int) -> Path:
-        """Return the log of an epoch with as many lines as count; what was written after the state is done again."""
+        """Return the log of an epoch with its valid lines; samples after the saved state are done again."""
         log = Path(self._plan["folder"], f"epoch{epoch}.log")
         lines = log.read_text().split()[:done] if log.exists() else []
         assert len(lines) == done, f"{log}: {len(lines)} of {done} samples"
@@ -90,7 +90,7 @@ class Job:
             os.kill(children()[-1], signal.SIGKILL)
         elif victim == "job":
             os.kill(os.getpid(), signal.SIGKILL)
-        else:  # who started this job kills it, somewhere in this save
+        else:  # the test that started this job kills it during this save
             tell(event="saved", uri=self._checkpoints.save_dcp(epoch, done))
             signal.pause()
 
@@ -101,7 +101,7 @@ def tell(**facts: object) -> None:
 
 
 def end_in_the_middle(plan: dict[str, Any]) -> None:
-    """Read and write at once, and end."""
+    """Exit while reading and writing."""
     items = iter(OssIterableDataset.from_prefix(plan["uri"], **plan["options"]))
     writer = OssCheckpoint(**plan["options"]).writer(plan["uri"] + "half")
     writer.write(b"x" * 1_000_000)

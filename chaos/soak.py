@@ -1,4 +1,4 @@
-"""Runs the training job again and again until it has done all its epochs, and kills it where dice say."""
+"""Runs the training job until it has done all its epochs, and kills it at random moments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a job is: samples in all and in a batch, workers, after how many its state is saved."""
+    """The size of a job: samples, samples per batch, workers, and samples between two saves of its state."""
 
     objects: int = 20_000
     batch: int = 50
@@ -42,7 +42,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Death:
-    """Who is to be killed, and when: after so many samples, and, in the middle of a save, after so many requests."""
+    """Which process to kill, and when: after this many samples, and during a save after this many requests."""
 
     epoch: int
     done: int
@@ -51,7 +51,7 @@ class Death:
 
 
 def deaths(dice: random.Random, epochs: int, objects: int, victims: Sequence[str] = VICTIMS) -> list[Death]:
-    """Return the deaths of a run: in each epoch a worker, the job between two batches, and the job in a DCP save."""
+    """Return the deaths of a run: in each epoch a worker, the job between two batches, the job during a DCP save."""
     found = []
     for epoch in range(epochs):
         moments = sorted(dice.sample(range(objects // 10, objects * 9 // 10), len(victims)))
@@ -72,7 +72,7 @@ class Round:
 
 
 class Soak:
-    """One run of all epochs. `held` has what each of the job's processes held, first and last, by number of run."""
+    """One run of all epochs. `held` has the first and last resources of each process of the job, by run number."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Soak:
             yield json.loads(line)
 
     def _kill_in_save(self, job: subprocess.Popen[str], requests: int) -> None:
-        """Kill the job once it has sent so many requests that write, or has saved."""
+        """Kill the job when it has sent this many write requests, or has saved."""
         start = self._writes()
         patience = time.monotonic() + 60
         while self._writes() < start + requests and time.monotonic() < patience and not _has_saved(job):
@@ -192,7 +192,7 @@ class Soak:
 
 
 def check_each_object_once(folder: Path, *, epochs: int, objects: int) -> None:
-    """Raise unless each epoch's log has each object once, and in an order of its own."""
+    """Check that each epoch's log has each object once, and that the order differs between epochs."""
     expected = [f"samples/{number:05}" for number in range(objects)]
     orders = set()
     for epoch in range(epochs):
@@ -203,7 +203,7 @@ def check_each_object_once(folder: Path, *, epochs: int, objects: int) -> None:
 
 
 def check_checkpoints(bucket: OssBucket, options: dict[str, Any]) -> list[str]:
-    """Load every checkpoint that is there, compare it bit by bit with what was saved, and return where they are."""
+    """Load every checkpoint, compare it bit by bit with the saved values, and return all URIs."""
     checkpoints = Checkpoints(bucket.uri, options)
     found = []
     for key in bucket.keys():  # noqa: SIM118
@@ -221,27 +221,27 @@ def check_checkpoints(bucket: OssBucket, options: dict[str, Any]) -> list[str]:
 
 
 def check_nothing_is_left(bucket: OssBucket, folder: Path, options: dict[str, Any], connections: int) -> None:
-    """No connection, no file of a table of keys, and, after a clean-up, nothing of the saves that were killed."""
+    """Check that no connection and no table of keys is left, and after a clean-up nothing of the killed saves."""
     assert list((folder / "tables").iterdir()) == []
     assert list((folder / "tmp").glob("oss*")) == []
-    bucket.server.reset()  # it can't see the ends of connections that it holds up, behind bytes it does not read
-    deadline = time.monotonic() + 20  # workers whose job was killed look every few seconds whether it lives
+    bucket.server.reset()  # it can't see the end of a connection that a fault holds up with unread bytes
+    deadline = time.monotonic() + 20  # workers of a killed job check every few seconds whether it lives
     while foreign_connections(bucket) > connections and time.monotonic() < deadline:
         time.sleep(0.1)
     assert foreign_connections(bucket) <= connections
     OssDCPFileSystem(**options).clean(bucket.uri + "dcp/", older_than=0)
-    # an upload whose beginning was answered to nobody has no parts, and only a distributed save knows it for its own
+    # an upload whose id reached no client has no parts, and only a distributed save recognizes it as its own
     assert [one for one in bucket.server.uploads(bucket.name) if one.parts or one.key.startswith("dcp/")] == []
     whole = {key.rpartition("/")[0] for key in bucket.keys() if key.endswith("/.metadata")}  # noqa: SIM118
     assert {key.rpartition("/")[0] for key in bucket.keys() if key.startswith("dcp/")} <= whole  # noqa: SIM118
 
 
 def foreign_connections(bucket: OssBucket) -> int:
-    """Return how many connections others than this process have to the server."""
+    """Return the number of connections to the server from other processes."""
     return bucket.server.counters(with_log=False).open_connections - held_by().sockets
 
 
 def _has_saved(job: subprocess.Popen[str]) -> bool:
-    """Say whether a job that waits to be killed has told that it has saved."""
+    """Whether a job that waits to be killed has reported its save."""
     assert job.stdout is not None
     return bool(select.select([job.stdout], [], [], 0)[0])

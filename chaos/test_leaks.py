@@ -1,4 +1,4 @@
-"""Memory, threads, sockets and files after many epochs, saves and loads that fail now and then, in one process."""
+"""Memory, threads, sockets and files after many epochs, saves and loads in one process, some of which fail."""
 
 from __future__ import annotations
 

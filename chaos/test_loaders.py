@@ -1,6 +1,6 @@
-"""All numbers of workers, ways to start them, sources: each object once, in a fixed order, listed once, resumed.
+"""All numbers of workers, start methods and sources: each object once, in a fixed order, listed once, resumable.
 
-Seven spawned workers take twenty seconds to start on two cores; `make test` has a few named corners of this.
+Seven spawned workers take twenty seconds to start on two cores, so `make test` has only a few of these combinations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Servers that fail at large, slow down, are slow at times, or go away for a while: measured."""
+"""Measures what happens when a server fails often, throttles, is slow at times, or is away for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many readers in one process, forks in their midst, and processes that end in the middle of everything."""
+"""Many readers in one process, forks while they read, and processes that end while they read and write."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A whole training job in bad weather: faults throughout, workers and the job killed, checkpoints saved and loaded.
+"""A whole training job with faults all the time: workers and the job killed, checkpoints saved and loaded.
 
-`OSS_CHAOS_SEED` repeats a run, `OSS_CHAOS_ROUNDS` says how many epochs there are.
+`OSS_CHAOS_SEED` repeats a run, `OSS_CHAOS_ROUNDS` is the number of epochs.
 """
 
 from __future__ import annotations
@@ -68,13 +68,15 @@ def existing(soak: Soak, loaded: list[str]) -> str:
 
 
 def holds_no_more(soak: Soak) -> str:
-    """Compare what each process of the job held early and late in its life; return the largest difference.
+    """Compare the resources of each of the job's processes early and late in its life; return the largest difference.
 
-    Sockets are as many as requests under way, now more, now less: these have a bound instead.
+    The number of sockets varies with the requests in flight, so it has a bound instead.
     """
     most = Held(0, 0, 0, 0)
     for moments in soak.held:
-        whole = [held for held in moments if len(held) == 1 + Scale().workers]  # some may have ended, or just begun
+        whole = [
+            held for held in moments if len(held) == 1 + Scale().workers
+        ]  # some processes may have ended, or just started
         for first, last in zip(whole[0], whole[-1], strict=True) if whole else ():
             grown = Held(*(after - before for before, after in zip(first, last, strict=True)))
             most = Held(*map(max, most, grown._replace(sockets=last.sockets)))

@@ -1,4 +1,4 @@
-"""Bad weather for a whole bucket: a share of all requests fails, in every way that may be tried again."""
+"""Faults for a whole bucket: a share of all requests fails, in all ways that a retry can repair."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from faults.faults import ALL, FAULTS, Fault
 from osstorchconnector.testing import OssBucket
 
 SHARE_OF_FAULTS = 0.05
-# An error on purpose, twice in a row too (a token that stays expired), or for one user only (a changed object).
+# Faults that are errors on purpose if they strike twice in a row (an expired token) or one user (a changed object).
 _FINAL = {"expired token", "redirect", "final refusal", "replaced midway", "deleted midway"}
-# What is read in ranges finds a wrong byte only in the end, when it has been handed out: there it is an error.
+# A reader of ranges finds a wrong byte only at the end, after it was handed out: there it is an error.
 _FOR_WHOLE_OBJECTS = {"wrong bytes", "wrong CRC"}
 
 
 def bad_weather(bucket: OssBucket, seed: int, operations: Sequence[str] = ALL, *, whole_objects: str = "") -> None:
-    """Let a twentieth of the requests of each operation fail, in every way that strikes it.
+    """Let 5 % of the requests of each operation fail, in all ways that apply to it.
 
     Downloads arrive with wrong bytes only below the prefix `whole_objects`.
     """
@@ -38,7 +38,7 @@ def _strike(bucket: OssBucket, operation: str, fault: Fault, seed: int, share: f
 
 
 def configured(bucket: OssBucket, folder: Path, **settings: object) -> dict[str, Any]:
-    """Return the options of a client that is quick to notice, quick to retry, and keeps its files in `folder`."""
+    """Return the options of a client with short timeouts and retry delays, and its files in `folder`."""
     config, tables = folder / "config.json", folder / "tables"
     tables.mkdir(exist_ok=True)
     chosen = {"retryBaseDelay": 0.01, "retryMaxDelay": 0.5, "readTimeout": 0.5, "partSize": 200 * 1024}

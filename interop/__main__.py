@@ -1,4 +1,4 @@
-"""`python -m interop`: run every SDK that can be had; 0 unless one of them found something wrong."""
+"""`python -m interop`: run every SDK that can be installed; exit with 0 unless a step of one fails."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ VERSIONS = ("v1", "v4")
 
 
 class NotAvailableError(Exception):
-    """An SDK can't be had here."""
+    """An SDK can't be installed here."""
 
 
 class Sdk(NamedTuple):
-    """An SDK; `prepare` returns the command that runs its program, and what goes into the environment."""
+    """An SDK; `prepare` returns the command that runs its program, and its environment variables."""
 
     name: str
     prepare: Callable[[], tuple[Sequence[str], Mapping[str, str]]]
@@ -38,7 +38,7 @@ def prepare_oss2() -> tuple[Sequence[str], Mapping[str, str]]:
 
 
 def prepare_oss_v2() -> tuple[Sequence[str], Mapping[str, str]]:
-    """Install it beside the environment: its crcmod-plus and oss2's crcmod are files of the same names."""
+    """Install it outside the environment: its crcmod-plus and oss2's crcmod have files of the same names."""
     folder = STORE / "python"
     if not (folder / "alibabacloud_oss_v2").is_dir():
         if importlib.util.find_spec("pip") is None:
@@ -71,11 +71,11 @@ def fetch(command: Sequence[str], folder: Path) -> None:
         raise NotAvailableError(str(error)) from error
     if done.returncode:
         said = [line for line in (done.stderr or done.stdout).splitlines() if "error" in line.lower()]
-        raise NotAvailableError(f"{Path(command[0]).name} could not fetch it: {said[0] if said else done.returncode}")
+        raise NotAvailableError(f"{Path(command[0]).name} could not install it: {said[0] if said else done.returncode}")
 
 
 def run(sdk: Sdk, command: Sequence[str], more: Mapping[str, str], version: str) -> bool:
-    """Run one program on a server of its own; return whether all its steps went well."""
+    """Run one program on a server of its own; return whether all its steps succeeded."""
     bucket = f"interop-{version}"
     with emulator.serve(buckets=[bucket]) as oss:
         told = {

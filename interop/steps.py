@@ -1,4 +1,4 @@
-"""What the two Python programs share: running steps, and the values they send."""
+"""Shared by the two Python programs: running steps, and the values that they send."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTROL_KEYS = [f"control-{number:02}-{chr(number)}" for number in range(1, 32)]
 
 
 def run_steps(name: str, steps: dict[str, Callable[[], None]]) -> None:
-    """Run every step and end the process; one that fails does not keep the others from running."""
+    """Run all steps, even if one fails, and exit."""
     failed = 0
     for title, step in steps.items():
         try:
@@ -32,5 +32,5 @@ def run_steps(name: str, steps: dict[str, Callable[[], None]]) -> None:
 
 
 def steps_of(module: dict[str, object]) -> dict[str, Callable[[], None]]:
-    """Return the functions of a program whose names begin with `step_`, in their order."""
+    """Return the functions of a program whose names begin with `step_`, in order."""
     return {name.removeprefix("step_"): step for name, step in module.items() if name.startswith("step_")}  # type: ignore[misc]
