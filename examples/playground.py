@@ -34,11 +34,11 @@ def playground(name: str) -> Iterator[Playground]:
     """Yield a new, empty folder for the example `name`, and delete it afterwards."""
     folder = f"osstorchconnector-examples/{name}-{uuid.uuid4().hex[:8]}/"
     with _bucket() as (bucket, options):
-        place = Playground(f"oss://{bucket}/{folder}", options)
+        oss = Playground(f"oss://{bucket}/{folder}", options)
         try:
-            yield place
+            yield oss
         finally:
-            _empty(place, bucket)
+            _empty(oss, bucket)
 
 
 @contextmanager
@@ -59,19 +59,19 @@ def _bucket() -> Iterator[tuple[str, dict[str, str]]]:
         yield "examples", {"endpoint": server.endpoint, "region": server.region, "cred_path": cred_path}
 
 
-def _empty(place: Playground, bucket: str) -> None:
+def _empty(oss: Playground, bucket: str) -> None:
     """Delete all objects in the playground's folder."""
-    client = OssClient(**place.options)
-    client.delete_many(bucket, [found.key for found in client.list(place.uri)])
+    client = OssClient(**oss.options)
+    client.delete_many(bucket, [found.key for found in client.list(oss.uri)])
     client.close()
 
 
-def put_pictures(place: Playground, count: int) -> list[str]:
+def put_pictures(oss: Playground, count: int) -> list[str]:
     """Put `count` small pictures, each of another colour, into the playground; return their URIs."""
     from PIL import Image  # examples without pictures do not need it
 
-    client = OssClient(**place.options)
-    uris = [f"{place.uri}pictures/{number:05}.png" for number in range(count)]
+    client = OssClient(**oss.options)
+    uris = [f"{oss.uri}pictures/{number:05}.png" for number in range(count)]
     for number, uri in enumerate(uris):
         file = io.BytesIO()
         Image.new("RGB", (64, 48), (255 * number // count, 128, 64)).save(file, "PNG")
