@@ -121,7 +121,7 @@ class LoopClock:
                     task.cancel()
                     await asyncio.wait({task})
                 if not task.cancelled():
-                    task.exception()  # asyncio complains of an error that nobody has looked at
+                    task.exception()  # asyncio logs exceptions that nobody has looked at
             finally:
                 del task  # drop the reference cycle: exception -> traceback -> this frame -> task
 

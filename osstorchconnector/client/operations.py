@@ -134,7 +134,7 @@ class Operations:
     ) -> ListPage:
         """Return one page of the objects whose keys begin with `uri.key`, in UTF-8 byte order.
 
-        Who follows a listing gives the same `order` for each page: one that does not follow the last is asked for
+        To follow a listing, pass the same `order` for each page: a page that does not follow the last is asked for
         again, and an `OssProtocolError` if it stays so. `ahead` is told early where the listing goes on.
         """
         request = requests.list_objects(
@@ -196,9 +196,9 @@ class Operations:
     async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
         """Publish the object made of `parts`.
 
-        When answers were lost, so that nobody knows whether the upload was completed, the object is looked at: if it is
-        the one these parts make, it was. Raises `OssIntegrityError` if OSS's CRC-64 of the whole is not that of the
-        parts.
+        If answers were lost, it is not known whether the upload was completed. Then the object is looked at: if it is
+        the one that these parts make, it was. Raises `OssIntegrityError` if OSS's CRC-64 of the whole is not that of
+        the parts.
         """
         whole_crc, size = _whole(parts)
         request = requests.complete_upload(uri.bucket, uri.key, upload_id, parts)
@@ -217,7 +217,8 @@ class Operations:
             if not _may_be_done(error, attempt.sent):
                 raise
             stored = await self._object_as_expected(uri, size, whole_crc, error)
-            if not isinstance(error, OssNotFoundError):  # the object may have been the same before: leave no parts
+            if not isinstance(error, OssNotFoundError):
+                # The object may be an identical older one: abort so that no parts stay.
                 with contextlib.suppress(OssError):
                     await self.abort_upload(uri, upload_id)
         return stored
@@ -300,7 +301,7 @@ def _nothing(head: ResponseHead, body: bytearray) -> None:
 
 
 def _may_be_done(error: OssError, sent: int) -> bool:
-    """Say whether a completion that ended in `error`, after so many requests, may have been done by one of them."""
+    """Say whether one of the `sent` requests may have completed the upload, although the last ended in `error`."""
     if isinstance(error, OssServiceError) and error.status < 500:
         return error.status == 404 and error.code in ("", "NoSuchUpload") and sent > 1
     return True

@@ -146,7 +146,7 @@ class Lane(Generic[T, R]):
                     self._wake_consumer()
                 sleeper = loop.create_future()
                 self._sleepers.append(sleeper)
-                if items:  # the consumer added them meanwhile, and saw nobody asleep
+                if items:  # the consumer added them meanwhile, and saw no sleeper
                     self._sleepers.remove(sleeper)
                 else:
                     await sleeper

@@ -1,9 +1,11 @@
 """What the processes of a job share of one client: which one it is, and what all its copies have counted.
 
-A reference names a client without its secrets, so that the job finds its own client again for an item that a worker
-has sent. The counts (retries, whether anything answered) are a page of anonymous memory, which forked processes share
-with their parent. Spawned processes get a second page by its descriptor. Neither page has a name that could be left
-behind, and counting takes no system call. A copy that travels in any other way begins with counts of its own.
+- Identity: a `ClientReference` names a client without its secrets. An item that a worker sends carries one, and the
+  receiving process finds its own client by it.
+- Counts: a `SharedState` counts retries and notes whether the endpoint has answered. It is a page of anonymous memory,
+  which forked processes share with their parent. Spawned processes get a second page by its descriptor. Neither page
+  has a name that could be left behind, and counting takes no system call. A copy of a client that travels in any other
+  way begins with counts of its own.
 """
 
 from __future__ import annotations
@@ -111,7 +113,8 @@ def _pickled(client: Client, state: tuple[Any, ...]) -> bytes:
 
 _SIZE = mmap.PAGESIZE
 _NUMBER = struct.Struct("=q")
-# The first number says whether the endpoint has answered. Each thread counts in one of the others, without a lock.
+# The first number says whether the endpoint has answered. Each thread counts in one of the others, without a lock: two
+# threads of a job that share one by chance may lose a count.
 _SLOTS = _SIZE // _NUMBER.size - 1
 
 

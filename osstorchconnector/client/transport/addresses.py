@@ -180,7 +180,7 @@ class Addresses:
         self._under_way[key].remove(lookup)
         if not self._under_way[key]:
             del self._under_way[key]
-        # The error is asked for in any case: else asyncio complains where nobody waits for it any more.
+        # Look at the error in any case: asyncio logs exceptions that nobody has looked at.
         if not lookup.cancelled() and lookup.exception() is None:
             self.book.learn(*key, lookup.result(), self._clock())
 
