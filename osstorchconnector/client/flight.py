@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from ..errors import OssTimeoutError
@@ -51,7 +51,7 @@ class RunningTasks(Generic[S, R]):
     `begin` starts one, `wait_for_one` returns the next that has ended. `stop` cancels them all, and `abandon` does not
     return before none of them runs. `len` is the number of tasks that were begun and not yet returned.
 
-    `stop` may be called by any thread and by finalisers; everything else is for one thread.
+    `stop`, `drain` and `forget` may be called by any thread, `stop` by finalisers too; the rest is for one thread.
     """
 
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
@@ -162,9 +162,11 @@ class RunningTasks(Generic[S, R]):
     def forget(self) -> None:
         """Drop all subjects and results now; `wait_for_one` will not return them."""
         self._subjects.clear()
-        # Drop the reference cycle: queue -> future -> its callback, a method of the queue.
-        while not self._ended.empty():
-            self._ended.get()
+        # Drop the reference cycle: queue -> future -> its callback, a method of the queue. Without waiting: when the
+        # interpreter ends, another thread may be in `wait_for_one` and take the last future.
+        with contextlib.suppress(Empty):
+            while True:
+                self._ended.get_nowait()
 
     def _is_empty(self) -> bool:
         """Say whether no task runs. Tasks of a loop that has ended do not."""

@@ -16,7 +16,7 @@ from ..uri import OssUri
 from .named_file import seek_target
 from .writer import OssWriter, PublishingFile
 
-# What is longer lies in a temporary file.
+# A longer file is kept in the temporary folder, not in memory.
 SPOOLED_BYTES = 64 << 20
 PIECE_BYTES, LINE_BYTES = 1 << 20, 1 << 13
 
@@ -49,7 +49,7 @@ class OssSpooledWriter(PublishingFile):
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor of the temporary file; what is written by way of it is part of the object."""
+        """Return the descriptor of the temporary file; bytes written to it are part of the object."""
         self._check_usable()
         if self._unclosed is None:
             self._watch()
@@ -72,7 +72,10 @@ class OssSpooledWriter(PublishingFile):
         return self._file.seek(seek_target(offset, whence, position=self._file.tell(), size=self._size))
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Make the file as long as this, or up to here; what is added are zeros. The position stays."""
+        """Make the file `size` bytes long, or end it at the position; added bytes are zeros. The position stays.
+
+        Raises `ValueError` for a negative size, and `OssError` if an earlier write failed.
+        """
         self._check_usable()
         size = self._file.tell() if size is None else operator.index(size)
         if size < 0:

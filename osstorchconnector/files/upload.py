@@ -90,7 +90,7 @@ class _Stored(NamedTuple):
 
 
 class MultipartUpload:
-    """Sends parts in parallel, at most `concurrency` of them, and `memory_bytes` of what they hold, at a time.
+    """Sends parts in parallel, at most `concurrency` parts and `memory_bytes` of memory at a time.
 
     End it with `complete` or `abort`; abort it before dropping it. Everything is for one thread, except that finalisers
     and the end of the interpreter call `abort` and `wait_until_gone` in any thread.
@@ -115,7 +115,7 @@ class MultipartUpload:
         self._used_bytes = 0  # of buffers (lent, under way, free) and of the caller's bytes under way
         self._seconds_per_byte = math.inf  # of the quickest part so far
         self._state = UploadState.OPEN
-        self._is_gone = threading.Event()  # set when ABORTED; it makes the loop thread's state visible to who waits
+        self._is_gone = threading.Event()  # set by a loop thread when ABORTED; others wait for it
         self._pid = os.getpid()
 
     def memory(self, size_bytes: int) -> memoryview:
@@ -160,7 +160,7 @@ class MultipartUpload:
         self._begin_part(tuple(views), None, sum(memoryview(view).nbytes for view in views), crc64)
 
     def complete(self) -> StoredObject:
-        """Wait for all parts and publish the object."""
+        """Wait for all parts and publish the object. Raises the error of a part, or of the last request."""
         while self._tasks:
             self._wait_for_one()
         parts = sorted(self._parts, key=lambda part: part.number)
@@ -176,6 +176,7 @@ class MultipartUpload:
         stay until a lifecycle rule, or a clean-up, removes them.
         """
         if self._state is UploadState.OPEN and self._pid == os.getpid():  # in a forked child it is the parent's
+            # Without a lock: of two threads at once both may come here. OSS is then told twice, which changes nothing.
             self._state = UploadState.ABORTING
             _aborting.add(self)
             self._tasks.stop(then=self._abort_when_created)
