@@ -74,9 +74,8 @@ def holds_no_more(soak: Soak) -> str:
     """
     most = Held(0, 0, 0, 0)
     for moments in soak.held:
-        whole = [
-            held for held in moments if len(held) == 1 + Scale().workers
-        ]  # some processes may have ended, or just started
+        # Leave out moments at which a process had ended or was just starting.
+        whole = [held for held in moments if len(held) == 1 + Scale().workers]
         for first, last in zip(whole[0], whole[-1], strict=True) if whole else ():
             grown = Held(*(after - before for before, after in zip(first, last, strict=True)))
             most = Held(*map(max, most, grown._replace(sockets=last.sockets)))

@@ -1,4 +1,4 @@
-"""The credentials that a client signs with: fetched in good time, by one thread, and kept while they are valid."""
+"""The credentials that a client signs with: from the source that the user names, fetched in good time, and cached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ..errors import OssCredentialsError
 from ..patience import Asking, NoAnswerError
-from .sources import Credentials, CredentialsSource, spelled_moment
+from .providers import ProviderCredentials
+from .sources import Credentials, CredentialsSource, DefaultCredentials, FileCredentials, spelled_moment
 
 # Ask the source at most this often whether it has changed (a `stat` for a file).
 _CHECK_SECONDS = 1.0
@@ -29,6 +30,24 @@ _PATIENCE_SECONDS, _SHORT_PATIENCE_SECONDS = 60.0, 1.0
 _SLOW_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
+
+
+def credentials_source(
+    cred_path: str | os.PathLike[str] = "", cred_provider: object | None = None
+) -> CredentialsSource:
+    """Return the source that the user's two parameters name; reads nothing yet.
+
+    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2 or alibabacloud-oss-v2, a
+    callable, or a `CredentialsSource`. With neither: the environment variables that oss2 knows, else the file
+    `~/.alibabacloud/credentials`. Raises `OssCredentialsError` for both, or for an object of another kind.
+    """
+    if cred_provider is None:
+        return FileCredentials(cred_path) if cred_path else DefaultCredentials()
+    if cred_path:
+        raise OssCredentialsError(f"both cred_path ({cred_path}) and cred_provider are given: give one of them")
+    if isinstance(cred_provider, CredentialsSource):
+        return cred_provider
+    return ProviderCredentials(cred_provider)
 
 
 class _Held(NamedTuple):

@@ -29,7 +29,7 @@ from typing import Any
 
 from ..errors import OssCredentialsError
 from ..redaction import Secret, SecretBytes, keeper, printable, without
-from .sources import Credentials, CredentialsSource, DefaultCredentials, FileCredentials, checked_credentials
+from .sources import Credentials, CredentialsSource, checked_credentials
 
 _NAMES = {
     "access_key_id": "access_key_id",
@@ -46,24 +46,6 @@ _MAX_FILE_BYTES = 1 << 20
 _ORPHAN_SECONDS = 60.0
 # Later than multiprocessing's own clean-up, which joins the children.
 _EXIT_PRIORITY = -100
-
-
-def credentials_source(
-    cred_path: str | os.PathLike[str] = "", cred_provider: object | None = None
-) -> CredentialsSource:
-    """Return the source that the user's two parameters name; reads nothing yet.
-
-    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2 or alibabacloud-oss-v2, a
-    callable, or a `CredentialsSource`. With neither: the environment variables that oss2 knows, else the file
-    `~/.alibabacloud/credentials`. Raises `OssCredentialsError` for both, or for an object of another kind.
-    """
-    if cred_provider is None:
-        return FileCredentials(cred_path) if cred_path else DefaultCredentials()
-    if cred_path:
-        raise OssCredentialsError(f"both cred_path ({cred_path}) and cred_provider are given: give one of them")
-    if isinstance(cred_provider, CredentialsSource):
-        return cred_provider
-    return ProviderCredentials(cred_provider)
 
 
 class ProviderCredentials(CredentialsSource):
