@@ -30,7 +30,7 @@ _PROTO, _LONG_BINPUT, _PUT, _STOP, _FRAME = b"\x80", b"r"[0], b"p"[0], b"."[0], 
 # C's unpickler resolves these through the extension registry without calling `find_class`.
 _EXTENSIONS = frozenset(b"\x82\x83\x84")
 _LEAST_BITS = 16
-_SMALL_COUNTS = 128
+_SMALL_COUNTS, _SHORT_BYTES = 256, 64 << 10
 
 _COUNTED = {
     opcode.code.encode("latin-1")[0]: _COUNT_BYTES[opcode.arg.name]
@@ -45,8 +45,7 @@ def check_opcodes(data: bytes) -> None:
     That is below twice its bytes, or below 65,536.
     """
     position, size = 0, len(data)
-    is_modern = data[:1] == _PROTO and data[1:2] >= b"\x04"
-    plain = _plain(min(max(size.bit_length(), _LEAST_BITS), 32), 1 if is_modern else 4)
+    plain = _plain(min(max(size.bit_length(), _LEAST_BITS), 32), _usual_count_bytes(data))
     stop, is_framed = size, False
     while True:
         run = plain.match(data, position, stop)
@@ -79,14 +78,25 @@ def check_opcodes(data: bytes) -> None:
             raise pickle.UnpicklingError("a pickle that is cut short")
 
 
+def _usual_count_bytes(data: bytes) -> int:
+    """Return how wide the counts of most texts are: 1 byte from protocol 4 on, 4 before; 0 for a short pickle.
+
+    A short pickle is checked sooner than a pattern with all small counts is compiled.
+    """
+    if len(data) < _SHORT_BYTES:
+        return 0
+    return 1 if data[:1] == _PROTO and data[1:2] >= b"\x04" else 4
+
+
 @functools.cache
 def _plain(bits: int, count_bytes: int) -> re.Pattern[bytes]:
     """Return a pattern of a row of opcodes whose ends `re` finds itself, with object numbers of at most `bits` bits.
 
-    `count_bytes` is the width of the counts that most texts have: 1 from protocol 4 on, 4 before. At most a thousand
-    opcodes: `re` takes memory for each.
+    Texts are among them if their counts have `count_bytes` bytes, none if that is 0. At most a thousand opcodes: `re`
+    takes memory for each.
     """
-    opcodes = (*_fixed_opcodes(), _short_text(count_bytes), _numbering(bits))
+    texts = [_short_text(count_bytes)] if count_bytes else []
+    opcodes = (*_fixed_opcodes(), *texts, _numbering(bits))
     return re.compile(b"(?s:" + b"|".join(opcodes) + b"){0,1000}")
 
 
@@ -114,8 +124,7 @@ def _fixed_opcodes() -> Iterator[bytes]:
 def _short_text(count_bytes: int) -> bytes:
     """Return a pattern of opcodes with a small count in one byte or four.
 
-    There is one alternative for each count. That takes a fifth of the time of a step in Python for each text. Names in
-    metadata are rarely longer, and compiling more alternatives would take milliseconds of the first load.
+    There is one alternative for each count. That takes a fifth of the time of a step in Python for each text.
     """
     codes = b"".join(re.escape(bytes([code])) for code, width in _COUNTED.items() if width == count_bytes)
     counts = [re.escape(count.to_bytes(count_bytes, "little")) + b".{%d}" % count for count in range(_SMALL_COUNTS)]
