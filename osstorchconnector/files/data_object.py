@@ -39,20 +39,23 @@ class _ClosedFile:
 
 
 class DataObject(NamedFile):
-    """A binary file open for reading that holds an object of a dataset, and knows what it is.
+    """One object of a dataset: a binary file that is open for reading, with the object's name, size and label.
 
-    - `key` is `/bucket/key`, `uri` is `oss://bucket/key`, `bucket` and `name` are the two parts
-    - `size` is in bytes
-    - `label` is the manifest's, empty if there is none; `etag` is the object's ETag, empty if unknown
+    - `uri` is `oss://bucket/key`, `key` is `/bucket/key`
+    - `bucket` is the bucket's name, `name` is the key in the bucket, without a leading `/`
+    - `size` is the object's size in bytes
+    - `label` is the label from the manifest, `""` if there is none
+    - `etag` is the object's ETag, `""` if it is not known
 
-    A small object is held in memory, so reading it sends nothing. One that is too large for that is read by an
-    `OssReader` as it is needed, and raises its errors.
+    All positions and sizes are in bytes. A small object is held in memory: reading it sends no request. A large object
+    is read by an `OssReader`, which sends requests as bytes are needed and raises its errors (all are `OssError`s).
 
-    It can be copied and pickled, also to another process, and arrives as it was: open at its position, or closed. The
-    bytes of a small object are pickled too; of a large one only those of its first request, and whoever reads the
-    copy fetches the rest. Pickling sends nothing and never fails.
+    A `DataObject` can be copied and pickled, also to another process. The copy of a pickle has the same position, and
+    is closed if the original was. The pickle of a small object contains all its bytes. The pickle of a large object
+    contains only the bytes of its first request; reading the copy fetches the rest. Pickling sends no request and
+    never fails.
 
-    Closed, it keeps name, size and label; reading it raises `ValueError`.
+    A closed `DataObject` keeps its name, size and label. Reading it, or moving its position, raises `ValueError`.
     """
 
     __slots__ = ("_file", "etag", "label", "size")
@@ -61,7 +64,7 @@ class DataObject(NamedFile):
     _when_closed = _ClosedFile  # bound here: a finaliser may close it when the globals of modules are gone
 
     def __init__(self, uri: OssUri, body: bytes | OssReader, *, label: Any = "", etag: str = "") -> None:
-        """Make one of the whole object's bytes, or of a reader at its beginning."""
+        """Make a `DataObject` from all bytes of the object, or from a reader at its beginning."""
         super().__init__(uri)
         self.label = label
         self.etag = etag
@@ -77,7 +80,10 @@ class DataObject(NamedFile):
         return f"<DataObject {str(self._uri)!r}, {self.size} bytes{', closed' if self.closed else ''}>"
 
     def copy(self) -> DataObject:
-        """Return another `DataObject` over the same bytes, at its beginning. Each is closed on its own."""
+        """Return another `DataObject` with the same bytes, at its beginning. Closing one does not close the other.
+
+        Raises `ValueError` if this one is closed.
+        """
         file = self._file
         body = file.getvalue() if isinstance(file, io.BytesIO) else file.copy()
         return DataObject(self._uri, body, label=self.label, etag=self.etag)
@@ -95,13 +101,25 @@ class DataObject(NamedFile):
     # what a file can do
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes from the position on, or all that are left if `size` is None or negative.
+
+        Returns fewer than `size` bytes only at the end of the object, and `b""` there. Raises `ValueError` if closed,
+        and for a large object the errors of `OssReader`.
+        """
         return self._file.read(size)
 
     def read1(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes, without waiting for more than one request; `b""` only at the end.
+
+        If `size` is None or negative, returns the bytes that are available. Raises the errors of `read`.
+        """
         return self._file.read1(size)
 
     def peek(self, size: int = 0, /) -> bytes:
-        """Return the bytes that come next without moving, at least one unless at the end."""
+        """Return bytes from the position on without moving it: at least one, except at the end of the object.
+
+        May return more or fewer bytes than `size`. Raises the errors of `read`.
+        """
         file = self._file
         if not isinstance(file, io.BytesIO):
             return file.peek(size)
@@ -111,15 +129,33 @@ class DataObject(NamedFile):
         return data
 
     def readinto(self, buffer: Any, /) -> int:
+        """Fill `buffer`, any writable buffer, from the position on, and return the number of bytes read.
+
+        Reads fewer bytes than `buffer` has only at the end of the object. Raises `TypeError` if `buffer` can't be
+        written to, and the errors of `read`.
+        """
         return self._file.readinto(buffer)
 
     def readinto1(self, buffer: Any, /) -> int:
+        """Read bytes into `buffer` without waiting for more than one request, and return their number.
+
+        Returns 0 only at the end or for an empty buffer. Raises the errors of `readinto`.
+        """
         return self._file.readinto1(buffer)
 
     def readline(self, size: int | None = -1, /) -> bytes:
+        """Return the bytes up to and including the next `b"\\n"`, at most `size` if it is not None or negative.
+
+        Returns `b""` at the end of the object. Raises the errors of `read`.
+        """
         return self._file.readline(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position to `offset` bytes from the beginning (`whence` 0), the position (1) or the end (2).
+
+        Returns the new position, which may be past the end. Raises `ValueError` if closed, for another `whence`, and
+        for a position before the beginning (this error is an `OSError`, too).
+        """
         file, offset = self._file, operator.index(offset)
         if offset < 0 and isinstance(file, io.BytesIO):  # a BytesIO would stop at the beginning
             origins = {os.SEEK_SET: 0, os.SEEK_CUR: file.tell(), os.SEEK_END: self.size}
@@ -129,22 +165,32 @@ class DataObject(NamedFile):
         return file.seek(offset, whence)
 
     def tell(self) -> int:
+        """Return the position in bytes; `ValueError` if closed."""
         return self._file.tell()
 
     def readable(self) -> bool:
+        """Return True; `ValueError` if closed."""
         return self._file.readable()
 
     def seekable(self) -> bool:
+        """Return True; `ValueError` if closed."""
         return self._file.seekable()
 
     def flush(self) -> None:
+        """Do nothing: there is nothing to write; `ValueError` if closed."""
         self._file.flush()
 
     @property
     def closed(self) -> bool:
+        """True if `close` was called."""
         return self._file.closed
 
     def close(self) -> None:
+        """Close the file and release its bytes. Closing it again does nothing.
+
+        Of a large object this may complete the check of its CRC-64, as `OssReader.close` does, and then raises
+        `OssIntegrityError` if the bytes are wrong.
+        """
         self._file.close()
         self._file = self._when_closed(self._uri)
 

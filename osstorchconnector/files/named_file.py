@@ -54,6 +54,7 @@ class NamedFile(_BinaryFile):
         return self._uri.key
 
     def write(self, data: Any, /) -> int:
+        """Always raises `io.UnsupportedOperation`: the file is open for reading."""
         raise io.UnsupportedOperation(f"write: {self._uri.shown} is open for reading; OssCheckpoint.writer(uri) writes")
 
     def _check_open(self) -> None:

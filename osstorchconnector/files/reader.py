@@ -23,23 +23,27 @@ from .source import ObjectSource
 
 
 class OssReader(NamedFile):
-    """A binary file that reads an object, as a local file opened with "rb" does: read, readinto, seek, lines, peek.
+    """A binary file that reads an object, like a local file opened with "rb".
 
-    All sizes and positions are in bytes. Nothing is sent until something is read, or the size is needed. A reader that
-    goes forward has the bytes before it fetched ahead; a large `readinto` fetches them in parallel, straight into
-    the buffer. `prefetchConcurrency` of the configuration bounds the requests under way.
+    All sizes and positions are in bytes. The first request is sent when something is read, or when the size is needed.
+    A reader that reads forward fetches the next bytes ahead. A large `readinto` fetches its bytes in parallel, directly
+    into the buffer. The config key `prefetchConcurrency` limits the number of concurrent requests.
 
-    All bytes come from one object: if it is replaced meanwhile, the next fetch raises `OssObjectChangedError`. When
-    every byte has been fetched, in any order, they are checked against the CRC-64 that OSS states for the object, and
-    `OssIntegrityError` is raised if they differ. To complete that check `close` fetches the bytes that nobody asked
-    for, if they are few; an exception in the `with` block leaves the check out.
+    All bytes come from one version of the object: if it is replaced while it is read, the next fetch raises
+    `OssObjectChangedError`. When every byte has been fetched, in any order, the reader checks them against the CRC-64
+    that OSS has for the object. To complete this check, `close` fetches the bytes that were not read, if they are few.
+    It does not do so after an exception in the `with` block.
 
-    A missing object is an `OssNotFoundError` at the first read, a network that keeps failing an `OssConnectionError`
-    or `OssTimeoutError`; all derive from `OssError`. A read that raised can be repeated. A closed reader raises
-    `ValueError`.
+    Errors of all methods that read, each an `OssError`; after an error the read can be repeated:
 
-    Only one thread at a time may use a reader. A pickled reader continues at its position, with the same object, in
-    another process; pickling sends nothing.
+    - `OssNotFoundError`: there is no such object
+    - `OssConnectionError`, `OssTimeoutError`: the network still failed after all retries
+    - `OssObjectChangedError`: the object was replaced while it was read
+    - `OssIntegrityError`: the bytes do not match the CRC-64
+
+    Using a closed reader raises `ValueError`. Only one thread at a time may use a reader. A reader can be
+    pickled: the copy, also in another process, continues at the same position with the same version of the object.
+    Pickling sends no request.
     """
 
     mode = "rb"
@@ -59,7 +63,7 @@ class OssReader(NamedFile):
 
     @property
     def size(self) -> int:
-        """The object's size in bytes; sends the first request if none was sent."""
+        """The object's size in bytes. Sends the first request if none was sent, and raises its errors."""
         self._check_open()
         return self._source.open(self._pos).size
 
@@ -74,18 +78,27 @@ class OssReader(NamedFile):
     # what a file can do
 
     def readable(self) -> bool:
+        """Return True; `ValueError` if closed."""
         self._check_open()
         return True
 
     def seekable(self) -> bool:
+        """Return True; `ValueError` if closed."""
         self._check_open()
         return True
 
     def tell(self) -> int:
+        """Return the position in bytes; `ValueError` if closed."""
         self._check_open()
         return self._pos
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position to `offset` bytes from the beginning (`whence` 0), the position (1) or the end (2).
+
+        Returns the new position, which may be past the end. Sends no request, except from the end (2) if none was
+        sent before. Raises `ValueError` if closed, for another `whence`, and for a position before the beginning (this
+        error is an `OSError`, too).
+        """
         self._check_open()
         target = seek_target(offset, whence, position=self._pos, size=lambda: self.size)
         self._pos = target
@@ -94,7 +107,10 @@ class OssReader(NamedFile):
     # reading
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return `size` bytes, less only at the end of the object; all that are left if None or negative."""
+        """Return up to `size` bytes from the position on, or all that are left if `size` is None or negative.
+
+        Returns fewer than `size` bytes only at the end of the object, and `b""` there. For errors see the class.
+        """
         block = self._block
         if size.__class__ is int and size > 0:
             start = self._pos - block.start
@@ -104,7 +120,10 @@ class OssReader(NamedFile):
         return self._read(size)
 
     def read1(self, size: int | None = -1, /) -> bytes:
-        """Return up to `size` bytes, those that are here; if there are none, wait for one request at most."""
+        """Return up to `size` bytes that are already fetched; if there are none, wait for one request.
+
+        If `size` is None or negative, there is no limit. Returns `b""` only at the end. For errors see the class.
+        """
         limit = -1 if size is None else operator.index(size)
         wanted = self._step(limit if limit >= 0 else FIRST_BYTES)
         if not wanted:
@@ -114,17 +133,21 @@ class OssReader(NamedFile):
         return data
 
     def peek(self, size: int = 0, /) -> bytes:
-        """Return the bytes that come next without moving, at least one unless at the end."""
+        """Return bytes from the position on without moving it: at least one, except at the end of the object.
+
+        May return more or fewer bytes than `size`. For errors see the class.
+        """
         wanted = max(operator.index(size), io.DEFAULT_BUFFER_SIZE)
         if not self._step(1):
             return b""
         return self._block_here(1)[:wanted].tobytes()
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill `buffer`, less only at the end of the object; return how many bytes that was.
+        """Fill `buffer`, any writable contiguous buffer, from the position on; return the number of bytes read.
 
-        Raises `TypeError` if the buffer can't be written to or is not contiguous. If this raises an error of OSS or
-        of the network, the buffer may be filled in part, and nothing writes to it any more.
+        Reads fewer bytes than `buffer` has only at the end of the object. Raises `TypeError` if the buffer can't be
+        written to or is not contiguous; for other errors see the class. After an error of OSS or of the network the
+        buffer may be partly filled, and nothing writes to it any more.
         """
         view = _writable(buffer)
         block, wanted = self._block, len(view)
@@ -138,7 +161,10 @@ class OssReader(NamedFile):
         return wanted
 
     def readinto1(self, buffer: Any, /) -> int:
-        """Read as `read1` does, into `buffer`; return how many bytes that was."""
+        """Read as `read1` does, into `buffer`; return the number of bytes read.
+
+        Raises the errors of `readinto`.
+        """
         view = _writable(buffer)
         wanted = self._step(len(view))
         if wanted:
@@ -149,6 +175,10 @@ class OssReader(NamedFile):
         return wanted
 
     def readline(self, size: int | None = -1, /) -> bytes:
+        """Return the bytes up to and including the next `b"\\n"`, at most `size` if it is not None or negative.
+
+        Returns `b""` at the end of the object. For errors see the class.
+        """
         self._check_open()
         limit = -1 if size is None else operator.index(size)
         line: list[bytes] = []  # from several blocks, if it goes beyond one
@@ -163,7 +193,10 @@ class OssReader(NamedFile):
     # closing
 
     def close(self) -> None:
-        """Close the reader, and complete the check of the bytes, see the class; raises `OssIntegrityError` then."""
+        """Close the reader, and complete the check of the bytes (see the class). Closing it again does nothing.
+
+        Raises `OssIntegrityError` if the bytes do not match the CRC-64 of the object.
+        """
         self._finish(check=True)
 
     def __exit__(

@@ -22,15 +22,20 @@ PIECE_BYTES, LINE_BYTES = 1 << 20, 1 << 13
 
 
 class OssSpooledWriter(PublishingFile):
-    """Writes an object as one writes a local file opened with "w+b": anywhere in it, and what was written can be read.
+    """A binary file that writes an object in any order, and can be read, like a local file opened with "w+b".
 
-    Up to 64 MiB are kept in memory, more in a file in the temporary folder (`TMPDIR`). It has no name, so the system
-    removes it when the process ends. `fileno()` makes this file at once, for code that needs a descriptor
-    (`numpy.memmap`, `ndarray.tofile`). The object appears, or replaces the old one, when the writer is closed. Nothing
-    is sent before that; then it goes in parts, in as much memory as `OssWriter` takes. Nothing is stored if anything
-    went wrong: an exception in the `with` block, a write that failed, `discard()`, garbage collection, the end of the
-    interpreter (the last two log a warning). As in a local file, zeros fill what was skipped by `seek` or added by
-    `truncate`. For one thread at a time.
+    - The object appears, or replaces the old one, when the writer is closed. Nothing is sent before that.
+    - `close` sends the content as an `OssWriter` does: in parts, with the same use of memory.
+    - Up to 64 MiB of content are kept in memory, more in a file in the temporary folder (`TMPDIR`). This file has no
+      name, so the system removes it when the process ends.
+    - `fileno()` creates that file at once, for code that needs a descriptor (`numpy.memmap`, `ndarray.tofile`).
+    - Nothing is stored after an exception in the `with` block, a write that failed, or `discard()`.
+    - Nothing is stored if the writer is garbage collected, or the interpreter ends, before it is closed: this logs a
+      warning.
+    - Bytes that `seek` skipped or `truncate` added are zeros, as in a local file.
+    - Only one thread at a time may use a writer, and only the process that made it.
+
+    All positions and sizes are in bytes. Using a closed writer raises `ValueError`.
     """
 
     mode = "w+b"
@@ -41,15 +46,21 @@ class OssSpooledWriter(PublishingFile):
         self._file: io.BytesIO | io.FileIO = io.BytesIO()
 
     def readable(self) -> bool:
+        """Return True; `ValueError` if closed."""
         self._check_open()
         return True
 
     def seekable(self) -> bool:
+        """Return True; `ValueError` if closed."""
         self._check_open()
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor of the temporary file; bytes written to it are part of the object."""
+        """Return the descriptor of the temporary file; bytes written to it are part of the object.
+
+        Raises `ValueError` if closed, `OSError` if the file can't be created, and `OssError` if an earlier write
+        failed.
+        """
         self._check_usable()
         if self._unclosed is None:
             self._watch()
@@ -58,23 +69,31 @@ class OssSpooledWriter(PublishingFile):
         return self._file.fileno()
 
     def isatty(self) -> bool:
+        """Return False; `ValueError` if closed."""
         self._check_open()
         return False
 
     # where
 
     def tell(self) -> int:
+        """Return the position in bytes; `ValueError` if closed."""
         self._check_open()
         return self._file.tell()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position to `offset` bytes from the beginning (`whence` 0), the position (1) or the end (2).
+
+        Returns the new position, which may be past the end. Raises `ValueError` if closed, for another `whence`, and
+        for a position before the beginning (this error is an `OSError`, too).
+        """
         self._check_open()
         return self._file.seek(seek_target(offset, whence, position=self._file.tell(), size=self._size))
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Make the file `size` bytes long, or end it at the position; added bytes are zeros. The position stays.
+        """Make the file `size` bytes long, by default as long as the position, and return its size.
 
-        Raises `ValueError` for a negative size, and `OssError` if an earlier write failed.
+        Added bytes are zeros. The position does not move. Raises `ValueError` for a negative size or if closed, and
+        `OssError` if an earlier write failed.
         """
         self._check_usable()
         size = self._file.tell() if size is None else operator.index(size)
@@ -95,6 +114,11 @@ class OssSpooledWriter(PublishingFile):
     # reading and writing
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes from the position on, or all that are left if `size` is None or negative.
+
+        Returns fewer than `size` bytes only at the end of what was written, and `b""` there. Raises `ValueError` if
+        closed, and `OSError` if the temporary file can't be read.
+        """
         self._check_open()
         size = -1 if size is None else operator.index(size)
         if isinstance(self._file, io.BytesIO):
@@ -104,9 +128,15 @@ class OssSpooledWriter(PublishingFile):
         return bytes(memoryview(data)[: self.readinto(data)])
 
     def read1(self, size: int = -1, /) -> bytes:
+        """Do the same as `read`."""
         return self.read(size)
 
     def readinto(self, buffer: Any, /) -> int:
+        """Fill `buffer`, any writable contiguous buffer, from the position on; return the number of bytes read.
+
+        Reads fewer bytes than `buffer` has only at the end of what was written. Raises `TypeError` if `buffer` can't be
+        written to, and the errors of `read`.
+        """
         self._check_open()
         view, filled = memoryview(buffer).cast("B"), 0
         while filled < len(view) and (count := self._file.readinto(view[filled:])):
@@ -114,9 +144,14 @@ class OssSpooledWriter(PublishingFile):
         return filled
 
     def readinto1(self, buffer: Any, /) -> int:
+        """Do the same as `readinto`."""
         return self.readinto(buffer)
 
     def readline(self, size: int | None = -1, /) -> bytes:
+        """Return the bytes up to and including the next `b"\\n"`, at most `size` if it is not None or negative.
+
+        Returns `b""` at the end of what was written. Raises the errors of `read`.
+        """
         self._check_open()
         size = -1 if size is None else operator.index(size)
         if isinstance(self._file, io.BytesIO):

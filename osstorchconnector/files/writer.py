@@ -56,21 +56,24 @@ class PublishingFile(NamedFile):
 
     @property
     def closed(self) -> bool:
+        """True after `close` or `discard`."""
         return self._state is WriterState.CLOSED
 
     def writable(self) -> bool:
+        """Return True; `ValueError` if closed."""
         self._check_open()
         return True
 
     def flush(self) -> None:
-        """Do nothing: what was written is stored by `close`, all at once."""
+        """Do nothing: `close` stores the object, all at once. Raises `ValueError` if closed."""
         self._check_open()
 
     def write(self, data: Any, /) -> int:
-        """Take all bytes of `data`, any contiguous buffer, and return their number. Then `data` may be changed.
+        """Write all bytes of `data`, any contiguous buffer, and return their number.
 
-        Raises `BufferError` for a buffer that is not contiguous, `ValueError` when closed, and `OssError` if these
-        bytes can't be taken or an earlier write failed: nothing is stored then.
+        `data` may be changed as soon as this returns. Raises `TypeError` for something that is not a buffer,
+        `BufferError` for a buffer that is not contiguous, `ValueError` if closed, and `OssError` if this or an earlier
+        write failed: then `close` raises, too, and stores nothing.
         """
         self._check_usable()
         view = memoryview(data)
@@ -88,7 +91,10 @@ class PublishingFile(NamedFile):
         return size
 
     def close(self) -> None:
-        """Publish the object. Raises, and stores nothing, if that can't be done or an earlier write failed."""
+        """Store the object and close the writer. Closing it again does nothing.
+
+        Raises `OssError`, and stores nothing, if the object can't be stored or an earlier write failed.
+        """
         if self.closed:
             return
         try:
@@ -102,7 +108,7 @@ class PublishingFile(NamedFile):
             self._end()
 
     def discard(self) -> None:
-        """Close without storing anything: the object, if there was one, stays as it was."""
+        """Close the writer and store nothing. An object that exists already stays as it was."""
         if not self.closed:
             self._end()
             self._give_up()
@@ -167,17 +173,24 @@ def _warn_unclosed(uri: str, pid: int) -> None:
 
 
 class OssWriter(PublishingFile):
-    """Writes an object as one writes a local file opened with "wb", front to back.
+    """A binary file that writes an object front to back, like a local file opened with "wb".
 
     The object appears, or replaces the old one, when the writer is closed, all of it at once. Nothing is stored if
-    anything went wrong: an exception in the `with` block, a part that could not be sent (then `write` or `close`
-    raises), `discard()`, garbage collection, the end of the interpreter (the last two log a warning). What is shorter
-    than a part goes in one request, more in parts that are sent while writing goes on, `uploadConcurrency` at a time
-    and in `uploadMemory` bytes of memory. Data is copied, but for long `bytes`, which nobody can change. For one thread
-    at a time.
 
-    A `TextIOWrapper` or `BufferedWriter` around a writer closes it whenever it is closed itself, after an exception and
-    by garbage collection too: `detach` it, or write without one.
+    - the `with` block ends with an exception
+    - a part could not be sent: then `write` or `close` raises
+    - `discard()` is called
+    - the writer is garbage collected, or the interpreter ends, before it is closed: this logs a warning
+
+    Data shorter than a part is sent in one request, by `close`. Longer data is sent in parts while you write. The
+    config key `uploadConcurrency` limits how many parts are sent at a time, `uploadMemory` the memory in bytes. Data is
+    copied, except long `bytes` objects. Only one thread at a time may use a writer, and only the process that made it.
+
+    A writer can't be read, and has no `seek`, `truncate` or `fileno`: these raise `io.UnsupportedOperation`. Use
+    `OssCheckpoint.writer(uri, seekable=True)` for a file that has them.
+
+    A `TextIOWrapper` or `BufferedWriter` around a writer closes the writer, and so stores the object, whenever it is
+    closed itself, also after an exception and by garbage collection. Call its `detach()`, or write without one.
     """
 
     mode = "wb"
@@ -194,19 +207,24 @@ class OssWriter(PublishingFile):
         self._upload: MultipartUpload | None = None
 
     def tell(self) -> int:
+        """Return the number of bytes written so far; `ValueError` if closed."""
         self._check_open()
         return self._sent_bytes + self._filled_bytes
 
     def read(self, size: int | None = -1, /) -> NoReturn:
+        """Always raises `io.UnsupportedOperation`: use `OssCheckpoint.writer(uri, seekable=True)`."""
         self._refuse("read")
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> NoReturn:
+        """Always raises `io.UnsupportedOperation`: use `OssCheckpoint.writer(uri, seekable=True)`."""
         self._refuse("seek")
 
     def truncate(self, size: int | None = None, /) -> NoReturn:
+        """Always raises `io.UnsupportedOperation`: use `OssCheckpoint.writer(uri, seekable=True)`."""
         self._refuse("truncate")
 
     def fileno(self) -> NoReturn:
+        """Always raises `io.UnsupportedOperation`: use `OssCheckpoint.writer(uri, seekable=True)`."""
         self._refuse("fileno")
 
     def __del__(self) -> None:

@@ -8,7 +8,13 @@ from ..uri import OssUri
 
 
 class ObjectInfo(NamedTuple):
-    """An object to fetch: a listing knows size and ETag, a manifest may know a label, a bare URI nothing more."""
+    """What is known of an object before it is fetched. It is a named tuple.
+
+    - `uri`: the object's `OssUri`, with the fields `bucket` and `key`
+    - `size`: its size in bytes; None if it is not known (a manifest and a list of URIs give none)
+    - `label`: its label from a manifest, any value; `""` if there is none
+    - `etag`: its ETag, from a listing; `""` if it is not known
+    """
 
     uri: OssUri
     size: int | None = None

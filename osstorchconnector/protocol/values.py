@@ -24,17 +24,21 @@ _SHOWN_BYTES = 64
 
 
 class ByteSpan(NamedTuple):
-    """Half-open range of an object's bytes: the byte at `start` is in it, the one at `stop` is not."""
+    """A range of an object's bytes: from the byte at `start` up to, but not including, the byte at `stop`.
+
+    `start` and `stop` are positions in bytes from the beginning of the object. It is a named tuple.
+    """
 
     start: int
     stop: int
 
     @property
     def size(self) -> int:
+        """The number of bytes in the span."""
         return self.stop - self.start
 
     def header(self) -> str:
-        """The value of a `Range` header that asks for this span."""
+        """Return the value of the HTTP header `Range` that requests this span, such as `bytes=0-99`."""
         return f"bytes={self.start}-{self.stop - 1}"
 
 
