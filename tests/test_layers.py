@@ -131,6 +131,19 @@ def test_no_class_name_stands_for_two_things() -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
+def test_few_modules_serve_one_other_module_only() -> None:
+    """Each of these must be an idea of its own. What `__init__` and `__main__` hand on serves users as well."""
+    importers: dict[str, set[str]] = {name: set() for name in MODULES}
+    for name in MODULES:
+        for _, imported in own_imports(name):
+            if imported != name:
+                importers.setdefault(imported, set()).add(name)
+    public = {name for name, path in MODULES.items() if path.name in ("__init__.py", "__main__.py")}
+    inner = [name for name in MODULES if name not in public and not importers[name] & public]
+    lonely = [name for name in inner if len(importers[name]) == 1]
+    assert len(lonely) <= 20, lonely
+
+
 def check_no_cycle(graph: Mapping[str, set[str]]) -> None:
     try:
         order = list(graphlib.TopologicalSorter(graph).static_order())
