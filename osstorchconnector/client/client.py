@@ -59,18 +59,18 @@ class OssClient:
     """Requests to one endpoint with one set of credentials.
 
     `cred_path` names a JSON credential file, `cred_provider` is an oss2 (or alibabacloud-oss-v2) credentials provider;
-    with neither, the environment variables that oss2 reads. `config_path` names the JSON config file. `region` is
-    needed where the endpoint's host does not tell it. `transport` says how requests are sent: "direct" or "aiohttp", as
-    the config key `transport`, or a factory of your own transport (see `osstorchconnector.client.transport.base`), such
-    as an `osstorchconnector.testing.ScriptedTransport`. All of these are checked here (`OssConfigError`); nothing is
-    sent, and no credentials are read, before the first request.
+    without both, the environment variables of oss2 are used. `config_path` names the JSON config file. `region` is
+    needed if the endpoint's host does not contain it. `transport` is "direct" or "aiohttp", as the config key
+    `transport`, or a factory of your own transport (see `osstorchconnector.client.transport.base`), such as an
+    `osstorchconnector.testing.ScriptedTransport`. A wrong argument raises `OssConfigError` here. The first request is
+    sent, and credentials are read, when a method needs them.
 
     All methods take URIs as text (`oss://bucket/key`) or as `OssUri`, block until done, and may be called from any
-    thread. They retry what may go better a moment later, within the configured attempts and time, and check the CRC-64
-    that OSS gives. What still fails is an `OssError`: `OssNotFoundError` (also a `FileNotFoundError`),
-    `OssPermissionError`, `OssTimeoutError`, `OssConnectionError`, `OssIntegrityError` (bytes that are not the
-    object's), `OssProtocolError` (an answer that can't be OSS's), `OssServiceError` (any other refusal) or
-    `OssCredentialsError`. A bad URI is an `OssConfigError`, a call that makes no sense an `OssUsageError`.
+    thread. They repeat requests after errors that may be temporary, within the configured attempts and time, and check
+    the CRC-64 that OSS gives. After that they raise an `OssError`: `OssNotFoundError` (also a `FileNotFoundError`),
+    `OssPermissionError`, `OssTimeoutError`, `OssConnectionError`, `OssIntegrityError` (wrong bytes),
+    `OssProtocolError` (an answer that is not from OSS), `OssServiceError` (any other refusal) or `OssCredentialsError`.
+    A wrong URI raises `OssConfigError`, a call that is not allowed `OssUsageError`.
     """
 
     _opened: Session | None
@@ -142,11 +142,11 @@ class OssClient:
 
     @property
     def identity(self) -> str:
-        """What copies of this client in other processes have in common, and no other client has."""
+        """For internal use: an id that only this client and its copies in other processes have."""
         return self._recipe[4]
 
     def reference(self) -> ClientReference:
-        """Return what stands for this client in the pickle of an item: no secrets, and nothing that could fail."""
+        """For internal use: what represents this client in a pickled file. It has no secrets, and always pickles."""
         return reference_to(self, self._recipe, self._transport_factory)
 
     def __repr__(self) -> str:
@@ -159,7 +159,7 @@ class OssClient:
 
     @property
     def retries(self) -> int:
-        """How many requests were sent again so far, also by processes that were started with this client in them."""
+        """The number of requests repeated so far, also by processes that were started with this client."""
         return self._shared.retries
 
     def get(
@@ -168,11 +168,11 @@ class OssClient:
         """Fetch the bytes of an object in `span`, or all of them, in one request.
 
         Returns a `Download`: `body` (bytes), `span` (which bytes these are), `stat` (the object's size, ETag and
-        CRC-64) and `crc64` of the body. A span may reach past the end: what exists is delivered. With `into`, anything
-        writable without gaps that has as many bytes as the span, the bytes are written there and `body` is empty.
+        CRC-64) and `crc64` of the body. A span may reach past the end: then the bytes up to the end are returned. With
+        `into`, a writable contiguous buffer of as many bytes as the span, the bytes go there and `body` is empty.
 
-        A body that breaks off is resumed where it broke. With `if_match`, an ETag, and while resuming, an object that
-        was replaced meanwhile is an `OssObjectChangedError`. A missing object is an `OssNotFoundError`.
+        A transfer that breaks off is resumed at that byte. Raises `OssObjectChangedError` if the object has another
+        ETag than `if_match`, or was replaced during the transfer, and `OssNotFoundError` if there is no such object.
         """
         memory = None if into is None else writable_memory(into)
         return self._run(lambda operations: operations.get(_object(uri), span, into=memory, if_match=if_match))
@@ -184,22 +184,22 @@ class OssClient:
     def put(
         self, uri: OssUri | str, body: BytesLike | Iterable[BytesLike], *, forbid_overwrite: bool = False
     ) -> StoredObject:
-        """Store an object in one request (up to 5 GB); the old one, if any, stays until the new one is whole.
+        """Store an object in one request (up to 5 GB); an old one stays until the new one is complete.
 
-        `body` is bytes-like (an array too; one with gaps is copied), or several such, which are joined. A text, or the
-        name of a file, is an `OssUsageError`. With `forbid_overwrite` an object that exists is an `OssConflictError`.
-        Returns a `StoredObject`: its ETag and CRC-64.
+        `body` is bytes-like (an array too), or several such objects, which are joined. Raises `OssUsageError` for a
+        text or a file name, and with `forbid_overwrite` `OssConflictError` if the object exists. Returns a
+        `StoredObject`: its ETag and CRC-64.
         """
         return self._run(lambda operations: operations.put(_object(uri), body, forbid_overwrite=forbid_overwrite))
 
     def list(self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "") -> Iterator[ListedObject]:
-        """Iterate over all objects whose keys begin as `uri` does, in UTF-8 byte order.
+        """Iterate over all objects whose keys start with the key of `uri`, in UTF-8 byte order.
 
-        Each is a `ListedObject`: key, size in bytes, ETag, time of last change. `start_after` is a key to begin behind.
-        The next page is fetched while one is read.
+        Each is a `ListedObject`: key, size in bytes, ETag, time of last change. With `start_after`, only keys after
+        that one are listed. The next page is fetched while one is read.
 
-        With a `delimiter` the keys behind it are left out, and what they begin with, up to it, comes in their place:
-        as a `ListedPrefix`, whose `is_prefix()` is true.
+        With a `delimiter`, such as "/", keys that contain it after the key of `uri` are left out. Each of their
+        beginnings, up to the delimiter, comes once, as a `ListedPrefix`, whose `is_prefix()` is true.
         """
         for page in self.list_pages(uri, delimiter=delimiter, start_after=start_after):
             yield from page.entries()
@@ -210,11 +210,11 @@ class OssClient:
         *,
         delimiter: str = "",
         start_after: str = "",
-        wait: Callable[[Future[ListPage]], ListPage] = Future.result,
+        wait: Callable[[Future[ListPage]], ListPage] | None = None,
     ) -> Iterator[ListPage]:
         """Iterate as `list` does, over whole pages: `ListPage.objects`, and `ListPage.prefixes` with a `delimiter`.
 
-        `wait` waits for the future of each page, and may raise to stop.
+        For internal use: `wait(future)` returns the page of a future, and may raise to stop.
         """
         thread = engine.threads(1)[0]
         prefix, order = _any(uri), PageOrder(start_after)
@@ -229,7 +229,7 @@ class OssClient:
         page: ListPage | None = None
         try:
             while page is None or page.next_token:
-                page = wait(thread.submit(stream.next()))
+                page = (wait or Future.result)(thread.submit(stream.next()))
                 yield page
         finally:
             thread.call(stream.close)
@@ -237,11 +237,11 @@ class OssClient:
     def list_page(
         self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "", token: str = "", max_keys: int = 1000
     ) -> ListPage:
-        """Return one page of the objects whose keys begin as `uri` does, in UTF-8 byte order: a `ListPage`.
+        """Return one page of the objects whose keys start with the key of `uri`, in UTF-8 byte order: a `ListPage`.
 
-        A page has `objects` and, with a `delimiter`, `prefixes`; up to `max_keys` (1 to 1000) of both. Its
-        `next_token`, given as `token`, asks for the page behind it; it is empty on the last page. `start_after` is a
-        key to begin behind.
+        A page has `objects` and, with a `delimiter`, `prefixes`; up to `max_keys` (1 to 1000) of both together. Give
+        its `next_token` as `token` for the next page; it is empty on the last page. With `start_after`, only keys
+        after that one are listed.
         """
         return self._run(
             lambda operations: operations.list_page(
@@ -250,7 +250,7 @@ class OssClient:
         )
 
     def server_time(self, uri: OssUri | str) -> float:
-        """Return OSS's clock: whole seconds since 1970. Takes the right to list the bucket of `uri`."""
+        """Return OSS's time in whole seconds since 1970. The credentials must allow listing the bucket of `uri`."""
         return self._run(lambda operations: operations.server_time(_any(uri)))
 
     def delete(self, uri: OssUri | str) -> None:
@@ -264,7 +264,7 @@ class OssClient:
     def copy(self, source: OssUri | str, target: OssUri | str, *, if_match: str = "") -> StoredObject:
         """Copy an object within OSS, up to 1 GB, and return the new one's ETag; `crc64` is None.
 
-        With `if_match`, an ETag, only if the source still has it; else `OssServiceError` with status 412.
+        Raises `OssServiceError` with status 412 if the source has another ETag than `if_match`.
         """
         return self._run(lambda operations: operations.copy(_object(source), _object(target), if_match=if_match))
 
@@ -275,23 +275,23 @@ class OssClient:
     def upload_part(
         self, uri: OssUri | str, upload_id: str, number: int, body: BytesLike | Iterable[BytesLike]
     ) -> UploadedPart:
-        """Send one part of a multipart upload, and return what `complete_upload` needs to know of it.
+        """Send one part of a multipart upload, and return the `UploadedPart` for `complete_upload`.
 
-        `number` is 1 to 10,000 and gives the order; a part sent again replaces the one before. Each is 100 KB to 5 GB,
-        but for the last. `body` is as for `put`. `OssNotFoundError` if there is no such upload.
+        `number` (1 to 10,000) gives the order; a part sent again replaces the earlier one. Each has 100 KB to 5 GB,
+        except the last. `body` is as for `put`. Raises `OssNotFoundError` if there is no such upload.
         """
         return self._run(lambda operations: operations.upload_part(_object(uri), upload_id, number, body))
 
     def complete_upload(self, uri: OssUri | str, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
         """Publish the object made of `parts`, and return its ETag and CRC-64.
 
-        When an answer was lost, the object is looked at: if it is the one that these parts make, it was published.
-        `OssIntegrityError` if OSS's CRC-64 of the whole is not that of the parts.
+        If the answer is lost, this checks whether the object was published. Raises `OssIntegrityError` if OSS's CRC-64
+        of the object is not that of the parts.
         """
         return self._run(lambda operations: operations.complete_upload(_object(uri), upload_id, parts))
 
     def abort_upload(self, uri: OssUri | str, upload_id: str) -> None:
-        """Give up a multipart upload and delete its parts; one that does not exist counts as aborted."""
+        """Abort a multipart upload and delete its parts; one that does not exist counts as aborted."""
         self._run(lambda operations: operations.abort_upload(_object(uri), upload_id))
 
     def list_parts(self, uri: OssUri | str, upload_id: str) -> Sequence[UploadedPart]:
@@ -299,7 +299,7 @@ class OssClient:
         return self._run(lambda operations: operations.list_parts(_object(uri), upload_id))
 
     def list_uploads(self, uri: OssUri | str) -> Sequence[ListedUpload]:
-        """Return the unfinished multipart uploads of keys that begin as `uri` does."""
+        """Return the unfinished multipart uploads of keys that start with the key of `uri`."""
         return self._run(lambda operations: operations.list_uploads(_any(uri)))
 
     def submit(self, work: Callable[[Operations], Coroutine[Any, Any, R]], *, workers: int = 1) -> Future[R]:
@@ -323,11 +323,11 @@ class OssClient:
         max_bytes: int | None = None,
         size: Callable[[R], int] | None = None,
     ) -> Pipeline[T, R]:
-        """Iterate over `work(operations, item)` for all items, `concurrency` of them in flight on `workers` threads.
+        """For internal use: iterate over the results of `work(operations, item)`, `concurrency` at a time.
 
-        `items` are taken on the caller's thread, ahead of the results by at most twice `concurrency`, and by
-        `max_bytes` of `weight(item)`. With `size(result)` in bytes, small results are left to one thread. See
-        `Pipeline` for order and errors.
+        They run on `workers` threads. `items` are taken on the caller's thread, ahead of the results by at most twice
+        `concurrency`, and by `max_bytes` of `weight(item)`. With `size(result)` in bytes, one thread does all work of
+        small results. An error is raised in place of its result; with `in_order=False` results come as they arrive.
         """
         lanes: list[tuple[LoopThread, Callable[[T], Awaitable[R]]]] = [
             (thread, functools.partial(work, self._operations(thread)))

@@ -99,9 +99,20 @@ PREFETCH_BYTES = 256 << 20
 _ASSUMED_BYTES = 1 << 20
 
 
-def identity(data: T) -> T:
-    """Return what came: the transform that does nothing."""
-    return data
+class _Identity:
+    """The transform that returns its argument. As an object it has a readable name in signatures that `help` shows."""
+
+    def __call__(self, data: T) -> T:
+        return data
+
+    def __repr__(self) -> str:
+        return "identity"
+
+    def __reduce__(self) -> str:
+        return "identity"  # pickled by name, so each process has one, and `is identity` holds
+
+
+identity = _Identity()
 
 
 def fetch(

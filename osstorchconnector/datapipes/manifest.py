@@ -36,20 +36,21 @@ _SHOWN_CHARACTERS = 80
 
 
 def imagenet_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, str]]:
-    """Yield (key, label) for each line `key<TAB>label` or `key`; further columns and empty lines are passed over.
+    """Yield (key, label) for each line `key<TAB>label` or `key` of `reader`, a binary file.
 
-    The text is UTF-8. White space at a line's end is not part of it: for keys that need it, see
-    `jsonl_manifest_parser`. A line that names no object, or is longer than 4 MiB, is an `OssManifestError` with file
-    and line number.
+    Further columns and empty lines are ignored. A line without a label has the label `""`. The text is UTF-8. White
+    space at the end of a line is ignored; use `jsonl_manifest_parser` for keys that end in white space. Raises
+    `OssManifestError`, with file and line number, for a line that names no object or is longer than 4 MiB.
     """
     return (entry for _, entry in _imagenet_entries(reader))
 
 
 def jsonl_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, Any]]:
-    """Yield (key, label) for each line `{"key": ..., "label": ...}`; the label may be any JSON value, or be missing.
+    """Yield (key, label) for each line `{"key": ..., "label": ...}` of `reader`, a binary file.
 
-    Every key that OSS allows can be written so. Empty lines are passed over; a line that is not such an object, or is
-    longer than 4 MiB, is an `OssManifestError` with file and line number.
+    The label may be any JSON value; without one it is `""`. Every key that OSS allows can be written in this form.
+    Empty lines are ignored. Raises `OssManifestError`, with file and line number, for a line that is not such an
+    object or is longer than 4 MiB.
     """
     return (entry for _, entry in _jsonl_entries(reader))
 

@@ -161,13 +161,13 @@ class ResumableDataset(IterableDataset[Any]):
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next iterators begin, in whatever process."""
+        """The epoch that the next iterators start, in all processes."""
         return self._numbers.get(Slot.EPOCH)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin epoch `epoch` with the next iterators, also in workers that are running already.
+        """Start epoch `epoch` with the next iterators, also in workers that are already running.
 
-        `OssUsageError` if it is no whole number of 64 bits.
+        Raises `OssUsageError` if it is not a whole number of at most 64 bits.
         """
         epoch = checked_epoch(epoch)
         self._numbers.set(Slot.EPOCH, epoch)
@@ -176,9 +176,9 @@ class ResumableDataset(IterableDataset[Any]):
             self._loaded = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the latest iterator in this process stands: a small dictionary, cheap to take at every step.
+        """Return the position of the latest iterator in this process, as a small dictionary. Cheap at every step.
 
-        `OssUsageError` if the dataset has no position (`in_order=False`).
+        Raises `OssUsageError` if the dataset has no position (`in_order=False`).
         """
         reason = self._no_position()
         if reason:
@@ -188,11 +188,12 @@ class ResumableDataset(IterableDataset[Any]):
         return self._run.state().to_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Let the next iterator go on where `state_dict` was taken: with the next object, and nothing fetched before.
+        """Let the next iterator continue from `state_dict`, with the next object; earlier objects are not fetched.
 
-        A state of one process belongs to the same share in a job of as many ranks and workers. One that
-        `merge_states` made belongs to the job: load it before the loader starts. `OssUsageError` for a state of another
-        dataset, and for anything that is no state. If the objects are not the same any more, the iterator raises it.
+        Load the state of one process in the process with the same rank and worker number, in a job with as many ranks
+        and workers. Load the result of `merge_states` before the loader starts, in any job. Raises `OssUsageError` for
+        the state of another dataset, and for a value that is not a state. The next iterator raises `OssUsageError` if
+        the objects have changed.
         """
         state = EpochState.from_dict(state_dict)
         if state.dataset != self._fingerprint():

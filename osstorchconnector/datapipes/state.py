@@ -116,11 +116,13 @@ def checked_epoch(epoch: Any) -> int:
 
 
 def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one state from those of every rank and every worker, for a job of any number of ranks and workers.
+    """Merge the states of all ranks and workers into one, for a job with any number of ranks and workers.
 
-    `states` are what `state_dict()` of the dataset gave in each process, or what `StatefulDataLoader.state_dict()`
-    gave on each rank (with `snapshot_every_n_steps=1`). The dataset's `load_state_dict` takes the result, before the
-    new loader starts; what is left of the epoch is then shared out anew. `OssUsageError` names a share that is missing.
+    `states` are the results of the dataset's (or sampler's) `state_dict()` in each process, or of
+    `StatefulDataLoader.state_dict()` on each rank (with `snapshot_every_n_steps=1`). Give the result to
+    `load_state_dict` of the dataset before the new loader starts: the rest of the epoch is then divided among the new
+    ranks and workers. Raises `OssUsageError` if the state of a rank or worker is missing (the text says which), or if
+    the states do not belong together.
     """
     if not isinstance(states, Iterable):
         raise OssUsageError(f"merge_states takes several states, not a {type(states).__name__}")

@@ -26,32 +26,35 @@ _UNDECIDED = "give OssIterableDataset shard_ranks=True to share them out, or sha
 class OssIterableDataset(ObjectDataset, ResumableDataset):
     """Objects in the order of the listing, the manifest or the names, fetched ahead of the reader.
 
-    Make one by `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. In a DataLoader with workers, each
-    worker yields its share, every n-th object, and all workers together yield each object once. They read one listing.
-    It may be iterated any number of times, and by several iterators at once. Options of the `from_` methods:
+    Create it with `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. In a DataLoader with n workers,
+    each worker yields every n-th object, and all workers together yield each object once. All use the same listing.
+    The dataset can be iterated any number of times, and by several iterators at once. Options of the `from_` methods:
 
     shuffle: bool = False
-        Another order in each epoch that `set_epoch` names, decided by `seed` and the epoch alone. It is an order of
-        all objects, so it waits for the end of the listing; it takes no memory.
+        True: each epoch (see `set_epoch`) has another order, which depends only on `seed` and the epoch. All objects
+        are shuffled, so the first one comes when the listing is complete. Shuffling takes no memory.
     seed: int = 0
-        Decides the order, with `shuffle`.
+        The seed of `shuffle`.
     shard_ranks: bool | None = None
         True: each rank of torch.distributed, and each worker of it, yields its share; all read rank 0's listing.
         Making the dataset is then a collective call: all ranks make it at the same point of the program.
-        False: each rank reads everything. None: the same, with a warning if there are several ranks.
+        False: each rank reads all objects. None: the same, with a warning if there are several ranks.
     even: "none" | "drop" | "repeat" = "none"
-        With `shard_ranks`, gives each rank as many objects: "drop" leaves out the last few, "repeat" gives a few twice.
+        With `shard_ranks`, gives all ranks the same number of objects: "drop" leaves out the last few, "repeat" yields
+        a few twice.
     relist: "never" | "epoch" = "never"
-        "epoch": `set_epoch` with another number lists anew; with `shard_ranks` that is a collective call.
+        "epoch": `set_epoch` with another number lists the objects again. With `shard_ranks` it is then a collective
+        call.
     on_error: "raise" | "skip" | function = "raise"
         "skip": an object that can't be read even after retries is left out, logged and counted in `skipped_objects`.
-        A function is called with the `ObjectInfo` and the error before that, and may raise.
+        A function does the same, but is called first with the `ObjectInfo` and the error, and may raise.
     in_order: bool = True
         False: objects come as they arrive. Then there is no position to resume from.
 
-    `state_dict()` tells where the latest iterator stands, and `load_state_dict()` lets the next one go on from there.
+    `state_dict()` returns the position of the latest iterator; after `load_state_dict()` the next iterator continues
+    from it.
 
-    Raises, when made, `OssConfigError` for an option with another value, or `even` without `shard_ranks`, and
+    The `from_` methods raise `OssConfigError` for a wrong option, or `even` without `shard_ranks`, and
     `OssUsageError` for `shard_ranks` without an initialized torch.distributed. While iterated, it raises
     `OssNotFoundError` for an object that is missing or a prefix without objects, `OssTransformError` if `transform`
     raises, `OssUsageError` if a loaded state does not fit, and other `OssError`s of failed requests.
@@ -93,13 +96,13 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
 
     @property
     def skipped_objects(self) -> int:
-        """How many objects all processes have left out because they can't be read."""
+        """The number of objects that all processes have left out because they can't be read."""
         return self._skipping.count()
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin epoch `epoch` with the next iterators, also in workers that are running already.
+        """Start epoch `epoch` with the next iterators, also in workers that are already running.
 
-        `OssUsageError` if it is no whole number of 64 bits.
+        Raises `OssUsageError` if it is not a whole number of at most 64 bits. With `relist="epoch"`, lists again.
         """
         before, epoch = self.epoch, checked_epoch(epoch)
         index = self._index_of(epoch)
@@ -112,8 +115,9 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
     def datapipe(self) -> IterDataPipe[Any]:
         """Return the dataset as a graph of datapipes, to which further stages may be chained.
 
-        It is of the epoch that is set now. As with all datapipes, the loader that runs the graph shares the objects
-        out; only ranks are shared out already, with `shard_ranks`. Each call returns a new graph; all read one listing.
+        The graph has the order of the current epoch. As with all datapipes, the loader that runs the graph divides the
+        objects among its workers; with `shard_ranks` they are already divided among the ranks. Each call returns a new
+        graph; all use the same listing.
         """
         index = self._index_of(self.epoch)
         objects = self._objects if index is self._index else NumberedObjects(index, self._objects.identity)

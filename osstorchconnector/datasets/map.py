@@ -17,21 +17,21 @@ from .object_dataset import ObjectDataset, Transform
 class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
     """Objects by number, in the order of the listing, the manifest or the names.
 
-    Make one by `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. `len` and the first access wait
-    for the end of the listing, once for all workers and epochs. A batch is fetched in parallel, and so are
-    `dataset[[3, 1, 2]]`, all objects when the dataset is iterated over, and the batches of `a + b`, which has the
-    objects of both. Negative numbers count from the end; there are no slices. Options of the `from_` methods:
+    Create it with `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. `len` and the first access wait
+    until the listing is complete; workers and later epochs use the same listing. Objects are fetched in parallel for a
+    batch of a DataLoader, for `dataset[[3, 1, 2]]`, for iteration, and for the batches of `a + b`, which has the
+    objects of both. Negative numbers count from the end. Slices are not supported. Options of the `from_` methods:
 
     on_error: "raise" | "skip" | function = "raise"
         "skip": an object that can't be read even after retries is left out of its batch, logged and counted in
-        `skipped_objects`. A function is called with the `ObjectInfo` and the error before that, and may raise. A
-        batch of which nothing would be left is an error, and so is a single object asked for by its number.
+        `skipped_objects`. A function does the same, but is called first with the `ObjectInfo` and the error, and may
+        raise. If no object of a batch is left, or a single object can't be read, the error is raised.
     share_listing: bool = False
         All ranks of torch.distributed read rank 0's listing, so that a number is the same object on each. Making the
         dataset is then a collective call: all ranks make it at the same point of the program.
 
-    Raises, when made, `OssConfigError` for an option with another value, and `OssUsageError` for `share_listing`
-    without an initialized torch.distributed. When objects are asked for: `IndexError` for a number that is too large,
+    The `from_` methods raise `OssConfigError` for a wrong option, and `OssUsageError` for `share_listing` without an
+    initialized torch.distributed. Access to objects raises `IndexError` for a number that is too large,
     `TypeError` for a slice, `OssNotFoundError` for an object that is missing or a prefix without objects,
     `OssTransformError` if `transform` raises, and other `OssError`s of requests that failed after all retries.
     """
@@ -52,21 +52,22 @@ class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
 
     @property
     def skipped_objects(self) -> int:
-        """How many objects all processes have left out because they can't be read."""
+        """The number of objects that all processes have left out because they can't be read."""
         return self._pipe.skipped_objects
 
     def __len__(self) -> int:
         return len(self._pipe)
 
     def __getitem__(self, position: int | Sequence[int]) -> Any:
-        """Return the object of a number, or the objects of a list of numbers, fetched in parallel."""
+        """Return the object with this number, or a list of those with these numbers, fetched in parallel."""
         return self._pipe[position]
 
     def __getitems__(self, positions: Sequence[int]) -> list[Any]:
-        """Return the objects of a batch, in its order, fetched in parallel."""
+        """Return the objects with these numbers, in this order, fetched in parallel; a DataLoader calls this."""
         return self._pipe.__getitems__(positions)
 
     def outcomes(self, positions: Sequence[int]) -> Generator[Any, None, None]:
+        """For internal use, by `a + b`: yield an object, or a mark for one that is left out, for each number."""
         return self._pipe.outcomes(positions)
 
     def __iter__(self) -> Iterator[Any]:

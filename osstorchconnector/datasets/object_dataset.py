@@ -35,7 +35,7 @@ class ObjectDataset:
     transform: function of a `DataObject`
         Makes the item. An error that it raises arrives as an `OssTransformError` that names the object.
     filter: str | several str | range | function of an `ObjectInfo` = None
-        Which objects count, before anything is fetched: a suffix, several, a range of sizes in bytes, or a function.
+        Selects objects before they are fetched: by a suffix, several of them, a range of sizes in bytes, or a function.
     options
         Those of the class.
     """
@@ -61,11 +61,12 @@ class ObjectDataset:
         filter: Filter = None,
         **options: Unpack[DatasetOptions],
     ) -> Self:
-        """Take all objects whose URIs begin with `oss_uri`, in OSS's order; several prefixes one after the other.
+        """Create a dataset of all objects whose URIs start with `oss_uri`, in OSS's order; or with several prefixes.
 
         They are listed once, at first use, for all processes and epochs. Markers of folders (the key ends in `/`, the
-        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set. A
-        prefix without objects is an `OssNotFoundError` that names what was probably meant, unless `allow_empty` is set.
+        object is empty) are left out and counted in `skipped_folder_markers`, unless `keep_folder_markers` is set. At
+        first use, a prefix without objects raises `OssNotFoundError`, which suggests a prefix, unless `allow_empty` is
+        set.
         """
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
@@ -93,7 +94,7 @@ class ObjectDataset:
         filter: Filter = None,
         **options: Unpack[DatasetOptions],
     ) -> Self:
-        """Take the objects named, in the order given; nothing is listed."""
+        """Create a dataset of the objects `object_uris`, in this order; nothing is listed. Raises `OssUriError`."""
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
@@ -116,11 +117,11 @@ class ObjectDataset:
         filter: Filter = None,
         **options: Unpack[DatasetOptions],
     ) -> Self:
-        """Take the objects that a manifest names, with their labels, in its order; several one after the other.
+        """Create a dataset of the objects that a manifest names, with their labels, in its order; or several manifests.
 
         A manifest is a local file or an `oss://bucket/key`. `manifest_parser` gets it as a binary file and yields
         (key, label); the object's URI is `oss_base_uri + key`. It is parsed once, at first use, for all processes and
-        epochs. An entry that names no object is an `OssManifestError` with file and entry number.
+        epochs. An entry that names no object raises `OssManifestError` with file and entry number, at first use.
         """
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
@@ -143,10 +144,10 @@ class ObjectDataset:
         filter: Filter = None,
         **options: Unpack[DatasetOptions],
     ) -> Self:
-        """Take the objects of an index that `save_index` has stored, in a local file or an `oss://bucket/key`.
+        """Create a dataset from an index that `save_index` has stored, in a local file or an `oss://bucket/key`.
 
-        Nothing is listed, and no manifest is parsed. Labels are read as they were saved; those that are not plain
-        values (numbers, texts, lists and dictionaries of them) are refused, since to load them could run anything.
+        Nothing is listed, and no manifest is parsed. Labels are read as they were saved. Those that are not plain
+        values (numbers, texts, lists and dictionaries of them) are refused, because loading them could run code.
         """
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
@@ -161,18 +162,18 @@ class ObjectDataset:
     def save_index(self, index_uri: str | os.PathLike[str]) -> None:
         """Store the table of objects for `from_index`, in a local file or an `oss://bucket/key`, when it is complete.
 
-        A later job with it spares the listing, and has the same objects in the same order.
+        A later job that uses it needs no listing, and has the same objects in the same order.
         """
         save_index(self._index, index_uri, self._client)
 
     @property
     def retries(self) -> int:
-        """How many requests the dataset's client has sent again so far, in this process and in workers made from it."""
+        """The number of requests that the dataset's client has repeated so far, in this process and its workers."""
         return self._client.retries
 
     @property
     def skipped_folder_markers(self) -> int:
-        """How many markers of folders the listing has left out so far."""
+        """The number of folder markers that the listing has left out so far."""
         return self._index.skipped()
 
 

@@ -17,24 +17,25 @@ _UNDECIDED = "give ResumableSampler shard_ranks=True to share them out, or shard
 
 
 class ResumableSampler(Sampler[int]):
-    """Numbers of a map dataset's objects, for `DataLoader(dataset, sampler=...)` and StatefulDataLoader.
+    """Yields the numbers of a map dataset's objects, for `DataLoader(dataset, sampler=...)` and StatefulDataLoader.
 
-    The numbers are computed as they are asked for, as `OssIterableDataset` orders its objects: no list is held.
+    The order is that of `OssIterableDataset`. Each number is computed when it is needed; there is no list in memory.
 
     data: Sized | int
-        The dataset, or how many objects there are.
+        The dataset, or the number of objects.
     shuffle: bool = True
-        Another order in each epoch that `set_epoch` names, decided by `seed` and the epoch alone.
+        True: each epoch (see `set_epoch`) has another order, which depends only on `seed` and the epoch.
     seed: int = 0
-        Decides the order, with `shuffle`.
+        The seed of `shuffle`.
     shard_ranks: bool | None = None
         True: each rank of torch.distributed has its share. False: each rank has all numbers. None: the same, with a
         warning if there are several ranks.
     even: "none" | "drop" | "repeat" = "none"
-        With `shard_ranks`, gives each rank as many: "drop" leaves out the last few, "repeat" gives a few twice.
+        With `shard_ranks`, gives all ranks the same number of objects: "drop" leaves out the last few, "repeat" yields
+        a few twice.
 
-    `state_dict()` tells where the latest iterator stands, `load_state_dict()` lets the next one go on from there, and
-    `merge_states` makes one state of those of all ranks, for another number of ranks.
+    `state_dict()` returns the position of the latest iterator; after `load_state_dict()` the next iterator continues
+    from it. `merge_states` makes one state from those of all ranks, for another number of ranks.
 
     Raises `OssConfigError` for another value of `even`, and `OssUsageError` for `shard_ranks` without an initialized
     torch.distributed, and for a state that does not fit.
@@ -60,9 +61,9 @@ class ResumableSampler(Sampler[int]):
         self._run = self._run_at(self._start_of(0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin epoch `epoch` with the next iterator, if it is not the one of a state that was loaded.
+        """Start epoch `epoch` with the next iterator; a loaded state of the same epoch stays in effect.
 
-        `OssUsageError` if it is no whole number of 64 bits.
+        Raises `OssUsageError` if it is not a whole number of at most 64 bits.
         """
         epoch = checked_epoch(epoch)
         if epoch != self._run.epoch:
@@ -70,7 +71,7 @@ class ResumableSampler(Sampler[int]):
             self._is_loaded = False
 
     def __len__(self) -> int:
-        """Return how many numbers a whole epoch has for this rank."""
+        """Return how many numbers this rank yields in a whole epoch."""
         return len(self._share.numbers(balanced(self._numbers.count(), self._share.step, self._balance)))
 
     def __iter__(self) -> Iterator[int]:
@@ -88,11 +89,11 @@ class ResumableSampler(Sampler[int]):
             yield number
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the latest iterator stands."""
+        """Return the position of the latest iterator, as a small dictionary."""
         return self._run.state().to_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Let the next iterator go on where `state_dict` was taken; `OssUsageError` for a state of another sampler."""
+        """Let the next iterator continue from `state_dict`; `OssUsageError` for the state of another sampler."""
         state = EpochState.from_dict(state_dict)
         if state.dataset != self._identity:
             raise OssUsageError("the state is of another sampler: other numbers, another shuffle, seed or even=")

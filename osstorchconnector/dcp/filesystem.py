@@ -33,14 +33,14 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         dcp.load(state, storage_reader=fs.reader("oss://bucket/ckpt/step-100"))
 
     It can also be the `fs` of torch's own `FileSystemWriter` and `FileSystemReader`. These are slower, and they rename
-    `.metadata`, which OSS does by copying. Paths are `oss://bucket/key`; a folder exists when something is in it.
+    `.metadata`, which OSS does by copying. Paths are `oss://bucket/key`. A folder exists if it contains an object.
 
     Arguments:
-        endpoint: where OSS is, or an `OssClient`; with a client the others are not needed.
-        cred_path, cred_provider, config_path, region: who asks, and settings, as for `OssClient`.
+        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the others.
+        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
 
-    Raises `OssConfigError` if the settings are wrong, `OssUriError` for a path that is none, and the `OssError`s of
-    requests, such as `OssNotFoundError`.
+    Raises `OssConfigError` if the settings are wrong. Methods raise `OssUriError` for a path that is not
+    `oss://bucket/key`, and other `OssError`s if a request fails after all retries.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         )
 
     def writer(self, path: str, **options: Unpack[WriterOptions]) -> OssStorageWriter:
-        """Return an `OssStorageWriter` for `path`; `options` are its."""
+        """Return an `OssStorageWriter` for `path`; `options` are those of that class."""
         return OssStorageWriter(self, path, **options)
 
     def reader(self, path: str, **options: Unpack[ReaderOptions]) -> OssStorageReader:
-        """Return an `OssStorageReader` for `path`; `options` are its."""
+        """Return an `OssStorageReader` for `path`; `options` are those of that class."""
         return OssStorageReader(self, path, **options)
 
     def clean(self, path: str, older_than: datetime.timedelta | float = DEFAULT_AGE) -> list[str]:
-        """Remove what saves below `path` left that never finished and gave no sign of life for `older_than`.
+        """Remove the objects and unfinished uploads of saves below `path` that did not finish; return their URIs.
 
-        Takes a timedelta or seconds, returns the URIs of what was removed; no checkpoint is touched, and no save that
-        has stored anything since, by OSS's clock. Unfinished uploads go too. With 0 no save counts as alive.
+        `older_than` is a timedelta or seconds. A save that has stored anything within that time, by OSS's clock, may
+        be alive and is not touched; with 0 none counts as alive. No checkpoint is touched.
         """
         return clean(self.client, path, older_than=older_than)
 
@@ -75,7 +75,11 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
 
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[Any, None, None]:
-        """Open an object: "rb" and "wb" as bytes, "r" and "w" as text. One written appears when the block ends well."""
+        """Open an object, as bytes ("rb", "wb") or as text ("r", "w"); a context manager.
+
+        An object that is written appears when the `with` block ends without an exception. Raises `ValueError` for
+        another mode, `OssNotFoundError` when an object that does not exist is read.
+        """
         uri, transfer = parse_object_uri(os.fspath(path)), self.client.config.checkpoint
         stream: OssReader | OssWriter
         if mode in ("rb", "r"):
@@ -88,28 +92,34 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
             yield stream if mode.endswith("b") else _TextStream(cast(IO[bytes], stream))
 
     def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
+        """Return the path `path/suffix`."""
         return f"{os.fspath(path).rstrip('/')}/{suffix}"
 
     def init_path(self, path: str | os.PathLike[str]) -> str:
+        """Return `path` as text; `OssUriError` if it is not `oss://bucket/key`."""
         parse_uri(os.fspath(path))
         return os.fspath(path)
 
     def rename(self, path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
-        """Copy within OSS, then delete: for a moment both exist."""
+        """Copy an object (up to 1 GB) within OSS, then delete the old one: for a moment both exist.
+
+        Raises `OssNotFoundError` if there is no object `path`.
+        """
         old, new = parse_object_uri(os.fspath(path)), parse_object_uri(os.fspath(new_path))
         if old != new:
             self.client.copy(old, new)
             self.client.delete(old)
 
     def mkdir(self, path: str | os.PathLike[str]) -> None:
-        """Do nothing: a folder is the beginning of a key."""
+        """Do nothing: OSS has no folders, a folder is the first part of a key."""
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        """Return True for `oss://bucket/key` and `/bucket/key`."""
         return is_checkpoint_id(checkpoint_id)
 
     def exists(self, path: str | os.PathLike[str]) -> bool:
-        """True if there is an object of that name, or any below it."""
+        """Return True if there is an object of that name, or any object below it."""
         uri = parse_uri(os.fspath(path))
         if not uri.key:
             raise OssUriError(f"no object named in {os.fspath(path)!r}")
@@ -127,7 +137,7 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         self.client.delete(uri)
 
     def ls(self, path: str | os.PathLike[str]) -> list[str]:
-        """Return the objects and folders right below `path`, as paths of the same kind."""
+        """Return the objects and folders directly below `path`, as paths of the same form."""
         base = os.fspath(path).rstrip("/") + "/"
         prefix = parse_uri(base)
         found: list[str] = []

@@ -83,8 +83,8 @@ class OssCheckpointManager:
     finish do not count and do no harm: `clean` removes them.
 
     The newest checkpoint is the highest step, unless you went back: saving a step leaves those above it on an older
-    branch, and `latest`, `load` and `keep` take them for older than all of the new branch. `uri/.branches.json`
-    remembers that.
+    branch, and `latest`, `load` and `keep` treat them as older than all of the new branch. `uri/.branches.json`
+    records this.
 
     Arguments:
         fs, path: an `OssDCPFileSystem` (or `OssClient`) and the run's folder; or the folder alone, with `endpoint`.
@@ -93,7 +93,8 @@ class OssCheckpointManager:
             one more waits for the oldest.
         process_group: of the ranks that save and load together; None for all.
         writer_options, reader_options: keyword arguments of `OssStorageWriter` and `OssStorageReader`.
-        endpoint, cred_path, cred_provider, config_path, region: where OSS is and who asks, as for `OssClient`.
+        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four.
+        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
 
     Raises `OssConfigError` for wrong settings, `OssUsageError` for a step that is no whole number from 0 on,
     `TypeError` for an unknown option. Errors of a save or load come in torch's `CheckpointException`, as from
@@ -209,7 +210,7 @@ class OssCheckpointManager:
             raise errors[0]
 
     def close(self) -> None:
-        """Wait for all asynchronous saves, as `wait` does, and let their buffers go."""
+        """Wait for all asynchronous saves, as `wait` does, and free their buffers. Raises the error of `wait`."""
         try:
             self.wait()
         finally:
@@ -217,7 +218,11 @@ class OssCheckpointManager:
                 slot.writer.close()
 
     def clean(self, older_than: datetime.timedelta | float = DEFAULT_AGE) -> list[str]:
-        """Remove what saves left that never finished; see `cleaning.clean`. For one rank."""
+        """Remove the objects and unfinished uploads of saves that did not finish; return their URIs.
+
+        `older_than` is a timedelta or seconds. A save that has stored anything within that time, by OSS's clock, may
+        be alive and is not touched; with 0 none counts as alive. No checkpoint is touched. Call this on one rank only.
+        """
         return clean(self.client, str(self._root), older_than=older_than)
 
     # the steps

@@ -47,38 +47,39 @@ class ReaderOptions(TypedDict, total=False):
 
 
 class OssStorageReader(HasFolder, StorageReader):
-    """Read distributed checkpoints below `oss://bucket/prefix`, whether this library or torch's own writers wrote them.
+    """Reads distributed checkpoints from `oss://bucket/prefix`, written by this library or by torch's own writers.
 
         reader = OssStorageReader("oss://bucket/ckpt/step-100", endpoint=ENDPOINT, region=REGION)
         dcp.load(state, storage_reader=reader)
 
-    Each rank fetches only the bytes that it needs, in parallel. The bytes of a large tensor go straight into the
-    tensor's memory. Items read whole are checked against the CRC-32 they were written with, files read whole against
-    the CRC-64 that OSS has. Nothing in the checkpoint is run: objects that are not tensors, and the metadata, may only
-    be made of harmless things (Python's containers and values, numpy's, torch's).
+    Each rank fetches only the bytes that it needs, in parallel. The bytes of a large tensor go directly into the
+    tensor's memory. An item that is read completely is checked against the CRC-32 that was stored with it, and a file
+    that is read completely against the CRC-64 that OSS has. A checkpoint can't run code: objects that are not tensors,
+    and the metadata, may contain only harmless types (containers and values of Python, numpy and torch).
 
     Arguments:
         fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
-        endpoint, cred_path, cred_provider, config_path, region: where OSS is and who asks, as for `OssClient`;
-            `endpoint` may be an `OssClient`, and then the others are not needed.
-        weights_only: False allows any class or function in the checkpoint's pickles. They are code: only for
-            checkpoints that you trust.
-        safe_types: classes (with their own class and static methods) and functions of yours that may stand in objects
-            and in the metadata; or pairs of one and its full name.
-        memory_bytes: how many bytes may be held beside the target tensors, about.
-        extension_registry: torch's, for items that were saved with extensions.
-        progress: True for a tqdm bar, or a callable that gets the bytes done and the bytes in all.
+        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four.
+        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
+        weights_only: False allows any class or function in the checkpoint's pickles. These can run code: use it only
+            for checkpoints that you trust.
+        safe_types: more classes (with their own class and static methods) and functions that objects and the metadata
+            may contain; or pairs of one and its full name.
+        memory_bytes: about how many bytes the load may hold besides the target tensors.
+        extension_registry: torch's registry, for items that were saved with extensions.
+        progress: True for a tqdm bar, or a callable that gets the number of bytes done and the total.
 
-    Raises, itself or from `dcp.load` (there inside a `CheckpointException`):
+    Errors, raised here or by `dcp.load` (which wraps them in a `CheckpointException`):
         OssConfigError: no checkpoint or no endpoint was named.
-        OssUsageError: a safe type is neither class nor function.
-        OssNotFoundError: there is no checkpoint. If a save did not finish there, it says so.
-        OssIntegrityError: data or metadata is damaged, or is not what the metadata says.
-        UnsafePickleError: a pickle names what is not allowed.
+        OssUsageError: a safe type is neither a class nor a function.
+        OssNotFoundError: there is no checkpoint. The text says so if a save there did not finish.
+        OssIntegrityError: data or metadata is damaged, or the data does not match the metadata.
+        UnsafePickleError: a pickle names a class or function that is not allowed.
         OssObjectChangedError: another save replaced the checkpoint during the load, and the load could not start over.
+        Other `OssError`s: a request failed after all retries.
 
-    Torch calls on every rank: [reset,] read_metadata, set_up_storage_reader, prepare_local_plan, read_data; on the
-    coordinator prepare_global_plan, too.
+    You do not call most of these methods; torch does, in this order. On every rank: [reset,] read_metadata,
+    set_up_storage_reader, prepare_local_plan, read_data. On the coordinator also prepare_global_plan before read_data.
     """
 
     def __init__(
@@ -111,18 +112,19 @@ class OssStorageReader(HasFolder, StorageReader):
     # the order of calls
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """Prepare for another load, of another checkpoint if one is given."""
+        """Prepare for another load, of `checkpoint_id` if it is given."""
         self._metadata = self._unreadable = None
         self._move(checkpoint_id)
         self._load_id = str(uuid.uuid4())
 
     @outside_contexts
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """Return the checkpoint's metadata, or that of the rank given as `rank=`.
+        """Return the checkpoint's metadata, or with `rank=` the metadata of that rank alone.
 
-        Torch takes any error for a sign that each rank has metadata of its own, and asks for that. Metadata that is
-        there and can't be read is another matter: then the second call raises what the first has raised.
+        Raises `OssNotFoundError` if there is none, and `OssIntegrityError` or `UnsafePickleError` if it can't be read.
         """
+        # After any error torch asks again, for the rank's own metadata. If the first error was that the metadata is
+        # there and can't be read, raise that error again.
         rank, unreadable = kwargs.get("rank"), self._unreadable
         self._unreadable = None
         if rank is not None and unreadable is not None:
@@ -142,13 +144,18 @@ class OssStorageReader(HasFolder, StorageReader):
         return metadata
 
     def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Begin a load of the checkpoint that `metadata` describes; torch calls this on every rank."""
         self._metadata = metadata
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        """Return this rank's plan; it also records which version of the metadata the rank has read."""
         return dataclasses.replace(plan, storage_data=_Read(self._etag)) if self._rank is None else plan
 
     def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
-        """Raise `OssObjectChangedError` if the ranks have read different metadata: a save came between them."""
+        """Return the plans of all ranks; on the coordinator.
+
+        Raises `OssObjectChangedError` if the ranks have read different metadata, because a save came between them.
+        """
         read = {plan.storage_data for plan in plans if isinstance(plan.storage_data, _Read)}
         if len(read) > 1:
             raise OssObjectChangedError(f"{self._replaced()}: its ranks have read different metadata. Load it again")
@@ -158,11 +165,11 @@ class OssStorageReader(HasFolder, StorageReader):
 
     @outside_contexts
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Fill the plan's tensors and objects.
+        """Load the tensors and objects of this rank's plan. Returns a completed future.
 
-        Where a save replaced the checkpoint meanwhile, and removed data of the old one, all of the new one is read,
-        unless other ranks may have read the old one already or the new one is laid out in another way: then that is an
-        `OssObjectChangedError`.
+        If a save replaced the checkpoint during the load, and removed data of the old one, this loads the new one
+        from the beginning. It raises `OssObjectChangedError` if it can't do that, because other ranks may have loaded
+        the old one or the new one has other contents. For other errors see the class.
         """
         context = LoadContext(planner, self._registry, self._allowed)
         ranks = plan.storage_data.ranks if isinstance(plan.storage_data, _Read) else _world_size()

@@ -50,12 +50,12 @@ class HasFolder(HasClient):
 
     @property
     def checkpoint_id(self) -> str:
-        """The checkpoint that is read or written, as it was given."""
+        """The checkpoint that is read or written, in the form in which it was given."""
         return self._folder.id
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        """True for `oss://bucket/key` and `/bucket/key`."""
+        """Return True for `oss://bucket/key` and `/bucket/key`."""
         return is_checkpoint_id(checkpoint_id)
 
     def _open(

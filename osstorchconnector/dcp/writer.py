@@ -58,39 +58,42 @@ class WriterOptions(TypedDict, total=False):
 
 
 class OssStorageWriter(HasFolder, StorageWriter):
-    """Write distributed checkpoints below `oss://bucket/prefix`.
+    """Writes distributed checkpoints to `oss://bucket/prefix`.
 
         writer = OssStorageWriter("oss://bucket/ckpt/step-100", endpoint=ENDPOINT, region=REGION)
         dcp.save(state, storage_writer=writer)
 
-    A checkpoint exists when its `.metadata` does. That is one PutObject at the end, after all data was seen to be
-    there. A save under an id that exists writes new objects, then replaces `.metadata`, then removes the old objects:
-    at every moment one of the two loads. A save that fails publishes nothing, and removes what it has stored if it can.
+    A checkpoint exists when its `.metadata` exists. The writer puts `.metadata` in one request at the end, after it has
+    checked that all data is stored. A save under an id that exists writes new objects, then replaces `.metadata`, then
+    removes the old objects: at every moment the old or the new checkpoint can be loaded. A save that fails publishes
+    nothing, and tries to remove the objects that it has stored.
 
     Arguments:
         fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
-        endpoint, cred_path, cred_provider, config_path, region: where OSS is and who asks, as for `OssClient`;
-            `endpoint` may be an `OssClient`, and then the others are not needed.
-        thread_count: the number of files per rank, at most.
-        single_file_per_rank: False makes each item a file.
-        overwrite: False refuses an id that exists. A save with `use_collectives=False` always does.
+        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four.
+        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
+        thread_count: the largest number of files per rank.
+        single_file_per_rank: False stores each item in a file of its own.
+        overwrite: False refuses an id that exists. A save with `use_collectives=False` always refuses it.
         serialization_format: torch's format, or safetensors.
         extensions: torch's stream transforms, applied to each item; not with safetensors.
         prefix_strategy: a callable that returns the folder for a rank's files: `RoundRobinPrefixes`, `HashedPrefixes`.
-        progress: True for a tqdm bar, or a callable that gets the bytes done and the bytes in all.
-        sync_files, per_thread_copy_ahead, cache_staged_state_dict: torch's; accepted, and without effect here.
+        progress: True for a tqdm bar, or a callable that gets the number of bytes done and the total.
+        sync_files, per_thread_copy_ahead, cache_staged_state_dict: options of torch's writer, without effect here.
 
-    Raises, itself or from `dcp.save` (there inside a `CheckpointException`):
-        OssConfigError: no checkpoint or no endpoint was named, or extensions are to go with safetensors.
-        OssConflictError: the id exists, and may not be replaced.
-        OssUsageError: the writer is still saving, or a planner gave what can't be saved.
-        OssIntegrityError: data that was just stored is gone or changed.
+    Errors, raised here or by `dcp.save` (which wraps them in a `CheckpointException`):
+        OssConfigError: no checkpoint or no endpoint was named, or extensions were given with safetensors.
+        OssConflictError: the id exists and may not be replaced.
+        OssUsageError: the writer is still saving, or a planner gave something that can't be saved.
+        OssIntegrityError: data that was just stored is missing or changed.
+        Other `OssError`s: a request failed after all retries.
 
-    The writer is a stager, too: `dcp.async_save` copies the state into buffers that the writer keeps. One save at a
-    time: two in flight need a writer and a process group each. It pickles without its buffers, so it crosses processes.
+    The writer is also a stager: `dcp.async_save` copies the state into buffers that the writer keeps. A writer does one
+    save at a time: two concurrent saves need a writer and a process group each. A writer can be pickled and sent to
+    another process; its buffers are not part of the pickle.
 
-    Torch calls on every rank: [reset,] set_up_storage_writer, prepare_local_plan, write_data; on the coordinator
-    prepare_global_plan before the last of these, and finish after it.
+    You do not call most of these methods; torch does, in this order. On every rank: [reset,] set_up_storage_writer,
+    prepare_local_plan, write_data. On the coordinator also prepare_global_plan before write_data, and finish after it.
     """
 
     _synchronize_after_execute = False
@@ -147,19 +150,24 @@ class OssStorageWriter(HasFolder, StorageWriter):
         self._begin_anew()
 
     def storage_meta(self) -> StorageMeta:
+        """Return what `.metadata` records of this save: the checkpoint id and the id of the save."""
         self._give_way()
         return StorageMeta(checkpoint_id=self._folder.id, save_id=self._save_id)
 
     # the order of calls
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """Prepare for another save, under another id if one is given; `OssUsageError` while one is in flight."""
+        """Prepare for another save, of `checkpoint_id` if given. Raises `OssUsageError` while a save is running."""
         self._give_way()
         self._make_ready()
         self._move(checkpoint_id)
         self._save_id = str(uuid.uuid4())
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Begin a save; torch calls this on every rank. `is_coordinator` is True on the rank that will publish.
+
+        Takes `rank=` and `use_collectives=` from torch. Raises `OssUsageError` while another save is running.
+        """
         self._make_ready()
         self._in_flight.begin(self)
         self._begun, self._retries_before = time.perf_counter(), self.client.retries
@@ -169,6 +177,10 @@ class OssStorageWriter(HasFolder, StorageWriter):
         self._token = new_token(time.time_ns() // 1_000_000)
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Return this rank's plan, unchanged except in a save without collectives, which names the rank's files.
+
+        Raises `OssConflictError` if the checkpoint exists and may not be replaced.
+        """
         if self._is_coordinator or not self._uses_collectives:
             self._refuse_if_it_exists()
         if self._uses_collectives:
@@ -176,6 +188,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         return dataclasses.replace(plan, storage_data=self._ticket(self._rank))
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Return the plans of all ranks, each with the names that its rank's files will have; on the coordinator."""
         if not self._uses_collectives:
             return plans  # of this rank alone; it has its ticket
         # What stands there already is of an earlier save, perhaps another writer's: planners that cache keep it.
@@ -183,6 +196,11 @@ class OssStorageWriter(HasFolder, StorageWriter):
 
     @outside_contexts
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """Store the tensors and objects of this rank's plan. Returns a completed future with a result for each item.
+
+        Nothing is published: `finish` does that. Raises `OssUsageError` while another save is running, and the
+        `OssError` of a request that failed.
+        """
         with self._in_flight.writing(self):
             results = self._write(plan, planner)
         if not self._is_coordinator and self._uses_collectives:
@@ -193,7 +211,11 @@ class OssStorageWriter(HasFolder, StorageWriter):
 
     @outside_contexts
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Publish: put `.metadata`, then remove what it has replaced."""
+        """Publish the checkpoint: put `.metadata`, then remove the objects of the one that it replaces.
+
+        `results` are those of `write_data` of all ranks. Raises `OssIntegrityError` if stored data is missing or
+        changed, and `OssConflictError` if the checkpoint exists and may not be replaced.
+        """
         published = copy.copy(metadata)  # a planner that caches gives the same one to saves that run side by side
         published.version = getattr(dcp_filesystem, "CURRENT_DCP_VERSION", None)
         published.storage_data = {result.index: result.storage_data for ofrank in results for result in ofrank}
@@ -216,18 +238,19 @@ class OssStorageWriter(HasFolder, StorageWriter):
 
     @property
     def should_synchronize_after_execute(self) -> bool:
+        """False: `stage` returns when the copy is complete, so torch need not wait for it."""
         return self._synchronize_after_execute
 
     def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of the state in buffers of the writer's; see `OssStager`."""
+        """Return a copy of `state_dict`, in buffers that the writer keeps for the next save."""
         self._staged_by = threading.current_thread()
         return self._stager.stage(state_dict)
 
     def synchronize_staging(self) -> None:
-        """Do nothing: `stage` returns when the copy is made."""
+        """Do nothing: `stage` returns when the copy is complete."""
 
     def close(self) -> None:
-        """Let the buffers go."""
+        """Free the buffers that `stage` has made."""
         self._stager.close()
 
     # the steps
