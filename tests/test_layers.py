@@ -19,8 +19,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"version", "errors", "redaction", "patience", "local_files"}),
     frozenset({"config", "credentials", "uri"}),
     frozenset({"logs", "protocol", "index"}),
-    frozenset({"client"}),
-    frozenset({"files", "emulator"}),
+    frozenset({"client", "emulator"}),
+    frozenset({"files"}),
     frozenset({"datapipes", "dcp", "checkpoint", "testing"}),
     frozenset({"dataloader2", "datasets", "nodes"}),
 )
