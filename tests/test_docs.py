@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scripts import ROOT, run_pytest, run_python
 
-from osstorchconnector.emulator.effects import CATALOGUE, make_effect
+from osstorchconnector.emulator.faults import CATALOGUE, make_effect
 
 TEXT = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

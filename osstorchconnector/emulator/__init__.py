@@ -23,7 +23,8 @@ How a request flows, from top to bottom, and its answer from bottom to top:
     `storage`      one journal of `records` per bucket; the bytes are in `blobs`
 
 - Control: `handle` starts the process and steers it through `control`; `__main__` is the command line.
-- Faults: `faults` decides which requests are struck, `effects` lists what can happen, `effect` where it takes hold.
+- Faults: `faults` lists them by name and decides which requests are struck. `effects` says at which points a fault can
+  act, and has the faults of the exchange; `answer_effects` has those that change the answer's head or bytes.
 - `differences` says where this server differs from OSS, and writes that part of docs/emulator.md.
 
 To read it all, begin with `exchange`, `wire` and `frontend`.

@@ -1,4 +1,5 @@
-"""Which requests a fault strikes: rules by operation, bucket, key and query, with counts, probabilities or a script.
+"""All faults by name (`CATALOGUE`), and rules that say which requests they strike: by operation, object and query, with
+counts, probabilities or a script.
 
 Rules are added and cleared at run time. Each rule has its own random numbers from its own seed, so runs are repeatable.
 """
@@ -12,10 +13,82 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .effect import Effect
-from .effects import make_effect
+from . import answer_effects, effects
+from .effects import Effect, Options
 from .exchange import Call
 from .interface import OPERATIONS
+from .refusals import CODES
+
+_SHORT_CODES = {
+    "400": "RequestTimeout",
+    "403": "AccessDenied",
+    "404": "NoSuchKey",
+    "412": "PreconditionFailed",
+    "429": "QpsLimitExceeded",
+    "500": "InternalError",
+    "503": "ServiceUnavailable",
+    "expired_token": "SecurityTokenExpired",
+    "skewed": "RequestTimeTooSkewed",
+    "slow_down": "ServiceUnavailable",
+}
+_REFUSE_OPTIONS = frozenset({"code", "message", "status", "headers", "after_work", "early"})
+_NO_OPTIONS: frozenset[str] = frozenset()
+
+CATALOGUE: dict[str, tuple[Callable[[Options], Effect], frozenset[str]]] = {
+    "error": (effects.refuse, _REFUSE_OPTIONS),
+    "answer": (effects.answer, frozenset({"status", "headers", "data", "after_work"})),
+    "html": (effects.html, frozenset({"status", "after_work"})),
+    "redirect": (effects.redirect, frozenset({"location", "status"})),
+    "reset": (effects.reset, frozenset({"after_work"})),
+    "close": (effects.close, frozenset({"after_work"})),
+    "lost_answer": (effects.lost_answer, _NO_OPTIONS),
+    "ignore_range": (effects.ignore_range, _NO_OPTIONS),
+    "replace": (effects.replace, frozenset({"data"})),
+    "delete": (effects.delete, _NO_OPTIONS),
+    "wrong_crc": (answer_effects.wrong_crc, _NO_OPTIONS),
+    "headers": (answer_effects.headers, frozenset({"headers"})),
+    "status": (answer_effects.status, frozenset({"status"})),
+    "malformed_xml": (answer_effects.malformed_xml, frozenset({"data"})),
+    "repeat_token": (answer_effects.repeat_token, _NO_OPTIONS),
+    "duplicate_page": (effects.duplicate_page, _NO_OPTIONS),
+    "foreign_keys": (answer_effects.foreign_keys, _NO_OPTIONS),
+    "latency": (answer_effects.latency, frozenset({"seconds"})),
+    "stall_head": (answer_effects.stall_head, frozenset({"seconds"})),
+    "reset_body": (answer_effects.reset_body, frozenset({"at"})),
+    "truncate": (answer_effects.truncate, frozenset({"at"})),
+    "stall": (answer_effects.stall, frozenset({"at", "seconds"})),
+    "drip": (answer_effects.drip, frozenset({"piece_bytes", "seconds"})),
+    "flip": (answer_effects.flip, frozenset({"at"})),
+    "chunked": (answer_effects.chunked, frozenset({"chunk_bytes"})),
+    "lying_length": (answer_effects.lying_length, frozenset({"delta"})),
+    "garbage": (answer_effects.garbage, frozenset({"data"})),
+    "endless_head": (answer_effects.endless_head, _NO_OPTIONS),
+    "close_after": (answer_effects.close_after, frozenset({"announced"})),
+    "reset_upload": (effects.reset_upload, frozenset({"at"})),
+    "drip_upload": (effects.drip_upload, frozenset({"seconds"})),
+    "flip_upload": (effects.flip_upload, frozenset({"at"})),
+    "stall_upload": (effects.stall_upload, frozenset({"at", "seconds"})),
+}
+
+
+def make_effect(name: str, options: Options) -> Effect:
+    """Return the effect of a fault; raise `ValueError` for an unknown name or option."""
+    build: Callable[[Options], Effect]
+    if name in CODES or name in _SHORT_CODES:
+        build, allowed = effects.refuse, _REFUSE_OPTIONS
+        options = {"code": _SHORT_CODES.get(name, name), **options}
+    elif name in CATALOGUE:
+        build, allowed = CATALOGUE[name]
+    else:
+        raise ValueError(f"no fault {name!r}; there are {', '.join(sorted({*CATALOGUE, *_SHORT_CODES}))} and OSS codes")
+    unknown = set(options) - allowed
+    if unknown:
+        raise ValueError(f"fault {name!r} has no option {sorted(unknown)}; it has {sorted(allowed)}")
+    try:
+        effect = build(options)
+    except KeyError as error:
+        raise ValueError(f"fault {name!r} needs the option {error}") from None
+    return Effect(**{**effect.__dict__, "name": name})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +210,6 @@ def _scripted(entry: str | Mapping[str, Any] | None) -> Effect | None:
     return make_effect(options.pop("fault"), options)
 
 
-def names_of(effects: Iterable[Effect]) -> str:
+def names_of(struck: Iterable[Effect]) -> str:
     """Return the faults' names in the format of the log."""
-    return "+".join(effect.name for effect in effects)
+    return "+".join(effect.name for effect in struck)

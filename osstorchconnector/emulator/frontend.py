@@ -19,7 +19,7 @@ from ..protocol.heads import RequestHead, http_date
 from .auth import PUBLIC_READS, PUBLIC_WRITES, Rules, authenticate, is_signed
 from .blobs import Content
 from .counters import Recorder
-from .effect import Effect
+from .effects import Effect
 from .exchange import Call, Received, Reply
 from .faults import FaultBook, names_of
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake

@@ -259,7 +259,7 @@ class Emulator:
         above_rate: float | None = None,
         **options: object,
     ) -> None:
-        """Let requests fail from now on. `faults.Rule` says which requests, `effects.CATALOGUE` lists the faults.
+        """Let requests fail from now on. `faults.Rule` says which requests, `faults.CATALOGUE` lists the faults.
 
         `oss.fail("GetObject", "reset_body", times=1, at=1000)` breaks the next download after 1000 bytes.
         """

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from emulator.driver import CREDENTIALS, Driver
+from emulator.driver import CREDENTIALS, DATA, Driver
 
 from osstorchconnector import emulator
 from osstorchconnector.emulator import Emulator
@@ -29,6 +29,13 @@ def service(tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def send(service: Service) -> Driver:
     return Driver(Frontend(service, Hosts(["oss.test"], {"cdn.test": BUCKET})))
+
+
+@pytest.fixture
+def filled(send: Driver) -> Driver:
+    """The same, with the object `k`, which holds `DATA`."""
+    send("PUT", "photos", "k", body=DATA)
+    return send
 
 
 @pytest.fixture(scope="session")

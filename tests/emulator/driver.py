@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 from osstorchconnector.credentials import Credentials
 from osstorchconnector.emulator.blobs import BlobSpan
+from osstorchconnector.emulator.faults import Rule
 from osstorchconnector.emulator.frontend import Frontend
 from osstorchconnector.emulator.wire import Early, Hangup, Pause, Step
 from osstorchconnector.protocol.heads import encode_head, parse_request_head, parse_response_head
@@ -19,6 +20,8 @@ from osstorchconnector.protocol.values import Request
 Pairs = Sequence[tuple[str, str]]
 CREDENTIALS = Credentials(access_key_id="key-id", access_key_secret="key-secret")
 MOST_STEPS = 1000
+DATA = bytes(range(256)) * 500  # 128000 bytes: large enough to be sent as a file
+RESET, CLOSE = Hangup(with_reset=True), Hangup(with_reset=False)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,16 @@ class Driver:
     def _read(self, steps: Iterable[Step]) -> Iterable[Step]:
         for step in steps:
             yield self.frontend.service.blobs.read([step]) if isinstance(step, BlobSpan) else step
+
+
+def fail(send: Driver, fault: str, operation: str = "GetObject", **options: object) -> None:
+    """Let this fault strike from now on, and no other."""
+    send.frontend.faults.clear()
+    send.frontend.faults.add(Rule(fault=fault, operation=operation, options=options))
+
+
+def get(send: Driver, *headers: tuple[str, str]) -> Answer:
+    return send("GET", "photos", "k", headers=headers)
 
 
 def pauses(answer: Answer) -> list[float]:

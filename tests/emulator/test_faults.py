@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from emulator.driver import DATA, Driver, fail
 
 from osstorchconnector.emulator.exchange import Call
-from osstorchconnector.emulator.faults import FaultBook, Rule, names_of
+from osstorchconnector.emulator.faults import CATALOGUE, FaultBook, Rule, make_effect, names_of
 
 
 class Clock:
@@ -129,3 +130,35 @@ def test_an_operation_that_there_is_is_taken(operation: str) -> None:
 def test_an_option_that_a_fault_needs_is_named() -> None:
     with pytest.raises(ValueError, match="fault 'redirect' needs the option 'location'"):
         FaultBook().add(Rule(fault="redirect"))
+
+
+NEEDED: dict[str, dict[str, object]] = {
+    "redirect": {"location": "https://x"},
+    "headers": {"headers": {"x-oss-a": "b"}},
+    "status": {"status": 202},
+}
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_fault_can_be_made_without_options_and_applied(filled: Driver, name: str) -> None:
+    fail(filled, name, "", **NEEDED.get(name, {}))
+    filled("GET", "photos", "k")
+    filled("PUT", "photos", "new", body=DATA)
+    filled("GET", "photos", query=[("list-type", "2")])
+    filled("DELETE", "photos", "missing")
+    log = filled.frontend.recorder.snapshot().log
+    assert [entry.fault for entry in log if entry.key != "k" or entry.operation != "PutObject"] == [name] * 4
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_fault_that_can_have_no_default_is_refused_at_once_without_its_option(name: str) -> None:
+    (option,) = NEEDED[name]
+    with pytest.raises(ValueError, match=f"fault '{name}' needs the option '{option}'"):
+        make_effect(name, {})
+
+
+def test_a_fault_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match=r"no fault 'rest'; there are 400, 403.*reset_body.* and OSS codes"):
+        make_effect("rest", {})
+    with pytest.raises(ValueError, match=r"fault 'stall' has no option \['second'\]; it has \['at', 'seconds'\]"):
+        make_effect("stall", {"second": 1})
