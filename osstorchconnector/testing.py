@@ -201,7 +201,8 @@ class ScriptedAnswer:
 class ScriptedFailure:
     """No answer: "connect" and "connect_timeout" before there was a connection, "reset" and "timeout" after.
 
-    "setup" is what no repeat can mend, such as a host that does not exist. `reused`: the connection had been idle.
+    "protocol" is an answer that is not HTTP. "setup" is what no repeat can mend, such as a host that does not exist.
+    `reused`: the connection had been idle.
     """
 
     kind: Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol"] = "reset"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from itertools import cycle
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osstorchconnector.client import retry
 from osstorchconnector.client.retry import (
     FailedTry,
     RetryDecision,
@@ -19,6 +22,8 @@ from osstorchconnector.client.retry import (
     is_passing,
     is_throttling,
 )
+from osstorchconnector.client.transport.base import FailureKind
+from osstorchconnector.testing import ScriptedFailure
 
 POLICY = RetryPolicy(max_attempts=5, base_delay_seconds=0.2, max_delay_seconds=10.0)
 NOW = 1_741_964_966.0
@@ -315,3 +320,54 @@ def test_a_server_that_accepts_and_then_breaks_is_one_that_is_reached() -> None:
     for kind in ("reset", "timeout", "protocol", "service"):
         failure = FailedTry(kind=kind, status=503 if kind == "service" else 0)  # type: ignore[arg-type]
         assert after(failure, elapsed_seconds=50.0, is_reached=False).retry
+
+
+# What docs/reliability.md says of a remedy in the table "What is sent again".
+REMEDY_TEXTS = {
+    "refresh_credentials": "the credentials are read again, and the request is sent once more",
+    "newer_credentials": "the credentials are read again; if they are others now, the request is sent once more",
+    "correct_clock": "sent once more with the server's clock",
+    "resend": "sent once more as it is",
+}
+
+
+def documented() -> list[tuple[str, str]]:
+    """Return the rows of the table "What is sent again"."""
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    table = text.partition("## What is sent again\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| (.*) \| (.*) \|$", table, re.MULTILINE)[1:]
+
+
+def test_the_page_on_reliability_names_each_remedy_and_its_codes() -> None:
+    remedies = {
+        code: remedy
+        for answer, done in documented()
+        for remedy, text in REMEDY_TEXTS.items()
+        if done == text
+        for code in re.findall(r"`([A-Z]\w+)`", answer)
+    }
+    assert remedies == retry._REMEDIES
+
+
+def test_the_page_on_reliability_names_what_is_sent_again_after_a_delay() -> None:
+    (first, _), *_ = documented()
+    row = re.fullmatch(
+        r"status ([\d, ]+), (\d+) and above \(but not (\d+) and (\d+)\); 400 with `(\w+)` or `(\w+)`", first
+    )
+    assert row is not None
+    listed, least, *final = (row[1], int(row[2]), int(row[3]), int(row[4]))
+    passing = {*map(int, listed.split(", ")), *range(least, 600)} - {*final}
+    assert {status for status in range(300, 600) if status != 400 and is_passing(service(status))} == passing
+    assert {row[5], row[6]} == retry._PASSING_CODES
+    assert f"but in at most {retry._MAX_ATTEMPTS_AT_CHANCE} attempts in all" in "".join(
+        done for _, done in documented()
+    )
+
+
+def test_transports_and_scripts_fail_in_the_ways_that_there_are() -> None:
+    on_the_way = {*get_args(FailureKind)}
+    assert on_the_way == {*get_args(retry.Kind)} - {"integrity", "service"}  # those are about answers that came whole
+    assert {*get_args(get_type_hints(ScriptedFailure)["kind"])} == on_the_way
+    page = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| `ScriptedFailure\(.*$", page, re.MULTILINE)
+    assert {*re.findall(r'`"(\w+)"`', row)} == on_the_way
