@@ -102,9 +102,11 @@ class ReadAhead:
         return self._window is not None and self._window.holds(position)
 
     def take(self, position: int) -> Block:
-        """Wait for the block that holds the byte at `position`, which is here or on its way."""
-        assert self._window is not None
-        return self._window.take(position)
+        """Wait for the block that holds the byte at `position`. Raises `LookupError` if nobody asked for it."""
+        window = self._window
+        if window is None or not window.holds(position):
+            raise LookupError(f"the byte at {position} is neither here nor on its way")
+        return window.take(position)
 
     def fetch(self, position: int, wanted_bytes: int, *, run_bytes: int, after: int) -> Block:
         """Wait for the block that holds the byte at `position`, and have more fetched behind it.

@@ -289,6 +289,15 @@ def test_a_jump_stops_the_requests_of_the_window(requests: Requests, read_ahead:
     assert not read_ahead.holds(0)
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_block_that_nobody_asked_for_is_refused(read_ahead: ReadAhead, is_begun: bool) -> None:
+    if is_begun:
+        read_ahead.fetch(0, 10, run_bytes=0, after=0)
+    position = max((span.stop for span in read_ahead.spans()), default=0)
+    with pytest.raises(LookupError, match=f"the byte at {position} is neither here nor on its way"):
+        read_ahead.take(position)
+
+
 def test_no_more_is_prefetched_behind_a_large_read_than_allowed(requests: Requests, read_ahead: ReadAhead) -> None:
     read_ahead.prefetch_behind(ByteSpan(0, MIB), run_bytes=MIB, most=2)
     assert [span.start for span in requests.asked] == [MIB, MIB + MIB // 2]
