@@ -11,6 +11,7 @@ from scripts import ROOT, run_pytest, run_python
 
 from osstorchconnector import emulator
 from osstorchconnector.config import KEYS, Config
+from osstorchconnector.logs import AuditEntry
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,6 +34,14 @@ def test_the_table_of_settings_names_every_key_with_its_default() -> None:
         expected[name] = value
     assert {name: json.loads(default) for name, default in rows} == expected
     assert len(rows) == len(expected)
+
+
+def test_the_row_of_the_audit_log_names_the_fields_of_its_lines() -> None:
+    (row,) = re.findall(r"^\| `auditPath` \| `[^`]*` \| (.*) \|$", README, re.MULTILINE)
+    about = (1.5, "PutObject", "bucket", "key", 1, 0.25, 1000)
+    answered = json.loads(AuditEntry(*about, 200, "id", 0).line(7))
+    broken = json.loads(AuditEntry(*about, error="reset").line(7))
+    assert re.findall(r"`(\w+)`", row) == list(answered | broken)
 
 
 def printed_by(heading: str, server: Any, folder: Path) -> str:
