@@ -1,4 +1,4 @@
-"""A graph of pipes as a dataset: shared out among DataLoader workers, and resumable."""
+"""A graph of pipes as a dataset: divided among DataLoader workers, and resumable."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _UNDECIDED = (
 
 
 class OssPipeDataset(ResumableDataset):
-    """The items of a graph of pipes (`pipe.to_dataset()`): each worker its share, with a position.
+    """The items of a graph of pipes (`pipe.to_dataset()`). Each worker gets its share, and the epoch can be resumed.
 
-    The graph is one chain from `list_oss_objects`, `parse_oss_manifest` or names through `shard_oss_objects`. As long
-    as each stage behind it yields one item for one (ours, and `map`), `state_dict` tells where the latest iterator
-    stands. Stages that read ahead, put together or leave out have no position: batch in the DataLoader, shuffle by
-    `shuffle_oss_objects`. Each iterator runs a copy of the graph, so several may run at once.
+    The graph is one chain from `list_oss_objects`, `parse_oss_manifest` or names through `shard_oss_objects`. If each
+    stage after `shard_oss_objects` yields exactly one item per input (ours by default, and `map`), `state_dict` gives
+    the position of the latest iterator. Stages that read ahead, combine items or drop items have no position: batch in
+    the DataLoader and shuffle by `shuffle_oss_objects` instead. Each iterator runs a copy of the graph, so several may
+    run at once.
     """
 
     def __init__(self, pipe: IterDataPipe[Any]) -> None:
@@ -70,18 +71,18 @@ def to_dataset(pipe: IterDataPipe[Any]) -> OssPipeDataset:
 
 
 def _chain(pipe: IterDataPipe[Any]) -> Iterator[IterDataPipe[Any]]:
-    """Yield the stages from the last to the first; `OssUsageError` where the graph branches."""
+    """Yield the stages from the last to the first. Raise `OssUsageError` if the graph branches."""
     graph: Any = traverse_dps(pipe)
     while graph:
         if len(graph) > 1:
             raise OssUsageError("to_dataset() takes one chain of pipes, and this graph branches")
         ((stage, graph),) = graph.values()
-        if type(stage) is not ShardingFilter:  # it stands in our sharder
+        if type(stage) is not ShardingFilter:  # a part of our sharder, no stage of its own
             yield stage
 
 
 def _obstacle(stages: list[IterDataPipe[Any]]) -> str:
-    """Return why there is no position behind these stages; "" if there is one."""
+    """Return why there is no position after these stages; "" if there is one."""
     for stage in stages:
         name = type(stage).__name__
         if isinstance(stage, OssObjectFetcher):
@@ -95,5 +96,6 @@ def _obstacle(stages: list[IterDataPipe[Any]]) -> str:
     return ""
 
 
-# Stock pipes have it as well, since a graph may end with one of them. A second load of this module replaces its own.
+# A method of all iterable pipes, since a graph may end with one of torch's. If this module is loaded again, the new
+# function replaces the old one.
 IterDataPipe.functions["to_dataset"] = to_dataset

@@ -1,4 +1,4 @@
-"""Objects by prefix, or by name."""
+"""Pipes of objects: listed below prefixes, or given by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ _logger = logging.getLogger(__name__)
 
 
 def no_objects(client: OssClient, prefix: OssUri, markers: int, wait: Wait) -> OssNotFoundError:
-    """Return the error about a prefix without objects; one request looks for the prefix that was meant."""
+    """Return the error for a prefix without objects.
+
+    Unless there are folder markers, one request looks for a similar prefix that the error can suggest.
+    """
     if markers:
         found = f"no object under {prefix}, only markers of folders ({markers}), which keep_folder_markers=True keeps"
     else:
@@ -47,15 +50,15 @@ def no_objects(client: OssClient, prefix: OssUri, markers: int, wait: Wait) -> O
 
 
 def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
-    """Return what to say about the names that lie beside a prefix; nothing if they are not known."""
+    """Return the part of the error text about names near the prefix; empty if `below` is None."""
     if below is None:
         return ""
     names = [*below.prefixes, *below.keys]
     if not names:
         return f", and none under {parent}" if key else ": the bucket is empty"
-    # An object is meant by "name/" only if it is called "name".
+    # The prefix "name/" can stand for an object only if the object's name is "name".
     folders = [*below.prefixes, *(name for name in below.keys if name == key.rstrip("/"))]
-    # Only the last parts are compared: in a deep folder any two whole names look alike.
+    # Compare only the names below the parent: in a deep folder, any two full names look similar.
     start = len(parent.key)
     by_fold = {name[start:].casefold(): name for name in (folders if key.endswith("/") else names)}
     close = difflib.get_close_matches(key[start:].casefold(), by_fold, n=1, cutoff=_SIMILAR)
@@ -66,7 +69,7 @@ def described_near(key: str, parent: OssUri, below: ListPage | None) -> str:
 
 
 class Siblings:
-    """Says once that a prefix without `/` at its end takes in a folder of that name, and others besides."""
+    """Warns once if a prefix without a final `/` matches a folder of that name and also objects outside of it."""
 
     def __init__(self, prefix: OssUri, keep: Keep | None = None) -> None:
         self._prefix, self._keep = prefix, keep
@@ -74,7 +77,7 @@ class Siblings:
         self._inside = self._outside = ""
 
     def see(self, batch: Batch) -> None:
-        """Look at objects that are listed, in their order; those that the filter leaves out don't count."""
+        """Check the next batch of the listing, in order. Objects that the filter drops do not count as outside."""
         if not self._is_asked:
             return
         keys, folder = batch.tails, f"{self._prefix.key}/"
@@ -104,7 +107,7 @@ def _below(client: OssClient, parent: OssUri, wait: Wait) -> ListPage | None:
     try:
         page: ListPage = wait(client.submit(functools.partial(Operations.list_page, uri=parent, delimiter="/")))
     except OssError:
-        return None  # the hint is not worth an error of its own
+        return None  # the caller's error is more useful than one about its hint
     return page
 
 
@@ -112,13 +115,13 @@ BATCH_ROWS = 1000
 
 
 class PrefixListing:
-    """The objects below some prefixes, one prefix after the other, each in OSS's order, page by page.
+    """The objects below some prefixes: one prefix after the other, each in OSS's order, page by page.
 
-    With `enableFastList` in the config the pages of a prefix are fetched in parallel, in the same order at the end.
+    With `enableFastList` in the config the pages of a prefix are fetched in parallel. The order stays the same.
 
-    Markers of folders (the key ends in `/`, the object is empty) are left out and counted, unless they are to be kept.
-    A prefix without objects is an `OssNotFoundError`, unless that is allowed. `keep` is the filter that the rows go
-    through afterwards: no warning names an object that it leaves out.
+    Folder markers (empty objects whose key ends in `/`) are left out and counted, unless `keep_folder_markers` is set.
+    A prefix without objects raises `OssNotFoundError`, unless `allow_empty` is set. `keep` is the filter that is
+    applied to the rows later. Here it only keeps warnings from naming an object that it drops.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class PrefixListing:
             found, start_after = False, ""
 
     def _pages(self, prefix: OssUri, start_after: str, wait: Wait) -> Generator[ListPage, None, None]:
-        """Yield the pages of a listing, more than one on its way."""
+        """Yield the pages of a listing. The next pages are requested ahead."""
         config = self._client.config
         if config.fast_list:
             ask = functools.partial(self._request_after, prefix, config.list_worker)
@@ -176,12 +179,12 @@ class PrefixListing:
 
 
 def is_folder_marker(key: str, size: int) -> bool:
-    """Say whether an object only stands for a folder, as consoles create them."""
+    """Return whether an object only marks a folder. Web consoles create such objects."""
     return not size and key.endswith("/")
 
 
 def object_batches(uris: Iterable[str]) -> Iterator[Batch]:
-    """Yield the named objects as rows of an index; `OssUriError` for a name that is none."""
+    """Yield the named objects as rows of an index. Raise `OssUriError` for a URI that is not an object's."""
     names = (parse_object_uri(uri).path[1:] for uri in uris)
     while tails := list(islice(names, BATCH_ROWS)):
         yield Batch("", tails, [UNKNOWN_SIZE] * len(tails))
@@ -191,10 +194,10 @@ def object_batches(uris: Iterable[str]) -> Iterator[Batch]:
 class OssObjectLister(NumberedObjects):
     """Yield an `ObjectInfo` for each object below `prefixes` (functional form: `list_oss_objects`).
 
-    `prefixes` is one `oss://bucket/prefix`, several, or a pipe of them. Given directly, they are listed once for all
-    copies of this pipe, in whatever processes, and once only: the copies read one table. A pipe of prefixes is listed
-    by each copy, since each may get other prefixes. What `filter` leaves out has no place in the order. A prefix under
-    which there is no object is an `OssNotFoundError`, unless `allow_empty` is set.
+    `prefixes` is one `oss://bucket/prefix`, several, or a pipe of them. Prefixes given directly are listed only once:
+    all copies of this pipe, in any process, read one table. A pipe of prefixes is listed by each copy, since each may
+    get other prefixes. An object that `filter` drops has no number in the order. A prefix without objects raises
+    `OssNotFoundError`, unless `allow_empty` is set.
     """
 
     def __init__(
@@ -242,7 +245,7 @@ class OssObjectLister(NumberedObjects):
 class OssObjectNames(NumberedObjects):
     """Yield an `ObjectInfo` for each named object, in the order given; nothing is listed.
 
-    `folder` is where processes that are spawned find many names, as the config key `indexDir` says for listings.
+    Spawned processes read a long list of names from a file in `folder`, as from the config's `indexDir` for listings.
     """
 
     def __init__(self, object_uris: str | Iterable[str], *, filter: Filter = None, folder: str = "") -> None:
@@ -254,7 +257,7 @@ class OssObjectNames(NumberedObjects):
 
 
 def _pack_cursor(number: int, found: bool, last_key: str) -> bytes:
-    """Return where a listing goes on: the prefix, whether an object has been found under it, and after which key."""
+    """Return where a listing resumes: prefix, whether an object was found under it, and the last key listed."""
     return f"{number} {found:d} {last_key}".encode()
 
 

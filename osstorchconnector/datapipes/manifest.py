@@ -56,7 +56,7 @@ def jsonl_manifest_parser(reader: io.IOBase) -> Iterator[tuple[str, Any]]:
 
 
 class ManifestListing:
-    """The objects that some manifests name, in their order; the objects' URIs are `oss_base_uri + key`."""
+    """The objects that the manifests name, in the order of the manifests. An object's URI is `oss_base_uri + key`."""
 
     def __init__(
         self, client: OssClient, manifests: tuple[str, ...], manifest_parser: ManifestParser, oss_base_uri: str
@@ -95,7 +95,11 @@ class ManifestListing:
                 yield name, label
 
     def _parsed(self, manifest: str, reader: io.IOBase) -> Generator[tuple[str, int, Any], None, None]:
-        """Yield what the parser makes of the manifest, and where; what it raises names manifest and entry before."""
+        """Yield each entry of the manifest with its position: the line if the parser is ours, else the entry's number.
+
+        If the parser raises, the `OssManifestError` names the manifest and the last entry that was good. `OssError`s
+        of the parser are raised unchanged.
+        """
         number = 0
         try:
             for parser, entries_with_lines in _WITH_LINES:
@@ -129,8 +133,8 @@ class OssManifestParser(NumberedObjects):
 
     A manifest is a local path or an `oss://bucket/key`; `manifests` is one, several, or a pipe of them.
     `manifest_parser` gets a manifest as a binary file and yields (key, label), or keys alone; an object's URI is
-    `oss_base_uri + key`. Manifests given directly are parsed once for all copies of this pipe, in whatever processes:
-    the copies read one table. Those that come through a pipe are parsed by each copy.
+    `oss_base_uri + key`. Manifests given directly are parsed once: all copies of this pipe, in any process, read one
+    table. Manifests that come through a pipe are parsed by each copy.
     """
 
     def __init__(
@@ -152,7 +156,7 @@ class OssManifestParser(NumberedObjects):
         self._parser, self._base, self._keep = manifest_parser, oss_base_uri, as_keep(filter)
         self._source: Iterable[str | os.PathLike[str]] = ()
         if isinstance(manifests, IterDataPipe):
-            self._listing(())  # refuses a wrong parser or base now, not at the first manifest
+            self._listing(())  # raises for a wrong parser or base now, not at the first manifest
             self._source = manifests
             super().__init__(None)
         else:
@@ -184,14 +188,14 @@ def _jsonl_entries(reader: io.IOBase) -> Iterator[tuple[int, tuple[str, Any]]]:
             continue
         try:
             entry = json.loads(line)
-        except (ValueError, RecursionError) as error:  # the second for brackets within brackets by the thousand
+        except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
             raise _line_error(reader, number, line, f"not JSON: {error}") from error
         if not isinstance(entry, dict) or not isinstance(entry.get("key"), str) or not entry["key"]:
             raise _line_error(reader, number, line, 'not of the form {"key": "...", "label": ...}')
         yield number, (entry["key"], entry.get("label", ""))
 
 
-# Our parsers tell the line of each entry, others do not.
+# For our own parsers, functions that also give the line of each entry. Other parsers do not give it.
 _WITH_LINES: tuple[tuple[ManifestParser, Callable[[io.IOBase], Iterator[tuple[int, Any]]]], ...] = (
     (imagenet_manifest_parser, _imagenet_entries),
     (jsonl_manifest_parser, _jsonl_entries),
@@ -211,7 +215,7 @@ def _paths(manifests: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
 
 
 def _key_and_label(entry: Any) -> tuple[str, Any]:
-    """Return key and label of what a parser yielded; `ValueError` if it is neither (key, label) nor a key."""
+    """Return key and label of a parser's entry. Raise `ValueError` if it is neither (key, label) nor a key."""
     if isinstance(entry, str):
         key, label = entry, ""
     elif isinstance(entry, tuple | list) and len(entry) == 2:
@@ -226,7 +230,10 @@ def _key_and_label(entry: Any) -> tuple[str, Any]:
 
 
 def _fixed_part(oss_base_uri: str) -> OssUri | None:
-    """Return bucket and beginning of the key where `oss_base_uri` has both: then only the rest needs parsing."""
+    """Return `oss_base_uri` parsed, or None if it does not contain the whole bucket name.
+
+    If it is parsed, only the key of each entry needs a check.
+    """
     if oss_base_uri == "":
         return None
     if not isinstance(oss_base_uri, str) or not oss_base_uri.startswith(("oss://", "/")):
@@ -250,9 +257,9 @@ def _opened(client: OssClient, manifest: str) -> Iterator[io.IOBase]:
 
 
 def _lines(reader: io.IOBase) -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line, without its end; read in large pieces, whatever kind of file it is.
+    """Yield number and text of each line, without its line end. Any kind of binary file is read in large pieces.
 
-    A line longer than `MAX_LINE_BYTES` is refused: a file without line ends must not take all memory.
+    Raises `OssManifestError` for a line longer than `MAX_LINE_BYTES`: a file without line ends must not fill memory.
     """
     number, rest = 0, b""
     read: Callable[[int], bytes] = reader.read

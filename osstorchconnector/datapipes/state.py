@@ -1,8 +1,9 @@
-"""Where an epoch stands, as a small dictionary of plain values, and one such state from those of all processes.
+"""The state of an epoch as a small dictionary of plain values, and the merge of all processes' states into one.
 
-An epoch is an order of objects, shared out by strides. So a share and how many of its objects have been given out say
-everything. When the states of all shares are merged, what each has had becomes one layer of "taken" objects; an epoch
-that goes on from there has the rest, shared out anew, and may be broken off and merged again.
+An epoch is an order of objects, divided into shares by strides. So a share, with the number of its objects that were
+given out, is the whole state of a process. Merging the states of all shares makes these numbers one layer of "taken"
+objects. An epoch that resumes from the merged state has the remaining objects, divided again. It can also be
+interrupted and merged.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _SHOWN_SHARES = 10
 
 @dataclass(frozen=True)
 class Anchor:
-    """An object that has been given out: its number in the order that is left after `layers`, and a digest of its URI.
+    """An object that was given out: its number in the order that remains after `layers`, and a digest of its URI.
 
-    It shows whether the listing is still the same when the epoch goes on.
+    When the epoch resumes, it shows whether the listing is still the same.
     """
 
     layers: int
@@ -39,18 +40,18 @@ class Anchor:
 
 @dataclass(frozen=True)
 class EpochState:
-    """How far one process, or a whole job (`share` is `None`), has come in an epoch."""
+    """The progress of one process, or of a whole job (`share` is `None`), in an epoch."""
 
     dataset: str
     epoch: int
     share: Share | None
     consumed: int = 0
     taken: tuple[tuple[int, ...], ...] = ()
-    rows: int = -1  # of the whole index, where the order depends on it
+    rows: int = -1  # of the whole index, if the order depends on their number
     anchor: Anchor | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON could hold it."""
+        """Return the state as values that JSON can represent."""
         anchor = self.anchor
         fields = {
             "dataset": self.dataset,
@@ -65,7 +66,7 @@ class EpochState:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> EpochState:
-        """Return what `to_dict` gave; `OssUsageError` for anything else."""
+        """Return the state that `to_dict` gave. Raise `OssUsageError` for anything else."""
         if not isinstance(state, Mapping) or not _is_number(state.get(_MARK)):
             raise OssUsageError("this is not the state of a dataset of this library")
         if state[_MARK] not in (_VERSION, _VERSION_WITHOUT_CHECK):
@@ -88,14 +89,14 @@ class EpochState:
         return found
 
     def furthest(self) -> tuple[int, int] | None:
-        """Return number of layers and number of the last object that was given out; `None` if none was."""
+        """Return the number of layers and the number of the last object given out; `None` if none was given out."""
         if self.share is not None and self.consumed:
             return len(self.taken), self.share.number(self.consumed - 1)
         last = Taken(self.taken[-1]).last() if self.taken else -1
         return (len(self.taken) - 1, last) if last >= 0 else None
 
     def check_against(self, total: int) -> None:
-        """Raise `OssUsageError` if more has been given out than there is of `total` objects."""
+        """Raise `OssUsageError` if the state has given out more objects than there can be in `total`."""
         for layer in map(Taken, self.taken):
             for share, count in layer.by_share():
                 _check_given_out(count, share, total)
@@ -105,7 +106,7 @@ class EpochState:
 
 
 def checked_epoch(epoch: Any) -> int:
-    """Return the number of an epoch; `OssUsageError` if it is no whole number of 64 bits."""
+    """Return the number of an epoch. Raise `OssUsageError` if it is not a whole number of 64 bits."""
     try:
         number = operator.index(epoch)
     except TypeError:
@@ -149,7 +150,7 @@ def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(states: Sequence[EpochState]) -> tuple[int, ...]:
-    """Return what each share has had; the states must be of one epoch, and of all shares."""
+    """Return how many objects each share has given out. The states must be of one epoch and include every share."""
     first = states[0]
     counts: dict[int, int] = {}
     for state in states:
@@ -172,7 +173,7 @@ def _counts(states: Sequence[EpochState]) -> tuple[int, ...]:
 
 
 def _states_in(given: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield our states in whatever a loader puts around them."""
+    """Yield this library's states from the nested state of a loader."""
     if isinstance(given, Mapping):
         if _MARK in given:
             yield given
@@ -227,7 +228,7 @@ def _field(name: str, state: Mapping[str, Any]) -> Any:
 
 
 def _check_of(fields: Mapping[str, Any]) -> str:
-    """Return what tells that the fields are those that were written."""
+    """Return a digest of the fields, which shows whether they were changed."""
     return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

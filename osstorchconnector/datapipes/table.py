@@ -1,8 +1,8 @@
-"""Objects by number, as MapDataPipes: what is known of them, and their bytes, one object or a batch at a time.
+"""MapDataPipes, which give objects by number: their `ObjectInfo`s or their bytes, one object or a batch at a time.
 
     numbers -> `OssObjectTable` -> `ObjectInfo`s -> `OssObjectMapFetcher` -> `DataObject`s, those of a batch in parallel
 
-Everything that `FetchesBatches` can be joined by `+` (`OssConcatDataset`), and still fetches a batch in parallel.
+Subclasses of `FetchesBatches` can be joined by `+` (`OssConcatDataset`) and still fetch a batch in parallel.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NOTHING: Any = object()
 
 
 class LeftOut(NamedTuple):
-    """What stands for an object that `on_error="skip"` leaves out."""
+    """The placeholder for an object that `on_error="skip"` leaves out."""
 
     error: OssError
 
@@ -60,7 +60,7 @@ class OssObjectTable(MapDataPipe[ObjectInfo]):
     """Objects by number: the `ObjectInfo`s of a lister, a manifest parser or a list of names, shuffled or not.
 
     Functional form, of those pipes: `index_oss_objects`. `len` waits until the listing is done. Negative numbers count
-    from the end; there are no slices.
+    from the end. Slices are not supported.
     """
 
     def __init__(self, source: NumberedObjects) -> None:
@@ -78,13 +78,13 @@ class OssObjectTable(MapDataPipe[ObjectInfo]):
         return info
 
     def __getitems__(self, positions: Sequence[int]) -> list[ObjectInfo]:
-        """Return what is known of several objects, in the order of `positions`."""
+        """Return the `ObjectInfo`s of several objects, in the order of `positions`."""
         view = self._view()
         count = view.count()
         return list(view.at([checked_position(position, count) for position in positions]))
 
     def infos(self) -> Iterator[ObjectInfo]:
-        """Yield all of them, each as soon as it is known."""
+        """Yield all `ObjectInfo`s, each as soon as it is listed."""
         return self._view().items()
 
     def _view(self) -> View[ObjectInfo]:
@@ -95,15 +95,15 @@ class OssObjectTable(MapDataPipe[ObjectInfo]):
 
 @functional("fetch_oss_objects")
 class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
-    """Fetch objects by number; several at a time in parallel (functional form: `fetch_oss_objects`).
+    """Fetch objects by number, several at a time in parallel (functional form: `fetch_oss_objects`).
 
-    Several are those of a batch, or of a list of numbers in square brackets. `a + b` does the same with the objects of
+    A batch, or a list of numbers in square brackets, is fetched in parallel. `a + b` does the same with the objects of
     both.
 
-    With `on_error="skip"` what can't be read even after retries is left out of a batch, logged and counted in
-    `skipped_objects`, and so it is when the pipe is iterated over; a function is called with the `ObjectInfo` and the
-    error before that, and may raise. A batch of which nothing would be left is an error, and so is a single object
-    asked for by its number.
+    With `on_error="skip"`, an object that can't be read even after retries is left out of a batch or an iteration,
+    logged and counted in `skipped_objects`. If `on_error` is a function, it is first called with the `ObjectInfo` and
+    the error, and may raise. The error is raised if it would leave a batch empty, or if the object was asked for by
+    its own number.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
 
     @property
     def skipped_objects(self) -> int:
-        """How many objects all copies of this pipe have left out because they can't be read."""
+        """The number of objects that all copies of this pipe have left out because they can't be read."""
         return self._skipping.count()
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
 
 
 def _with_left_out(items: Generator[Any, None, None], left_out: deque[LeftOut]) -> Generator[Any, None, None]:
-    """Yield the items, and before each what was left out on the way to it."""
+    """Yield the items, and each `LeftOut` in the place of its object."""
     with contextlib.closing(items):
         for item in items:
             while left_out:
@@ -179,13 +179,14 @@ def _with_left_out(items: Generator[Any, None, None], left_out: deque[LeftOut]) 
 
 
 class OssConcatDataset(ConcatDataset[Any]):
-    """Several map datasets as one, what `a + b` makes of ours: the objects of a batch are fetched in parallel.
+    """Several map datasets as one, the result of `a + b`. The objects of a batch are fetched in parallel.
 
-    A part that is not ours gives its share of a batch by its own `__getitems__`, or one object after the other.
+    A part that is not a dataset of this library fetches its objects of a batch by its own `__getitems__`, or else one
+    after the other.
     """
 
     def __getitem__(self, position: Any) -> Any:
-        """Return the object of a number, or the objects of a list of numbers."""
+        """Return one object by its number, or several by a list of numbers."""
         if is_batch(position):
             return self.__getitems__(position)
         part, number = self._place(position)
@@ -211,29 +212,29 @@ class OssConcatDataset(ConcatDataset[Any]):
 
     @property
     def skipped_objects(self) -> int:
-        """How many objects the parts have left out because they can't be read."""
+        """The number of objects that the parts have left out because they can't be read."""
         return sum(getattr(part, "skipped_objects", 0) for part in self.datasets)
 
     def _place(self, position: Any) -> tuple[int, int]:
-        """Return the part that has the object, and its number there."""
+        """Return the part that has the object, and the object's number in that part."""
         number = checked_position(position, len(self))
         part = bisect_right(self.cumulative_sizes, number)
         return part, number - (self.cumulative_sizes[part - 1] if part else 0)
 
     def _share(self, part: int, numbers: list[int]) -> contextlib.closing[Generator[Any, None, None]]:
-        """Return the outcomes of a part, of ours with the first requests under way."""
+        """Return the outcomes of a part. If it is a `FetchesBatches`, the first requests are already under way."""
         dataset: Any = self.datasets[part]
         is_ours = isinstance(dataset, FetchesBatches)
         return contextlib.closing(dataset.outcomes(numbers) if is_ours else _foreign(dataset, numbers))
 
 
 def is_batch(position: Any) -> TypeGuard[Sequence[int]]:
-    """Say whether several numbers are meant: a list, a range, an array or tensor of one dimension."""
+    """Return whether `position` is several numbers: a list, a range, or an array or tensor of one dimension."""
     return isinstance(position, list | range) or getattr(position, "ndim", 0) == 1
 
 
 def checked_position(position: Any, count: int) -> int:
-    """Return the number of an object, counted from 0; `IndexError` if there is none, `TypeError` for a slice."""
+    """Return the number of an object, counted from 0. Raise `IndexError` if out of range, `TypeError` for a slice."""
     if isinstance(position, slice):
         raise TypeError(
             "there are no slices: use torch.utils.data.Subset(dataset, range(...)), which fetches nothing by itself"
@@ -245,7 +246,7 @@ def checked_position(position: Any, count: int) -> int:
 
 
 def without_left_out(outcomes: Iterable[Any]) -> list[Any]:
-    """Return the objects that are not left out; raise the last error if none would be left."""
+    """Return the objects that are not left out. If all are left out, raise the error of the last one."""
     items, left_out = [], None
     for outcome in outcomes:
         if isinstance(outcome, LeftOut):
@@ -264,5 +265,6 @@ def _foreign(dataset: Any, numbers: list[int]) -> Generator[Any, None, None]:
         yield from map(dataset.__getitem__, numbers)
 
 
-# A form of iterable pipes that makes a map, which torch's decorator can't tell. A second load replaces its own.
+# A method of iterable pipes that returns a map pipe. torch's decorator has no way to register one. If this module is
+# loaded again, the new class replaces the old one.
 IterDataPipe.functions["index_oss_objects"] = OssObjectTable

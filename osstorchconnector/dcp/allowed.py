@@ -1,8 +1,8 @@
 """The list of names that pickles in a checkpoint may use, and a check of the arguments of each call.
 
 The list has Python's containers and values, numpy's arrays, scalars and generators, and torch's tensors. Making one of
-them runs no code of a third party, and takes memory in proportion to the pickle. Users add their own classes by
-`safe_types`. Names are compared by module and qualified name; no module is imported for a name in a pickle.
+them runs no third-party code, and takes memory in proportion to the size of the pickle. Users add their own classes by
+`safe_types`. Names are compared by module and qualified name. No module is imported for a name in a pickle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FRACTION = re.compile(r"-?\d+(/\d+)?")
 
 
 class AllowList:
-    """Allows the harmless names and those of `safe_types`: classes, functions, or pairs of one and its full name."""
+    """Allows the harmless names and those of `safe_types`: classes, functions, or pairs of one with its full name."""
 
     def __init__(self, safe_types: Iterable[Any] = ()) -> None:
         self._own = _by_name(safe_types)
@@ -38,24 +38,24 @@ class AllowList:
         if found is not None:
             return found
         if name[0] == "torch":
-            found = _of_torch(vars(torch).get(name[1]))  # torch's own `__getattr__` would import
+            found = _of_torch(vars(torch).get(name[1]))  # `getattr` could import: torch has a `__getattr__`
         return found or _in(self._own, name) or _in(_named_to_torch(), name)
 
 
 def written_names(module: str, name: str) -> Iterator[Name]:
-    """Yield the names under which pickles write it: protocol 3 and newer, then protocols 0 to 2."""
+    """Yield the names that pickles use for it: in protocol 3 and newer, then in protocols 0 to 2."""
     yield module, name
     old = _compat_pickle.REVERSE_NAME_MAPPING.get((module, name))
     yield old or (_compat_pickle.REVERSE_IMPORT_MAPPING.get(module, module), name)
 
 
 def listed(names: Iterable[Name]) -> str:
-    """Return names from a pickle as Python code writes them."""
+    """Return names from a pickle as they are in Python code."""
     found = (_compat_pickle.NAME_MAPPING.get(name, name) for name in names)
     return ", ".join(f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}" for module, name in found)
 
 
-# the user's
+# names that the user allows
 
 
 def _by_name(safe_types: Iterable[Any]) -> dict[Name, Any]:
@@ -71,7 +71,7 @@ def _by_name(safe_types: Iterable[Any]) -> dict[Name, Any]:
 
 
 def _named_to_torch() -> dict[Name, Any]:
-    """Return the safe globals that the user gave to torch, without those that have no name."""
+    """Return the safe globals that the user gave to torch, except those without a name."""
     found: dict[Name, Any] = {}
     for safe in torch.serialization.get_safe_globals():
         with contextlib.suppress(OssUsageError):
@@ -88,13 +88,13 @@ def _names_of(value: Any) -> list[Name]:
 
 
 def _splits(full_name: Any) -> list[Name]:
-    """Return every split into module and name: it may be the name of a nested class."""
+    """Return every split into module and qualified name, since the class may be nested in another."""
     parts = full_name.split(".") if isinstance(full_name, str) else []
     return [(".".join(parts[:at]), ".".join(parts[at:])) for at in range(1, len(parts))]
 
 
 def _in(own: dict[Name, Any], name: Name) -> Any:
-    """Return the `Call` for a name of the user's, or for a class method, static method or member of such a class."""
+    """Return the `Call` for a name that the user allows, or a class method, static method or member of such a class."""
     if name in own:
         return _trusted
     owner, _, attribute = name[1].rpartition(".")
@@ -109,7 +109,7 @@ def _trusted(budget: Budget, *arguments: Any) -> Any:
     return Trusted()
 
 
-# how what is harmless is called
+# checks of the calls of harmless names
 
 
 def _made(budget: Budget, *arguments: Any) -> Any:
@@ -123,7 +123,7 @@ def _filled(budget: Budget, *arguments: Any) -> Any:
 
 
 def _empty(budget: Budget, *arguments: Any) -> Any:
-    """Accept a call without arguments. Given a range, `UserList` would make a list of it, and `UserString` a text."""
+    """Accept a call without arguments. `UserList` would expand a huge range to a list, and `UserString` to a text."""
     if arguments:
         raise pickle.UnpicklingError("arguments for a class that pickles make without any")
     return Counted(budget)
@@ -154,7 +154,7 @@ def _array(budget: Budget, code: str, contents: Any) -> Any:
 
 
 def _encoded(budget: Budget, text: str, encoding: str) -> bytes:
-    """Return bytes: protocol 2 writes them as Latin-1 text."""
+    """Return the bytes, which protocol 2 writes as Latin-1 text."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes written as {encoding!r}")
     budget.spend(text)
@@ -162,7 +162,7 @@ def _encoded(budget: Budget, text: str, encoding: str) -> bytes:
 
 
 def _fraction(budget: Budget, *arguments: Any) -> Any:
-    """Accept integers and `1/3`. `1e999999999`, which `Fraction` takes too, would fill the memory."""
+    """Accept integers and texts such as `1/3`. `Fraction` also accepts `1e999999999`, which would fill the memory."""
     if not all(isinstance(argument, int) or _FRACTION.fullmatch(argument) for argument in arguments):
         raise pickle.UnpicklingError("a fraction that is not written as one")
     budget.count(*arguments)
@@ -177,7 +177,7 @@ def _type(budget: Budget, value: Any) -> Any:
 
 
 class _MemoryFile(Made):
-    """Stands for a file in memory."""
+    """Stand-in for a file in memory."""
 
     __slots__ = ("_budget",)
 
@@ -187,7 +187,7 @@ class _MemoryFile(Made):
     def __setstate__(self, state: Any) -> None:
         self._budget.count(state)
         contents, position = state[0], state[-2]
-        if not isinstance(position, int) or position > len(contents):  # the next write would fill what is between
+        if not isinstance(position, int) or position > len(contents):  # the next write would fill the gap
             raise pickle.UnpicklingError("a file in memory that goes on behind its end")
 
 
@@ -196,7 +196,7 @@ def _memory_file(budget: Budget) -> Any:
 
 
 class _Tensor(Made):
-    """Stands for a tensor, and knows the number of its elements, if its shape is written in the usual way."""
+    """Stand-in for a tensor, with the number of its elements, or None if its shape is not a tuple."""
 
     __slots__ = ("elements",)
 
@@ -214,7 +214,7 @@ def _copied_tensor(budget: Budget, source: Any, *others: Any) -> Any:
     """Accept a tensor of a device without storages (XLA): torch copies it from a CPU tensor or an array."""
     if isinstance(source, Array):
         source.note_copy()
-    elif isinstance(source, _Tensor) and source.elements is not None:  # which may repeat few elements
+    elif isinstance(source, _Tensor) and source.elements is not None:  # a view may repeat few elements
         budget.copied_storage(source.elements)
     else:
         raise pickle.UnpicklingError("a tensor that is copied from something else")
@@ -229,7 +229,7 @@ def _tensor(budget: Budget, *arguments: Any) -> Any:
 
 
 def _typed_tensor(budget: Budget, rebuild: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    """Accept a tensor with attributes or of a subclass, if the function that makes it, the first argument, is known."""
+    """Accept a tensor with attributes or of a subclass, if `rebuild`, the function that makes it, is a known one."""
     call = rebuild.call if isinstance(rebuild, type) and issubclass(rebuild, StandIn) else None
     if call not in (_tensor, _strided, _copied_tensor, _trusted):
         raise pickle.UnpicklingError("a tensor that is made by something else")
@@ -238,7 +238,7 @@ def _typed_tensor(budget: Budget, rebuild: Any, kind: Any, arguments: Any, state
 
 
 def _of_torch(value: Any) -> Any:
-    """Return dtypes and quantisation schemes; storage and tensor classes may be named, and not called."""
+    """Return a dtype or quantisation scheme. Storage and tensor classes may be named but not called."""
     if isinstance(value, (torch.dtype, torch.qscheme)):
         return value
     is_class = isinstance(value, type) and (value in torch._storage_classes or value in torch._tensor_classes)

@@ -1,7 +1,7 @@
-"""Removing what dead saves left behind, and nothing that is part of a checkpoint or of a save that may still live.
+"""Removal of the objects that dead saves left behind, but of no part of a checkpoint or of a save that may be alive.
 
-Whether a save lives is told by the newest thing it has stored, by OSS's times and OSS's clock. What clocks of this
-machine, or of the one that saved, say does not count.
+Whether a save is alive depends on the time of the newest thing that it has stored. Times are those of OSS, and so is
+the clock. The clocks of this machine and of the one that saved do not matter.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .metadata import stored_names
 _logger = logging.getLogger(__name__)
 
 DEFAULT_AGE = datetime.timedelta(days=1)
-# OSS's times are whole seconds: what it has stored at this second it may have stored up to one later.
+# OSS's times are whole seconds: an object may have been stored up to one second later than its time.
 RESOLUTION_SECONDS = 1
 
 
 @dataclass
 class _Save:
-    """What one save, known by its token, left below a prefix: files, unfinished uploads, the last sign of life."""
+    """What one save, identified by its token, left below a prefix: files, unfinished uploads, last sign of life."""
 
     keys: list[str] = field(default_factory=list)
     uploads: list[ListedUpload] = field(default_factory=list)
     seen_at: float = 0.0
 
     def note(self, when: str) -> None:
-        """Something of it was stored then, as OSS says."""
+        """Note that the save stored something at `when`, a time of OSS."""
         self.seen_at = max(self.seen_at, _seconds(when))
 
     def folders(self) -> set[str]:
@@ -44,16 +44,16 @@ class _Save:
 
 
 def clean(client: OssClient, uri: str, *, older_than: datetime.timedelta | float = DEFAULT_AGE) -> list[str]:
-    """Remove files and unfinished uploads below `uri` of saves that never finished; return the URIs of what is gone.
+    """Remove files and unfinished uploads below `uri` of saves that never finished. Return the URIs of all removed.
 
-    A save is left alone if any file of it is part of a checkpoint, or if it, or another unfinished one in the same
-    folder, has stored anything within the last `older_than` (a timedelta or seconds), a part of an upload included.
-    With 0 nothing counts as alive. Files that this library did not write are left alone. Raises if some checkpoint's
-    metadata can't be read: what it refers to is not known then.
+    The files of a save stay if any of them is part of a checkpoint. A save is left alone if it, or another unfinished
+    one in the same folder, has stored anything within the last `older_than` (a timedelta or seconds); an uploaded part
+    counts too. With 0, no save counts as alive. Locks older than that are removed too. Files that this library did not
+    write stay. Raises if a checkpoint's metadata can't be read, because then its files are not known.
     """
     prefix = parse_uri(uri)
     age = _age_seconds(older_than)
-    # Asked for before anything is listed: what is stored from here on is younger.
+    # Ask OSS for the time before listing anything: objects that are stored from now on are then younger.
     deadline = _deadline(client.server_time(prefix), age)
     found, locks = _found_below(client, prefix)
     saves = list(found.values())
@@ -81,7 +81,7 @@ def clean(client: OssClient, uri: str, *, older_than: datetime.timedelta | float
 def _age_seconds(older_than: datetime.timedelta | float) -> float:
     try:
         age = older_than.total_seconds() if isinstance(older_than, datetime.timedelta) else older_than
-        if age >= 0:  # which a NaN is not
+        if age >= 0:  # False for NaN
             return age
     except TypeError:
         pass
@@ -89,12 +89,12 @@ def _age_seconds(older_than: datetime.timedelta | float) -> float:
 
 
 def _deadline(now: float, age: float) -> float:
-    """Return when a save must have stored something, to count as alive at `now`."""
+    """Return the time since when a save must have stored something to count as alive at `now`."""
     return now - age - RESOLUTION_SECONDS if age > 0 else math.inf
 
 
 def _found_below(client: OssClient, prefix: OssUri) -> tuple[dict[str, _Save], dict[str, float]]:
-    """Return what saves have left, by token, and the locks that are held, each with the time since when."""
+    """Return the saves by token, and the locks by key, each with the time when it was taken."""
     saves: dict[str, _Save] = defaultdict(_Save)
     locks = {}
     for found in client.list(prefix):
@@ -113,7 +113,7 @@ def _found_below(client: OssClient, prefix: OssUri) -> tuple[dict[str, _Save], d
 
 
 def _note_parts(client: OssClient, bucket: str, save: _Save) -> None:
-    """Take note of the parts that the save's uploads have; an upload that has just ended gave a sign of life."""
+    """Note the parts of the save's uploads. An upload that has ended since it was listed is a sign of life."""
     for upload in save.uploads:
         try:
             parts = client.list_parts(OssUri(bucket, upload.key), upload.upload_id)
@@ -132,7 +132,10 @@ def _seconds(when: str) -> float:
 
 
 def _referenced(client: OssClient, prefix: OssUri, keys: Iterable[str]) -> set[str]:
-    """Return the keys that the checkpoints have to which these might belong; looked up after these were listed."""
+    """Return all keys of the checkpoints that `keys` might belong to.
+
+    The metadata is read after `keys` were listed, so that a checkpoint published in between is found.
+    """
     found = set[str]()
     for folder in {folder for key in keys for folder in _folders(key)}:
         try:
@@ -145,7 +148,7 @@ def _referenced(client: OssClient, prefix: OssUri, keys: Iterable[str]) -> set[s
 
 
 def _folders(key: str) -> Iterator[str]:
-    """Yield the folders that a file is in, innermost first; a prefix strategy puts it deeper than its checkpoint."""
+    """Yield the folders that contain a file, innermost first. A prefix strategy puts files in subfolders."""
     while key:
         key = key.rpartition("/")[0]
         yield key + "/" if key else ""

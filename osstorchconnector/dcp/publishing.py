@@ -1,6 +1,6 @@
 """Publishing a save: check that its data is stored, put `.metadata`, remove the data of the checkpoint it replaces.
 
-ckpt/.metadata.lock    while a save replaces another one: two that do so at once would each miss what the other left
+ckpt/.metadata.lock    exists while a save replaces another: of two at once, each would miss the other's files
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .metadata import dump_metadata, stored_names
 
 _logger = logging.getLogger(__name__)
 
-# How long a save waits for a lock that stays with one holder. A publication takes a few requests. A slower or killed
-# holder loses the lock; at worst that leaves data behind which no metadata refers to.
+# How long a save waits for a lock while its holder stays the same. Publishing takes a few requests. A slower or killed
+# holder loses the lock. At worst, this leaves data that no metadata refers to.
 PATIENCE_SECONDS = 10.0
 MOST_PATIENCE_SECONDS = 60.0  # for a lock that passes from one holder to another
 POLL_SECONDS = 0.05
@@ -45,10 +45,11 @@ class Publisher:
         self._clock, self._sleep = clock, sleep
 
     def publish(self, metadata: Metadata, save_id: str, *, overwrite: bool) -> None:
-        """Put `.metadata`, which makes the new data the checkpoint, then remove what the old one had and this has not.
+        """Put `.metadata`, which makes the new data the checkpoint, then remove the files that only the old one used.
 
-        Raises `OssIntegrityError`, and leaves the old checkpoint as it is, if a file of the new one is not there.
-        Nothing is removed that can't be known to be superfluous, and no failure to remove fails the save.
+        If a file of the new checkpoint is missing or has a wrong size, raises `OssIntegrityError` and leaves the old
+        checkpoint as it is. Removes only files that are known to be superfluous. A failed removal does not fail the
+        save.
         """
         rank_names = [name for name in self._check_stored(metadata) if is_rank_metadata(name)]
         data, uri = dump_metadata(metadata), self._folder.member(metadata_name())
@@ -68,12 +69,12 @@ class Publisher:
             quietly(functools.partial(self._folder.remove, superfluous))
 
     def publish_rank(self, metadata: Metadata, rank: int) -> None:
-        """Put a rank's own metadata, where there must not be any; raises as `publish` does."""
+        """Put a rank's own metadata. Raises `OssConflictError` if it exists, `OssIntegrityError` as `publish` does."""
         self._check_stored(metadata)
         self._client.put(self._folder.member(metadata_name(rank)), dump_metadata(metadata), forbid_overwrite=True)
 
     def remove_unpublished(self, names: list[str], rank: int) -> None:
-        """Remove those of a rank's files that neither `.metadata` nor the rank's own metadata names."""
+        """Remove the rank's files that neither `.metadata` nor the rank's own metadata names."""
         unnamed = set(names)
         for metadata in (metadata_name(), metadata_name(rank)):
             if unnamed:
@@ -83,12 +84,12 @@ class Publisher:
     # what is stored
 
     def _check_stored(self, metadata: Metadata) -> list[str]:
-        """Raise unless the files that the metadata names are there, and as long as it says.
+        """Raise unless every file that the metadata names exists and has the right size.
 
-        Returns what else of this library's was seen beside them, other ranks' metadata for one.
+        Returns the other files of this library in the same folders, such as other ranks' metadata.
         """
         sizes = _sizes(metadata)
-        folders: dict[str, list[str]] = defaultdict(list, {"": []})  # a prefix strategy makes more
+        folders: dict[str, list[str]] = defaultdict(list, {"": []})  # a prefix strategy makes more folders
         for name in sizes:
             folders[name[: name.rfind("/") + 1]].append(name)
         transfer = self._client.config.checkpoint
@@ -113,7 +114,7 @@ class Publisher:
         return [name for name in found if name not in sizes]
 
     def _names_in_use(self, metadata: str) -> set[str]:
-        """Return the data that the checkpoint has now; none, and a word in the log, if that can't be known."""
+        """Return the files that the metadata names now. If it can't be read, log a warning and return none."""
         try:
             return self._names_in(metadata)
         except OssIntegrityError as error:
@@ -131,17 +132,17 @@ class Publisher:
 
     @contextmanager
     def _lock(self, save_id: str) -> Iterator[None]:
-        """Keep other saves from replacing the checkpoint, for as long as they wait for the lock."""
+        """Keep other saves from replacing the checkpoint until they stop waiting (after `PATIENCE_SECONDS`)."""
         uri = self._folder.member(METADATA_LOCK)
         since = self._take_lock(uri, save_id)
         try:
             yield
         finally:
-            if self._clock() - since < PATIENCE_SECONDS:  # else it may be another's by now
+            if self._clock() - since < PATIENCE_SECONDS:  # later, another save may have the lock
                 quietly(functools.partial(self._client.delete, uri))
 
     def _take_lock(self, uri: OssUri, save_id: str) -> float:
-        """Wait for the lock and take it; return the time when it was asked for, minus infinity if it was not taken."""
+        """Wait for the lock and take it. Return the time just before that; minus infinity if it was not taken."""
         begun = since = self._clock()
         holder = b""
         while self._clock() - begun < MOST_PATIENCE_SECONDS:
@@ -161,7 +162,7 @@ class Publisher:
                 _logger.warning("%s: a save that was replacing it has not ended, its lock is removed", self._folder.id)
                 try:
                     self._client.delete(uri)
-                except OssError as error:  # credentials that may not delete, for one
+                except OssError as error:  # for example, credentials that may not delete
                     _logger.warning("%s is replaced without a lock: %s", self._folder.id, error)
                     return -math.inf
             self._sleep(POLL_SECONDS)
@@ -176,7 +177,7 @@ class Publisher:
 
 
 async def _listed(root: OssUri, operations: Operations, folder: str) -> Mapping[str, int]:
-    """Return names, relative to the checkpoint, and sizes of the data and the ranks' metadata in a folder of it."""
+    """Return the sizes of data files and rank metadata in one folder, by their names relative to the checkpoint."""
     found: dict[str, int] = {}
     prefix, token = OssUri(root.bucket, f"{root.key}{folder}__"), ""
     while True:
@@ -188,7 +189,7 @@ async def _listed(root: OssUri, operations: Operations, folder: str) -> Mapping[
 
 
 def _sizes(metadata: Metadata) -> dict[str, int]:
-    """Return the files that the metadata names, with their sizes: their last items end where they do."""
+    """Return the files that the metadata names, with their sizes. A file ends where its last item ends."""
     sizes: dict[str, int] = {}
     for info in metadata.storage_data.values():
         sizes[info.relative_path] = max(sizes.get(info.relative_path, 0), info.offset + info.length)
@@ -196,7 +197,7 @@ def _sizes(metadata: Metadata) -> dict[str, int]:
 
 
 def _is_metadata(name: str) -> bool:
-    """Say whether a name is of a checkpoint's metadata: damaged metadata may name that as data."""
+    """Return whether a name is that of a checkpoint's metadata. Damaged metadata may name it as data."""
     return name.rpartition("/")[2] == metadata_name()
 
 

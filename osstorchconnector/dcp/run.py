@@ -1,4 +1,4 @@
-"""The folder of a training run: which checkpoints are in it, which is the newest, and the removal of old ones."""
+"""The folder of a training run: its checkpoints, the newest of them, and the removal of old ones."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ class RunFolder:
     def __init__(self, client: OssClient, root: OssUri) -> None:
         self._client, self._root = client, root
         self._notes = OssUri(root.bucket, root.key + BRANCHES)
-        self._noting = threading.Lock()  # of saves in flight, each reads the notes and writes them again
+        self._noting = threading.Lock()  # each running save reads the notes, changes and rewrites them
 
     def __reduce__(self) -> tuple[type[RunFolder], tuple[OssClient, OssUri]]:
         return RunFolder, (self._client, self._root)
 
     def uri(self, step: int) -> str:
-        """Return where the checkpoint of a step is, or would be."""
+        """Return the URI of a step's checkpoint, which need not exist."""
         return f"{self._root}step-{_checked(step):010d}"
 
     def steps(self) -> list[int]:
-        """Return the steps of which there is a whole checkpoint, in ascending order."""
+        """Return the steps that have a complete checkpoint, in ascending order."""
         return sorted(self._whole(self._begun()))
 
     def latest(self) -> int | None:
-        """Return the newest step of which there is a whole checkpoint; None if there is none."""
+        """Return the newest step that has a complete checkpoint; None if there is none."""
         etags = self._whole(self._begun())
         ordered = self._branches().ordered(etags) if etags else []
         return ordered[-1] if ordered else None
 
     def note_going_back(self, step: int, later: AbstractSet[int]) -> None:
-        """Before a save: see to it that checkpoints above its step are on an older branch when it is published.
+        """Before a save: note that checkpoints above its step are on an older branch once it is published.
 
         `later` are steps whose saves began after this one.
         """
@@ -65,9 +65,9 @@ class RunFolder:
                 self._remember(branches.saving(step, self._whole(begun), later), branches)
 
     def tidy(self, saved_step: int, keep: int | None) -> None:
-        """After a save: write down what it has gone back from, and remove all but the newest `keep`.
+        """After a save: note the checkpoints that it has gone back from, and remove all but the newest `keep`.
 
-        That the save went well does not hang on this: what goes wrong is logged, and made good after the next save.
+        An error is logged and does not fail the save. The call after the next save does what is missing.
         """
         try:
             with self._noting:
@@ -84,13 +84,13 @@ class RunFolder:
             _logger.warning("checkpoints that are too many were not removed: %s", error)
 
     def _begun(self) -> list[int]:
-        """Return the steps of which there is anything."""
+        """Return the steps that have any object."""
         pages = self._client.list_pages(self._root, delimiter="/")
         folders = (prefix[len(self._root.key) :] for page in pages for prefix in page.prefixes)
         return [int(match[1]) for match in map(_STEP.fullmatch, folders) if match]
 
     def _whole(self, steps: Iterable[int]) -> dict[int, str]:
-        """Return those of the steps of which there is a whole checkpoint, with the ETags of their metadata."""
+        """Return the steps that have a complete checkpoint, with the ETags of their metadata."""
         transfer = self._client.config.checkpoint
         steps = list(steps)
         etags = self._client.map(
@@ -106,7 +106,7 @@ class RunFolder:
         return OssUri(folder.bucket, folder.key + metadata_name())
 
     def _remove(self, step: int) -> None:
-        """Remove a checkpoint: `.metadata` first, so that at no moment half of one looks like a whole."""
+        """Remove a checkpoint: `.metadata` first, so that a partly removed one never looks complete."""
         folder = checkpoint_uri(self.uri(step))
         self._client.delete(self._metadata(step))
         self._client.delete_many(folder.bucket, [found.key for found in self._client.list(folder)])
@@ -130,7 +130,7 @@ def _checked(step: int) -> int:
 
 
 async def _etag(operations: Operations, metadata: OssUri) -> str:
-    """Return the ETag of an object; empty if it is not there."""
+    """Return the ETag of an object; empty if it does not exist."""
     try:
         return (await operations.head(metadata)).etag
     except OssNotFoundError:
@@ -139,7 +139,7 @@ async def _etag(operations: Operations, metadata: OssUri) -> str:
 
 @dataclass(frozen=True)
 class Left:
-    """A checkpoint on a branch that was left: the ETag of its metadata, and which going back it was, from 1 on."""
+    """A checkpoint on a branch that was left: the ETag of its metadata, and the number of the going back, from 1 on."""
 
     etag: str
     turn: int
@@ -147,22 +147,26 @@ class Left:
 
 @dataclass(frozen=True)
 class GoingBack:
-    """A save that goes back to `step`, where it replaces metadata of that ETag, if any, from the steps it `leaves`."""
+    """A save that goes back to `step` and leaves later steps.
+
+    `replaces` is the ETag of the metadata that it replaces at `step`; empty if there is none. `leaves` are the steps
+    that it leaves, with the ETags of their metadata.
+    """
 
     step: int
     replaces: str
     leaves: Mapping[int, str]
 
     def is_done(self, etags: Mapping[int, str]) -> bool:
-        """Say whether that save was published, by the ETags of the checkpoints that are there."""
+        """Return whether that save was published, judged by the ETags of the existing checkpoints."""
         return etags.get(self.step, self.replaces) != self.replaces
 
 
 @dataclass(frozen=True)
 class Branches:
-    """The checkpoints on branches that were left, and what saves under way go back from.
+    """The checkpoints on branches that were left, and the running saves that go back.
 
-    `etags` are those of the checkpoints that there are.
+    `etags` are those of the existing checkpoints' metadata, by step.
     """
 
     left: Mapping[int, Left] = field(default_factory=dict)
@@ -174,7 +178,7 @@ class Branches:
         return sorted(etags, key=lambda step: (left[step].turn if step in left else math.inf, step))
 
     def settled(self, etags: Mapping[int, str]) -> Branches:
-        """Return the same without what is no longer there, and what was gone back from as such."""
+        """Return the branches without checkpoints that no longer exist, and with those that a published save left."""
         left = {step: old for step, old in self.left.items() if etags.get(step) == old.etag}
         turn = max((old.turn for old in self.left.values()), default=0)
         under_way = []
@@ -188,7 +192,7 @@ class Branches:
         return Branches(left, tuple(under_way))
 
     def saving(self, step: int, etags: Mapping[int, str], later: AbstractSet[int]) -> Branches:
-        """Return what must be known before `step` is saved; `later` are the steps whose saves began after this one."""
+        """Return the branches to note before `step` is saved. `later` are steps whose saves began after this one."""
         settled = self.settled(etags)
         leaves = {
             other: etag
@@ -200,7 +204,7 @@ class Branches:
             under_way.append(GoingBack(step, etags.get(step, ""), leaves))
         return replace(settled, going_back=tuple(under_way))
 
-    # as an object
+    # the object that stores it
 
     def dumped(self) -> bytes:
         content: dict[str, Any] = {
@@ -212,7 +216,7 @@ class Branches:
 
     @classmethod
     def loaded(cls, data: bytes, where: str) -> Branches:
-        """Return what `dumped` wrote; `OssIntegrityError` names `where` if it is anything else."""
+        """Return what `dumped` wrote. For anything else, raise `OssIntegrityError`, which names `where`."""
         try:
             content = json.loads(data)
             if content["format"] != _FORMAT:

@@ -1,4 +1,4 @@
-"""Staging for `dcp.async_save`: a copy of the state that training may go on without, in memory that is already warm."""
+"""Staging for `dcp.async_save`: a copy of the state in reused, already mapped memory, so that training can continue."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ _DICTS = (dict, OrderedDict, defaultdict)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 Path = tuple[Any, ...]
-Copy = tuple[torch.Tensor, torch.Tensor]  # the target first
+Copy = tuple[torch.Tensor, torch.Tensor]  # (target, source)
 
-SHARED_OUT_ELEMENTS = 32768  # from here on torch copies a tensor by several threads
-THREAD_BYTES = 8 << 20  # so much has to be copied that a thread is worth being started
+SHARED_OUT_ELEMENTS = 32768  # from this size on, torch copies one tensor with several threads
+THREAD_BYTES = 8 << 20  # starting a thread pays from this size on
 
 
 class HostMemory:
-    """The machine's memory, and its devices, as staging sees them."""
+    """Allocates CPU memory for staging and copies tensors to it, also from devices."""
 
     def __init__(self) -> None:
         self._can_pin = True
 
     def is_elsewhere(self, tensor: torch.Tensor) -> bool:
-        """True if the tensor's bytes have to come from a device."""
+        """Return whether the tensor's bytes are on a device."""
         return not tensor.is_cpu
 
     def pinned(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-        """Return memory that devices copy to without the processor's help."""
+        """Return pinned memory: devices copy to it without the CPU."""
         return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=True)
 
     def ordinary(self, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="cpu")
 
     def buffer_for(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return memory to copy a tensor to; where no more can be pinned the log says so once, and it is ordinary."""
+        """Return memory to copy a tensor to. If no more can be pinned, log that once and use ordinary memory."""
         shape: Shape = tuple(tensor.shape)
         if self._can_pin and self.is_elsewhere(tensor):
             try:
@@ -60,7 +60,7 @@ class HostMemory:
         return self.ordinary(shape, tensor.dtype)
 
     def copy(self, targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
-        """Copy each source into its target, side by side; when this returns all of them are there."""
+        """Copy each source into its target, all in parallel. Return when every copy is complete."""
         copies = list(zip(targets, sources, strict=True))
         devices = {source.device for source in sources if self.is_elsewhere(source)}
         if devices:
@@ -70,7 +70,7 @@ class HostMemory:
         self.wait(devices)
 
     def wait(self, devices: Iterable[torch.device]) -> None:
-        """Wait until the copies from these devices have come."""
+        """Wait until the copies from these devices are complete."""
         for device in devices:
             torch.get_device_module(device).current_stream(device).synchronize()
 
@@ -83,9 +83,10 @@ def _copy(copies: list[Copy], *, non_blocking: bool = False) -> None:
 
 
 def _copy_in_threads(copies: list[Copy]) -> None:
-    """Copy within the processor's memory, by as many threads as torch takes for itself.
+    """Copy within CPU memory, with at most as many threads as torch uses itself.
 
-    It has them share out the elements of one large tensor, and lets one thread copy any number of small ones.
+    torch divides one large tensor among its threads, but copies any number of small ones in a single thread. So the
+    small ones are divided here.
     """
     small = [pair for pair in copies if pair[1].numel() < SHARED_OUT_ELEMENTS]
     large = [pair for pair in copies if pair[1].numel() >= SHARED_OUT_ELEMENTS]
@@ -100,14 +101,14 @@ def _copy_in_threads(copies: list[Copy]) -> None:
 
 
 class OssStager(AsyncStager):
-    """Copies a state for `dcp.async_save` into buffers in CPU memory, and keeps the buffers for the next time.
+    """Copies a state for `dcp.async_save` into buffers in CPU memory, and keeps the buffers for the next save.
 
-    `stage` returns when the copy is made. A buffer is used again only when nothing refers to its memory any more, no
-    save either: while an earlier state is still being saved, new buffers are made. For tensors on a GPU the buffers are
-    pinned, and all copies run side by side. What is no tensor is deep-copied. `OssStorageWriter` stages in the same
-    way; this is for writers that do not, as torch's own.
+    `stage` returns when the copy is complete. A buffer is reused only when nothing refers to its memory any more, also
+    no save: while an earlier state is still being saved, new buffers are made. For tensors on a GPU the buffers are
+    pinned, and all copies run in parallel. Values that are not tensors are deep-copied. `OssStorageWriter` stages in
+    the same way. This class is for writers that do not, such as torch's own.
 
-    `memory` is for tests: how memory is allocated and devices are waited for.
+    `memory` is for tests: it allocates memory and waits for devices.
     """
 
     _synchronize_after_execute = False
@@ -127,17 +128,17 @@ class OssStager(AsyncStager):
         return staged
 
     def synchronize_staging(self) -> None:
-        """Do nothing: `stage` returns when the copy is made."""
+        """Do nothing: `stage` returns when the copy is complete."""
 
     def close(self) -> None:
-        """Let the buffers go."""
+        """Free the buffers."""
         self._buffers = {}
 
 
 class _StagingBuffer:
     """Memory for tensors of one shape and dtype.
 
-    What it would ask of its tensor again and again, for each of thousands of buffers, it has asked once.
+    The tensor's shape, dtype and storage are read once: there may be thousands of buffers to check in each save.
     """
 
     __slots__ = ("_address", "_storage", "dtype", "shape", "tensor")
@@ -151,26 +152,26 @@ class _StagingBuffer:
         return self.dtype == tensor.dtype and self.shape == tensor.shape
 
     def references(self) -> tuple[int, int]:
-        """Return how many tensors and the like refer to the memory, and how many names to its storage."""
+        """Return how many references the memory has (from tensors and the like), and how many its Python storage."""
         return _uses(self._address), sys.getrefcount(self._storage)
 
     def is_free(self) -> bool:
-        """True if nothing refers to the memory but this buffer; where torch can't tell, that is never known."""
+        """Return whether only this buffer refers to the memory. Always False if torch has no count of references."""
         return self.references() == _OF_A_FREE_ONE
 
 
 class _Staging:
-    """One copy of one state, into `old` buffers where they fit and are free."""
+    """One copy of one state. It uses the `old` buffers that fit and are free."""
 
     def __init__(self, old: dict[Path, _StagingBuffer], memory: HostMemory) -> None:
         self._old, self._memory = old, memory
         self.used: dict[Path, _StagingBuffer] = {}
-        self._copies: dict[int, Any] = {}  # by id: what stands in the state twice is copied once
+        self._copies: dict[int, Any] = {}  # by id: a value that is in the state twice is copied once
         self._sources: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
 
     def copied(self, value: Any, path: Path) -> Any:
-        """Return the copy of `value`, whose tensors `fill` will fill."""
+        """Return the copy of `value`. Only `fill` copies the data of its tensors."""
         kind = type(value)
         if kind in _CONSTANT:
             return value
@@ -187,7 +188,7 @@ class _Staging:
         return known
 
     def fill(self) -> None:
-        """Copy all tensors, and wait until that is done."""
+        """Copy the data of all tensors, and wait until that is done."""
         self._memory.copy(self._targets, self._sources)
 
     def _copied_leaf(self, value: Any, path: Path) -> Any:
@@ -215,11 +216,11 @@ class _Staging:
 
 
 def _spread_like(value: DTensor, local: torch.Tensor) -> DTensor:
-    """Return a tensor spread over ranks as `value` is, of which this rank has `local`.
+    """Return a tensor distributed over ranks in the same way as `value`, with `local` as this rank's part.
 
-    (`from_local` would copy `local`, which is still to be filled, to the device that the mesh is of.)
+    `from_local` can't be used: it would copy `local`, which has no data yet, to the device of the mesh.
     """
-    flatten: Any = value.__tensor_flatten__  # the protocol of tensors that are made of tensors; torch does not type it
+    flatten: Any = value.__tensor_flatten__  # torch's protocol for tensors made of tensors; it has no types
     unflatten: Any = DTensor.__tensor_unflatten__
     names, context = flatten()
     parts = {name: getattr(value, name) for name in names} | {"_local_tensor": local}
@@ -232,7 +233,8 @@ def _is_copied_bytewise(tensor: torch.Tensor) -> bool:
     return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
-# Not public: torch's own graph trees count so who uses a storage.
+# Not public: torch's CUDA graph trees count the users of a storage with it. Without it, each count is a new object that
+# equals no other, so no buffer is ever free.
 _uses: Any = getattr(torch._C, "_storage_Use_Count", lambda address: object())
 with plain_torch():
     _OF_A_FREE_ONE = _StagingBuffer(torch.empty(1, dtype=torch.float32, device="cpu")).references()

@@ -34,7 +34,7 @@ from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, s
 
 _logger = logging.getLogger(__name__)
 
-# Tickets that were used, as long as there are any: a planner that caches its plans brings old ones back.
+# Used tickets, as long as anything refers to them: a planner that caches its plans returns old tickets.
 _spent_tickets: weakref.WeakSet[SaveTicket] = weakref.WeakSet()
 
 GIVING_WAY_SECONDS = 0.002
@@ -190,8 +190,8 @@ class OssStorageWriter(HasFolder, StorageWriter):
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """Return the plans of all ranks, each with the names that its rank's files will have; on the coordinator."""
         if not self._uses_collectives:
-            return plans  # of this rank alone; it has its ticket
-        # What stands there already is of an earlier save, perhaps another writer's: planners that cache keep it.
+            return plans  # only this rank's, and it has its ticket already
+        # A planner that caches returns plans with the ticket of an earlier save, perhaps of another writer: replace it.
         return [dataclasses.replace(plan, storage_data=self._ticket(rank)) for rank, plan in enumerate(plans)]
 
     @outside_contexts
@@ -204,7 +204,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         with self._in_flight.writing(self):
             results = self._write(plan, planner)
         if not self._is_coordinator and self._uses_collectives:
-            self._in_flight.end()  # nothing more is to be done here, whatever becomes of the save
+            self._in_flight.end()  # torch calls this rank no more, even if the save fails
         future: Future[list[WriteResult]] = Future()
         future.set_result(results)
         return future
@@ -216,7 +216,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         `results` are those of `write_data` of all ranks. Raises `OssIntegrityError` if stored data is missing or
         changed, and `OssConflictError` if the checkpoint exists and may not be replaced.
         """
-        published = copy.copy(metadata)  # a planner that caches gives the same one to saves that run side by side
+        published = copy.copy(metadata)  # a planner that caches gives the same one to concurrent saves
         published.version = getattr(dcp_filesystem, "CURRENT_DCP_VERSION", None)
         published.storage_data = {result.index: result.storage_data for ofrank in results for result in ofrank}
         published.storage_meta = self.storage_meta()
@@ -234,7 +234,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         seconds, retries = time.perf_counter() - self._begun, self.client.retries - self._retries_before
         _logger.info("saved %s: %s", self._folder.id, summary(size, seconds, retries))
 
-    # being a stager
+    # staging
 
     @property
     def should_synchronize_after_execute(self) -> bool:
@@ -256,7 +256,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
     # the steps
 
     def _make_ready(self) -> None:
-        """Refuse to begin anew while a save is in flight; clear away what the last one did not publish."""
+        """Raise `OssUsageError` while a save is running. Remove files that the last save did not publish."""
         self._in_flight.check_over(self)
         if self._unconfirmed is None:
             return
@@ -266,10 +266,10 @@ class OssStorageWriter(HasFolder, StorageWriter):
         quietly(lambda: Publisher(folder).remove_unpublished(names, self._rank))
 
     def _give_way(self) -> None:
-        """Let the thread that staged return to its training, if this is another.
+        """If another thread staged the state, give it time to return to training.
 
-        Planning makes so many objects that it sets off a full garbage collection, which would hold up that thread, on
-        its way out of `async_save`, for 0.1 s and more (measured).
+        Planning creates many objects and triggers a full garbage collection. It would delay the other thread, which is
+        returning from `async_save`, by 0.1 s or more (measured).
         """
         staged_by, self._staged_by = self._staged_by, None
         if staged_by is not None and staged_by is not threading.current_thread():
@@ -298,9 +298,9 @@ class OssStorageWriter(HasFolder, StorageWriter):
         return save.results
 
     def _unspent(self, ticket: object) -> SaveTicket:
-        """Return the ticket, or one of our own if a planner's cache has kept it from an earlier save.
+        """Return the ticket, or a new one if a planner that caches returned the plan of an earlier save.
 
-        That save may have been another writer's, torch's for one, whose plans have no tickets.
+        That save may be another writer's. If it is torch's own writer, the plan has no ticket.
         """
         if isinstance(ticket, SaveTicket) and ticket not in _spent_tickets:
             _spent_tickets.add(ticket)
@@ -311,7 +311,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         if self._uses_collectives and self._overwrite:
             return
         existing = self._folder.metadata_names()
-        if not self._uses_collectives:  # the other ranks' may be of this very save
+        if not self._uses_collectives:  # the other ranks' may belong to this save
             existing = [name for name in existing if name in (metadata_name(), metadata_name(self._rank))]
         if existing:
             why = "overwrite=False" if self._uses_collectives else "a save without collectives can't replace one"
@@ -321,10 +321,10 @@ class OssStorageWriter(HasFolder, StorageWriter):
 
 
 class OneSaveAtATime:
-    """A writer's one save at a time: whoever else comes while it runs is refused, in the name of `who`.
+    """Lets a writer do one save at a time. A second save raises `OssUsageError`, which names `who`.
 
-    A save is over when its writing fails, when it was published, and where nothing more will be asked of the writer.
-    What is not seen from here is another rank's failure: then it is over when its thread has ended or begins anew.
+    A save is over when its writing fails, when it was published or that failed, or when the writer gets no more calls.
+    A failure of another rank is not visible here. Then the save is over when its thread ends or begins another save.
     """
 
     def __init__(self) -> None:
@@ -332,17 +332,17 @@ class OneSaveAtATime:
         self._is_writing, self._is_over = False, True
 
     def begin(self, who: object) -> None:
-        """A save begins on this thread."""
+        """Begin a save on this thread."""
         self.check_over(who)
         self._thread, self._is_over = threading.current_thread(), False
 
     def end(self) -> None:
-        """The save is over."""
+        """Mark the save as over."""
         self._is_over = True
 
     @contextmanager
     def writing(self, who: object) -> Iterator[None]:
-        """This thread writes the data; if that fails, the save is over."""
+        """Mark this thread as the one that writes the data. If that fails, the save is over."""
         self.begin(who)
         self._is_writing = True
         try:
@@ -361,7 +361,10 @@ class OneSaveAtATime:
             )
 
     def may_go_on(self) -> bool:
-        """Say whether the save's thread runs, and is another than this: it may be over here and go on elsewhere."""
+        """Return whether the save's thread is another one and still runs.
+
+        A save that is over on this rank may still run on others.
+        """
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return False

@@ -1,4 +1,4 @@
-"""Requests for one object: all for the object that the first one found, timed, checked and counted."""
+"""Requests for one object. Each is timed and counted, and checked to be of the object that the first one found."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _RANGE_NOT_SATISFIABLE = 416
 
 
 def _nothing(*_: object) -> None:
-    """The default for what to do while bytes come."""
+    """The default of the callbacks."""
 
 
 class ObjectRequests:
-    """Sends the requests of one reader. What they bring is one object, see `ReceivedObject`, whose errors they raise.
+    """Sends the requests of one reader. `ReceivedObject` checks that all answers are of one object, and raises if not.
 
-    The reader's thread sends, counts and waits; loop threads only fetch, and note two facts here. They write without
-    a lock: `has_asked_again` only ever becomes true, and of two latencies that are noted at once either will do.
+    The reader's thread sends, counts and waits. Loop threads only fetch, and write two attributes here without a lock:
+    `has_asked_again` only ever becomes True. If two threads write `latency_seconds` at once, either value will do.
     """
 
     def __init__(self, client: OssClient, uri: OssUri, transfer: TransferConfig) -> None:
         self._client, self._uri, self._transfer = client, uri, transfer
         self.received = ReceivedObject(uri)
         self.count = self.received.count
-        self.latency_seconds = float("inf")  # the least of all answers
-        self.has_asked_again = False  # more was asked for than the first download
+        self.latency_seconds = float("inf")  # the smallest of all answers
+        self.has_asked_again = False  # a request after the first download was answered
 
     @property
     def concurrency(self) -> int:
-        """How many requests may be under way at a time."""
+        """The largest number of requests under way at a time."""
         return self._transfer.prefetch_concurrency
 
     @property
@@ -52,7 +52,7 @@ class ObjectRequests:
         return stat.size
 
     def get_first(self, position: int) -> Download:
-        """Return the first 64 KiB from `position` on, or of the object if it ends before; they are not counted."""
+        """Return up to 64 KiB from `position` on, or from 0 if the object ends before that. They are not counted."""
         try:
             return self._timed_get(ByteSpan(position, position + FIRST_BYTES))
         except OssServiceError as error:
@@ -71,7 +71,7 @@ class ObjectRequests:
         return RunningTasks(self._client, self._transfer.prefetch_worker)
 
     def start(self, tasks: SpanTasks, span: ByteSpan, target: memoryview) -> Future[Download]:
-        """Begin to fetch `span` into `target`; whoever takes the result counts it."""
+        """Begin to fetch `span` into `target`. The caller must count the result."""
         return tasks.start(lambda operations: self._get_into(operations, span, target))
 
     def get_into(
@@ -83,9 +83,9 @@ class ObjectRequests:
     ) -> None:
         """Fetch each span into its memory, in parallel, and count it.
 
-        `meanwhile` is called when the first requests are under way. `when_half_free` is called once, with how many
-        more requests may be sent from then on: at least half of all. If this raises, nothing writes to the memory any
-        more, unless it is the `OssTimeoutError` of `RunningTasks.abandon`.
+        `meanwhile` is called when the first requests are under way. `when_half_free` is called once, with the number of
+        requests that are free from then on: at least half of `concurrency`. If this method raises, nothing writes to
+        the memory any more, except after the `OssTimeoutError` of `RunningTasks.abandon`.
         """
         workers = self._transfer.prefetch_worker
         read = ParallelRead(self._client, self._get_into, self.count, concurrency=self.concurrency, workers=workers)

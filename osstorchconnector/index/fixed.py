@@ -1,4 +1,4 @@
-"""Objects by number that are all known from the start, in the memory of the process that was given them."""
+"""An index of objects that are all known from the start. Its rows are in memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .held_file import HeldFile, choose_folder, new_path, open_own
 from .info import ObjectInfo
 from .layout import Batch, Table, pack_block
 
-# From this size on, processes that are spawned map a file instead of getting a copy each.
+# From this size on, spawned processes map one file instead of getting a copy each.
 FILED_FROM_BYTES = 1 << 20
 
 
 class FixedIndex:
     """An index whose rows are all known when it is made. It is pickled with them.
 
-    Worker processes that are forked have the same memory, and those that are spawned map one file of many rows, which
-    goes away with this process; `folder` is where it is put, if not in shared memory or among the temporary files.
+    Forked worker processes share the memory. Spawned ones map one file if the rows are many; the file is removed with
+    this process. `folder` is where the file is put; by default in shared memory or among the temporary files.
     """
 
     def __init__(self, batches: Iterable[Batch], *, folder: str = "") -> None:
@@ -58,14 +58,14 @@ class FixedIndex:
         return memoryview(self._blocks)
 
     def digest(self) -> str:
-        """Return what tells these rows from others."""
+        """Return a digest that distinguishes these rows from others."""
         return hashlib.blake2b(self._blocks, digest_size=16).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         if len(self._blocks) >= FILED_FROM_BYTES and get_spawning_popen() is not None:
-            with contextlib.suppress(OssError):  # without a folder for it, each process gets a copy
+            with contextlib.suppress(OssError):  # if no folder can be used, each process gets a copy
                 return {"folder": self.folder, "path": str(self._filed())}
-        return {"folder": self.folder, "blocks": bytes(self._blocks)}  # the same bytes, unless they lie in a file
+        return {"folder": self.folder, "blocks": bytes(self._blocks)}  # no copy, unless the rows are a mapped file
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.folder = state["folder"]
@@ -77,7 +77,7 @@ class FixedIndex:
         self._file: HeldFile | None = None
 
     def _filed(self) -> Path:
-        """Return a file with the rows, written when first asked for; it is held as long as this index is."""
+        """Return a file with the rows. It is written when first asked for, and kept as long as this index exists."""
         if self._file is None or not self._file.is_in_place():
             self._file = HeldFile(new_path(choose_folder(self.folder)), self._blocks)
             self._file.file  # noqa: B018

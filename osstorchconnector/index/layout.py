@@ -1,10 +1,10 @@
-"""How the table of objects looks in bytes: a head of one page, then blocks of rows, only ever appended.
+"""The bytes of the table of objects: a head of one page, then blocks of rows, which are only ever appended.
 
-    head    magic, two slots that take turns telling how far the table has come, and why it failed if it did
+    head    magic, two slots that are written in turn with the table's progress, and the reason if it failed
     block   counts | sizes: q[rows] | ends of names: I[rows] | ends of labels: I[rows] | base | names | labels | cursor
 
-A name is `bucket/key`; what all names of a block begin with is stored once, as its base. A block also says where
-its source can go on after it (the cursor), so that the next process can go on with an unfinished table.
+A name is `bucket/key`. The common beginning of all names of a block is stored once, as its base. A block also has the
+point where its source resumes after it (the cursor), so that another process can continue an unfinished table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .info import ObjectInfo
 N = TypeVar("N", bound=tuple[Any, ...])
 
 HEAD_BYTES = 4096
-MAGIC = struct.pack("=Q", 0x0131_3058_4449_534F)  # "OSIDX01" where the byte order is this machine's
+MAGIC = struct.pack("=Q", 0x0131_3058_4449_534F)  # "OSIDX01", or another number in a file of the other byte order
 UNKNOWN_SIZE = -1
 
 _SLOT_OFFSETS = (64, 128)
@@ -52,10 +52,10 @@ class TableState(enum.IntEnum):
 
 
 class TableProgress(NamedTuple):
-    """How far a table has come.
+    """The progress of a table.
 
-    `last` is where the latest block stands (0 if there is none) and `end` where the next one goes; `skipped` objects
-    were left out on purpose; `sequence` grows with every change.
+    `last` is the offset of the latest block (0 if there is none), `end` that of the next one. `skipped` is the number
+    of objects that were left out on purpose. `sequence` grows with every change.
     """
 
     sequence: int = 0
@@ -67,7 +67,7 @@ class TableProgress(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows to append: names are `base + tail`, sizes may be `UNKNOWN_SIZE`, no labels means that all are empty."""
+    """Rows to append. A name is `base + tail`. A size may be `UNKNOWN_SIZE`. `labels=None` means that all are empty."""
 
     base: str
     tails: Sequence[str]
@@ -78,13 +78,16 @@ class Batch(NamedTuple):
 
 
 def pack_progress(progress: TableProgress) -> tuple[int, bytes]:
-    """Return where the progress goes and its bytes: never over the slot that is valid now."""
+    """Return offset and bytes of the progress. They never overwrite the current slot, since readers take no lock.
+
+    So a reader finds at least one slot whole, even if the writer is killed in the middle of a write.
+    """
     body = _SLOT.pack(*progress)
     return _SLOT_OFFSETS[progress.sequence % 2], body + _CHECK.pack(zlib.crc32(body))
 
 
 def unpack_progress(head: memoryview) -> TableProgress:
-    """Return the latest progress that was written whole; that of an empty table if there is none."""
+    """Return the latest progress with a valid checksum; that of an empty table if there is none."""
     latest = TableProgress()
     for offset in _SLOT_OFFSETS:
         body = head[offset : offset + _SLOT.size]
@@ -96,7 +99,7 @@ def unpack_progress(head: memoryview) -> TableProgress:
 
 
 def pack_failure(kind: str, text: str) -> tuple[int, bytes]:
-    """Return where the reason of a failure goes and its bytes, the text shortened to what the head has room for."""
+    """Return offset and bytes of the reason of a failure. The text is cut to the space in the head."""
     room = HEAD_BYTES - _FAILURE_OFFSET - _FAILURE.size - len(kind)
     shown = text.encode("utf-8", "backslashreplace")[:room]
     return _FAILURE_OFFSET, _FAILURE.pack(len(kind), len(shown)) + kind.encode() + shown
@@ -112,7 +115,7 @@ def unpack_failure(head: memoryview) -> tuple[str, str]:
 
 
 def pack_block(batch: Batch) -> bytes:
-    """Return the rows as one block; its length is a multiple of eight."""
+    """Return the rows as one block. Its length is a multiple of eight bytes."""
     shared = commonprefix([min(batch.tails), max(batch.tails)]) if batch.tails else ""
     tails = [tail[len(shared) :] for tail in batch.tails] if shared else batch.tails
     base = (batch.base + shared).encode()
@@ -138,7 +141,7 @@ def pack_block(batch: Batch) -> bytes:
 
 
 class RowBlock:
-    """The rows of one block, read where they lie; nothing is decoded before it is asked for."""
+    """The rows of one block, read in place. Nothing is decoded before it is asked for."""
 
     __slots__ = (
         "_base_at",
@@ -168,7 +171,7 @@ class RowBlock:
 
     @property
     def cursor(self) -> bytes:
-        """Where the source goes on after this block."""
+        """The point where the source resumes after this block."""
         return bytes(self._memory[self._cursor_at : self._stop])
 
     def info(self, row: int) -> ObjectInfo:
@@ -195,7 +198,7 @@ class RowBlock:
         return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(""))))
 
     def batch(self, cursor: bytes) -> Batch:
-        """Return the rows as they were appended; labels that are pickled are refused."""
+        """Return the rows as they were appended. Raise `OssError` if labels are pickled."""
         base = str(self._memory[self._base_at : self._names_at], "utf-8")
         sizes = self._memory[self._sizes_at : self._ends_at].cast("q").tolist()
         labels = None
@@ -207,7 +210,7 @@ class RowBlock:
 
     @property
     def has_pickled_labels(self) -> bool:
-        """Whether reading the labels could run anything."""
+        """Whether labels are pickled, so that reading them could run code."""
         return self._is_labelled and any(self._stored_label(row)[:1] == b"p" for row in range(self.rows))
 
     @property
@@ -239,7 +242,7 @@ class RowBlock:
 
 
 def block_bytes(head: bytes) -> int:
-    """Return how long the block is that begins so; 0 if none does."""
+    """Return the length of the block that begins with `head`; 0 if no block begins so."""
     if len(head) < _BLOCK.size:
         return 0
     magic, total, *_ = _BLOCK.unpack_from(head)
@@ -249,7 +252,7 @@ def block_bytes(head: bytes) -> int:
 def read_block(memory: memoryview, cursor: bytes) -> Batch:
     """Return the rows of a block that may come from another user.
 
-    `OssError` if it is damaged, names what is no object, or if reading it could run anything.
+    Raises `OssError` if it is damaged, if a name is not an object's, or if reading it could run code.
     """
     try:
         batch = RowBlock(memory, 0).batch(cursor)
@@ -264,7 +267,10 @@ def read_block(memory: memoryview, cursor: bytes) -> Batch:
 
 
 def _check_names(base: str, tails: Sequence[str]) -> None:
-    """Raise unless each name is that of an object; where all begin with bucket and key, the longest stands for all."""
+    """Raise unless each name is that of an object.
+
+    If the base has the bucket and a beginning of the key, only a name's length can still be wrong: check the longest.
+    """
     if tails and re.search("/[^/\\\\]", base):
         tails = [max(tails, key=lambda tail: len(tail.encode()))]
     for tail in tails:
@@ -272,7 +278,7 @@ def _check_names(base: str, tails: Sequence[str]) -> None:
 
 
 class Table:
-    """The rows of all blocks so far: appended to with `extend`, which one thread at a time may call."""
+    """The rows of all blocks so far. Only one thread at a time may call `extend`."""
 
     def __init__(self) -> None:
         self._memory = memoryview(b"")
@@ -281,7 +287,7 @@ class Table:
         self.rows = 0
 
     def extend(self, memory: memoryview, start: int, end: int) -> None:
-        """Take in the blocks between `start` and `end` of `memory`, which also holds all that came before."""
+        """Add the blocks between `start` and `end` of `memory`, which must also have all earlier blocks."""
         self._memory = memory
         while start < end:
             _, total, _, rows, *_ = _block_counts(memory[:end], start)
@@ -292,19 +298,20 @@ class Table:
             start += total
 
     def infos_from(self, position: int, step: int = 1) -> list[ObjectInfo]:
-        """Return rows `position`, `position + step` and so on as far as one block goes; none if it is not there yet."""
+        """Return rows `position`, `position + step` and so on to the end of its block; none if it is not there yet."""
         if position >= self.rows:
             return []
         block, first = self._block_of(position)
         return block.infos(position - first, step)
 
     def info(self, position: int) -> ObjectInfo:
-        """Return one row, which must be there."""
+        """Return one row, which must exist."""
         block, first = self._block_of(position)
         return block.info(position - first)
 
     def _block_of(self, position: int) -> tuple[RowBlock, int]:
         number = bisect_right(self._firsts, position) - 1
+        # One load and one store of a whole tuple: threads that look up rows at once need no lock.
         latest = self._latest
         if latest is None or latest[0] != number:
             self._latest = latest = (number, RowBlock(self._memory, self._offsets[number]))
@@ -325,7 +332,7 @@ def _uri(name: str) -> OssUri:
 
 
 def _named_tuples(kind: type[N], rows: Iterable[tuple[Any, ...]]) -> Iterator[N]:
-    # What `kind._make` does, without a Python call a row.
+    # The same as `kind._make`, without a Python call per row.
     return map(tuple.__new__, repeat(kind), rows)
 
 

@@ -131,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_lost = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._shared = self._incoming = incoming
-        self._filled = 0  # so many bytes of a head, and maybe of what follows, are in `_incoming`
+        self._filled = 0  # number of bytes in `_incoming`: of a head, and maybe of the data after it
         self._exchange: _Exchange | None = None
         self._writable: asyncio.Future[None] | None = None
         self._is_paused = False
