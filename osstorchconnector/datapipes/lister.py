@@ -245,7 +245,7 @@ class OssObjectLister(NumberedObjects):
 class OssObjectNames(NumberedObjects):
     """Yield an `ObjectInfo` for each named object, in the order given; nothing is listed.
 
-    Spawned processes read a long list of names from a file in `folder`, as from the config's `indexDir` for listings.
+    Spawned processes read a long list of names from a file in `folder`. For listings it is the config key `indexDir`.
     """
 
     def __init__(self, object_uris: str | Iterable[str], *, filter: Filter = None, folder: str = "") -> None:

@@ -81,7 +81,7 @@ class Publisher:
                 unnamed -= self._names_in(metadata)
         self._folder.remove(sorted(unnamed))
 
-    # what is stored
+    # checks of what is stored
 
     def _check_stored(self, metadata: Metadata) -> list[str]:
         """Raise unless every file that the metadata names exists and has the right size.
@@ -142,7 +142,7 @@ class Publisher:
                 quietly(functools.partial(self._client.delete, uri))
 
     def _take_lock(self, uri: OssUri, save_id: str) -> float:
-        """Wait for the lock and take it. Return the time just before that; minus infinity if it was not taken."""
+        """Wait for the lock and take it. Return the time of the request that took it; minus infinity if none did."""
         begun = since = self._clock()
         holder = b""
         while self._clock() - begun < MOST_PATIENCE_SECONDS:

@@ -67,7 +67,7 @@ class RunFolder:
     def tidy(self, saved_step: int, keep: int | None) -> None:
         """After a save: note the checkpoints that it has gone back from, and remove all but the newest `keep`.
 
-        An error is logged and does not fail the save. The call after the next save does what is missing.
+        An error is logged and does not fail the save. The call after the next save makes up for it.
         """
         try:
             with self._noting:

@@ -28,7 +28,7 @@ Path = tuple[Any, ...]
 Copy = tuple[torch.Tensor, torch.Tensor]  # (target, source)
 
 SHARED_OUT_ELEMENTS = 32768  # from this size on, torch copies one tensor with several threads
-THREAD_BYTES = 8 << 20  # starting a thread pays from this size on
+THREAD_BYTES = 8 << 20  # copying fewer bytes per thread is not worth starting it
 
 
 class HostMemory:
@@ -103,10 +103,10 @@ def _copy_in_threads(copies: list[Copy]) -> None:
 class OssStager(AsyncStager):
     """Copies a state for `dcp.async_save` into buffers in CPU memory, and keeps the buffers for the next save.
 
-    `stage` returns when the copy is complete. A buffer is reused only when nothing refers to its memory any more, also
-    no save: while an earlier state is still being saved, new buffers are made. For tensors on a GPU the buffers are
-    pinned, and all copies run in parallel. Values that are not tensors are deep-copied. `OssStorageWriter` stages in
-    the same way. This class is for writers that do not, such as torch's own.
+    `stage` returns when the copy is complete. A buffer is reused only when nothing refers to its memory, not even a
+    running save: while an earlier state is still being saved, new buffers are made. For tensors on a GPU the buffers
+    are pinned, and all copies run in parallel. Values that are not tensors are deep-copied. `OssStorageWriter` stages
+    in the same way. This class is for writers that do not, such as torch's own.
 
     `memory` is for tests: it allocates memory and waits for devices.
     """
@@ -138,7 +138,7 @@ class OssStager(AsyncStager):
 class _StagingBuffer:
     """Memory for tensors of one shape and dtype.
 
-    The tensor's shape, dtype and storage are read once: there may be thousands of buffers to check in each save.
+    The tensor's shape, dtype and storage are read only once, since a save may have to check thousands of buffers.
     """
 
     __slots__ = ("_address", "_storage", "dtype", "shape", "tensor")
