@@ -131,6 +131,10 @@ def test_no_class_name_stands_for_two_things() -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
+def test_no_two_names_in_a_folder_differ_by_an_s() -> None:
+    assert [name for name in MODULES if f"{name}s" in MODULES] == []
+
+
 def test_few_modules_serve_one_other_module_only() -> None:
     """Each of these must be an idea of its own. What `__init__` and `__main__` hand on serves users as well."""
     importers: dict[str, set[str]] = {name: set() for name in MODULES}
