@@ -50,6 +50,9 @@ def credentials_source(
     return ProviderCredentials(cred_provider)
 
 
+_Found = tuple[Hashable, Credentials]  # the source's mark, and what it gave
+
+
 class _Held(NamedTuple):
     """Credentials, and the source's mark when they were fetched."""
 
@@ -63,6 +66,16 @@ class _Held(NamedTuple):
     def is_older_than(self, seconds: float, now: float) -> bool:
         # Fetched in the future: the clock was set back, so the age is unknown.
         return not 0 <= now - self.fetched_at < seconds
+
+
+class _Turns:
+    """What the threads of one process share while one of them at a time asks the source."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.flights = 0
+        self.outcome: Credentials | OssCredentialsError | None = None
+        self.asking: Asking[_Found | None] = Asking()
 
 
 class CredentialsCache:
@@ -85,13 +98,13 @@ class CredentialsCache:
         self._held: _Held | None = None
         self._check_after = self._check_before = 0.0
         self._has_complained = False
-        self._start_afresh()
+        self._turns_by_pid: dict[int, _Turns] = {}
 
-    def _start_afresh(self) -> None:
-        """Begin with a new lock: after a fork, the thread that held the old one does not exist."""
-        self._lock, self._pid, self._flights = threading.Lock(), os.getpid(), 0
-        self._outcome: Credentials | OssCredentialsError | None = None
-        self._asking: Asking[tuple[Hashable, Credentials] | None] = Asking()
+    @property
+    def _turns(self) -> _Turns:
+        """This process's own: after a fork, the thread that held the parent's lock does not exist."""
+        # `setdefault` is one step, so threads that come at the same time after a fork get the same object.
+        return self._turns_by_pid.setdefault(os.getpid(), _Turns())
 
     def current(self) -> Credentials | None:
         """Return the credentials to sign with, or `None` when `refresh` must be called; never waits.
@@ -118,24 +131,23 @@ class CredentialsCache:
         has no others, they are returned once more. When the source fails, those held stay in use until they
         expire. Raises `OssCredentialsError` naming the source, also when it does not answer in time.
         """
-        if self._pid != os.getpid():
-            self._start_afresh()
+        turns = self._turns
         spare = self.spare(rejected)
         seconds = self._patience if spare is None else self._short_patience
-        flights = self._flights
+        flights = turns.flights
         # The thread that holds the lock waits half as long, so this runs out only if several threads wait in turn.
-        if not self._lock.acquire(timeout=2 * seconds if spare is None else 0):
+        if not turns.lock.acquire(timeout=2 * seconds if spare is None else 0):
             if spare is not None:
                 return spare
             raise OssCredentialsError(f"the credentials from {self._source}: no answer within {2 * seconds:g} s")
         try:
-            outcome = self._outcome
-            landed_meanwhile = self._flights != flights
+            outcome = turns.outcome
+            landed_meanwhile = turns.flights != flights
             if outcome is None or not (landed_meanwhile or self._is_answered_by_held(rejected)):
-                outcome = self._outcome = self._fetched(self._clock(), rejected, seconds)
-                self._flights += 1
+                outcome = turns.outcome = self._fetched(turns.asking, rejected, seconds)
+                turns.flights += 1
         finally:
-            self._lock.release()
+            turns.lock.release()
         if isinstance(outcome, Credentials):
             return outcome
         raise OssCredentialsError(str(outcome)) from outcome.__cause__
@@ -153,17 +165,20 @@ class CredentialsCache:
             return False
         return held.credentials != rejected
 
-    def _fetched(self, now: float, rejected: Credentials | None, seconds: float) -> Credentials | OssCredentialsError:
+    def _fetched(
+        self, asking: Asking[_Found | None], rejected: Credentials | None, seconds: float
+    ) -> Credentials | OssCredentialsError:
         """Ask the source; return the credentials to use from now on, or the error if there are none."""
-        if self._asking.is_busy and self.spare(rejected) is not None:
+        now = self._clock()
+        if asking.is_busy and self.spare(rejected) is not None:
             seconds = 0.0  # another caller has waited for it already
         try:
-            found = self._asking.ask(functools.partial(self._look, now, rejected), seconds)
+            found = asking.ask(functools.partial(self._look, now, rejected), seconds)
         except OssCredentialsError as error:
             return self._kept(error, now)
         except NoAnswerError as error:
             spare = self.spare(rejected)
-            if spare is not None and self._asking.seconds_waited < _SLOW_SECONDS:
+            if spare is not None and asking.seconds_waited < _SLOW_SECONDS:
                 return spare  # the next check finds what the source returns later
             return self._kept(OssCredentialsError(f"the credentials from {self._source}: {error}"), now)
         if found is None:
@@ -178,7 +193,7 @@ class CredentialsCache:
         self._held = _Held(credentials, mark, now)
         return credentials
 
-    def _look(self, now: float, rejected: Credentials | None) -> tuple[Hashable, Credentials] | None:
+    def _look(self, now: float, rejected: Credentials | None) -> _Found | None:
         """Return the source's mark and credentials, `None` if there are no newer ones. Hangs if the source hangs."""
         held = self._held
         mark = self._source.mark()  # before the fetch: a change in between is seen at the next check

@@ -293,6 +293,43 @@ def test_a_child_forked_during_a_fetch_fetches_for_itself() -> None:
     run_python("-c", FORK_DURING_REFRESH)
 
 
+THREADS_ASK_AT_ONCE_AFTER_FORK = """
+import os, sys, threading
+from osstorchconnector.credentials import Credentials, CredentialsCache, CredentialsSource
+
+class Source(CredentialsSource):
+    def fetch(self):
+        return Credentials(access_key_id="a", access_key_secret="b")
+    def __str__(self):
+        return "a source"
+
+def ask(cache, begin, given):
+    begin.wait()
+    given.append(cache.refresh().access_key_id)
+
+sys.setswitchinterval(1e-6)
+caches = [CredentialsCache(Source()) for _ in range(400)]
+for cache in caches:
+    cache.refresh()
+child = os.fork()
+if child == 0:
+    given = []
+    for cache in caches:
+        begin = threading.Barrier(4)
+        threads = [threading.Thread(target=ask, args=(cache, begin, given)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    os._exit(0 if given == ["a"] * 1600 else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_threads_of_a_forked_child_that_ask_at_once_all_get_credentials() -> None:
+    run_python("-c", THREADS_ASK_AT_ONCE_AFTER_FORK)
+
+
 def test_a_rotated_file_is_taken_over_and_a_half_written_one_is_not(clock: Clock, tmp_path: Path) -> None:
     """The whole way, with a real file: rotation by rename, by rewriting, and caught in between."""
 
@@ -384,8 +421,8 @@ def test_who_asks_while_another_waits_is_not_kept_waiting(clock: Clock, hanging:
     assert cache.current() is None
     waiting = threading.Thread(target=cache.refresh)
     waiting.start()
-    while cache._lock.acquire(blocking=False):
-        cache._lock.release()
+    while cache._turns.lock.acquire(blocking=False):
+        cache._turns.lock.release()
     assert cache.refresh() == keys(1)
     hanging.go.set()
     waiting.join()
