@@ -15,6 +15,7 @@ from faults.killing import kill_when
 
 from chaos.checkpoints import Checkpoints, is_same, weights
 from chaos.held import Held
+from chaos.job import SAVES_PER_DCP_SAVE
 from chaos.soak import (
     VICTIMS,
     Scale,
@@ -74,8 +75,9 @@ def holds_no_more(soak: Soak) -> str:
     """
     most = Held(0, 0, 0, 0)
     for moments in soak.held:
-        # Leave out moments at which a process had ended or was just starting.
-        whole = [held for held in moments if len(held) == 1 + Scale().workers]
+        # Leave out moments at which a process had ended or was just starting, and those before the first DCP save: it
+        # opens event loops of its own, which stay.
+        whole = [held for held in moments[SAVES_PER_DCP_SAVE:] if len(held) == 1 + Scale().workers]
         for first, last in zip(whole[0], whole[-1], strict=True) if whole else ():
             grown = Held(*(after - before for before, after in zip(first, last, strict=True)))
             most = Held(*map(max, most, grown._replace(sockets=last.sockets)))
