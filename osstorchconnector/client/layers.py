@@ -155,7 +155,7 @@ class HedgedReads:
         checksum: Sum | None = None,
         on_first_byte: Callable[[], None] | None = None,
     ) -> Download:
-        """As `Get`. Only spans of up to `LARGEST_HEDGED_BYTES` without `into` are hedged."""
+        """Read one object. A span of up to `LARGEST_HEDGED_BYTES` without `into` may take two requests."""
         if span is None or into is not None or span.size > LARGEST_HEDGED_BYTES:
             return await self._get(
                 uri, span, into=into, if_match=if_match, checksum=checksum, on_first_byte=on_first_byte

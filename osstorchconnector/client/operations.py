@@ -64,7 +64,7 @@ class Reads:
         checksum: Sum | None = None,
         on_first_byte: Callable[[], None] | None = None,
     ) -> Download:
-        """As `Get`."""
+        """Read one object or a span of it, without any layer. `Get` explains the arguments."""
         attempt = GetAttempt(uri, span, into, if_match, checksum=checksum)
         attempt.on_head = on_first_byte
         try:

@@ -1,6 +1,6 @@
 """One item of a load plan, a tensor or an object, on its way from a file into its target.
 
-How a large tensor comes in: its bytes go straight into the target's memory, what stands around them into a buffer.
+How a large tensor arrives: its bytes go directly into the target's memory. The bytes around them go into a buffer.
 
     file       ... | head |      the tensor's bytes      | tail | ...
                       |                  |                  |          `segments`: what to fetch, in ranges
