@@ -52,7 +52,12 @@ class Rules(NamedTuple):
     """The region and versions that a signature must be made for."""
 
     region: str
-    versions: Collection[str] = ("v1", "v4")
+    versions: Collection[str]
+
+
+@lru_cache(maxsize=16)
+def rules_of(region: str, accept_v1: bool) -> Rules:
+    return Rules(region, ("v1", "v4") if accept_v1 else ("v4",))
 
 
 class Keyring:

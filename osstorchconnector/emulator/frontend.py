@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain
 
 from ..protocol.heads import RequestHead, http_date
-from .auth import PUBLIC_READS, PUBLIC_WRITES, Rules, authenticate, is_signed
+from .auth import PUBLIC_READS, PUBLIC_WRITES, authenticate, is_signed, rules_of
 from .blobs import Content
 from .counters import Recorder
 from .effects import Effect
@@ -328,13 +328,12 @@ def _perform(service: Service, call: Call, received: Received) -> Reply:
 
 def _check_right(service: Service, call: Call) -> None:
     """Refuse a call without permission. An unsigned request needs a public ACL."""
-    if not is_signed(call):
+    if "authorization" not in call.headers and not is_signed(call):
         if call.operation in PUBLIC_READS and _acls(service, call) <= {"public-read", "public-read-write"}:
             return
         if call.operation in PUBLIC_WRITES and _acls(service, call) == {"public-read-write"}:
             return
-    versions = ("v1", "v4") if service.policy.accept_v1 else ("v4",)
-    authenticate(call, service.keyring, Rules(service.policy.region, versions), service.now())
+    authenticate(call, service.keyring, rules_of(service.policy.region, service.policy.accept_v1), service.now())
 
 
 def _acls(service: Service, call: Call) -> set[str]:

@@ -169,7 +169,7 @@ _FREE = ("x-oss-meta-", "x-oss-copy-source-")
 # In PutBucket these would mean that the bucket encrypts all its objects.
 _NOT_OF_BUCKETS = frozenset({"x-oss-server-side-encryption", "x-oss-server-side-data-encryption"})
 # OSS refuses conditional writes. It ignores these headers in a copy.
-_CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
+CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
 
 
 @lru_cache(maxsize=1024)
@@ -177,7 +177,7 @@ def unwanted_header(operation: str, method: str, names: tuple[str, ...]) -> str:
     """Return the first header that asks for something that the operation does not do, or ""."""
     is_copy = "x-oss-copy-source" in names
     for name in names:
-        if name in _CONDITIONS and method in ("PUT", "POST") and not is_copy:
+        if name in CONDITIONS and method in ("PUT", "POST") and not is_copy:
             return name
         if name.startswith("x-oss-") and name not in KNOWN_HEADERS and not name.startswith(_FREE):
             return name
@@ -188,7 +188,7 @@ def unwanted_header(operation: str, method: str, names: tuple[str, ...]) -> str:
 
 def header_refusal(operation: str, name: str) -> Refused:
     """Return the refusal of a header that `unwanted_header` returned."""
-    if name in _CONDITIONS:
+    if name in CONDITIONS:
         message = "A header you provided implies functionality that is not implemented."
         return Refused("NotImplemented", message, status=400, extras={"Header": name})
     return not_implemented(name, f"{operation} does not take the header {name} in this emulator.")

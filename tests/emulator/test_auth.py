@@ -277,7 +277,7 @@ def test_a_request_that_is_not_signed_is_nobodys() -> None:
     asked = call("GET", "k")
     assert not is_signed(asked)
     with pytest.raises(Refused, match="AccessDenied"):
-        authenticate(asked, Keyring(PLAIN), Rules("cn-hangzhou"), NOW)
+        authenticate(asked, Keyring(PLAIN), Rules("cn-hangzhou", ("v1", "v4")), NOW)
 
 
 def test_keys_come_and_go() -> None:

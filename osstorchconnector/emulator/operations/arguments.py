@@ -10,6 +10,7 @@ from time import gmtime, strftime
 from ...protocol.heads import http_date, parse_http_date
 from ..documents import Encode, url_encoded
 from ..exchange import Call
+from ..interface import CONDITIONS
 from ..refusals import Refused, invalid_argument
 from ..routing import MAX_KEY_BYTES
 
@@ -153,6 +154,8 @@ def check_conditions(headers: Mapping[str, str], etag: str, modified: int, prefi
 
     ETags may be quoted or not, in upper or lower case. `prefix` is that of the headers for a copy's source.
     """
+    if not prefix and CONDITIONS.isdisjoint(headers):
+        return
     wanted = headers.get(f"{prefix}if-match")
     if wanted is not None:
         if not _lists(wanted, etag):

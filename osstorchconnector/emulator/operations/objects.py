@@ -130,7 +130,7 @@ def _restored(service: Service, record: ObjectRecord) -> dict[str, str]:
     return {"x-oss-restore": status} if status else {}
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1 << 16)
 def _described(record: ObjectRecord) -> dict[str, str]:
     """Return the headers that describe an object."""
     headers = {

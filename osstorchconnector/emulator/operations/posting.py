@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ...protocol import signing
-from ..auth import Keyring, Rules, check_begun, check_scope, check_version, claim_of, epoch_of, is_same
+from ..auth import Keyring, Rules, check_begun, check_scope, check_version, claim_of, epoch_of, is_same, rules_of
 from ..documents import document, fields, url_encoded
 from ..exchange import Call, Received, Reply, xml_reply
 from ..intake import Intake
@@ -201,8 +201,7 @@ def _check_right(service: Service, call: Call, received: Received) -> None:
         return
     if not is_signed_form(received.fields):
         raise Refused("AccessDenied", "Anonymous access is forbidden for this operation.")
-    versions = ("v1", "v4") if service.policy.accept_v1 else ("v4",)
-    rules = Rules(service.policy.region, versions)
+    rules = rules_of(service.policy.region, service.policy.accept_v1)
     check_form(received.fields, call.bucket, received.size, service.keyring, rules, service.now())
 
 
