@@ -34,7 +34,7 @@ chaos: $(STAMP)
 # WORKS="small save"       only these works; `python -m benchmarks --list` lists all
 bench: $(PEERS)/installed
 	@mkdir -p build
-	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --json build/benchmarks.json --chart build/benchmarks.png
+	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --json build/benchmarks.json --charts build/charts
 
 bench-quick: $(PEERS)/installed
 	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --quick

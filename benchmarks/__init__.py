@@ -2,14 +2,17 @@
 
 values      what a work, a contender, a sample and a goal are
 figures     medians, spreads and ratios of samples
-report      results as a table, as Markdown, as JSON
+report      results as tables, for a terminal and as Markdown
+plots       the values of charts
+runs        results with their machine, as JSON files
+budget      a limit of time for all works
 gauge       wall time, CPU time and memory of a piece of work, measured in its process
 workshop    a process that imports the packages of the programs and forks for each program
 crew        the workshops, one per interpreter
 site        the server: emulator, host names, credentials, data
 nginx       another server, where it is installed
 runner      a work done by all contenders in turn
-chart       results as pictures; runs in the environment that has matplotlib
+chart       the charts as pictures; runs in the environment that has matplotlib
 programs/   what contenders do; runs in workshops, uses the public API
 works/      which contenders do what with which data, and the goals
 """

@@ -1,84 +1,70 @@
-"""Results as tables and as data for charts."""
+"""Results as tables: for a terminal, and as Markdown."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from .figures import Standing, is_server_bound, ratio, spread, standing
 from .values import MIB, OURS, Outcome, Result
 
-HEADINGS = ("work / who", "median", "least to most", "CPU each (caller's)", "server's", "peak MiB", "ours is", "goal")
-LIMITS = ("wrk", "bare recv_into")  # clients that discard the bytes, or check nothing
+HEADINGS = (
+    "work / who",
+    "median",
+    "least to most",
+    "CPU (caller)",
+    "server's",
+    "MiB",
+    "GB/s/process",
+    "GB/s/core",
+    "ours is",
+)
+WIDTH = 140  # of the terminal's table, in characters
+DISCARDERS = ("wrk", "bare recv_into")  # clients that discard the bytes, or check nothing
+NO_VALUE = "-"
 _MARKS = {"aim": "++", "reach": "+", "short": "-", "unknown": "?"}
 
 
 def text_table(results: Sequence[Result]) -> str:
-    """Return all results as one table for a terminal."""
-    rows = [HEADINGS, *(row for result in results for row in rows_of(result))]
-    # A heading or a note is alone in its row and may be wider than its column.
-    widths = [max(len(row[column]) for row in rows if any(row[1:])) for column in range(len(HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Return all results as one table for a terminal, at most `WIDTH` wide."""
+    rows = [HEADINGS, *(row for result in results for _, row in rows_of(result))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_text_line(HEADINGS, widths)]
+    for result in results:
+        lines += textwrap.wrap(_heading(result), WIDTH, subsequent_indent="  ")
+        for outcome, row in rows_of(result):
+            lines.append(_text_line(row, widths))
+            lines += _wrapped(goals_of(result, outcome), indent=4)
+        lines += [line for note in notes_of(result) for line in _wrapped([note], indent=2)]
     return "\n".join(lines)
 
 
 def markdown_table(results: Sequence[Result]) -> str:
-    """Return all results as a Markdown table."""
-    rows = [row for result in results for row in rows_of(result)]
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows]
-    return "\n".join("| " + " | ".join(cell.strip() for cell in row) + " |" for row in lines)
+    """Return all results as Markdown: for each a title, a table, and a list of goals and notes."""
+    return "\n\n".join(map(_markdown_of, results))
 
 
-def rows_of(result: Result) -> Iterator[tuple[str, ...]]:
-    """Yield a heading, a row per contender, and notes."""
-    empty = ("",) * (len(HEADINGS) - 1)
-    yield (f"{result.name}: {result.title} ({result.unit})", *empty)
-    goals = [standing(result, goal) for goal in result.goals]
+def rows_of(result: Result) -> Iterator[tuple[Outcome, tuple[str, ...]]]:
+    """Yield the contenders that were measured, each with its row."""
     for outcome in result.outcomes:
         if outcome.samples:
-            yield _row(result, outcome, [each for each in goals if _belongs(each, outcome)])
-        else:
-            yield (f"  {outcome.name}: {outcome.missing}", *empty)
-    for note in notes_of(result):
-        yield (f"  {note}", *empty)
+            yield outcome, _row(result, outcome)
+
+
+def goals_of(result: Result, outcome: Outcome) -> list[str]:
+    """Return the goals that a contender's row is about, as texts."""
+    return [goal_text(standing(result, goal)) for goal in result.goals if outcome.name == (goal.against or OURS)]
 
 
 def notes_of(result: Result) -> list[str]:
     """Return the notes that a reader of the result needs."""
-    notes = list(result.notes)
-    notes += [
-        f"{limit} gets less than 1.3 times our rate: the server is the limit here"
-        for limit in LIMITS
-        if is_server_bound(result, limit)
+    missing = [f"{outcome.name}: {outcome.missing}" for outcome in result.outcomes if not outcome.samples]
+    bound = [
+        f"{name} gets less than 1.3 times our rate: the server is the limit here"
+        for name in DISCARDERS
+        if is_server_bound(result, name)
     ]
-    return notes
-
-
-def bars(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return, for each work, this library's speed divided by each peer's."""
-    found = []
-    for result in results:
-        ours = result.outcome(OURS)
-        for outcome in result.outcomes:
-            value = ratio(ours, outcome) if ours is not None and outcome is not ours and not result.curve else None
-            if value is not None and not outcome.name.startswith(OURS):
-                found.append({"work": result.name, "peer": outcome.name, "ratio": value})
-    return found
-
-
-def curves(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return, for each curve, the points (x, median, least, most) of each contender."""
-    found: dict[str, dict[str, Any]] = {}
-    for result in results:
-        if result.curve is None:
-            continue
-        curve = found.setdefault(result.curve.name, {"x": result.curve.x, "y": result.curve.y, "lines": {}})
-        for outcome in result.outcomes:
-            if outcome.samples:
-                shown = spread(outcome.samples, result.figure)
-                point = [result.x, *(value * result.scale for value in (shown.median, shown.least, shown.most))]
-                curve["lines"].setdefault(outcome.name, []).append(point)
-    return list(found.values())
+    return [*missing, *result.notes, *bound]
 
 
 def goal_text(each: Standing) -> str:
@@ -106,7 +92,37 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[str, ...]:
+def cpu_text(seconds: float) -> str:
+    """Return a duration in microseconds, or in seconds if it is a millisecond or more."""
+    return f"{number(seconds * 1e6)} us" if seconds < 1e-3 else f"{number(seconds)} s"
+
+
+def _heading(result: Result) -> str:
+    return f"{result.name}: {result.title} ({result.unit})"
+
+
+def _text_line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _wrapped(texts: Sequence[str], *, indent: int) -> list[str]:
+    space = " " * indent
+    return textwrap.wrap("; ".join(texts), WIDTH, initial_indent=space, subsequent_indent=space)
+
+
+def _markdown_of(result: Result) -> str:
+    lines = [f"**{result.name}**: {result.title} ({result.unit})", ""]
+    rows = [tuple(cell.strip() or NO_VALUE for cell in row) for _, row in rows_of(result)]
+    if rows:
+        table = [("who", *HEADINGS[1:]), ("---",) * len(HEADINGS), *rows]
+        lines += ["| " + " | ".join(row) + " |" for row in table] + [""]
+    goals = [(outcome.name, "; ".join(goals_of(result, outcome))) for outcome, _ in rows_of(result)]
+    lines += [f"- {name}: {text}" for name, text in goals if text]
+    lines += [f"- {note}" for note in notes_of(result)]
+    return "\n".join(lines).rstrip()
+
+
+def _row(result: Result, outcome: Outcome) -> tuple[str, ...]:
     shown = spread(outcome.samples, result.figure)
     scale = result.scale
     unit_each = 1 / scale if result.figure == "rate" else 1.0
@@ -119,22 +135,22 @@ def _row(result: Result, outcome: Outcome, goals: Sequence[Standing]) -> tuple[s
         _client_cpu(outcome, unit_each),
         cpu_text(spread(outcome.samples, "server").median * unit_each) if outcome.samples[0].server_seconds else "",
         number(spread(outcome.samples, "peak").median / MIB),
+        *_byte_rates(result, outcome),
         "" if times is None else f"{number(times)}x",
-        "; ".join(goal_text(each) for each in goals),
     )
+
+
+def _byte_rates(result: Result, outcome: Outcome) -> tuple[str, str]:
+    """Return GB/s of wall time for each process, and GB/s of CPU time."""
+    if not result.bytes_each:
+        return "", ""
+    rate, cpu = (spread(outcome.samples, figure).median for figure in ("rate", "cpu"))
+    size = result.bytes_each * 1e-9
+    return number(rate * size / result.processes), number(size / cpu) if cpu > 0 else ""
 
 
 def _client_cpu(outcome: Outcome, unit_each: float) -> str:
     """Return the client's CPU time, and in brackets the calling thread's share if other threads have one."""
     cpu, caller = (spread(outcome.samples, figure).median * unit_each for figure in ("cpu", "caller"))
     text = cpu_text(cpu)
-    return f"{text} ({number(caller / cpu * 100)} %)" if 0 < caller < 0.95 * cpu else text
-
-
-def cpu_text(seconds: float) -> str:
-    """Return a duration in microseconds, or in seconds if it is a millisecond or more."""
-    return f"{number(seconds * 1e6)} us" if seconds < 1e-3 else f"{number(seconds)} s"
-
-
-def _belongs(each: Standing, outcome: Outcome) -> bool:
-    return outcome.name == (each.goal.against or OURS)
+    return f"{text} ({caller / cpu:.0%})" if 0 < caller < 0.95 * cpu else text

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from osstorchconnector.emulator import Emulator
 
+from .budget import Budget
 from .crew import Crew
 from .gauge import cpu_seconds_of
 from .site import open_site
@@ -17,11 +19,13 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 
 
-def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[str], say: Say) -> Result:
+def run(
+    work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[str], budget: Budget, say: Say
+) -> Result:
     """Measure a work. `only` names the contenders that take part besides this library; empty means all."""
     with open_site(**work.options) as site:
         contenders = chosen(work.prepare(site, **work.sizes(is_quick=is_quick)), only, is_quick=is_quick)
-        outcomes = _measure(work, contenders, crew, site.server, rounds=rounds, say=say)
+        outcomes = _measure(work, contenders, crew, site.server, rounds=rounds, budget=budget, say=say)
     return Result(
         name=work.name,
         title=work.title.format(**work.sizes(is_quick=is_quick)),
@@ -32,6 +36,10 @@ def run(work: Work, crew: Crew, *, is_quick: bool, rounds: int, only: frozenset[
         outcomes=outcomes,
         curve=work.curve,
         x=work.x,
+        label=work.label,
+        bytes_each=work.bytes_each(is_quick=is_quick),
+        processes=work.processes(is_quick=is_quick),
+        date=time.strftime("%Y-%m-%d"),
     )
 
 
@@ -64,7 +72,14 @@ def with_sent(sample: Sample, sent_bytes: int) -> Sample:
 
 
 def _measure(
-    work: Work, contenders: list[Contender], crew: Crew, server: Emulator, *, rounds: int, say: Say
+    work: Work,
+    contenders: list[Contender],
+    crew: Crew,
+    server: Emulator,
+    *,
+    rounds: int,
+    budget: Budget,
+    say: Say,
 ) -> list[Outcome]:
     samples: dict[str, list[Sample]] = {each.name: [] for each in contenders}
     missing: dict[str, str] = {}
@@ -75,10 +90,13 @@ def _measure(
         say(f"{work.name}: round {number + 1} of {rounds}, {name}")
         server.reset_counters()
         server_seconds = cpu_seconds_of(server.pid)
-        outcome = crew.measure(contender, limit_seconds=work.limit_seconds)
+        outcome = crew.measure(contender, limit_seconds=min(work.limit_seconds, budget.left()))
         server_seconds = cpu_seconds_of(server.pid) - server_seconds
         sent = server.counters(with_log=False).sent.get("GetObject", 0)
         samples[name] += [replace(with_sent(each, sent), server_seconds=server_seconds) for each in outcome.samples]
         if outcome.missing:
             missing[name] = outcome.missing
-    return [Outcome(name=name, samples=taken, missing=missing.get(name, "")) for name, taken in samples.items()]
+    return [
+        Outcome(name=each.name, samples=samples[each.name], missing=missing.get(each.name, ""), is_limit=each.is_limit)
+        for each in contenders
+    ]

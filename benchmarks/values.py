@@ -62,11 +62,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Curve:
-    """A plot whose points are works: its name and the labels of its axes."""
+    """A plot whose points are works: its name and title, and the labels of its axes.
+
+    Works of one name with another `suffix` are other lines of the same plot; it follows the contender's name.
+    """
 
     name: str
+    title: str
     x: str
     y: str
+    suffix: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,8 @@ class Contender:
     """One that does the work: `program` (module:generator below `programs`) with `options`, in the interpreter `where`.
 
     `missing` says why it can't take part. `sample` replaces the program where the figure is known in advance. A quick
-    run leaves out contenders that are `is_extra`.
+    run leaves out contenders that are `is_extra`. One that `is_limit` leaves out a part of the work (it discards the
+    bytes, or needs no network), so it shows what the machine could do at most.
     """
 
     name: str
@@ -84,6 +90,7 @@ class Contender:
     preload: Sequence[str] = ("torch",)
     missing: str = ""
     is_extra: bool = False
+    is_limit: bool = False
     sample: Sample | None = None
 
 
@@ -107,8 +114,9 @@ class Goal:
 class Work:
     """A piece of work. `prepare(site, **sizes)` lays out the data and returns the contenders, this library first.
 
-    `title` is formatted with the sizes: `full`, or with those of `quick` for a quick run. `options` are those of
-    `open_site`. The table shows `figure` times `scale` in `unit`. A work may be the point `x` of a curve.
+    `title` is formatted with the sizes: `full`, or with those of `quick` for a quick run. `label` is its name in charts
+    and summaries, in words; those leave out works without one. `options` are those of `open_site`. The table shows
+    `figure` times `scale` in `unit`. A work may be the point `x` of a curve.
     """
 
     name: str
@@ -124,9 +132,21 @@ class Work:
     limit_seconds: float = 240.0
     curve: Curve | None = None
     x: float = 0.0
+    label: str = ""
 
     def sizes(self, *, is_quick: bool) -> Mapping[str, Any]:
         return {**self.full, **self.quick} if is_quick else self.full
+
+    def bytes_each(self, *, is_quick: bool) -> float:
+        """Return the bytes of one unit of `Sample.amount`, or 0 where the work is not about bytes."""
+        if self.unit == "GB/s":
+            return 1.0
+        return float(self.sizes(is_quick=is_quick).get("size", 0)) if self.unit == "objects/s" else 0.0
+
+    def processes(self, *, is_quick: bool) -> int:
+        """Return the number of processes that do the work: DataLoader workers, or one."""
+        sizes = self.sizes(is_quick=is_quick)
+        return max(1, int(sizes.get("processes", 1)), int(sizes.get("workers", 0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +156,12 @@ class Outcome:
     name: str
     samples: Sequence[Sample] = ()
     missing: str = ""
+    is_limit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A work with what was measured."""
+    """A work with what was measured, and on which day (ISO). `bytes_each` and `processes` are those of `Work`."""
 
     name: str
     title: str
@@ -152,6 +173,10 @@ class Result:
     notes: Sequence[str] = ()
     curve: Curve | None = None
     x: float = 0.0
+    label: str = ""
+    bytes_each: float = 0.0
+    processes: int = 1
+    date: str = ""
 
     def outcome(self, name: str) -> Outcome | None:
         return next((outcome for outcome in self.outcomes if outcome.name == name), None)

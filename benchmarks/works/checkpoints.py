@@ -45,8 +45,15 @@ def _load(site: Site, *, milliseconds: int = 0, files: int = 1, **state: Any) ->
     return [
         *connectors(site, "checkpoints:load", options, preload=PRELOAD),
         _peer(site, FSSPEC_READER, "checkpoints:load_by_fsspec", options),
-        Contender(name=LOCAL, program="checkpoints:load_local", options=local, preload=PRELOAD),
-        Contender(name=NOTHING, program="checkpoints:load_nothing", options=local, preload=PRELOAD, is_extra=True),
+        Contender(name=LOCAL, program="checkpoints:load_local", options=local, preload=PRELOAD, is_limit=True),
+        Contender(
+            name=NOTHING,
+            program="checkpoints:load_nothing",
+            options=local,
+            preload=PRELOAD,
+            is_extra=True,
+            is_limit=True,
+        ),
     ]
 
 
@@ -67,16 +74,17 @@ def _async_save(site: Site, *, is_nested: bool = False, by_manager: bool = False
     managed = {"access": site.access(), "uri": URI, "state": state}
     ours = {**managed, "is_nested": is_nested}
 
-    def contender(name: str, program: str, options: Mapping[str, Any]) -> Contender:
-        return Contender(name=name, program=f"checkpoints:{program}", options=options, preload=PRELOAD)
+    def contender(name: str, program: str, options: Mapping[str, Any], *, is_limit: bool = False) -> Contender:
+        program = f"checkpoints:{program}"
+        return Contender(name=name, program=program, options=options, preload=PRELOAD, is_limit=is_limit)
 
     return [
         contender(OURS, "managed_save", managed)
         if by_manager
         else contender(OURS, "async_save", {**ours, "stager": "writer"}),
         contender(TORCH_STAGER, "async_save", {**ours, "stager": "torch"}),
-        contender(NO_STAGER, "async_save", {**ours, "stager": "nothing"}),
-        contender(COPY, "copy_state", {"state": state}),
+        contender(NO_STAGER, "async_save", {**ours, "stager": "nothing"}, is_limit=True),
+        contender(COPY, "copy_state", {"state": state}, is_limit=True),
     ]
 
 
@@ -128,6 +136,7 @@ def _small_async_work(name: str, title: str, **how: bool) -> Work:
 WORKS: Sequence[Work] = (
     Work(
         name="dcp-save",
+        label="dcp.save, 300 tensors",
         title="dcp.save of {size:,} bytes in {tensors} tensors",
         unit="GB/s",
         scale=1e-9,
@@ -142,6 +151,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="dcp-save-small",
+        label="dcp.save, 5,000 small tensors",
         title="dcp.save of {tensors:,} tensors of 64 KiB",
         unit="GB/s",
         scale=1e-9,
@@ -152,6 +162,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="dcp-load",
+        label="dcp.load, 300 tensors",
         title="dcp.load of {size:,} bytes in {tensors} tensors, into tensors that are there",
         unit="GB/s",
         scale=1e-9,
@@ -177,6 +188,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="dcp-load-small",
+        label="dcp.load, 5,000 small tensors",
         title="dcp.load of {tensors:,} tensors of 64 KiB",
         unit="GB/s",
         scale=1e-9,
@@ -197,6 +209,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="dcp-load-ranks",
+        label="dcp.load, 64 files, 10 ms away",
         title="dcp.load of {tensors:,} tensors of 64 KiB in {files} files, as from as many ranks, "
         "{milliseconds} ms before every answer",
         unit="GB/s",
@@ -218,6 +231,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="dcp-async",
+        label="dcp.async_save, 300 tensors",
         title="dcp.async_save of {size:,} bytes in {tensors} tensors, until training may go on, the second time",
         unit="ms",
         figure="seconds_each",

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.site import Site
-from benchmarks.values import Contender, Curve, Work
+from benchmarks.values import OURS, Contender, Curve, Work
 
 from .objects import connectors
 
+Prepare = Callable[..., Sequence[Contender]]
 SMALL = 110_000
-BY_SIZE = Curve("size", "bytes an object", "objects/s")
-BY_COUNT = Curve("count", "objects of 4 KiB in one dataset", "objects/s")
-BY_LATENCY = Curve("latency", "milliseconds before the first byte, 24 requests in flight", "objects/s")
-BY_CONCURRENCY = Curve("in-flight", "requests in flight, 20 ms before the first byte", "objects/s")
+BY_SIZE = Curve("size", "Objects of any size", "bytes an object", "objects/s")
+BY_COUNT = Curve("count", "Any number of objects", "objects of 4 KiB in one dataset", "objects/s")
+BY_LATENCY = Curve("latency", "Far away", "milliseconds to the first byte of 110 KB", "objects/s")
+BY_CONCURRENCY = Curve(
+    "in-flight", "Requests in flight", "requests in flight, 20 ms to the first byte of 110 KB", "objects/s"
+)
 
 
 def _point(
@@ -28,11 +32,21 @@ def _point(
     return connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size}, config=config)
 
 
-def _work(curve: Curve, x: int, **sizes: Any) -> Work:
+def _distance(site: Site, *, count: int, size: int, reads: int, milliseconds: int) -> list[Contender]:
+    """Return this library without a config, and both connectors with the README's: 24 requests in flight."""
+    options = {"uris": site.fill("small", count, os.urandom(size)), "reads": reads, "size": size}
+    if milliseconds:
+        site.server.fail("GetObject", "latency", seconds=milliseconds / 1000)
+    ours, _ = connectors(site, "objects:iterate", options, config={"datasetConfig": {}})
+    with_24, theirs = connectors(site, "objects:iterate", options)
+    return [ours, replace(with_24, name=f"{OURS}, 24 in flight"), theirs]
+
+
+def _work(curve: Curve, x: int, prepare: Prepare = _point, **sizes: Any) -> Work:
     return Work(
         name=f"{curve.name}-{x}",
         title=f"{x:,} {curve.x}",
-        prepare=_point,
+        prepare=prepare,
         full={"count": min(sizes["reads"], 2000), **sizes},
         quick={"count": 100, "reads": 200},
         curve=curve,
@@ -45,9 +59,9 @@ def _works() -> Iterator[Work]:
         yield _work(BY_SIZE, size, size=size, reads=min(10_000, 2_000_000_000 // size))
     for count in (100, 1000, 10_000, 100_000):
         yield _work(BY_COUNT, count, size=4096, reads=count)
-    for milliseconds in (0, 5, 20, 80):
-        reads = 3000 if milliseconds < 80 else 1000
-        yield _work(BY_LATENCY, milliseconds, size=SMALL, reads=reads, milliseconds=milliseconds)
+    for milliseconds in (0, 2, 5, 12, 20, 35, 80):
+        reads = 6000 if milliseconds < 80 else 3000
+        yield _work(BY_LATENCY, milliseconds, _distance, size=SMALL, reads=reads, milliseconds=milliseconds)
     for in_flight in (1, 4, 24, 96, 256):
         reads = 100 if in_flight == 1 else 3000
         yield _work(BY_CONCURRENCY, in_flight, size=SMALL, reads=reads, milliseconds=20, in_flight=in_flight)

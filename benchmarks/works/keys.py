@@ -35,6 +35,7 @@ def _index(site: Site, *, count: int, key_size: int) -> list[Contender]:
 WORKS: Sequence[Work] = (
     Work(
         name="listing",
+        label="listing 200,000 keys",
         title="listing {count:,} keys: into a map dataset (oss2: counting them)",
         unit="keys/s",
         prepare=_list,

@@ -15,6 +15,7 @@ GIB = 1 << 30
 URI = f"oss://{BUCKET}/large"
 BARE = "bare recv_into"
 LOCAL = "local file"
+NOWHERE = "torch.save to nowhere"
 FULL = {"size": GIB}
 QUICK = {"size": 32 * MIB}
 
@@ -37,7 +38,7 @@ def _read_into(site: Site, *, size: int) -> list[Contender]:
     options = {"keys": site.keys(), "name": "large", "size": size, "part": 8 * MIB, "threads": 4}
     return [
         *connectors(site, "large:read_into", {"uri": uri, "size": size}),
-        Contender(name=BARE, program="limits:bare_reads", options=options),
+        Contender(name=BARE, program="limits:bare_reads", options=options, is_limit=True),
         *others(site, "large", {"name": "large", "size": size}),
     ]
 
@@ -61,7 +62,7 @@ def _load(site: Site, *, size: int, tensors: int) -> list[Contender]:
     options = {"path": str(path), "size": size}
     return [
         *connectors(site, "large:load_state", {"uri": URI, "size": size}),
-        Contender(name=LOCAL, program="large:load_local_state", options=options),
+        Contender(name=LOCAL, program="large:load_local_state", options=options, is_limit=True),
     ]
 
 
@@ -70,13 +71,14 @@ def _save(site: Site, *, size: int, tensors: int) -> list[Contender]:
     options = {"size": size, "tensors": tensors}
     return [
         *connectors(site, "large:save_state", {"uri": URI, **options}),
-        Contender(name="torch.save to nowhere", program="large:save_nowhere", options=options),
+        Contender(name=NOWHERE, program="large:save_nowhere", options=options, is_limit=True),
     ]
 
 
 WORKS: Sequence[Work] = (
     Work(
         name="readinto",
+        label="1 GiB by readinto",
         title="an object of {size:,} bytes by reader.readinto(buffer)",
         unit="GB/s",
         scale=1e-9,
@@ -91,6 +93,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="readinto-tls",
+        label="1 GiB by readinto, https",
         title="an object of {size:,} bytes by reader.readinto(buffer), by https",
         unit="GB/s",
         scale=1e-9,
@@ -102,6 +105,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="read64k",
+        label="1 GiB by 64 KiB reads",
         title="an object of {size:,} bytes by read({piece})",
         unit="GB/s",
         scale=1e-9,
@@ -112,6 +116,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="load",
+        label="torch.load of 1 GiB",
         title="torch.load of a state dict of {size:,} bytes in {tensors} tensors",
         unit="GB/s",
         scale=1e-9,
@@ -122,6 +127,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="save",
+        label="torch.save of 1 GiB",
         title="torch.save of a state dict of {size:,} bytes in {tensors} tensors",
         unit="GB/s",
         scale=1e-9,

@@ -46,7 +46,7 @@ def wrk(site: Site, uris: Sequence[str], size: int, reads: int, *, connections: 
     path, missing = tool("wrk", "wrk")
     options = {"path": path, "keys": site.keys(), "names": names_of(uris), "size": size}
     options |= {"connections": connections, "seconds": seconds}
-    return Contender(name="wrk", program="limits:wrk", options=options, missing=missing)
+    return Contender(name="wrk", program="limits:wrk", options=options, missing=missing, is_limit=True)
 
 
 def others(site: Site, kind: str, options: Mapping[str, Any]) -> list[Contender]:
@@ -107,7 +107,7 @@ def _late(site: Site, *, count: int, size: int, reads: int, milliseconds: int, i
     options = {"uris": uris, "reads": reads, "size": size}
     return [
         *with_extra_peer(connectors(site, "objects:iterate", options, config=config)),
-        Contender(name=BEST, sample=best),
+        Contender(name=BEST, sample=best, is_limit=True),
     ]
 
 
@@ -119,6 +119,7 @@ def _soak(site: Site, *, count: int, size: int, reads: int) -> list[Contender]:
 WORKS = (
     Work(
         name="small",
+        label="110 KB objects",
         title="{count:,} objects of {size:,} bytes, iterated over, every byte read",
         prepare=_iterate,
         full={"count": 2000, "size": 110_000, "reads": 10_000},
@@ -140,6 +141,7 @@ WORKS = (
     ),
     Work(
         name="loader",
+        label="DataLoader, 2 workers",
         title="the same through DataLoader(num_workers={workers}, batch_size={batch}), to tensors",
         prepare=_load_batches,
         full={"count": 2000, "size": 110_000, "reads": 20_000, "workers": 2, "batch": 64},
@@ -148,6 +150,7 @@ WORKS = (
     ),
     Work(
         name="map",
+        label="shuffled batches of 64",
         title="the same by number, in shuffled batches of {batch}",
         prepare=_load_shuffled,
         full={"count": 2000, "size": 110_000, "reads": 10_000, "batch": 64},
@@ -156,6 +159,7 @@ WORKS = (
     ),
     Work(
         name="tiny",
+        label="4 KB objects",
         title="{count:,} objects of {size:,} bytes, iterated over, every byte read",
         prepare=_iterate,
         full={"count": 10_000, "size": 4096, "reads": 20_000},
@@ -164,6 +168,7 @@ WORKS = (
     ),
     Work(
         name="small-nginx",
+        label="110 KB objects, from nginx",
         title="{count:,} objects of {size:,} bytes, iterated over, from nginx (no signatures, no CRC-64)",
         prepare=_iterate_nginx,
         full={"count": 2000, "size": 110_000, "reads": 10_000},
@@ -179,6 +184,7 @@ WORKS = (
     ),
     Work(
         name="latency",
+        label="110 KB objects, 20 ms away",
         title="{count:,} objects of {size:,} bytes, {milliseconds} ms before every first byte, {in_flight} in flight",
         prepare=_late,
         full={"count": 2000, "size": 110_000, "reads": 6000, "milliseconds": 20, "in_flight": 24},
@@ -187,6 +193,7 @@ WORKS = (
     ),
     Work(
         name="small-tls",
+        label="110 KB objects, https",
         title="{count:,} objects of {size:,} bytes, iterated over, by https",
         options={"is_secure": True},
         prepare=_iterate,

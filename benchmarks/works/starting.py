@@ -21,7 +21,7 @@ def _import(_site: Site, *, times: int) -> list[Contender]:
     return [
         contender(OURS, "import osstorchconnector"),
         contender(TORCH, "import torch"),
-        contender("ours, with datasets and checkpoints", f"from osstorchconnector import {names}"),
+        contender("ours, with its classes", f"from osstorchconnector import {names}"),
         contender(CXX, f"from osstorchconnector import {names}", "peers"),
     ]
 

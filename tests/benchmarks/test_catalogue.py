@@ -31,7 +31,7 @@ def test_an_aim_is_beyond_what_is_to_be_reached(work: Work) -> None:
 
 def test_a_name_chooses_a_work_and_none_all_but_the_curves() -> None:
     assert [work.name for work in chosen(["save", "small"])] == ["small", "save"]
-    assert chosen([]) == list(WORKS)
+    assert chosen([]) == chosen(["works"]) == list(WORKS)
     assert chosen(["curves"]) == list(CURVES)
     assert chosen(["tuning", "save"]) == [*chosen(["save"]), *TUNING]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.budget import Budget
 from benchmarks.crew import Crew
 from benchmarks.runner import run
 from benchmarks.site import Site
@@ -69,7 +70,7 @@ def test_a_work_is_run_in_rounds_and_who_fails_is_not_asked_again(crew: Crew) ->
         goals=[Goal(against="known", reach=1, aim=2)],
     )
     said: list[str] = []
-    result = run(work, crew, is_quick=False, rounds=2, only=frozenset(), say=said.append)
+    result = run(work, crew, is_quick=False, rounds=2, only=frozenset(), budget=Budget(), say=said.append)
     assert result.title == "2 times"
     assert [(each.name, len(each.samples)) for each in result.outcomes] == [(OURS, 2), ("broken", 0), ("known", 2)]
     assert [text.rpartition(", ")[2] for text in said] == [OURS, "broken", "known", "known", OURS]

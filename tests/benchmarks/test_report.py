@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from benchmark_results import result, taken
 
-from benchmarks.report import bars, cpu_text, curves, markdown_table, number, text_table
+from benchmarks.report import WIDTH, cpu_text, markdown_table, number, text_table
 from benchmarks.values import CXX, MIB, Curve, Goal, Outcome, dump_result, load_result
 
 GOALS = (
@@ -18,12 +18,23 @@ GOALS = (
 
 
 def test_the_table_shows_what_was_measured_and_how_far_goals_are() -> None:
-    heading, title, ours, theirs = text_table([result(taken(30, 33), taken(10, 11), *GOALS)]).splitlines()
+    found = [result(taken(30, 33), taken(10, 11), *GOALS)]
+    heading, title, ours, our_goals, theirs, their_goals = text_table(found).splitlines()
     assert heading.split()[:2] == ["work", "/"]
     assert title == "small: 10 objects (objects/s)"
     assert ours.split()[:5] == ["ours", "31.5", "30", "to", "33"]
-    assert "peak 0 MiB (at most 64, aim 32) ++" in ours
-    assert theirs.endswith("rate 3x (2.5, aim 4) +")
+    assert our_goals == "    peak 0 MiB (at most 64, aim 32) ++"
+    assert theirs.endswith("3x")
+    assert their_goals == "    rate 3x (2.5, aim 4) +"
+
+
+def test_bytes_are_shown_for_each_process_and_for_each_second_of_cpu_time() -> None:
+    # 100 objects of 1 GB at 8 objects/s, with 5 s of CPU time, by two processes
+    found = replace(result(taken(8, cpu_seconds=5), taken(4)), bytes_each=1e9, processes=2)
+    _, _, ours, theirs = text_table([found]).splitlines()
+    assert ours.split()[-2:] == ["4", "20"]
+    assert theirs.split()[-3:] == ["2", "100", "2x"]
+    assert "| ours | 8 | 8 to 8 | 0.05 s | - | 0 | 4 | 20 | - |" in markdown_table([found])
 
 
 def test_who_could_not_take_part_says_why() -> None:
@@ -43,32 +54,34 @@ def test_a_work_of_durations_shows_durations() -> None:
     assert theirs.split()[2:6] == ["50", "50", "to", "50"]
 
 
-def test_the_markdown_table_has_as_many_cells_in_each_row() -> None:
-    lines = markdown_table([result(taken(30), taken(10), *GOALS)]).splitlines()
-    assert len({line.count("|") for line in lines}) == 1
-    assert lines[1].startswith("| --- |")
+def test_a_line_fits_into_a_terminal() -> None:
+    long = replace(result(taken(30), taken(10), *GOALS * 9), title="a title " * 30, notes=["a note " * 40])
+    assert max(map(len, text_table([long]).splitlines())) <= WIDTH
+
+
+def test_the_widest_row_fits_too() -> None:
+    samples = taken(327_472, 387_696, 492_593, caller_seconds=0.3, peak_bytes=4110 * MIB)
+    found = result(samples, samples, name="ours, enableFastList, listConcurrency 4")
+    assert max(map(len, text_table([replace(found, bytes_each=1e6)]).splitlines())) <= WIDTH
+
+
+def test_markdown_has_a_table_for_each_result_with_as_many_cells_in_each_row_and_none_empty() -> None:
+    text = markdown_table([result(taken(30), taken(10), *GOALS), result(taken(3), [])])
+    assert text.count("**small**") == 2
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in rows}) == 1
+    assert "|  |" not in text
+    assert "- C++ connector: rate 3x (2.5, aim 4) +" in text
 
 
 def test_results_survive_json() -> None:
     before = [
         result(taken(30), taken(10), *GOALS),
-        replace(result(taken(1), taken(2)), curve=Curve("c", "x", "y"), x=3.0),
+        replace(result(taken(1), taken(2)), curve=Curve("c", "t", "x", "y"), x=3.0),
     ]
     after = [load_result(json.loads(json.dumps(dump_result(each)))) for each in before]
     assert text_table(after) == text_table(before)
     assert [(each.curve, each.x) for each in after] == [(each.curve, each.x) for each in before]
-
-
-def test_bars_show_each_peer_but_not_ourselves() -> None:
-    assert bars([result(taken(30), taken(10))]) == [{"work": "small", "peer": CXX, "ratio": pytest.approx(3)}]
-
-
-def test_curves_have_a_line_for_each_with_a_point_for_each_work() -> None:
-    curve = Curve("size", "bytes", "objects/s")
-    points = [replace(result(taken(10, 30), taken(5)), curve=curve, x=x) for x in (1.0, 2.0)]
-    (found,) = curves(points)
-    assert found["lines"]["ours"] == [pytest.approx([x, 20, 10, 30]) for x in (1, 2)]
-    assert bars(points) == []
 
 
 @pytest.mark.parametrize(
@@ -82,7 +95,7 @@ def test_cpu_time_is_in_the_unit_that_reads_well() -> None:
     assert (cpu_text(61e-6), cpu_text(0.31)) == ("61 us", "0.31 s")
 
 
-@pytest.mark.parametrize(("caller_seconds", "text"), [(0.0, "0.01 s"), (0.25, "0.01 s (25 %)"), (0.99, "0.01 s")])
+@pytest.mark.parametrize(("caller_seconds", "text"), [(0.0, "0.01 s"), (0.25, "0.01 s (25%)"), (0.99, "0.01 s")])
 def test_the_calling_threads_share_is_shown_where_others_have_one(caller_seconds: float, text: str) -> None:
     table = markdown_table([result(taken(10, caller_seconds=caller_seconds), taken(5))])
     (row,) = [line for line in table.splitlines() if line.startswith("| ours")]
