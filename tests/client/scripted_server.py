@@ -93,15 +93,21 @@ def refused(status, code, message="told so"):
 class ScriptedServer:
     """Context manager: serves each connection with the next list of steps, then closes the connection."""
 
-    def __init__(self, *connections: Iterable[Step]) -> None:
+    def __init__(self, *connections: Iterable[Step], host: str = "127.0.0.1") -> None:
         self._scripts: Iterable[Iterator[Step]] = [iter(list(steps)) for steps in connections]
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
+        self.host = host
         self.port: int = self._listener.getsockname()[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"http://{host}:{self.port}"
         self.over = threading.Event()
         self.heads: list[bytes] = []
         self._threads: list[threading.Thread] = []
         self._connections: list[socket.socket] = []
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were made to it."""
+        return len(self._connections)
 
     @classmethod
     def in_turn(cls, *steps: Step) -> ScriptedServer:

@@ -25,6 +25,7 @@ from osstorchconnector.client.transport.connection import (
     ConnectionState,
     Incoming,
 )
+from osstorchconnector.client.transport.outliers import FirstBytes
 from osstorchconnector.protocol.endpoint import Origin
 from osstorchconnector.protocol.heads import ResponseHead
 
@@ -104,7 +105,7 @@ def feed(connection: Connection, data: bytes) -> None:
 
 
 def connected(loop: asyncio.AbstractEventLoop) -> tuple[Connection, FakeTransport]:
-    connection, transport = Connection(loop, set(), Incoming()), FakeTransport()
+    connection, transport = Connection(loop, set(), Incoming(), FirstBytes(loop.time)), FakeTransport()
     connection.connection_made(transport)
     return connection, transport
 

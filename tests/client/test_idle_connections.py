@@ -16,7 +16,13 @@ from scripts import NO_LOGS
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.traffic import shared
 from osstorchconnector.client.transport.aio import AioTransport
-from osstorchconnector.client.transport.base import IDLE_SECONDS, ExchangeFailed, Timeouts, WireRequest
+from osstorchconnector.client.transport.base import (
+    IDLE_SECONDS,
+    PROBED_IDLE_SECONDS,
+    ExchangeFailed,
+    Timeouts,
+    WireRequest,
+)
 from osstorchconnector.client.transport.direct import DirectTransport
 from osstorchconnector.errors import OssTimeoutError
 from osstorchconnector.protocol.checksum import crc64
@@ -177,13 +183,26 @@ class Asking:
 PATIENT = Timeouts(connect_seconds=30, read_seconds=30)
 
 
-@pytest.mark.parametrize(("idle_seconds", "body"), [(IDLE_SECONDS - 1, b"old"), (IDLE_SECONDS + 1, b"new")])
-def test_a_connection_that_was_idle_for_too_long_is_not_used(idle_seconds: float, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("idle_seconds", "slept_seconds", "body"),
+    [
+        (IDLE_SECONDS - 1, 0, b"old"),
+        (PROBED_IDLE_SECONDS - 1, 0, b"old"),
+        (PROBED_IDLE_SECONDS + 1, 0, b"new"),
+        (IDLE_SECONDS - 1, IDLE_SECONDS - 1, b"old"),
+        (PROBED_IDLE_SECONDS - 1, IDLE_SECONDS + 1, b"new"),
+    ],
+)
+def test_a_connection_that_was_idle_for_too_long_is_not_used(
+    idle_seconds: float, slept_seconds: float, body: bytes
+) -> None:
     async def run(server: ScriptedServer) -> bytes:
-        now = [0.0]
-        asking = Asking(server, DirectTransport(PATIENT, None, idle_clock=lambda: now[0]))
+        now, slept = [0.0], [0.0]
+        transport = DirectTransport(PATIENT, None, idle_clock=lambda: now[0], sleep_clock=lambda: slept[0])
+        asking = Asking(server, transport)
         await asking.get()
         now[0] += idle_seconds
+        slept[0] += slept_seconds
         found = await asking.get()
         await asking.transport.aclose()
         return found

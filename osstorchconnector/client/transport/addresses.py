@@ -2,7 +2,10 @@
 
 Happy eyeballs (RFC 8305): addresses are tried in turns of their families, a quarter of a second apart, and the first
 that answers is taken. Addresses that did not answer before it are tried last for ten minutes. So only the first
-connection of a process waits for an address, or a whole family of them, that leads nowhere.
+connections of a process wait for an address, or a whole family of them, that leads nowhere.
+
+A service has many addresses, each of which leads to a part of it. Each connection begins with the next address of the
+family that comes first. So the connections of a process spread over all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import aiohappyeyeballs
@@ -56,16 +59,17 @@ class AddressBook:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
+        self._turns: dict[tuple[str, int], Iterator[int]] = {}
         self._lost: dict[object, float] = {}  # address, or host and family: until when
 
     def learn(self, host: str, port: int, infos: Sequence[AddressInfo], now: float) -> None:
         """Take in what the resolver says."""
         self._known[host, port] = now, infos
 
-    def known(self, host: str, port: int, now: float, *, within_seconds: float) -> list[AddressInfo]:
-        """Return what the resolver said within this time, in the order to try; [] if it said nothing."""
+    def known(self, host: str, port: int, now: float, *, within_seconds: float) -> Sequence[AddressInfo]:
+        """Return what the resolver said within this time; empty if it said nothing."""
         then, infos = self._known.get((host, port), (now, ()))
-        return self.in_order(host, infos, now) if now - then < within_seconds else []
+        return infos if now - then < within_seconds else ()
 
     def forget(self, host: str, port: int) -> None:
         """Forget the resolver's answer, of which no address could be connected to."""
@@ -89,17 +93,27 @@ class AddressBook:
         """An address led nowhere, or to a server that does not answer."""
         self._lost[address[:2]] = now + LOST_SECONDS
 
-    def in_order(self, host: str, infos: Iterable[AddressInfo], now: float) -> list[AddressInfo]:
-        """Return a host's addresses in the order to try."""
+    def turn(self, host: str, port: int) -> int:
+        """Return the number of the next connection to a host, from 0 on."""
+        return next(self._turns.setdefault((host, port), itertools.count()))
+
+    def in_order(self, host: str, infos: Iterable[AddressInfo], now: float, turn: int = 0) -> list[AddressInfo]:
+        """Return a host's addresses in the order to try for connection number `turn`."""
         families: dict[int, list[AddressInfo]] = {}
         for info in infos:
             families.setdefault(info[0], []).append(info)
         in_turns = itertools.chain.from_iterable(itertools.zip_longest(*families.values()))
         lost = {key for key, until in self._lost.copy().items() if until > now}
-        return sorted(
-            (info for info in in_turns if info is not None),
-            key=lambda info: (info[4][:2] in lost) + ((host, info[0]) in lost),
-        )
+
+        def losses(info: AddressInfo) -> int:
+            return (info[4][:2] in lost) + ((host, info[0]) in lost)
+
+        ordered = sorted((info for info in in_turns if info is not None), key=losses)
+        places = [place for place, info in enumerate(ordered) if info[0] == ordered[0][0] and not losses(info)]
+        first = turn % len(places) if places else 0
+        for place, info in zip(places, [ordered[place] for place in places[first:] + places[:first]], strict=True):
+            ordered[place] = info
+        return ordered
 
 
 shared_book = AddressBook()
@@ -122,7 +136,9 @@ class Addresses:
         self._given_up: set[asyncio.Future[Sequence[AddressInfo]]] = set()
 
     async def of(self, host: str, port: int, seconds: float) -> list[AddressInfo]:
-        """Return the addresses of a host in the order to try; `socket.gaierror` if there are none within `seconds`.
+        """Return the addresses of a host in the order to try for the next connection to it.
+
+        Raises `socket.gaierror` if there are none within `seconds`.
 
         Where the resolver fails for the moment, or is silent, its last answer still holds.
         """
@@ -131,7 +147,7 @@ class Addresses:
             return literal
         fresh = self.book.known(host, port, self._clock(), within_seconds=FRESH_SECONDS)
         if fresh:
-            return fresh
+            return self._in_order(host, port, fresh)
         stale = self.book.known(host, port, self._clock(), within_seconds=KEPT_SECONDS)
         lookup = self._begin(host, port)
         await asyncio.wait({lookup}, timeout=min(seconds, SILENT_SECONDS) if stale else seconds)
@@ -141,11 +157,11 @@ class Addresses:
             pass
         else:
             try:
-                return self.book.in_order(host, lookup.result(), self._clock())
+                return self._in_order(host, port, lookup.result())
             finally:
                 del lookup  # the traceback of its error refers to this frame
         if stale:
-            return stale
+            return self._in_order(host, port, stale)
         raise socket.gaierror(socket.EAI_AGAIN, f"the resolver says nothing of {host} within {seconds:.3g} s")
 
     async def connect(self, host: str, port: int, infos: Sequence[AddressInfo]) -> socket.socket:
@@ -167,6 +183,9 @@ class Addresses:
     def lost(self, address: tuple[Any, ...]) -> None:
         """Tell the book of an address that leads nowhere."""
         self.book.lost(address, self._clock())
+
+    def _in_order(self, host: str, port: int, infos: Sequence[AddressInfo]) -> list[AddressInfo]:
+        return self.book.in_order(host, infos, self._clock(), self.book.turn(host, port))
 
     def _begin(self, host: str, port: int) -> asyncio.Future[Sequence[AddressInfo]]:
         lookups = self._under_way.setdefault((host, port), [])

@@ -150,6 +150,10 @@ class TransportFactory(Protocol):
 # it earlier without a word, and the next request would wait until it times out.
 IDLE_SECONDS = 10.0
 
+# Where the kernel asks idle peers for signs of life, and closes a connection whose peer has been silent for
+# `IDLE_SECONDS`, it is used for this long.
+PROBED_IDLE_SECONDS = 50.0
+
 # The body of an answer that does not say how long it is is gathered in memory, up to this size.
 MAX_UNSIZED_BODY_BYTES = 64 * 1024 * 1024
 

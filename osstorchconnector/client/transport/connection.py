@@ -49,6 +49,7 @@ from .base import (
     check_not_early,
     unsent_bytes,
 )
+from .outliers import TIMED_EVERY, FirstBytes
 
 INCOMING_BYTES = 256 * 1024
 # If a body has its own target, receive at most this much of it together with the head, since that must be copied.
@@ -122,10 +123,13 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         *("_exchange", "_filled", "_incoming", "_is_lost", "_is_paused", "_loop", "_open_connections", "_shared"),
-        *("_transport", "_writable", "address", "exchanges", "idle_since", "state"),
+        *("_transport", "_writable", "address", "exchanges", "first_bytes", "idle_since", "is_probed", "is_used"),
+        *("state",),
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, open_connections: set[Connection], incoming: Incoming) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, open_connections: set[Connection], incoming: Incoming, times: FirstBytes
+    ) -> None:
         self._loop = loop
         self._open_connections = open_connections
         self._is_lost = loop.create_future()
@@ -137,8 +141,10 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = False
         self.state = CONNECTING
         self.address: tuple[Any, ...] = ()
-        self.exchanges = 0
-        self.idle_since = 0.0
+        self.is_probed = False  # the kernel notices when an idle peer has gone
+        self.is_used = False  # it has been idle, or carried an exchange: the peer may have closed it since
+        self.exchanges, self.idle_since = 0, 0.0
+        self.first_bytes = times
 
     # asyncio calls these
 
@@ -206,6 +212,8 @@ class Connection(asyncio.BufferedProtocol):
         head = encode_head(wire.method, wire.target, wire.headers)
         self.state = BEGUN[self.state]
         self.exchanges += 1
+        if not self.exchanges % TIMED_EVERY and wire.operation == "GetObject":
+            self.first_bytes.begin()
         answer: asyncio.Future[ResponseHead] = self._loop.create_future()
         self._exchange = exchange = _Exchange(wire, sink, answer, deadline, now)
         if wire.body:
@@ -241,6 +249,7 @@ class Connection(asyncio.BufferedProtocol):
         exchange, self._exchange = self._exchange, None  # it refers to the caller's memory
         if self.state is ANSWERED:
             self.state = ENDED[self.state]
+            self.is_used = True
             return True
         if exchange is not None:
             if not exchange.answer.cancel() and not exchange.answer.cancelled():
@@ -292,6 +301,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         head, body_start = parsed
         exchange.head = head
+        if self.first_bytes.is_begun:
+            self.first_bytes.end()
         length = head.body_length(exchange.wire.method)
         if length is None:
             self._begin_chunks(exchange, head, self._incoming.view[body_start : self._filled])
@@ -373,7 +384,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _may_have_died_idle(self, exchange: _Exchange) -> bool:
         """Say whether this connection has been idle before and no byte of the answer has arrived."""
-        return self.exchanges > 1 and exchange.head is None and not self._filled
+        return self.is_used and exchange.head is None and not self._filled
 
     def _seen_bytes(self, exchange: _Exchange) -> int:
         """Return how many bytes have arrived of what is arriving: the body, the body in chunks, or the head."""

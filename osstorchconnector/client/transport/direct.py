@@ -1,21 +1,24 @@
 """The data path: a pool of connections that put answers straight into the caller's memory (`connection`).
 
 Requests on one connection follow each other (no pipelining); a pool keeps idle connections, last in first out, so that
-few connections stay in use, and the others may end.
+few connections stay in use, and the others may end. `dialer` makes new ones. A connection that answers far more slowly
+than the others (`outliers`) does not come back to the pool.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
+import time
 from collections.abc import Callable
 
 from ...protocol.endpoint import Origin
 from ...protocol.heads import ResponseHead
-from ..clocks import loop_clock, seconds_since_boot
-from .addresses import UNUSABLE, Addresses, AddressInfo, address_of, connect_failure
-from .base import IDLE_SECONDS, BodySink, ExchangeFailed, Timeouts, WireRequest
-from .connection import IDLE, Connection, Incoming
+from ..clocks import loop_clock, seconds_since_boot, seconds_slept
+from .addresses import Addresses
+from .base import IDLE_SECONDS, PROBED_IDLE_SECONDS, BodySink, ExchangeFailed, Timeouts, WireRequest
+from .connection import IDLE, Connection
+from .dialer import Dialer
+from .outliers import Replacements, is_outlier
 
 
 class DirectTransport:
@@ -28,19 +31,20 @@ class DirectTransport:
         *,
         addresses: Addresses | None = None,
         idle_clock: Callable[[], float] = seconds_since_boot,
+        sleep_clock: Callable[[], float] = seconds_slept,
+        answer_clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._timeouts = timeouts
-        self._tls = tls
         self._addresses = addresses or Addresses()
-        self._idle_clock = idle_clock
-        self._loop = asyncio.get_running_loop()
+        self._idle_clock, self._sleep_clock = idle_clock, sleep_clock
+        self._slept = sleep_clock()
         self._idle: dict[Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
-        self._open: set[Connection] = set()
-        self._incoming = Incoming()
         self._clock = loop_clock()
         self._clock.tick_within(min(timeouts.read_seconds, timeouts.connect_seconds) / 4)
         self._running = self._clock.running
+        self._dialer = Dialer(timeouts, tls, self._addresses, self._keep, answer_clock)
+        self._replacements = Replacements()
         self._is_watching = False
         self._is_closed = False
 
@@ -49,7 +53,7 @@ class DirectTransport:
     ) -> ResponseHead:
         connection = None if on_new_connection else self._idle_connection(wire.origin)
         if connection is None:
-            connection = await self._connect(wire.origin, deadline)
+            connection = await self._dialer.connection(wire.origin, deadline, only_new=on_new_connection)
         if not self._is_watching:
             self._is_watching = True
             self._clock.watch(self._check_all)
@@ -66,32 +70,55 @@ class DirectTransport:
         except ExchangeFailed as failure:
             if failure.reused:
                 self._drop_idle(wire.origin, since=connection.idle_since)
-            elif connection.exchanges == 1 and not failure.received_bytes:
+            elif not connection.is_used and not failure.received_bytes:
                 self._addresses.lost(connection.address)  # another address may lead to a server that is well
             raise
         finally:
             self._busy.discard(connection)
-            if connection.end() and not self._is_closed:
+            is_fast = not connection.first_bytes.is_due or self._is_fast(wire.origin, connection)
+            if connection.end() and is_fast and not self._is_closed:
                 connection.idle_since = self._idle_clock()
-                self._idle.setdefault(wire.origin, []).append(connection)
+                if not self._dialer.waiting or not self._dialer.offer(wire.origin, connection):
+                    self._idle.setdefault(wire.origin, []).append(connection)
             else:
                 connection.abort()
             del answer  # drop the reference cycle: exception -> traceback -> this frame -> future
+
+    def open_ahead(self, origin: Origin, count: int) -> None:
+        """Begin connections to `origin`, which requests will soon need, until there are `count`."""
+        self._dialer.open_ahead(origin, count)
 
     async def aclose(self) -> None:
         self._is_closed = True
         self._clock.unwatch(self._check_all)
         self._idle.clear()
-        await asyncio.gather(*[connection.aclose() for connection in list(self._open)])
+        await self._dialer.aclose()
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        """Keep a connection that no request waits for."""
+        connection.is_used, connection.idle_since = True, self._idle_clock()
+        self._idle.setdefault(origin, []).append(connection)
 
     def _idle_connection(self, origin: Origin) -> Connection | None:
         stack = self._idle.get(origin)
         while stack:
             connection = stack.pop()
-            if connection.state is IDLE and self._idle_clock() - connection.idle_since < IDLE_SECONDS:
-                return connection
+            if connection.state is IDLE:
+                idle_seconds = self._idle_clock() - connection.idle_since
+                if idle_seconds < IDLE_SECONDS or self._is_kept_warm(connection, idle_seconds):
+                    return connection
             connection.abort()
         return None
+
+    def _is_kept_warm(self, connection: Connection, idle_seconds: float) -> bool:
+        """Say whether the kernel has looked after a connection that was idle for long; it can't while all sleeps."""
+        slept, self._slept = self._sleep_clock() - self._slept, self._sleep_clock()
+        if slept > IDLE_SECONDS:
+            for stack in self._idle.values():
+                for other in stack:
+                    other.is_probed = False
+            return False
+        return connection.is_probed and idle_seconds < PROBED_IDLE_SECONDS
 
     def _drop_idle(self, origin: Origin, *, since: float) -> None:
         """Drop connections that have been idle since then, or longer: they have most likely died as well."""
@@ -101,41 +128,11 @@ class DirectTransport:
             if connection.idle_since <= since:
                 connection.abort()
 
-    async def _connect(self, origin: Origin, deadline: float) -> Connection:
-        connection = Connection(self._loop, self._open, self._incoming)
-        try:
-            await self._establish(connection, origin, max(deadline - self._clock.look(), 0.0))
-        except BaseException:
-            connection.connection_lost(None)  # given up just after it was made, uvloop closes it without a word
-            raise
-        return connection
-
-    async def _establish(self, connection: Connection, origin: Origin, seconds: float) -> None:
-        seconds = min(self._timeouts.connect_seconds, seconds)
-        deadline = self._running.seconds + seconds
-        try:
-            infos = await self._addresses.of(origin.host, origin.port, seconds)
-            await self._clock.wait_for(self._open_to(connection, origin, infos), lambda: deadline)
-            if connection.state is not IDLE:  # to write to it would be a RuntimeError of uvloop's
-                raise ConnectionResetError(UNUSABLE)
-        except asyncio.TimeoutError:
-            self._addresses.lost(connection.address)
-            text = f"no connection to {origin.host}:{origin.port} within {seconds:.3g} s"
-            raise ExchangeFailed("connect_timeout", text) from None
-        except OSError as error:
-            self._addresses.lost(connection.address)
-            raise connect_failure(origin, error) from error
-
-    async def _open_to(self, connection: Connection, origin: Origin, infos: list[AddressInfo]) -> None:
-        connected = await self._addresses.connect(origin.host, origin.port, infos)
-        connection.address = address_of(connected)
-        tls, name = (self._tls, origin.host) if origin.scheme == "https" else (None, None)
-        try:
-            await self._loop.create_connection(lambda: connection, sock=connected, ssl=tls, server_hostname=name)
-        except BaseException:
-            if not isinstance(self._loop, asyncio.BaseEventLoop):
-                connected.detach()  # uvloop has closed it; before 0.23 the socket would close its number once more
-            raise
+    def _is_fast(self, origin: Origin, connection: Connection) -> bool:
+        """Say whether a connection is worth keeping: not far slower than the others to the same origin."""
+        connection.first_bytes.is_due = False
+        others = [other.first_bytes for other in self._dialer.connections(origin) if other is not connection]
+        return not is_outlier(connection.first_bytes, others) or not self._replacements.allow(self._idle_clock())
 
     def _check_all(self, now: float) -> bool:
         """Look for exchanges that are late or have gone quiet; False if there are none at all."""
