@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from scripts import ROOT, run_pytest, run_python
 
 from osstorchconnector.emulator.faults import CATALOGUE, make_effect
+from osstorchconnector.emulator.network import PRESETS, Network
 
 TEXT = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`([^`\n]+)`", CONTRIBUTING)))
-TESTS, SCRIPTED, PROGRAM = re.findall(r"^```py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+TESTS, SCRIPTED, PROGRAM, DISTANT = re.findall(r"^```py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def fault_rows() -> list[tuple[list[str], set[str]]]:
@@ -39,9 +41,25 @@ def test_the_tests_that_the_page_shows_pass(tmp_path: Path, tests: str, passed: 
     assert passed in run_pytest(tmp_path)
 
 
-def test_the_program_that_the_page_shows_runs(tmp_path: Path) -> None:
-    assert run_python("-c", PROGRAM, folder=tmp_path) == ("", "")
+@pytest.mark.parametrize("program", [PROGRAM, DISTANT])
+def test_the_programs_that_the_page_shows_run(tmp_path: Path, program: str) -> None:
+    assert run_python("-c", program, folder=tmp_path) == ("", "")
     assert [path.name for path in tmp_path.iterdir()] == ["credentials.json"]
+
+
+def names_in_table(heading: str) -> set[str]:
+    """Return the names in the first two columns of a table."""
+    table = TEXT.partition(heading)[2].partition("\n\n")[0]
+    cells = [cell for line in table.splitlines()[2:] for cell in line.split("|")[1:3]]
+    return {name for cell in cells for name in re.findall(r"`([\w.()-]+)`", cell)}
+
+
+def test_the_page_names_all_networks_and_their_fields() -> None:
+    assert names_in_table("| network | `--network` |") >= {
+        *PRESETS,
+        *(f"Network.{make.__name__}()" for make in PRESETS.values()),
+    }
+    assert names_in_table("| field | what it does |") == {field.name for field in fields(Network)}
 
 
 def test_the_paths_that_contributing_names_exist() -> None:

@@ -14,6 +14,7 @@ How a request flows, from top to bottom, and its answer from bottom to top:
     `server`       accepts connections on one event loop; `sockets` hides TLS
     `connection`   finds heads and bodies in the bytes, sends the steps of answers
       |  a head, pieces of the body                ^  steps: bytes, pieces of files, pauses, hang-ups (`wire`)
+    `distance`     with a `Network`: what arrives when, in between times for which `connection` waits (`wakeups`)
     `frontend`     a faulty request gets its `Effect`s from `faults` here; `counters` counts each request
       |  `routing` and `interface` find the operation, `auth` checks the signature, `intake` takes the body
       |  a `Call` and a `Received` body            ^  a `Reply`, or the `Refused` of `refusals` (`exchange`)
@@ -25,6 +26,7 @@ How a request flows, from top to bottom, and its answer from bottom to top:
 - Control: `handle` starts the process and steers it through `control`; `__main__` is the command line.
 - Faults: `faults` lists them by name and decides which requests are struck. `effects` says at which points a fault can
   act, and has the faults of the exchange; `answer_effects` has those that change the answer's head or bytes.
+- Network: `network` has the value that users give, and the arithmetic of latency and rates.
 - `differences` says where this server differs from OSS, and writes that part of docs/emulator.md.
 
 To read it all, begin with `exchange`, `wire` and `frontend`.
@@ -34,5 +36,15 @@ from __future__ import annotations
 
 from .counters import Counters, LogEntry
 from .handle import Emulator, EmulatorError, PendingUpload, serve, write_credentials
+from .network import Network
 
-__all__ = ["Counters", "Emulator", "EmulatorError", "LogEntry", "PendingUpload", "serve", "write_credentials"]
+__all__ = [
+    "Counters",
+    "Emulator",
+    "EmulatorError",
+    "LogEntry",
+    "Network",
+    "PendingUpload",
+    "serve",
+    "write_credentials",
+]

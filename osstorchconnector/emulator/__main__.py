@@ -9,11 +9,13 @@ import secrets
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..credentials import Credentials
 from .handle import DEFAULT_KEY_ID, DEFAULT_REGION
+from .network import PRESETS, Network
 from .refusals import Refused
 from .server import ServerSettings, run
 from .service import Policy
@@ -47,6 +49,7 @@ def settings_from(values: dict[str, Any]) -> ServerSettings:
             "policy": Policy(**values["policy"]),
             "domains": tuple(values["domains"]),
             "buckets": tuple(values["buckets"]),
+            "network": Network(**values["network"]) if values["network"] else None,
         }
     )
 
@@ -81,9 +84,45 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keyfile", default="", help="the certificate's key, if it is not in the same file")
     parser.add_argument("--discard-bodies", action="store_true", help="check uploads and keep no bytes of them")
     parser.add_argument("--fast-etag", action="store_true", help="make ETags of CRC-64 instead of MD5")
+    _add_network_options(parser)
     parser.add_argument("--control", action="store_true", help="allow control requests, print their token")
     parser.add_argument("--settings-from-stdin", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+# Each option of the network, the field of `Network` that it sets, how many of the field's unit one is, and its help.
+_NETWORK_OPTIONS = (
+    ("--latency-ms", "latency_seconds", 1e-3, "milliseconds from a request to the first byte of its answer"),
+    ("--latency-p99-ms", "latency_p99_seconds", 1e-3, "99th percentile; --latency-ms is the median then"),
+    ("--connection-mb", "connection_bytes_per_second", 1e6, "MB/s that a connection carries in each direction"),
+    ("--total-mb", "total_bytes_per_second", 1e6, "MB/s that all connections carry together"),
+    (
+        "--round-trip-ms",
+        "round_trip_seconds",
+        1e-3,
+        "ms of a round trip; a new connection takes one or more",
+    ),
+    ("--requests-per-second", "requests_per_second", 1.0, "refuse more requests than this with 503"),
+)
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network", "Answer as from a distance. The other options change the --network.")
+    group.add_argument("--network", choices=sorted(PRESETS), help="a network like that of OSS")
+    for option, field, _scale, text in _NETWORK_OPTIONS:
+        group.add_argument(option, dest=field, type=float, metavar="NUMBER", help=text)
+
+
+def _network(options: argparse.Namespace) -> Network | None:
+    """Return the network that the options describe, if they do."""
+    own = {
+        field: getattr(options, field) * scale
+        for _option, field, scale, _text in _NETWORK_OPTIONS
+        if getattr(options, field) is not None
+    }
+    if not own and options.network is None:
+        return None
+    return replace(PRESETS[options.network]() if options.network else Network(), **own)
 
 
 def _port(text: str) -> int:
@@ -117,6 +156,7 @@ def _settings(options: argparse.Namespace) -> ServerSettings:
         control_token=secrets.token_hex(16) if options.control else "",
         certfile=options.certfile,
         keyfile=options.keyfile,
+        network=_network(options),
     )
 
 
@@ -135,6 +175,8 @@ def _greeting(settings: ServerSettings, port: int) -> str:
         lines.append(f"  for clients  export {pair}")
     if settings.control_token:
         lines.append(f"  control     {settings.control_token}")
+    if settings.network is not None:
+        lines.append(f"  network     {settings.network}")
     return "\n".join(lines)
 
 

@@ -17,7 +17,8 @@ from ..protocol.heads import MAX_HEAD_BYTES, RequestHead, parse_request_head
 from .blobs import BlobFolder, BlobSpan
 from .refusals import Refused
 from .sockets import Channel
-from .wire import FOREVER, Early, Hangup, Pause, Step
+from .wakeups import WakeUp, WakeUps
+from .wire import FOREVER, Early, Hangup, Pause, Step, Until
 
 RECEIVE_BYTES = 256 * 1024
 _TURN_BYTES = 4 * 1024 * 1024
@@ -34,11 +35,11 @@ _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0
 class Work(Protocol):
     """One request, from its head to the last byte of its answer."""
 
-    def receive(self, data: memoryview) -> Pause | Hangup | Early | None:
-        """Take a block of the body; return what a fault does to the rest."""
+    def receive(self, data: memoryview) -> Pause | Hangup | Early | Until | None:
+        """Take a block of the body; return what a fault or the network does to the rest."""
 
     def refuse(self, refused: Refused) -> None:
-        """Remember that the body can't be read."""
+        """Remember that the body can't be read, or that the request is one too many."""
 
     def answer(self) -> Iterable[Step]:
         """Return the steps of the answer; the body is complete."""
@@ -50,7 +51,7 @@ class Work(Protocol):
 class ServerConnection:
     """An accepted connection; registers itself with the loop, and unregisters when it closes.
 
-    `is_paused` is true while a fault holds it up.
+    `is_paused` is true while a fault holds it up. It reads nothing before it is `usable_at`.
     """
 
     def __init__(
@@ -58,13 +59,15 @@ class ServerConnection:
         channel: Channel,
         *,
         loop: asyncio.AbstractEventLoop,
+        wake_ups: WakeUps,
+        usable_at: float,
         begin: Callable[[RequestHead], Work],
         forget: Callable[[ServerConnection], None],
         blobs: BlobFolder,
         scratch: memoryview,
     ) -> None:
         self._channel, self._loop, self._begin, self._forget = channel, loop, begin, forget
-        self._blobs, self._scratch = blobs, scratch
+        self._wake_ups, self._blobs, self._scratch = wake_ups, blobs, scratch
         self._buffer = bytearray(MAX_HEAD_BYTES)
         self._filled = 0
         self._work: Work | None = None
@@ -75,10 +78,13 @@ class ServerConnection:
         self._step: Step | memoryview | None = None  # being sent, or its rest
         self._ahead: Step | None = None  # the next one
         self._sent = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | WakeUp | None = None
         self.is_paused = self._is_reading = self._is_writing = self._is_closed = self._is_at_end = False
         self._leaves_bytes = self._is_lingering = False
-        self._watch_reads(True)
+        if usable_at:
+            self._obey(Until(usable_at))
+        else:
+            self._watch_reads(True)
 
     def close(self, *, with_reset: bool = False) -> None:
         """Close the connection and release the resources of an unfinished request."""
@@ -229,12 +235,16 @@ class ServerConnection:
         self._steps = iter(self._work.answer())
         self._pump()
 
-    def _mind(self, wanted: Pause | Hangup | Early | None) -> None:
-        """Do what a fault does while a body arrives."""
+    def _mind(self, wanted: Pause | Hangup | Early | Until | None) -> None:
+        """Do what a fault or the network does while a body arrives."""
         if self._is_closed or wanted is None:
             return
         if isinstance(wanted, Early):
             self._keep_alive, self._body_left, self._decoder = False, 0, None
+        elif isinstance(wanted, Until):
+            if self._has_body_left() and not self.is_paused:
+                self._watch_reads(False)
+                self._obey(wanted)
         else:
             self._obey(wanted)
             if self.is_paused:
@@ -274,7 +284,7 @@ class ServerConnection:
         budget = _TURN_BYTES
         step = self._step if self._step is not None else self._next_step()
         while step is not None:
-            if isinstance(step, Pause | Hangup):
+            if isinstance(step, Pause | Hangup | Until):
                 self._step = None
                 self._obey(step)
                 return
@@ -339,14 +349,16 @@ class ServerConnection:
 
     # --- waiting
 
-    def _obey(self, wanted: Pause | Hangup) -> None:
+    def _obey(self, wanted: Pause | Hangup | Until) -> None:
         """Close, or pause for some time, or pause until the peer closes."""
         if isinstance(wanted, Hangup):
             self.close(with_reset=wanted.with_reset)
             return
+        self._stop_timer()
+        if isinstance(wanted, Until):
+            self._timer = self._wake_ups.at(wanted.time, self._resume)
+            return
         self.is_paused = True
-        if self._timer is not None:
-            self._timer.cancel()
         if wanted.seconds != FOREVER:
             self._timer = self._loop.call_later(wanted.seconds, self._resume)
 

@@ -1,4 +1,4 @@
-"""Control requests, under `/-/`: faults, counters, credentials, the clock, and direct access to objects.
+"""Control requests, under `/-/`: faults, network, counters, credentials, the clock, and direct access to objects.
 
 They are not OSS requests: they are not signed, not counted and never faulty. They carry the server's control token. A
 server without a token refuses them all.
@@ -20,6 +20,7 @@ from .exchange import Received, Reply
 from .faults import Rule
 from .frontend import Frontend
 from .intake import BlobIntake, DocumentIntake, Drain, Intake
+from .network import Network
 from .records import ObjectRecord
 from .refusals import Refused
 from .routing import decode_query
@@ -52,14 +53,24 @@ def decode_data(options: Mapping[str, Any]) -> dict[str, Any]:
 class Control:
     """Answers control requests for one server."""
 
-    def __init__(self, frontend: Frontend, token: str, *, end_stalls: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        frontend: Frontend,
+        token: str,
+        *,
+        end_stalls: Callable[[], None],
+        network: Network | None,
+        set_network: Callable[[Network | None], None],
+    ) -> None:
         self._frontend, self._token, self._end_stalls = frontend, token, end_stalls
+        self._first_network, self._set_network = network, set_network
         self._first_policy, self._first_identities = frontend.service.policy, frontend.service.keyring.all()
         self._actions: dict[tuple[str, str], Callable[[Query, Received], Reply]] = {
             ("GET", "counters"): self._get_counters,
             ("DELETE", "counters"): self._reset_counters,
             ("POST", "faults"): self._add_fault,
             ("DELETE", "faults"): self._clear_faults,
+            ("PUT", "network"): self._change_network,
             ("PUT", "credentials"): self._add_credentials,
             ("DELETE", "credentials"): self._remove_credentials,
             ("PUT", "clock"): self._set_clock,
@@ -112,6 +123,11 @@ class Control:
         self._frontend.faults.clear()
         return Reply()
 
+    def _change_network(self, _query: Query, received: Received) -> Reply:
+        values = json.loads(received.data)
+        self._set_network(None if values is None else Network(**values))
+        return Reply()
+
     def _add_credentials(self, _query: Query, received: Received) -> Reply:
         self._frontend.service.keyring.add(Credentials(**json.loads(received.data)))
         return Reply()
@@ -132,6 +148,7 @@ class Control:
     def _reset(self, _query: Query, _received: Received) -> Reply:
         """Undo all changes since the start except to buckets and objects; close connections that a fault holds up."""
         self._end_stalls()
+        self._set_network(self._first_network)
         service = self._frontend.service
         service.policy, service.keyring = self._first_policy, Keyring(*self._first_identities)
         service.clock_offset_seconds = 0.0

@@ -43,7 +43,10 @@ DIFFERENCES = (
         "GetBucketInfo and ListBuckets name the address that the client used, never the live service, and put "
         "`http://` before it, since SDKs would take https for granted",
     ),
-    Difference("throttling", "It happens only on demand, by faults. A request keeps to its own `x-oss-traffic-limit`"),
+    Difference(
+        "throttling",
+        "It happens only on demand, by faults or a `Network`. A request keeps to its own `x-oss-traffic-limit`",
+    ),
     Difference(
         "ranges",
         "Several parts in one `Range` are ignored. With `x-oss-range-behavior: standard` a suffix longer than the "

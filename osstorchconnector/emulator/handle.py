@@ -28,6 +28,7 @@ from ..credentials import Credentials
 from ..local_files import written_whole
 from .control import PREFIX, TOKEN_HEADER, encode_data
 from .counters import Counters
+from .network import Network
 from .sockets import endpoint_of, loopback_of
 
 DEFAULT_KEY_ID = "emulator-key-id"
@@ -75,13 +76,15 @@ def serve(
     keyfile: str = "",
     discard_bodies: bool = False,
     fast_etag: bool = False,
+    network: Network | None = None,
 ) -> Emulator:
     """Start an emulator and return its handle, which is a context manager.
 
     Without `root` the objects are in a temporary folder that is deleted with the handle; with it they stay there for
     the next server. Without a secret, one is generated: see `credentials`. `domains` are host names that buckets are
     in front of (`bucket.NAME`); `cnames` maps whole host names to buckets. `discard_bodies` keeps no bytes of uploads,
-    `fast_etag` computes no MD5 of them: both for benchmarks. Raises `EmulatorError` if the emulator does not start.
+    `fast_etag` computes no MD5 of them: both for benchmarks. `network` is the distance to the server, such as
+    `Network.oss()`. Raises `EmulatorError` if the emulator does not start.
     """
     credentials = Credentials(
         access_key_id=access_key_id,
@@ -102,6 +105,7 @@ def serve(
         "buckets": list(buckets),
         "certfile": certfile,
         "keyfile": keyfile,
+        "network": network and network.dump(),
     }
     emulator = Emulator(settings, credentials)
     try:
@@ -236,8 +240,12 @@ class Emulator:
         """Change fields of the server's `Policy`, such as `discard_bodies` and `keep_up_to_bytes`."""
         self._ask("PUT", "policy", body=json.dumps(changes).encode())
 
+    def set_network(self, network: Network | None) -> None:
+        """Put this network before the server from the next request on; None takes it away."""
+        self._ask("PUT", "network", body=json.dumps(network and network.dump()).encode())
+
     def reset(self) -> None:
-        """Undo all changes since the start: faults, counters, clock, policy, credentials; objects stay."""
+        """Undo all changes since the start: faults, network, counters, clock, policy, credentials; objects stay."""
         self._ask("DELETE", "changes")
 
     # --- faults

@@ -13,16 +13,20 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..credentials import Credentials
 from ..protocol.heads import RequestHead
 from .connection import RECEIVE_BYTES, ServerConnection, Work
 from .control import PREFIX, Control
+from .distance import Distance, Link
 from .frontend import Frontend
+from .network import Network
 from .routing import Hosts
 from .service import Policy, Service
 from .sockets import Channel, SecureChannel, endpoint_of
+from .wakeups import wake_ups_of
 
 # A small send buffer stays in the processor's cache. With the megabytes that the system allows, a large object takes
 # more than twice the time on loopback (measured). Receiving needs no such limit.
@@ -53,6 +57,7 @@ class ServerSettings:
     control_token: str = field(default="", repr=False)
     certfile: str = ""
     keyfile: str = ""
+    network: Network | None = None
 
     @property
     def scheme(self) -> str:
@@ -67,7 +72,16 @@ class Server:
         self._tls = _tls_context(settings)
         self.service = Service.open(settings.root, *settings.identities, policy=settings.policy)
         self.frontend = Frontend(self.service, Hosts(settings.domains, settings.cnames))
-        self._control = Control(self.frontend, settings.control_token, end_stalls=self._end_stalls)
+        self._control = Control(
+            self.frontend,
+            settings.control_token,
+            end_stalls=self._end_stalls,
+            network=settings.network,
+            set_network=self._set_network,
+        )
+        self._distance: Distance | None = None
+        self._set_network(settings.network)
+        self._wake_ups = wake_ups_of(loop)
         self._connections: set[ServerConnection] = set()
         self._scratch = memoryview(bytearray(RECEIVE_BYTES))
         self._listener: socket.socket | None = None
@@ -92,6 +106,7 @@ class Server:
             self._listener.close()
         for connection in list(self._connections):
             connection.close()
+        self._wake_ups.close()
         self.service.close()
 
     def _accept(self) -> None:
@@ -119,17 +134,24 @@ class Server:
             ServerConnection(
                 channel,
                 loop=self.loop,
-                begin=self._begin,
+                wake_ups=self._wake_ups,
+                usable_at=0.0 if self._distance is None else self._distance.usable_at(is_secure=self._tls is not None),
+                begin=partial(self._begin, Link()),
                 forget=self._forget,
                 blobs=self.service.blobs,
                 scratch=self._scratch,
             )
         )
 
-    def _begin(self, head: RequestHead) -> Work:
+    def _begin(self, link: Link, head: RequestHead) -> Work:
         if head.path.startswith(PREFIX):
             return self._control.begin(head)
-        return self.frontend.begin(head)
+        work = self.frontend.begin(head)
+        return work if self._distance is None else link.carry(work, self._distance)
+
+    def _set_network(self, network: Network | None) -> None:
+        """Put the server behind a network from the next request on; None means behind none."""
+        self._distance = None if network is None else Distance(network)
 
     def _end_stalls(self) -> None:
         for connection in list(self._connections):

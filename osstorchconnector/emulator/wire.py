@@ -32,11 +32,17 @@ class Hangup(NamedTuple):
     with_reset: bool = True
 
 
+class Until(NamedTuple):
+    """Send nothing before this time of `time.monotonic`."""
+
+    time: float
+
+
 class Early(NamedTuple):
     """Answer now, without the rest of the request's body, then hang up."""
 
 
-Step = bytes | BlobSpan | Pause | Hangup
+Step = bytes | BlobSpan | Pause | Hangup | Until
 
 
 def size_of_step(step: Step) -> int:
@@ -79,6 +85,28 @@ def in_small_pieces(steps: Iterable[Step], piece_bytes: int, seconds: float) -> 
         for start in range(0, size_of_step(step), piece_bytes):
             yield cut_step(step, start, start + piece_bytes)
             yield Pause(seconds)
+
+
+def in_loads(steps: Iterable[Step], load_bytes: int) -> Iterator[list[Step]]:
+    """Yield the same steps in lists of `load_bytes` each, the last with less; one that sends nothing is alone."""
+    load: list[Step] = []
+    room = load_bytes
+    for step in steps:
+        if not isinstance(step, bytes | BlobSpan):
+            if load:
+                yield load
+            yield [step]
+            load, room = [], load_bytes
+            continue
+        start, size = 0, size_of_step(step)
+        while size - start >= room:
+            yield [*load, cut_step(step, start, start + room)]
+            load, start, room = [], start + room, load_bytes
+        if start < size:
+            load.append(cut_step(step, start, size))
+            room -= size - start
+    if load:
+        yield load
 
 
 def in_chunks(body: Iterable[Step], chunk_bytes: int) -> Iterator[Step]:

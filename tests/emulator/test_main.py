@@ -16,6 +16,7 @@ import pytest
 from scripts import run_python
 
 from osstorchconnector import OssClient, emulator
+from osstorchconnector.emulator import Network
 from osstorchconnector.emulator.__main__ import main
 
 
@@ -26,7 +27,9 @@ def started(*arguments: str, **environment: str) -> Iterator[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OSS_")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**inherited, **environment}) as process:
         assert process.stdout is not None
-        count = 5 + ("--control" in arguments) + (not environment.get("OSS_ACCESS_KEY_SECRET"))
+        count = (
+            5 + ("--control" in arguments) + ("--network" in arguments) + (not environment.get("OSS_ACCESS_KEY_SECRET"))
+        )
         lines = [process.stdout.readline() for _ in range(count)]
         try:
             yield "".join(lines)
@@ -98,6 +101,25 @@ def test_control_is_off_unless_asked_for(tmp_path: Path) -> None:
         assert "\n  control" not in greeting
 
 
+def test_it_answers_as_from_a_distance_if_asked(tmp_path: Path) -> None:
+    own = ("--latency-ms", "1", "--latency-p99-ms", "2", "--connection-mb", "3", "--total-mb", "4")
+    more = ("--round-trip-ms", "5", "--requests-per-second", "6")
+    with started("--root", str(tmp_path), "--network", "oss", *own, *more) as greeting:
+        expected = Network(
+            latency_seconds=0.001,
+            latency_p99_seconds=0.002,
+            connection_bytes_per_second=3e6,
+            total_bytes_per_second=4e6,
+            round_trip_seconds=0.005,
+            requests_per_second=6.0,
+        )
+        assert told(greeting, "network") == str(expected)
+    with started("--root", str(tmp_path), "--network", "oss-far") as greeting:
+        assert told(greeting, "network") == str(Network.oss_far())
+    with started("--root", str(tmp_path)) as greeting:
+        assert "\n  network" not in greeting
+
+
 def test_what_keeps_it_from_serving_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with emulator.serve(tmp_path):
         assert main(["--root", str(tmp_path), "--port", "0"]) == 1
@@ -106,6 +128,8 @@ def test_what_keeps_it_from_serving_is_said(tmp_path: Path, capsys: pytest.Captu
     assert "The specified bucket is not valid" in capsys.readouterr().err
     assert main(["--root", str(tmp_path), "--certfile", "/nowhere.pem", "--keyfile", "/key.pem"]) == 1
     assert "no certificate and key in /nowhere.pem and /key.pem: " in capsys.readouterr().err
+    assert main(["--root", str(tmp_path), "--latency-ms", "2", "--latency-p99-ms", "1"]) == 1
+    assert "latency_p99_seconds is 0.001; it must be at least" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
