@@ -20,7 +20,7 @@ PIP := python -m pip --disable-pip-version-check --no-input
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test chaos bench bench-quick lint types tests interop lowest format constraints wheel clean
+.PHONY: demo test chaos bench bench-quick bench-scale lint types tests interop lowest format constraints wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -38,6 +38,11 @@ bench: $(PEERS)/installed
 
 bench-quick: $(PEERS)/installed
 	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --quick
+
+# The rate over the number of processes, in less than 8 minutes; made for a machine with 16 cores. BUDGET=60 ends it after 60 s.
+bench-scale: $(PEERS)/installed
+	@mkdir -p build
+	$(BIN)/python -m benchmarks scale --rounds 1 --budget $(or $(BUDGET),440) --peers $(PEERS)/bin/python --json build/scale.json --charts build/charts
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -18,9 +18,9 @@ from .report import markdown_table, text_table
 from .runner import run as measure_work
 from .runs import Run, merged, read_run, subtitle_of, this_machine, write_run
 from .values import Result, Work
-from .works import CURVES, TUNING, WORKS
+from .works import CURVES, SCALE, TUNING, WORKS
 
-GROUPS = {"works": WORKS, "curves": CURVES, "tuning": TUNING}
+GROUPS = {"works": WORKS, "curves": CURVES, "scale": SCALE, "tuning": TUNING}
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 
 

@@ -21,11 +21,12 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Done:
-    """What a program did between its two yields; `seconds` if its own clock is better than ours."""
+    """What a program did between its two yields; `seconds` and `cpu_seconds` if it measures them better than we do."""
 
     amount: float
     extra: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 # A program sets up, yields, does the work, yields a `Done`, and checks the result. The clock runs between the yields.
@@ -43,7 +44,9 @@ def measure(program: Program) -> Sample:
     peak = max(peak_bytes() - memory, 0)
     assert done is not None
     next(program, None)
-    return Sample(done.amount, done.seconds or seconds, cpu, peak, dict(done.extra), caller_seconds=caller)
+    return Sample(
+        done.amount, done.seconds or seconds, done.cpu_seconds or cpu, peak, dict(done.extra), caller_seconds=caller
+    )
 
 
 def warm_memory(size_bytes: int) -> None:

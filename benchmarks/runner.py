@@ -25,7 +25,7 @@ def run(
     """Measure a work. `only` names the contenders that take part besides this library; empty means all."""
     with open_site(**work.options) as site:
         contenders = chosen(work.prepare(site, **work.sizes(is_quick=is_quick)), only, is_quick=is_quick)
-        outcomes = _measure(work, contenders, crew, site.server, rounds=rounds, budget=budget, say=say)
+        outcomes = _measure(work, contenders, crew, site.servers, rounds=rounds, budget=budget, say=say)
     return Result(
         name=work.name,
         title=work.title.format(**work.sizes(is_quick=is_quick)),
@@ -75,7 +75,7 @@ def _measure(
     work: Work,
     contenders: list[Contender],
     crew: Crew,
-    server: Emulator,
+    servers: Sequence[Emulator],
     *,
     rounds: int,
     budget: Budget,
@@ -88,11 +88,12 @@ def _measure(
         if name in missing:
             continue
         say(f"{work.name}: round {number + 1} of {rounds}, {name}")
-        server.reset_counters()
-        server_seconds = cpu_seconds_of(server.pid)
+        for server in servers:
+            server.reset_counters()
+        server_seconds = sum(cpu_seconds_of(server.pid) for server in servers)
         outcome = crew.measure(contender, limit_seconds=min(work.limit_seconds, budget.left()))
-        server_seconds = cpu_seconds_of(server.pid) - server_seconds
-        sent = server.counters(with_log=False).sent.get("GetObject", 0)
+        server_seconds = sum(cpu_seconds_of(server.pid) for server in servers) - server_seconds
+        sent = sum(server.counters(with_log=False).sent.get("GetObject", 0) for server in servers)
         samples[name] += [replace(with_sent(each, sent), server_seconds=server_seconds) for each in outcome.samples]
         if outcome.missing:
             missing[name] = outcome.missing

@@ -51,12 +51,31 @@ class Site:
     name_missing: str = ""
     certificate: str = ""
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    copies: list[Emulator] = field(default_factory=list)
 
     @property
     def endpoint(self) -> str:
         """The endpoint for all clients: a host name that the bucket's name can be put in front of."""
-        scheme = "https" if self.certificate else "http"
-        return self.server.endpoint if self.name_missing else f"{scheme}://{HOST}:{self.server.port}"
+        return self._endpoint_of(self.server)
+
+    @property
+    def servers(self) -> list[Emulator]:
+        """The server, and those that `serve_copies` has started."""
+        return [self.server, *self.copies]
+
+    def serve_copies(self, count: int) -> None:
+        """Start `count` more servers with the objects that are there now, for readers that one server can't feed."""
+        secret = self.server.credentials.access_key_secret
+        for number in range(count):
+            root = self.memory / f"copy-{number}"
+            shutil.copytree(self.server.root, root)
+            copy = emulator.serve(root, domains=[HOST], access_key_secret=secret)
+            self.copies.append(self.stack.enter_context(copy))
+
+    def accesses(self, config: Mapping[str, Any] | None = None) -> list[Access]:
+        """Return what `access` returns, for each of `servers`."""
+        access = self.access(config)
+        return [{**access, "endpoint": self._endpoint_of(server)} for server in self.servers]
 
     def access(self, config: Mapping[str, Any] | None = None) -> Access:
         """Return the keyword arguments of this library's classes, which are those of the C++ connector too.
@@ -116,6 +135,10 @@ class Site:
 
     def client(self) -> OssClient:
         return OssClient(**self.access())
+
+    def _endpoint_of(self, server: Emulator) -> str:
+        scheme = "https" if self.certificate else "http"
+        return server.endpoint if self.name_missing else f"{scheme}://{HOST}:{server.port}"
 
     def _config_file(self, config: Mapping[str, Any]) -> str:
         logs = {"logPath": str(self.folder / "connector.log"), "auditPath": str(self.folder / "audit.log")}

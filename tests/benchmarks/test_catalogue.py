@@ -8,9 +8,9 @@ from benchmarks.__main__ import chosen, main
 from benchmarks.runner import chosen as taking_part
 from benchmarks.runner import with_sent
 from benchmarks.values import Contender, Sample, Work
-from benchmarks.works import CURVES, TUNING, WORKS
+from benchmarks.works import CURVES, SCALE, TUNING, WORKS
 
-ALL = (*WORKS, *CURVES, *TUNING)
+ALL = (*WORKS, *CURVES, *SCALE, *TUNING)
 
 
 def test_no_two_works_have_one_name() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gauge import Done, Program, cpu_seconds_of, measure
-from benchmarks.programs import large, limits, listing, objects
+from benchmarks.programs import large, limits, listing, objects, scale
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
 
 SIZE, READS = 1000, 50
@@ -65,6 +65,21 @@ def test_a_state_dict_is_saved_and_loaded(site: Site) -> None:
     options: dict[str, Any] = {"access": site.access(), "uri": f"oss://{BUCKET}/state", "size": size}
     assert amount(large.save_state(**options, tensors=4)) == size
     assert amount(large.load_state(**options)) == size
+
+
+def test_workers_and_processes_take_turns_in_choosing_a_server() -> None:
+    with open_site() as site:
+        uris = site.fill("small", 40, b"x" * SIZE)
+        site.put_stream("large", [b"y" * SIZE])
+        site.put_stream("large.small", [b"z"])
+        site.serve_copies(1)
+        accesses = site.accesses()
+        assert amount(scale.iterate_by_workers(accesses, uris, READS, SIZE, workers=2)) == READS
+        sample = measure(scale.read_by_processes(accesses, f"oss://{BUCKET}/large", SIZE, times=3, processes=2))
+        assert sample.amount == 2 * 3 * SIZE
+        assert sample.cpu_seconds > 0
+        counts = [server.counters().requests["GetObject"] for server in site.servers]
+        assert counts == [READS // 2 + 4] * 2  # half of the objects; of each large object 3 reads, and a small one
 
 
 def test_keys_are_listed(site: Site) -> None:
