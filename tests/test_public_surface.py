@@ -11,7 +11,7 @@ from scripts import run_python
 
 import osstorchconnector
 
-HEAVY = ["torch", "torchdata", "oss2", "aiohttp", "uvloop", "anycrc", "asyncio", "numpy"]
+HEAVY = ["torch", "torchdata", "oss2", "aiohttp", "uvloop", "anycrc", "fastcrc", "asyncio", "numpy"]
 
 
 def typed_names() -> set[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import itertools
 import zlib
+from random import Random
 
+import anycrc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,14 @@ def test_known_sums(data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_it_is_the_sum_of_the_definition(data: bytes) -> None:
     assert crc64(data) == crc64_by_the_bit(data)
+
+
+@given(st.integers(0), st.integers(0, 100), st.integers(0, 300_000), st.integers(0, 2**64 - 1))
+def test_long_runs_have_the_sums_that_another_library_computes(seed: int, start: int, size: int, initial: int) -> None:
+    """From 16 KiB on other threads run meanwhile, and from some hundred bytes on other instructions are used."""
+    data = memoryview(bytes(100) + Random(seed).randbytes(size))[start:]
+    assert crc64(data, initial) == anycrc.Model("CRC64-XZ").calc(data, initial)
+    assert crc32(data, initial % 2**32) == zlib.crc32(data, initial % 2**32)
 
 
 @given(st.binary(), st.binary())
@@ -97,8 +107,9 @@ def test_any_contiguous_memory_is_summed_as_its_bytes(memory: bytearray | memory
 
 
 def test_memory_with_gaps_is_refused() -> None:
-    with pytest.raises(BufferError, match="not contiguous"):
-        crc64(memoryview(b"a.b.c.d.")[::2])
+    for checksum in (crc64, crc32):
+        with pytest.raises(BufferError, match="contiguous"):
+            checksum(memoryview(b"a.b.c.d.")[::2])
 
 
 def test_empty_memory_has_the_sum_of_nothing() -> None:

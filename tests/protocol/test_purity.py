@@ -17,7 +17,17 @@ PACKAGE = Path(osstorchconnector.protocol.__file__).parent
 ALLOWED = frozenset(
     {
         *("__future__", "collections", "dataclasses", "functools", "heapq", "itertools", "operator", "re", "typing"),
-        *("anycrc", "base64", "binascii", "calendar", "hashlib", "hmac", "ipaddress", "typing_extensions.Buffer"),
+        *(
+            "anycrc",
+            "base64",
+            "binascii",
+            "calendar",
+            "fastcrc",
+            "hashlib",
+            "hmac",
+            "ipaddress",
+            "typing_extensions.Buffer",
+        ),
         *("http.HTTPStatus", "os.PathLike", "time.gmtime", "time.strftime", "urllib.parse", "xml.parsers.expat"),
         *("osstorchconnector.errors", "osstorchconnector.redaction", "osstorchconnector.uri"),
         *("osstorchconnector.protocol", "osstorchconnector.credentials.Credentials"),
