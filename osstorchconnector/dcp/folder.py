@@ -185,14 +185,6 @@ class CheckpointFolder:
         names = [found.key[start:] for found in self.client.list(self.uri, delimiter="/")]
         return [name for name in names if name == metadata_name() or is_rank_metadata(name)]
 
-    def has(self, name: str) -> bool:
-        """Say whether the checkpoint has an object of that name."""
-        try:
-            self.client.head(self.member(name))
-        except OssNotFoundError:
-            return False
-        return True
-
     def remove(self, names: Iterable[str]) -> None:
         """Delete objects of the checkpoint; those that are not there count as deleted."""
         self.client.delete_many(self.uri.bucket, [self.member(name).key for name in names])

@@ -10,8 +10,9 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from torch.distributed.checkpoint.metadata import Metadata
 
@@ -20,6 +21,9 @@ from ..errors import OssConflictError, OssError, OssIntegrityError, OssNotFoundE
 from ..uri import OssUri
 from .folder import METADATA_LOCK, CheckpointFolder, is_rank_metadata, metadata_name, quietly
 from .metadata import dump_metadata, stored_names
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _logger = logging.getLogger(__name__)
 
@@ -51,22 +55,27 @@ class Publisher:
         checkpoint as it is. Removes only files that are known to be superfluous. A failed removal does not fail the
         save.
         """
-        rank_names = [name for name in self._check_stored(metadata) if is_rank_metadata(name)]
         data, uri = dump_metadata(metadata), self._folder.member(metadata_name())
         if not overwrite:
+            self._check_stored(metadata)
             self._client.put(uri, data, forbid_overwrite=True)
             return
-        if not rank_names and not self._folder.has(metadata_name()):
+        rank_names, is_there = self._look(metadata, uri)
+        if not rank_names and not is_there:
             try:
                 self._client.put(uri, data, forbid_overwrite=True)
                 return
             except OssConflictError:
                 _logger.info("%s: another save was published meanwhile, and is replaced", self._folder.id)
         with self._lock(save_id):
-            old = {*rank_names}.union(*map(self._names_in_use, (metadata_name(), *rank_names)))
+            old = {*rank_names, *self._names_in_use((metadata_name(), *rank_names))}
             self._client.put(uri, data)
             superfluous = sorted(name for name in old - _names(metadata) if not _is_metadata(name))
-            quietly(functools.partial(self._folder.remove, superfluous))
+            # Removed while the lock is given back: a save that takes it then reads the new `.metadata`, which names
+            # none of these.
+            removing = [self._client.submit(functools.partial(_remove, self._folder, superfluous))]
+        # Popping the list breaks the reference cycle: future -> exception -> traceback -> frame -> future.
+        quietly(lambda: removing.pop().result())
 
     def publish_rank(self, metadata: Metadata, rank: int) -> None:
         """Put a rank's own metadata. Raises `OssConflictError` if it exists, `OssIntegrityError` as `publish` does."""
@@ -75,13 +84,26 @@ class Publisher:
 
     def remove_unpublished(self, names: list[str], rank: int) -> None:
         """Remove the rank's files that neither `.metadata` nor the rank's own metadata names."""
-        unnamed = set(names)
-        for metadata in (metadata_name(), metadata_name(rank)):
-            if unnamed:
-                unnamed -= self._names_in(metadata)
-        self._folder.remove(sorted(unnamed))
+        named = set[str]()
+        for uri, body in self._bodies((metadata_name(), metadata_name(rank))):
+            named.update(stored_names(body, str(uri)))
+        self._folder.remove(sorted({*names} - named))
 
     # checks of what is stored
+
+    def _look(self, metadata: Metadata, uri: OssUri) -> tuple[list[str], bool]:
+        """Check what is stored, and ask at the same time whether there is a checkpoint at `uri` to replace.
+
+        Returns the metadata of ranks that stand there, and that answer, which another save may make wrong at any time.
+        """
+        asked = [self._client.submit(functools.partial(_is_there, uri))]
+        try:
+            rank_names = [name for name in self._check_stored(metadata) if is_rank_metadata(name)]
+            # Popping the list breaks the reference cycle: future -> exception -> traceback -> frame -> future.
+            return rank_names, asked.pop().result()
+        finally:
+            for future in asked:
+                future.cancel()
 
     def _check_stored(self, metadata: Metadata) -> list[str]:
         """Raise unless every file that the metadata names exists and has the right size.
@@ -92,13 +114,7 @@ class Publisher:
         folders: dict[str, list[str]] = defaultdict(list, {"": []})  # a prefix strategy makes more folders
         for name in sizes:
             folders[name[: name.rfind("/") + 1]].append(name)
-        transfer = self._client.config.checkpoint
-        listings = self._client.map(
-            functools.partial(_listed, self._folder.uri),
-            folders,
-            concurrency=transfer.prefetch_concurrency,
-            workers=transfer.prefetch_worker,
-        )
+        listings = self._map(functools.partial(_listed, self._folder.uri), folders)
         found = {name: size for listing in listings for name, size in listing.items()}
         wrong = [
             f"{name} is gone" if name not in found else f"{name} has {found[name]} bytes, not {size}"
@@ -113,20 +129,28 @@ class Publisher:
             )
         return [name for name in found if name not in sizes]
 
-    def _names_in_use(self, metadata: str) -> set[str]:
-        """Return the files that the metadata names now. If it can't be read, log a warning and return none."""
-        try:
-            return self._names_in(metadata)
-        except OssIntegrityError as error:
-            _logger.warning("what stood there before can't be read, so its data is not removed: %s", error)
-            return set()
+    def _names_in_use(self, metadata: Sequence[str]) -> set[str]:
+        """Return the files that these metadata name now. Log a warning for each that can't be read."""
+        found = set[str]()
+        for uri, body in self._bodies(metadata):
+            try:
+                found.update(stored_names(body, str(uri)))
+            except OssIntegrityError as error:
+                _logger.warning("what stood there before can't be read, so its data is not removed: %s", error)
+        return found
 
-    def _names_in(self, metadata: str) -> set[str]:
-        uri = self._folder.member(metadata)
-        try:
-            return stored_names(self._client.get(uri).body, str(uri))
-        except OssNotFoundError:
-            return set()
+    def _bodies(self, names: Sequence[str]) -> Iterator[tuple[OssUri, bytes]]:
+        """Yield those of these objects that exist, with their bytes; all are asked for at once."""
+        uris = [self._folder.member(name) for name in names]
+        for uri, body in zip(uris, self._map(_body, uris), strict=True):
+            if body is not None:
+                yield uri, body
+
+    def _map(self, work: Callable[[Operations, T], Awaitable[R]], items: Iterable[T]) -> Iterator[R]:
+        transfer = self._client.config.checkpoint
+        return self._client.map(
+            work, items, concurrency=transfer.prefetch_concurrency, workers=transfer.prefetch_worker
+        )
 
     # one at a time
 
@@ -174,6 +198,25 @@ class Publisher:
             return self._client.get(uri).body
         except OssError:
             return b""
+
+
+async def _is_there(uri: OssUri, operations: Operations) -> bool:
+    try:
+        await operations.head(uri)
+    except OssNotFoundError:
+        return False
+    return True
+
+
+async def _body(operations: Operations, uri: OssUri) -> bytes | None:
+    try:
+        return (await operations.get(uri)).body
+    except OssNotFoundError:
+        return None
+
+
+async def _remove(folder: CheckpointFolder, names: list[str], operations: Operations) -> None:
+    await operations.delete_many(folder.uri.bucket, [folder.member(name).key for name in names])
 
 
 async def _listed(root: OssUri, operations: Operations, folder: str) -> Mapping[str, int]:

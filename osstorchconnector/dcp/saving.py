@@ -82,6 +82,8 @@ class RankSave:
                 (self._write_safetensors if self._is_safetensors else self._write_torch)(upload, items)
                 upload.end_of_data()
             for upload in self._uploads:
+                upload.begin_finish()
+            for upload in self._uploads:
                 upload.finish()
         except BaseException:
             self._undo()
@@ -221,8 +223,13 @@ class FileUpload:
             body, self._blocks = self._blocks, []
             self._put_tasks.begin(None, functools.partial(_put, self.uri, body, self._crc64))
 
+    def begin_finish(self) -> None:
+        """After `end_of_data`: wait until all parts are stored, and publish the file without waiting for that."""
+        if self._state is FileUploadState.IN_PARTS:
+            self._upload.begin_completion()
+
     def finish(self) -> None:
-        """After `end_of_data`: wait until all is stored, and publish the file. Raises the error of a request."""
+        """After `end_of_data`: wait until the file is published. Raises the error of a request."""
         if self._state is FileUploadState.IN_PARTS:
             self._upload.complete()
         else:
@@ -244,6 +251,8 @@ class FileUpload:
 
     def _add_block(self, block: Buffer) -> int:
         view, crc = memoryview(block), 0
+        if self._state is FileUploadState.SHORT and self._blocks_bytes + len(view) > self._part_bytes:
+            self._upload.begin()  # OSS answers while the first part is summed
         while len(view) > (room := self._part_bytes - self._blocks_bytes):
             crc = self._sum(view[:room], crc)
             self._blocks.append(view[:room])

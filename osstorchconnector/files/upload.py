@@ -109,6 +109,7 @@ class MultipartUpload:
         self._client, self._uri, self._clock = client, uri, clock
         self._concurrency, self._memory_bytes = concurrency, memory_bytes
         self._tasks = RunningTasks[_Sent, _Stored](client, workers)
+        self._completion = RunningTasks[None, StoredObject](client, workers)  # the last request
         self._created: Future[str] | None = None
         self._parts: list[UploadedPart] = []
         self._free: list[memoryview] = []  # buffers of parts that were sent
@@ -159,14 +160,27 @@ class MultipartUpload:
         """
         self._begin_part(tuple(views), None, sum(memoryview(view).nbytes for view in views), crc64)
 
-    def complete(self) -> StoredObject:
-        """Wait for all parts and publish the object. Raises the error of a part, or of the last request."""
+    def begin(self) -> None:
+        """Ask OSS for the upload's id now, while the first part is still being filled; `send` does it at the latest."""
+        self._create()
+
+    def begin_completion(self) -> None:
+        """Wait for all parts, then ask OSS to publish the object, without waiting for that. Raises a part's error."""
         while self._tasks:
             self._wait_for_one()
-        parts = sorted(self._parts, key=lambda part: part.number)
-        stored = self._client.complete_upload(self._uri, self._create().result(), parts)
-        self._state = UploadState.COMPLETED
         self._free.clear()
+        parts = sorted(self._parts, key=lambda part: part.number)
+        self._completion.begin(None, functools.partial(_complete, self._uri, self._create().result(), parts))
+
+    def complete(self) -> StoredObject:
+        """Publish the object. Raises the error of a part, or of the last request."""
+        if not self._completion:
+            self.begin_completion()
+        try:
+            _, stored = self._completion.wait_for_one()
+        except CancelledError:
+            raise self._given_up() from None
+        self._state = UploadState.COMPLETED
         return stored
 
     def abort(self) -> None:
@@ -179,7 +193,7 @@ class MultipartUpload:
             # Without a lock: of two threads at once both may come here. OSS is then told twice, which changes nothing.
             self._state = UploadState.ABORTING
             _aborting.add(self)
-            self._tasks.stop(then=self._abort_when_created)
+            self._tasks.stop(then=self._stop_completion)
 
     def wait_until_gone(self, seconds: float) -> bool:
         """After `abort`: wait until OSS has been told; False if that takes longer."""
@@ -194,6 +208,7 @@ class MultipartUpload:
         self._created = None  # drop the reference cycle: future -> its callback, a method of this upload
         self._free.clear()
         self._tasks.forget()
+        self._completion.forget()
 
     @property
     def stored_bytes(self) -> int:
@@ -242,14 +257,20 @@ class MultipartUpload:
         try:
             sent, (part, ended) = self._tasks.wait_for_one()
         except CancelledError:
-            raise OssError(f"the upload of {self._uri.shown} was given up while it was being written") from None
+            raise self._given_up() from None
         self._parts.append(part)
         self._seconds_per_byte = min(self._seconds_per_byte, (ended - sent.begun) / max(part.size, 1))
         self._used_bytes -= sent.constant_bytes
         if sent.memory is not None:
             self._free.append(sent.memory)
 
+    def _given_up(self) -> OssError:
+        return OssError(f"the upload of {self._uri.shown} was given up while it was being written")
+
     # giving up: called by the thread that ends last, which is the caller's of `abort` or a loop thread
+
+    def _stop_completion(self) -> None:
+        self._completion.stop(then=self._abort_when_created)
 
     def _abort_when_created(self) -> None:
         if self._created is None:
@@ -302,6 +323,10 @@ async def _send_part(
         del created  # drop the reference cycle: exception -> traceback -> frame -> future
     part = await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
     return _Stored(part, clock())
+
+
+async def _complete(uri: OssUri, upload_id: str, parts: list[UploadedPart], operations: Operations) -> StoredObject:
+    return await operations.complete_upload(uri, upload_id, parts)
 
 
 async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:

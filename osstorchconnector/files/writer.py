@@ -235,6 +235,8 @@ class OssWriter(PublishingFile):
     # taking bytes
 
     def _take(self, view: memoryview, *, is_constant: bool) -> None:
+        if self._upload is None and self._filled_bytes + len(view) > self._part_bytes:
+            self._begin_upload()
         while len(view):
             room = self._part_bytes - self._filled_bytes
             if not room:
@@ -268,16 +270,16 @@ class OssWriter(PublishingFile):
 
     def _send(self, constant: memoryview | None) -> None:
         """Send what has been filled, and `constant` behind it, as a part."""
-        if self._upload is None:
-            self._upload = self._begin_upload()
+        assert self._upload is not None  # begun when it was known that one part is too short
         self._sum()
         self._upload.send(self._memory, self._filled_bytes, self._crc, constant)
         self._sent_bytes += self._filled_bytes + (len(constant) if constant is not None else 0)
         self._memory, self._filled_bytes, self._summed_bytes, self._crc = None, 0, 0, 0
         self._part_bytes = next_part_bytes(self._first_part_bytes, self._sent_bytes)
 
-    def _begin_upload(self) -> MultipartUpload:
-        upload = MultipartUpload(
+    def _begin_upload(self) -> None:
+        """Begin an upload before the first part is full: OSS answers while the part is copied and summed."""
+        self._upload = MultipartUpload(
             self._client,
             self._uri,
             concurrency=self._transfer.upload_concurrency,
@@ -285,8 +287,8 @@ class OssWriter(PublishingFile):
             workers=self._transfer.prefetch_worker,
         )
         if self._memory is not None:
-            upload.adopt(self._memory)
-        return upload
+            self._upload.adopt(self._memory)
+        self._upload.begin()
 
     # the end
 

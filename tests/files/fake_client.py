@@ -117,9 +117,6 @@ class FakeClient:
     def put(self, uri: OssUri, body: Any) -> StoredObject:
         return self._run(self._operations.put(uri, body))
 
-    def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
-        return self._run(self._operations.complete_upload(uri, upload_id, parts))
-
     def reference(self) -> FakeReference:
         """What stands for this client in a pickle: it is found again while it lives."""
         return FakeReference(id(self))
