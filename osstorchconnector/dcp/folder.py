@@ -16,12 +16,14 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from torch.distributed.checkpoint.metadata import Metadata
 
 from ..client.client import OssClient
+from ..client.operations import Operations
 from ..errors import OssConfigError, OssError, OssNotFoundError
 from ..uri import OssUri, checked_key, parse_uri
 from .allowed import AllowList
@@ -35,6 +37,7 @@ TORCH_SUFFIX, SAFETENSORS_SUFFIX = ".distcp", ".safetensors"
 _DATA = re.compile(r"(?:.*/)?__\d+_\d+(?:\.(?P<token>[0-9a-f]{11,16}-[0-9a-f]{8}))?\.(?:distcp|safetensors)")
 _RANK_METADATA = re.compile(r"__\d+\.metadata")
 
+R = TypeVar("R")
 PrefixStrategy = Callable[[int], str]
 
 
@@ -198,6 +201,13 @@ class CheckpointFolder:
         for upload in self.client.list_uploads(self.member(ticket.prefix)):
             if token_of(upload.key[start:]) == ticket.token:
                 self.client.abort_upload(OssUri(self.uri.bucket, upload.key), upload.upload_id)
+
+
+def begun(client: OssClient, work: Callable[[Operations], Coroutine[Any, Any, R]]) -> Callable[[], R]:
+    """Begin `work` on a loop thread. Return a function that waits for its result or raises its error; call it once."""
+    # Popping the list breaks the reference cycle: future -> exception -> traceback -> frame -> future.
+    futures = [client.submit(work)]
+    return lambda: futures.pop().result()
 
 
 def quietly(remove: Callable[[], object]) -> None:

@@ -61,14 +61,21 @@ class _Slot:
 
 
 class _StepWriter(OssStorageWriter):
-    """A writer that first does something on the coordinator, there where an error of it reaches all ranks."""
+    """A writer that makes a note on the coordinator before it publishes, there where an error of it reaches all ranks.
 
-    before_saving: Callable[[], object] = staticmethod(lambda: None)
+    `begin_note` begins that as the save begins, and returns what ends it while data is on its way.
+    """
+
+    begin_note: Callable[[], Callable[[], object]] = staticmethod(lambda: lambda: None)
+    _note: Callable[[], object] | None = None
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        if self._is_coordinator:
-            self.before_saving()
+        self._note = self.begin_note() if self._is_coordinator else None
         return super().prepare_local_plan(plan)
+
+    def _while_data_is_sent(self) -> None:
+        if self._note is not None:
+            self._note()
 
 
 class OssCheckpointManager:
@@ -241,7 +248,7 @@ class OssCheckpointManager:
                 slot.group = _gloo_group_like(self._group)
         self._end(slot)
         slot.step, slot.later = step, set()
-        slot.writer.before_saving = functools.partial(self._run.note_going_back, step, slot.later)
+        slot.writer.begin_note = functools.partial(self._run.begin_note, step, slot.later)
         for other in self._slots:
             if other is not slot:
                 other.later.add(step)

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from ..client.operations import Operations
 from ..errors import OssConflictError, OssError, OssIntegrityError, OssNotFoundError
 from ..uri import OssUri
-from .folder import METADATA_LOCK, CheckpointFolder, is_rank_metadata, metadata_name, quietly
+from .folder import METADATA_LOCK, CheckpointFolder, begun, is_rank_metadata, metadata_name, quietly
 from .metadata import dump_metadata, stored_names
 
 T = TypeVar("T")
@@ -73,9 +73,8 @@ class Publisher:
             superfluous = sorted(name for name in old - _names(metadata) if not _is_metadata(name))
             # Removed while the lock is given back: a save that takes it then reads the new `.metadata`, which names
             # none of these.
-            removing = [self._client.submit(functools.partial(_remove, self._folder, superfluous))]
-        # Popping the list breaks the reference cycle: future -> exception -> traceback -> frame -> future.
-        quietly(lambda: removing.pop().result())
+            removed = begun(self._client, functools.partial(_remove, self._folder, superfluous))
+        quietly(removed)
 
     def publish_rank(self, metadata: Metadata, rank: int) -> None:
         """Put a rank's own metadata. Raises `OssConflictError` if it exists, `OssIntegrityError` as `publish` does."""
@@ -96,14 +95,9 @@ class Publisher:
 
         Returns the metadata of ranks that stand there, and that answer, which another save may make wrong at any time.
         """
-        asked = [self._client.submit(functools.partial(_is_there, uri))]
-        try:
-            rank_names = [name for name in self._check_stored(metadata) if is_rank_metadata(name)]
-            # Popping the list breaks the reference cycle: future -> exception -> traceback -> frame -> future.
-            return rank_names, asked.pop().result()
-        finally:
-            for future in asked:
-                future.cancel()
+        is_there = begun(self._client, functools.partial(_is_there, uri))
+        rank_names = [name for name in self._check_stored(metadata) if is_rank_metadata(name)]
+        return rank_names, is_there()
 
     def _check_stored(self, metadata: Metadata) -> list[str]:
         """Raise unless every file that the metadata names exists and has the right size.

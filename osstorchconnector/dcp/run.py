@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import json
 import logging
 import math
 import operator
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..errors import OssError, OssIntegrityError, OssNotFoundError, OssUsageError
+from ..protocol.answers import PageOrder
+from ..protocol.values import ListPage
 from ..uri import OssUri
-from .folder import checkpoint_uri, metadata_name
+from .folder import begun, checkpoint_uri, metadata_name
+
+R = TypeVar("R")
 
 _logger = logging.getLogger(__name__)
 
@@ -45,24 +51,31 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """Return the steps that have a complete checkpoint, in ascending order."""
-        return sorted(self._whole(self._begun()))
+        return sorted(self._whole(self._ask_steps()()))
 
     def latest(self) -> int | None:
         """Return the newest step that has a complete checkpoint; None if there is none."""
-        etags = self._whole(self._begun())
-        ordered = self._branches().ordered(etags) if etags else []
+        branches = self._ask_branches()
+        etags = self._whole(self._ask_steps()())
+        ordered = branches().ordered(etags) if etags else []
         return ordered[-1] if ordered else None
 
-    def note_going_back(self, step: int, later: AbstractSet[int]) -> None:
-        """Before a save: note that checkpoints above its step are on an older branch once it is published.
+    def begin_note(self, step: int, later: AbstractSet[int]) -> Callable[[], None]:
+        """As a save begins: find out whether it goes back. Return a function to call once before it is published.
 
-        `later` are steps whose saves began after this one.
+        That function notes that checkpoints above its step are on an older branch once it is published. `later` are
+        steps whose saves began after this one.
         """
-        begun = self._begun()
-        if max(begun, default=step) > step:
-            with self._noting:
-                branches = self._branches()
-                self._remember(branches.saving(step, self._whole(begun), later), branches)
+        asked = self._ask_steps()
+
+        def note() -> None:
+            steps = asked()
+            if max(steps, default=step) > step:
+                with self._noting:
+                    branches = self._ask_branches()()
+                    self._remember(branches.saving(step, self._whole(steps), later), branches)
+
+        return note
 
     def tidy(self, saved_step: int, keep: int | None) -> None:
         """After a save: note the checkpoints that it has gone back from, and remove all but the newest `keep`.
@@ -71,51 +84,63 @@ class RunFolder:
         """
         try:
             with self._noting:
-                branches = self._branches()
-                if keep is None and not branches.going_back:
+                asked = self._ask_branches()
+                steps = self._ask_steps() if keep is not None else None
+                branches = asked()
+                if steps is None and not branches.going_back:
                     return
-                etags = self._whole(self._begun())
+                etags = self._whole((steps or self._ask_steps())())
                 settled = branches.settled(etags)
                 self._remember(settled, branches)
-            for step in settled.ordered(etags)[: -keep if keep is not None else 0]:
-                if step != saved_step:
-                    self._remove(step)
+            superfluous = settled.ordered(etags)[: -keep if keep is not None else 0]
+            self._remove([step for step in superfluous if step != saved_step])
         except OssError as error:
             _logger.warning("checkpoints that are too many were not removed: %s", error)
 
-    def _begun(self) -> list[int]:
-        """Return the steps that have any object."""
-        pages = self._client.list_pages(self._root, delimiter="/")
-        folders = (prefix[len(self._root.key) :] for page in pages for prefix in page.prefixes)
-        return [int(match[1]) for match in map(_STEP.fullmatch, folders) if match]
+    def _ask_steps(self) -> Callable[[], list[int]]:
+        """Ask which steps have any object; return a function that waits for the answer."""
+        asked = begun(self._client, functools.partial(_listed, self._root, delimiter="/"))
+        start = len(self._root.key)
+
+        def steps() -> list[int]:
+            folders = [prefix[start:] for page in asked() for prefix in page.prefixes]
+            return [int(match[1]) for match in map(_STEP.fullmatch, folders) if match]
+
+        return steps
+
+    def _ask_branches(self) -> Callable[[], Branches]:
+        """Ask for the notes; return a function that waits for them."""
+        asked = begun(self._client, self._get_notes)
+
+        def branches() -> Branches:
+            notes = asked()
+            return Branches.loaded(notes, str(self._notes)) if notes is not None else Branches()
+
+        return branches
+
+    async def _get_notes(self, operations: Operations) -> bytes | None:
+        try:
+            return (await operations.get(self._notes)).body
+        except OssNotFoundError:
+            return None
 
     def _whole(self, steps: Iterable[int]) -> dict[int, str]:
         """Return the steps that have a complete checkpoint, with the ETags of their metadata."""
-        transfer = self._client.config.checkpoint
         steps = list(steps)
-        etags = self._client.map(
-            _etag,
-            [self._metadata(step) for step in steps],
-            concurrency=transfer.prefetch_concurrency,
-            workers=transfer.prefetch_worker,
-        )
+        etags = self._map(_etag, [self._metadata(step) for step in steps])
         return {step: etag for step, etag in zip(steps, etags, strict=True) if etag}
+
+    def _remove(self, steps: Iterable[int]) -> None:
+        for _ in self._map(_removed, [self._metadata(step) for step in steps]):
+            pass
 
     def _metadata(self, step: int) -> OssUri:
         folder = checkpoint_uri(self.uri(step))
         return OssUri(folder.bucket, folder.key + metadata_name())
 
-    def _remove(self, step: int) -> None:
-        """Remove a checkpoint: `.metadata` first, so that a partly removed one never looks complete."""
-        folder = checkpoint_uri(self.uri(step))
-        self._client.delete(self._metadata(step))
-        self._client.delete_many(folder.bucket, [found.key for found in self._client.list(folder)])
-
-    def _branches(self) -> Branches:
-        try:
-            return Branches.loaded(self._client.get(self._notes).body, str(self._notes))
-        except OssNotFoundError:
-            return Branches()
+    def _map(self, work: Callable[[Operations, OssUri], Awaitable[R]], uris: Iterable[OssUri]) -> Iterator[R]:
+        transfer = self._client.config.checkpoint
+        return self._client.map(work, uris, concurrency=transfer.prefetch_concurrency, workers=transfer.prefetch_worker)
 
     def _remember(self, branches: Branches, known: Branches) -> None:
         if branches != known:
@@ -135,6 +160,22 @@ async def _etag(operations: Operations, metadata: OssUri) -> str:
         return (await operations.head(metadata)).etag
     except OssNotFoundError:
         return ""
+
+
+async def _removed(operations: Operations, metadata: OssUri) -> None:
+    """Remove a checkpoint: `.metadata` first, so that a partly removed one never looks complete."""
+    folder = OssUri(metadata.bucket, metadata.key.removesuffix(metadata_name()))
+    pages, _ = await asyncio.gather(_listed(folder, operations), operations.delete(metadata))
+    await operations.delete_many(folder.bucket, [key for page in pages for key in page.keys if key != metadata.key])
+
+
+async def _listed(prefix: OssUri, operations: Operations, *, delimiter: str = "") -> list[ListPage]:
+    pages: list[ListPage] = []
+    order = PageOrder("")
+    while not pages or pages[-1].next_token:
+        token = pages[-1].next_token if pages else ""
+        pages.append(await operations.list_page(prefix, delimiter=delimiter, token=token, order=order))
+    return pages
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.distributed.checkpoint._extension import StreamTransformExtension
@@ -73,14 +73,18 @@ class RankSave:
         """How many bytes the files have so far."""
         return sum(upload.position for upload in self._uploads)
 
-    def write(self, groups: Sequence[Sequence[WriteItem]]) -> None:
-        """Store each group of items as a file. Raises, and leaves nothing, if that fails or is interrupted."""
+    def write(self, groups: Sequence[Sequence[WriteItem]], *, meanwhile: Callable[[], object]) -> None:
+        """Store each group of items as a file. Raises, and leaves nothing, if that fails or is interrupted.
+
+        `meanwhile` is called when the last data is on its way; an error that it raises is one of the save.
+        """
         memory_bytes = self._folder.client.config.upload_memory_bytes // max(len(groups), 1)
         try:
             for number, items in enumerate(groups):
                 upload = self._begin(number, memory_bytes)
                 (self._write_safetensors if self._is_safetensors else self._write_torch)(upload, items)
                 upload.end_of_data()
+            meanwhile()
             for upload in self._uploads:
                 upload.begin_finish()
             for upload in self._uploads:

@@ -290,12 +290,16 @@ class OssStorageWriter(HasFolder, StorageWriter):
             progress=progress,
         )
         retries = self.client.retries
-        save.write(split_into_files(plan.items, self._files_per_rank or len(plan.items)))
+        files = split_into_files(plan.items, self._files_per_rank or len(plan.items))
+        save.write(files, meanwhile=self._while_data_is_sent)
         if self.client.retries != retries:
             quietly(lambda: folder.abort_lost_uploads(ticket))
         progress.end()
         self._unconfirmed = (folder, save.names)
         return save.results
+
+    def _while_data_is_sent(self) -> None:
+        """Called when the last data is on its way. If it raises, the save fails, and leaves nothing."""
 
     def _unspent(self, ticket: object) -> SaveTicket:
         """Return the ticket, or a new one if a planner that caches returned the plan of an earlier save.
