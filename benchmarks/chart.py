@@ -74,7 +74,7 @@ def draw_lines(chart: dict[str, Any]) -> Any:
         axes.fill_between(at, least, most, alpha=0.2, color=colour)
     axes.set_xticks(values if is_linear else range(len(values)), [f"{value:,g}" for value in values])
     if is_linear:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(point[3] for line in lines.values() for point in line))
     else:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3)))

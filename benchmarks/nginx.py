@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from .site import BUCKET, HOST, Site, tool
@@ -46,16 +45,15 @@ def missing() -> str:
     return tool("nginx", "nginx-light")[1]
 
 
-def serve(site: Site, names: Sequence[str], data: bytes) -> int:
-    """Serve objects of the same bytes until the site closes; return the port."""
+def serve(site: Site) -> int:
+    """Serve the objects that the site has now, until it closes; return the port."""
     root = site.memory / "www"
-    first = root / "first"
-    root.mkdir()
-    first.write_bytes(data)
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(first, path)
+    for keys in site.groups:
+        first = root / keys[0]
+        first.parent.mkdir(parents=True, exist_ok=True)
+        first.write_bytes(site.server.get(BUCKET, keys[0]))
+        for key in keys[1:]:
+            os.link(first, root / key)
     return _start(site, root)
 
 

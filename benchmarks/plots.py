@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
 from .figures import ratio, spread
-from .values import CXX, OURS, Outcome, Result
+from .values import CXX, ON_NGINX, OURS, Outcome, Result
 
 Bar = dict[str, Any]
 Chart = dict[str, Any]
@@ -34,9 +35,10 @@ def charts(results: Sequence[Result], subtitle: str) -> list[Chart]:
 def bars(results: Sequence[Result]) -> list[Chart]:
     """Return the two bar charts: our rate over the C++ connector's, and over the limit of each work.
 
-    Each has one bar for a work with a label, the largest first. A chart without bars is left out.
+    Each has one bar for a work with a label, the largest first. Of a work on two servers, the lower ratio is shown. A
+    chart without bars is left out.
     """
-    peers = _sorted(_bar(result, result.outcome(CXX)) for result in results)
+    peers = _sorted(_bar(result, result.outcome(CXX)) for result in lower_of_twins(results))
     limits = _sorted(_share(result, limit_of(result)) for result in results)
     equal = "The line marks equal speed. The scale is logarithmic."
     found = [
@@ -44,6 +46,17 @@ def bars(results: Sequence[Result]) -> list[Chart]:
         {"name": "limit", "title": "Share of the possible speed", "note": "The line marks the limit.", "bars": limits},
     ]
     return [chart for chart in found if chart["bars"]]
+
+
+def lower_of_twins(results: Sequence[Result]) -> list[Result]:
+    """Leave out one of two results of the same work on the emulator and on nginx: where we are further ahead."""
+    ratios = {result.name: _peer_ratio(result) for result in results}
+    return [result for result in results if ratios[result.name] <= ratios.get(twin_of(result.name), math.inf)]
+
+
+def twin_of(name: str) -> str:
+    """Return the name of the same work on the other server."""
+    return name.removesuffix(ON_NGINX) if name.endswith(ON_NGINX) else f"{name}{ON_NGINX}"
 
 
 def limit_of(result: Result) -> Outcome | None:
@@ -67,6 +80,12 @@ def curves(results: Sequence[Result]) -> list[dict[str, Any]]:
                 point = [result.x, *(value * result.scale for value in (shown.median, shown.least, shown.most))]
                 curve["lines"].setdefault(outcome.name + result.curve.suffix, []).append(point)
     return list(found.values())
+
+
+def _peer_ratio(result: Result) -> float:
+    ours, other = result.outcome(OURS), result.outcome(CXX)
+    value = ratio(ours, other) if ours is not None and other is not None else None
+    return math.inf if value is None else value
 
 
 def _bar(result: Result, other: Outcome | None) -> Bar | None:

@@ -42,7 +42,8 @@ class Site:
     """A running server with an empty bucket, and how to reach it.
 
     `memory` is a folder in memory, if the system has one. The C++ connector needs a host name for the bucket:
-    `name_missing` says why there is none. The site closes `stack` when it closes.
+    `name_missing` says why there is none. The site closes `stack` when it closes. `groups` holds the keys that
+    were put: those of one list are in the same folder and have the same bytes.
     """
 
     server: Emulator
@@ -52,6 +53,7 @@ class Site:
     certificate: str = ""
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     copies: list[Emulator] = field(default_factory=list)
+    groups: list[list[str]] = field(default_factory=list)
 
     @property
     def endpoint(self) -> str:
@@ -106,7 +108,9 @@ class Site:
     def fill(self, folder: str, count: int, data: bytes = b"") -> list[str]:
         """Put `count` objects of the same bytes into a folder of the bucket; return their URIs."""
         self.server.fill(BUCKET, f"{folder}/{{:06d}}", count, data)
-        return [f"oss://{BUCKET}/{folder}/{number:06d}" for number in range(count)]
+        keys = [f"{folder}/{number:06d}" for number in range(count)]
+        self.groups.append(keys)
+        return [f"oss://{BUCKET}/{key}" for key in keys]
 
     def put_stream(self, key: str, blocks: Iterable[bytes]) -> None:
         """Put an object block by block; it need not fit into memory."""
@@ -114,6 +118,7 @@ class Site:
         with client.writer(f"oss://{BUCKET}/{key}") as writer:
             for block in blocks:
                 writer.write(block)
+        self.groups.append([key])
 
     def put_file(self, key: str, path: Path) -> None:
         """Put a file's content as an object."""

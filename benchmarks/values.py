@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 OURS = "ours"
 CXX = "C++ connector"
+ON_NGINX = "-nginx"  # ends the name of a work that has a twin on the emulator
 MIB = 1 << 20
 Keys = Mapping[str, str]
 Access = dict[str, Any]

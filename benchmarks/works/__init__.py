@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import checkpoints, curves, keys, large, objects, scale, starting, tuning
+from . import checkpoints, curves, independent, keys, large, objects, scale, starting, tuning
 
 CURVES: tuple[Work, ...] = tuple(curves.WORKS)
 SCALE: tuple[Work, ...] = tuple(scale.WORKS)
 TUNING: tuple[Work, ...] = tuple(tuning.WORKS)
-WORKS: tuple[Work, ...] = (*objects.WORKS, *large.WORKS, *checkpoints.WORKS, *keys.WORKS, *starting.WORKS)
+WORKS: tuple[Work, ...] = (
+    *objects.WORKS,
+    *large.WORKS,
+    *independent.WORKS,
+    *checkpoints.WORKS,
+    *keys.WORKS,
+    *starting.WORKS,
+)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks import nginx
-from benchmarks.site import BUCKET, HOST, Site, names_of, tool
+from benchmarks.site import Site, names_of, tool
 from benchmarks.values import CXX, OURS, Contender, Goal, Sample, Work
 
 # Found by trial, with caFile and the authority's certificate: every read fails after minutes of retries.
@@ -71,20 +70,6 @@ def _iterate(site: Site, *, count: int, size: int, reads: int) -> list[Contender
         *connectors(site, "objects:iterate", options),
         wrk(site, uris, size, reads),
         *others(site, "objects", {"names": names_of(uris), "reads": reads, "size": size}),
-    ]
-
-
-def _iterate_nginx(site: Site, *, count: int, size: int, reads: int) -> list[Contender]:
-    missing = nginx.missing() or site.name_missing
-    uris = [f"oss://{BUCKET}/small/{number:06d}" for number in range(count)]
-    port = 0 if missing else nginx.serve(site, names_of(uris), os.urandom(size))
-    access = {**site.access(), "endpoint": f"http://{HOST}:{port}"}
-    contenders = connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size})
-    keys = {**site.keys(), "endpoint": f"http://{BUCKET}.{HOST}:{port}", "path": ""}
-    limit = wrk(site, uris, size, reads)
-    return [
-        *(replace(each, options={**each.options, "access": access}, missing=missing) for each in contenders),
-        replace(limit, options={**limit.options, "keys": keys}, missing=limit.missing or missing),
     ]
 
 
@@ -165,22 +150,6 @@ WORKS = (
         full={"count": 10_000, "size": 4096, "reads": 20_000},
         quick={"count": 1000, "reads": 2000},
         goals=[Goal(against=CXX, reach=3.5, aim=6)],
-    ),
-    Work(
-        name="small-nginx",
-        label="110 KB objects, from nginx",
-        title="{count:,} objects of {size:,} bytes, iterated over, from nginx (no signatures, no CRC-64)",
-        prepare=_iterate_nginx,
-        full={"count": 2000, "size": 110_000, "reads": 10_000},
-        quick=FEW_READS,
-    ),
-    Work(
-        name="nginx-busy",
-        title="the same from nginx, one core taken by another process",
-        options={"busy_cores": 1},
-        prepare=_iterate_nginx,
-        full={"count": 2000, "size": 110_000, "reads": 10_000},
-        quick=FEW_READS,
     ),
     Work(
         name="latency",

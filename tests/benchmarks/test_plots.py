@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from benchmark_results import result, taken
 
-from benchmarks.plots import bars, charts, curves, limit_of
+from benchmarks.plots import bars, charts, curves, limit_of, lower_of_twins
 from benchmarks.values import Curve, Goal, Outcome, Result
 
 
@@ -46,6 +46,14 @@ def test_works_without_a_label_and_points_of_curves_have_no_bar() -> None:
 
 def test_who_was_not_measured_has_no_bar() -> None:
     assert bars([replace(result(taken(1), []), label="x")]) == []
+
+
+def test_of_a_work_on_two_servers_the_lower_ratio_is_shown() -> None:
+    ahead, behind = labelled("objects", 30, 10), labelled("objects, from nginx", 30, 20, name="small-nginx")
+    (chart,) = bars([ahead, behind])
+    assert [bar["label"] for bar in chart["bars"]] == ["objects, from nginx"]
+    assert lower_of_twins([ahead]) == [ahead]
+    assert lower_of_twins([ahead, replace(behind, outcomes=behind.outcomes[:1])]) == [ahead]
 
 
 def test_limits_have_a_chart_of_their_own() -> None:

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.gauge import Done, Program, cpu_seconds_of, measure
 from benchmarks.programs import large, limits, listing, objects, scale
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
+from benchmarks.works import independent
 
 SIZE, READS = 1000, 50
 
@@ -104,6 +105,13 @@ def test_unsigned_readers_may_read_and_a_secure_site_has_a_certificate() -> None
         site.put_stream("large", [b"y" * SIZE])
         assert amount(limits.bare_reads(site.keys(), "large", SIZE, part=SIZE, threads=1)) == SIZE
         assert names_of(uris) == ["small/000000", "small/000001", "small/000002"]
+
+
+def test_nginx_serves_what_the_emulator_has_or_its_rows_say_what_is_missing() -> None:
+    (work,) = [work for work in independent.WORKS if work.name == "small-nginx"]
+    with open_site() as site:
+        ours = work.prepare(site, count=5, size=SIZE, reads=READS)[0]
+        assert ours.missing or amount(objects.iterate(**ours.options)) == READS
 
 
 def test_a_missing_tool_comes_with_how_to_get_it() -> None:
