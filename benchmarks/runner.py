@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from osstorchconnector.emulator import Emulator
+from osstorchconnector.emulator import Counters, Emulator
 
 from .budget import Budget
 from .crew import Crew
@@ -63,12 +63,19 @@ def turns(contenders: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
             yield number, contender
 
 
-def with_sent(sample: Sample, sent_bytes: int) -> Sample:
-    """Add `sent_of_needed` to a sample that says how many bytes it needed: 1 where the server sent no byte in vain."""
-    needed = sample.extra.get("needed_bytes")
-    if not needed:
-        return sample
-    return replace(sample, extra={**sample.extra, "sent_of_needed": sent_bytes / needed})
+def with_counts(sample: Sample, counts: Sequence[Counters]) -> Sample:
+    """Add what the servers counted of reads.
+
+    `refused` is the share of the requests that they refused. `sent_of_needed` is for a sample that says how many bytes
+    it needed: 1 where the server sent no byte in vain.
+    """
+    requests, errors, sent = (
+        sum(getattr(each, name)["GetObject"] for each in counts) for name in ("requests", "errors", "sent")
+    )
+    extra = {**sample.extra, "refused": errors / requests if requests else 0.0}
+    if needed := sample.extra.get("needed_bytes"):
+        extra["sent_of_needed"] = sent / needed
+    return replace(sample, extra=extra)
 
 
 def _measure(
@@ -89,12 +96,13 @@ def _measure(
             continue
         say(f"{work.name}: round {number + 1} of {rounds}, {name}")
         for server in servers:
+            server.set_network(contender.network)
             server.reset_counters()
         server_seconds = sum(cpu_seconds_of(server.pid) for server in servers)
         outcome = crew.measure(contender, limit_seconds=min(work.limit_seconds, budget.left()))
         server_seconds = sum(cpu_seconds_of(server.pid) for server in servers) - server_seconds
-        sent = sum(server.counters(with_log=False).sent.get("GetObject", 0) for server in servers)
-        samples[name] += [replace(with_sent(each, sent), server_seconds=server_seconds) for each in outcome.samples]
+        counts = [server.counters(with_log=False) for server in servers]
+        samples[name] += [replace(with_counts(each, counts), server_seconds=server_seconds) for each in outcome.samples]
         if outcome.missing:
             missing[name] = outcome.missing
     return [

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from osstorchconnector import OssCheckpoint, OssClient, emulator
-from osstorchconnector.emulator import Emulator
+from osstorchconnector.emulator import Emulator, Network
 from osstorchconnector.protocol.signing import V4Signer
 from osstorchconnector.protocol.values import Request
 
@@ -35,6 +35,9 @@ CONFIG: Mapping[str, Any] = {
     "datasetConfig": {"prefetchConcurrency": 24, "prefetchWorker": 2},
     "checkpointConfig": {"prefetchConcurrency": 24, "prefetchWorker": 4, "uploadConcurrency": 64},
 }
+# The same without any concurrency: this library finds it, or takes its defaults.
+DEFAULTS: Mapping[str, Any] = {"datasetConfig": {}, "checkpointConfig": {}}
+ROUND_TRIP_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,17 @@ class Site:
         path = self.folder / f"config-{abs(hash(text)):x}.json"
         path.write_text(text)
         return str(path)
+
+
+def network_at(milliseconds: float, *, connection_mb: float | None = None) -> Network | None:
+    """Return a network with this fixed latency, and so many MB/s on each connection; None for none at all."""
+    if not milliseconds and connection_mb is None:
+        return None
+    return Network(
+        latency_seconds=milliseconds / 1000,
+        connection_bytes_per_second=None if connection_mb is None else connection_mb * 1e6,
+        round_trip_seconds=ROUND_TRIP_SECONDS,
+    )
 
 
 @contextlib.contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:  # the peers' interpreter has no emulator
+    from osstorchconnector.emulator import Network
 
 OURS = "ours"
 CXX = "C++ connector"
@@ -79,9 +82,9 @@ class Curve:
 class Contender:
     """One that does the work: `program` (module:generator below `programs`) with `options`, in the interpreter `where`.
 
-    `missing` says why it can't take part. `sample` replaces the program where the figure is known in advance. A quick
-    run leaves out contenders that are `is_extra`. One that `is_limit` leaves out a part of the work (it discards the
-    bytes, or needs no network), so it shows what the machine could do at most.
+    The server is behind `network` meanwhile. `missing` says why it can't take part. `sample` replaces the program where
+    the figure is known in advance. A quick run leaves out contenders that are `is_extra`. One that `is_limit` leaves
+    out a part of the work (it discards the bytes, or needs no network), so it shows what the machine could do at most.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Contender:
     options: Mapping[str, Any] = field(default_factory=dict)
     where: Where = "main"
     preload: Sequence[str] = ("torch",)
+    network: Network | None = None
     missing: str = ""
     is_extra: bool = False
     is_limit: bool = False

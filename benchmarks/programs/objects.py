@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,17 @@ def iterate(access: Access, uris: Sequence[str], reads: int, size: int) -> Progr
     total = sum(dataset)
     yield Done(reads)
     assert total == reads * size
+
+
+def first_objects(access: Access, uris: Sequence[str], first: int, size: int) -> Program:
+    """Make a dataset and read its `first` objects, in a process that has read nothing before."""
+    from osstorchconnector import OssIterableDataset
+
+    yield None
+    dataset = OssIterableDataset.from_objects(list(uris), transform=read_all, **access)
+    total = sum(itertools.islice(dataset, first))
+    yield Done(1)
+    assert total == first * size
 
 
 def load_batches(access: Access, uris: Sequence[str], reads: int, size: int, workers: int, batch: int) -> Program:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import checkpoints, curves, independent, keys, large, objects, scale, starting, tuning
+from . import checkpoints, curves, far, independent, keys, large, objects, scale, starting, tuning
 
 CURVES: tuple[Work, ...] = tuple(curves.WORKS)
 SCALE: tuple[Work, ...] = tuple(scale.WORKS)
 TUNING: tuple[Work, ...] = tuple(tuning.WORKS)
 WORKS: tuple[Work, ...] = (
     *objects.WORKS,
+    *far.WORKS,
     *large.WORKS,
     *independent.WORKS,
     *checkpoints.WORKS,

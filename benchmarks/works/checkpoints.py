@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.site import BUCKET, Site
+from benchmarks.site import BUCKET, Site, network_at
 from benchmarks.values import CXX, MIB, OURS, Contender, Goal, Work
 
-from .objects import connectors
+from .objects import away, connectors
 
 GIB = 1 << 30
 URI = f"oss://{BUCKET}/checkpoints"
@@ -37,12 +37,10 @@ def _save(site: Site, **state: Any) -> list[Contender]:
 
 
 def _load(site: Site, *, milliseconds: int = 0, files: int = 1, **state: Any) -> list[Contender]:
-    folder, _needed = _put_checkpoint(site, state, files)
-    if milliseconds:
-        site.server.fail(fault="latency", seconds=milliseconds / 1000)
+    folder, _needed = put_checkpoint(site, state, files)
     options = {"uri": URI, "state": state}
     local = {"path": str(folder), "state": state}
-    return [
+    contenders = [
         *connectors(site, "checkpoints:load", options, preload=PRELOAD),
         _peer(site, FSSPEC_READER, "checkpoints:load_by_fsspec", options),
         Contender(name=LOCAL, program="checkpoints:load_local", options=local, preload=PRELOAD, is_limit=True),
@@ -55,16 +53,17 @@ def _load(site: Site, *, milliseconds: int = 0, files: int = 1, **state: Any) ->
             is_limit=True,
         ),
     ]
+    return away(contenders, network_at(milliseconds))
 
 
 def _load_fresh(site: Site, **state: Any) -> list[Contender]:
-    _put_checkpoint(site, state)
+    put_checkpoint(site, state)
     options = {"uri": URI, "state": state, "is_warm": False}
     return connectors(site, "checkpoints:load", options, preload=PRELOAD)
 
 
 def _load_part(site: Site, *, every: int, **state: Any) -> list[Contender]:
-    _folder, needed = _put_checkpoint(site, state)
+    _folder, needed = put_checkpoint(site, state)
     options = {"uri": URI, "state": state, "every": every, "needed": needed}
     return connectors(site, "checkpoints:load", options, preload=PRELOAD)
 
@@ -88,7 +87,7 @@ def _async_save(site: Site, *, is_nested: bool = False, by_manager: bool = False
     ]
 
 
-def _put_checkpoint(site: Site, state: Mapping[str, Any], files: int = 1) -> tuple[Path, dict[str, int]]:
+def put_checkpoint(site: Site, state: Mapping[str, Any], files: int = 1) -> tuple[Path, dict[str, int]]:
     """Save a checkpoint by torch's own writer, in a folder and in the bucket; return folder and items' lengths.
 
     With several `files` it is like the checkpoint of that many ranks with the same state.
@@ -205,7 +204,7 @@ WORKS: Sequence[Work] = (
         prepare=_load,
         full={**SMALL, "milliseconds": 10},
         quick=QUICK_SMALL,
-        goals=[Goal(against=CXX, reach=8, aim=20)],
+        goals=[Goal(against=CXX, reach=4, aim=8)],
     ),
     Work(
         name="dcp-load-ranks",

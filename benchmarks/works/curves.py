@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
-from benchmarks.site import Site
-from benchmarks.values import OURS, Contender, Curve, Work
+from benchmarks.site import Site, network_at
+from benchmarks.values import Contender, Curve, Work
 
-from .objects import connectors
+from .objects import away, by_default, connectors
 
 Prepare = Callable[..., Sequence[Contender]]
 SMALL = 110_000
@@ -25,21 +24,14 @@ BY_CONCURRENCY = Curve(
 def _point(
     site: Site, *, count: int, size: int, reads: int, milliseconds: int = 0, in_flight: int = 24
 ) -> list[Contender]:
-    uris = site.fill("small", count, os.urandom(size))
-    if milliseconds:
-        site.server.fail("GetObject", "latency", seconds=milliseconds / 1000)
+    options = {"uris": site.fill("small", count, os.urandom(size)), "reads": reads, "size": size}
     config = {"datasetConfig": {"prefetchConcurrency": in_flight, "prefetchWorker": 2}}
-    return connectors(site, "objects:iterate", {"uris": uris, "reads": reads, "size": size}, config=config)
+    return away(connectors(site, "objects:iterate", options, config=config), network_at(milliseconds))
 
 
 def _distance(site: Site, *, count: int, size: int, reads: int, milliseconds: int) -> list[Contender]:
-    """Return this library without a config, and both connectors with the README's: 24 requests in flight."""
     options = {"uris": site.fill("small", count, os.urandom(size)), "reads": reads, "size": size}
-    if milliseconds:
-        site.server.fail("GetObject", "latency", seconds=milliseconds / 1000)
-    ours, _ = connectors(site, "objects:iterate", options, config={"datasetConfig": {}})
-    with_24, theirs = connectors(site, "objects:iterate", options)
-    return [ours, replace(with_24, name=f"{OURS}, 24 in flight"), theirs]
+    return away(by_default(site, "objects:iterate", options), network_at(milliseconds))
 
 
 def _work(curve: Curve, x: int, prepare: Prepare = _point, **sizes: Any) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from benchmarks.programs.large import make_state
 from benchmarks.site import BUCKET, Site
@@ -52,13 +53,19 @@ def _write_pieces(site: Site, *, size: int, piece: int) -> list[Contender]:
     return connectors(site, "large:write_pieces", {"uri": URI, "size": size, "piece": piece})
 
 
-def _load(site: Site, *, size: int, tensors: int) -> list[Contender]:
+def put_state(site: Site, size: int, tensors: int) -> Path:
+    """Put a state dict, and a small object beside it; return the local file with the same bytes."""
     import torch
 
     path = site.memory / "state.pt"
     torch.save(make_state(size, tensors), path)
     site.put_file("large", path)
     site.put_stream("large.small", [b"small"])
+    return path
+
+
+def _load(site: Site, *, size: int, tensors: int) -> list[Contender]:
+    path = put_state(site, size, tensors)
     options = {"path": str(path), "size": size}
     return [
         *connectors(site, "large:load_state", {"uri": URI, "size": size}),

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.site import Site, names_of, tool
+from benchmarks.site import DEFAULTS, Site, names_of, network_at, tool
 from benchmarks.values import CXX, OURS, Contender, Goal, Sample, Work
+from osstorchconnector.emulator import Network
 
 # Found by trial, with caFile and the authority's certificate: every read fails after minutes of retries.
 REFUSES_CERTIFICATE = "refuses a certificate that is not from a public authority"
 BEST = "all latency hidden"
+WITH_24 = f"{OURS}, 24 in flight"
 FEW_READS = {"count": 500, "reads": 1000}
 
 
@@ -31,6 +33,20 @@ def connectors(
         Contender(name=OURS, program=program, options=options, preload=preload),
         Contender(name=CXX, program=program, options=options, preload=preload, where="peers", missing=missing),
     ]
+
+
+def by_default(
+    site: Site, program: str, options: Mapping[str, Any], *, preload: Sequence[str] = ("torch",)
+) -> list[Contender]:
+    """Return this library without a config, and both connectors with the README's."""
+    ours, _ = connectors(site, program, options, preload=preload, config=DEFAULTS)
+    with_24, theirs = connectors(site, program, options, preload=preload)
+    return [ours, replace(with_24, name=WITH_24), theirs]
+
+
+def away(contenders: Sequence[Contender], network: Network | None) -> list[Contender]:
+    """Return the contenders, with this network between them and the server."""
+    return [replace(each, network=network) for each in contenders]
 
 
 def with_extra_peer(contenders: Sequence[Contender]) -> list[Contender]:
@@ -86,12 +102,11 @@ def _load_shuffled(site: Site, *, count: int, size: int, reads: int, batch: int)
 
 def _late(site: Site, *, count: int, size: int, reads: int, milliseconds: int, in_flight: int) -> list[Contender]:
     uris = site.fill("small", count, os.urandom(size))
-    site.server.fail("GetObject", "latency", seconds=milliseconds / 1000)
     best = Sample(in_flight / (milliseconds / 1000), 1.0, 0.0, 0)
     config = {"datasetConfig": {"prefetchConcurrency": in_flight, "prefetchWorker": 2}}
     options = {"uris": uris, "reads": reads, "size": size}
     return [
-        *with_extra_peer(connectors(site, "objects:iterate", options, config=config)),
+        *away(with_extra_peer(connectors(site, "objects:iterate", options, config=config)), network_at(milliseconds)),
         Contender(name=BEST, sample=best, is_limit=True),
     ]
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.site import Site
+from benchmarks.site import DEFAULTS, Site, network_at
 from benchmarks.values import CXX, MIB, OURS, Contender, Curve, Work
 
 from .large import put_large
-from .objects import with_extra_peer
+from .objects import away, with_extra_peer
 
 WORKERS = (1, 2, 4, 8, 12)
 PROCESSES = (1, 2, 4, 8)
@@ -34,17 +34,13 @@ def _contenders(site: Site, program: str, options: dict[str, Any], milliseconds:
     """Return this library without a config, and the C++ connector with the README's."""
     cores = len(os.sched_getaffinity(0))
     site.serve_copies(min(max(cores // 2, 1), MAX_SERVERS) - 1)
-    for server in site.servers:
-        if milliseconds:
-            server.fail("GetObject", "latency", seconds=milliseconds / 1000)
-    ours = {"accesses": site.accesses({"datasetConfig": {}, "checkpointConfig": {}}), **options}
+    ours = {"accesses": site.accesses(DEFAULTS), **options}
     theirs = {"accesses": site.accesses(), **options}
-    return with_extra_peer(
-        [
-            Contender(name=OURS, program=program, options=ours),
-            Contender(name=CXX, program=program, options=theirs, where="peers", missing=site.name_missing),
-        ]
-    )
+    both = [
+        Contender(name=OURS, program=program, options=ours),
+        Contender(name=CXX, program=program, options=theirs, where="peers", missing=site.name_missing),
+    ]
+    return away(with_extra_peer(both), network_at(milliseconds))
 
 
 def _works(milliseconds: int) -> Iterator[Work]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from benchmarks.__main__ import chosen, main
 from benchmarks.runner import chosen as taking_part
-from benchmarks.runner import with_sent
+from benchmarks.runner import with_counts
 from benchmarks.values import Contender, Sample, Work
 from benchmarks.works import CURVES, SCALE, TUNING, WORKS
+from osstorchconnector.emulator import Counters
 
 ALL = (*WORKS, *CURVES, *SCALE, *TUNING)
 
@@ -44,9 +47,12 @@ def test_a_quick_look_leaves_out_extras_unless_they_are_named() -> None:
     assert taking_part(everybody, frozenset({"extra"}), is_quick=True) == [ours, extra]
 
 
-def test_what_was_sent_is_held_against_what_was_needed() -> None:
-    assert with_sent(Sample(1, 1, 1, 0, {"needed_bytes": 100}), 105).extra["sent_of_needed"] == 1.05
-    assert with_sent(Sample(1, 1, 1, 0), 105).extra == {}
+def test_what_the_servers_counted_is_held_against_what_was_needed() -> None:
+    counts = [Counters(requests=Counter(GetObject=15), errors=Counter(GetObject=2), sent=Counter(GetObject=100))]
+    counts.append(Counters(requests=Counter(GetObject=5, PutObject=5), sent=Counter(GetObject=5, PutObject=500)))
+    assert with_counts(Sample(1, 1, 1, 0, {"needed_bytes": 100}), counts).extra["sent_of_needed"] == 1.05
+    assert with_counts(Sample(1, 1, 1, 0), counts).extra == {"refused": 0.1}
+    assert with_counts(Sample(1, 1, 1, 0), [Counters()]).extra == {"refused": 0.0}
 
 
 def test_the_command_names_the_works(capsys: pytest.CaptureFixture[str]) -> None:
