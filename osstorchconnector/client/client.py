@@ -12,13 +12,12 @@ import functools
 import itertools
 import logging
 import secrets
-import ssl
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..config import Config, load_config
+from ..config import load_config
 from ..credentials import CredentialsCache, credentials_source
 from ..errors import OssConfigError
 from ..logs import audit_log, configure_logging
@@ -42,7 +41,7 @@ from .paging import Ahead, PageStream
 from .pipeline import Pipeline
 from .sender import Session, user_agent
 from .sharing import ClientReference, Recipe, SharedState, can_travel, check_pickles, reference_to, remember
-from .transport.base import TransportFactory
+from .transport.base import TransportFactory, tls_context
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
@@ -120,7 +119,7 @@ class OssClient:
             credentials=CredentialsCache(source, patience_seconds=min(60.0, config.operation_timeout_seconds / 2)),
             user_agent=user_agent(),
             audit=audit_log(config),
-            tls=_tls_context(config) if parsed.scheme == "https" else None,
+            tls=tls_context(config.ca_file) if parsed.scheme == "https" else None,
             shared=self._shared,
             transport_factory=self._transport_factory,
         )
@@ -322,13 +321,16 @@ class OssClient:
         weight: Callable[[T], int] | None = None,
         max_bytes: int | None = None,
         size: Callable[[R], int] | None = None,
+        bucket: str = "",
     ) -> Pipeline[T, R]:
         """For internal use: iterate over the results of `work(operations, item)`, `concurrency` at a time.
 
-        They run on `workers` threads. `items` are taken on the caller's thread, ahead of the results by at most twice
-        `concurrency`, and by `max_bytes` of `weight(item)`. With `size(result)` in bytes, one thread does all work of
-        small results. An error is raised in place of its result; with `in_order=False` results come as they arrive.
+        `items` are taken on the caller's thread, at most `2 * concurrency`, and `max_bytes` of `weight(item)`, ahead.
+        With `size(result)` in bytes, one of the `workers` threads does all work of small results. An error is raised in
+        place of its result; with `in_order=False` results come as they arrive. Connections to `bucket` are begun now.
         """
+        if bucket:
+            self.open_ahead(bucket, concurrency, workers=1 if size is not None else min(workers, concurrency))
         lanes: list[tuple[LoopThread, Callable[[T], Awaitable[R]]]] = [
             (thread, functools.partial(work, self._operations(thread)))
             for thread in engine.threads(min(workers, concurrency))
@@ -343,6 +345,11 @@ class OssClient:
             max_bytes=max_bytes,
             size=size,
         )
+
+    def open_ahead(self, bucket: str, count: int, *, workers: int) -> None:
+        """For internal use: begin connections that requests on `workers` threads will soon need; return at once."""
+        for number, thread in enumerate(engine.threads(workers)):
+            thread.call(self._operations(thread).open_ahead, bucket, len(range(number, count, workers)))
 
     def close(self) -> None:
         """Drop this process's connections; the client may be used again and then opens new ones."""
@@ -365,13 +372,6 @@ def _close_everywhere(client_number: int) -> None:
         operations = thread.attached.pop(client_number, None)
         if operations is not None:
             thread.start_soon(operations.aclose)
-
-
-def _tls_context(config: Config) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=config.ca_file or None)
-    except OSError as error:
-        raise OssConfigError(f"config key caFile: {config.ca_file!r} can't be loaded: {error}") from error
 
 
 def _object(uri: OssUri | str) -> OssUri:

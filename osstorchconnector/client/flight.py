@@ -91,6 +91,10 @@ class RunningTasks(Generic[S, R]):
         self._subjects[future] = subject
         future.add_done_callback(self._ended.put)
 
+    def open_ahead(self, bucket: str, count: int) -> None:
+        """Begin connections for `count` tasks that will soon begin, and read or write objects of `bucket`."""
+        self._client.open_ahead(bucket, count, workers=self._workers)
+
     def wait_for_one(self) -> tuple[S, R]:
         """Wait until a task has ended; return its subject and its result, each task once.
 

@@ -91,6 +91,10 @@ class Operations:
         """Drop the connections; operations still running fail."""
         await self._sender.aclose()
 
+    def open_ahead(self, bucket: str, count: int) -> None:
+        """Begin connections, until there are `count`, for requests for object data that will soon come."""
+        self._sender.open_ahead(bucket, count)
+
     async def head(self, uri: OssUri) -> ObjectStat:
         """Return size, ETag and CRC-64 of an object."""
         return await _head(self._sender, uri)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from typing import TYPE_CHECKING, cast
 
 from ..config import Config
 from ..credentials import Credentials, CredentialsCache
@@ -61,6 +62,9 @@ from .transport.base import (
     UnsizedBody,
     WireRequest,
 )
+
+if TYPE_CHECKING:
+    from .transport.direct import DirectTransport
 
 _NO_BUDGET = (
     "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "
@@ -113,6 +117,7 @@ class Sender:
         self._signed_with: Credentials | None = None
         self._signer: V1Signer | V4Signer | None = None
         self._chosen: dict[tuple[Origin, str, bool], Transport] = {}
+        self._pool: DirectTransport | None = None
         self._clock: LoopClock | None = None  # that of the loop, which is known when the first request is sent
         self._is_closed = False
 
@@ -175,6 +180,13 @@ class Sender:
             used.add(decision.remedy)
             self.session.shared.count_retry()
 
+    def open_ahead(self, bucket: str, count: int) -> None:
+        """Begin connections to a bucket, until there are `count`; a transport that is not our own opens none."""
+        if not self._is_closed:
+            self._choose(origin := self.session.endpoint.route(bucket).origin, "GetObject", False)
+            if self._pool is not None and proxy_for(origin) is None:
+                self._pool.open_ahead(origin, count)
+
     async def aclose(self) -> None:
         """Drop all connections; what still runs ends with `OssConnectionError`."""
         self._is_closed = True
@@ -218,6 +230,8 @@ class Sender:
         session = self.session
         timeouts = Timeouts(session.config.connect_timeout_seconds, session.config.read_timeout_seconds)
         transport = (session.transport_factory or _factory(name))(timeouts, session.tls)
+        if name == "direct":
+            self._pool = cast("DirectTransport", transport)
         if session.audit is not None:
             transport = AuditedTransport(transport, session.audit, session.clock)
         return PacedTransport(transport, shared.gate(str(session.endpoint)))

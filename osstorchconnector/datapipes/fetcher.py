@@ -123,13 +123,17 @@ def fetch(
     in_order: bool = True,
     skip: Skip | None = None,
     begin: bool = False,
+    bucket: str = "",
 ) -> Generator[Any, None, None]:
     """Yield what `transform` makes of each object, `prefetchConcurrency` requests in flight ahead of the consumer.
 
     An object that can't be had is an error at its place; with `skip`, it is left out, unless that raises. A large
-    object's rest is fetched when it is read. With `begin` the first requests are sent at once.
+    object's rest is fetched when it is read. With `begin` the first requests are sent at once. Connections to `bucket`,
+    if it is given, are opened before the first object is known.
     """
-    pipeline = functools.partial(_downloads, client, infos, in_order=in_order, returns_errors=skip is not None)
+    pipeline = functools.partial(
+        _downloads, client, infos, in_order=in_order, returns_errors=skip is not None, bucket=bucket
+    )
     if begin:
         downloads = pipeline()
         downloads.begin()
@@ -138,7 +142,7 @@ def fetch(
 
 
 def _downloads(
-    client: OssClient, infos: Iterable[ObjectInfo], *, in_order: bool, returns_errors: bool
+    client: OssClient, infos: Iterable[ObjectInfo], *, in_order: bool, returns_errors: bool, bucket: str
 ) -> Pipeline[ObjectInfo, tuple[ObjectInfo, Any]]:
     exit_when_job_is_killed()
     config = client.config.dataset
@@ -151,6 +155,7 @@ def _downloads(
         weight=_weight,
         max_bytes=PREFETCH_BYTES,
         size=_received_bytes,
+        bucket=bucket,
     )
 
 
@@ -247,6 +252,7 @@ class OssObjectFetcher(IterDataPipe[Any]):
             transform=self._transform,
             in_order=self._in_order,
             skip=self._skipping if self._skipping.is_on else None,
+            bucket=getattr(self._source, "awaited_bucket", ""),
         )
 
 

@@ -225,7 +225,8 @@ class OssObjectLister(NumberedObjects):
         else:
             parsed = tuple(map(parse_uri, [prefixes] if isinstance(prefixes, str) else prefixes))
             identity = f"below {[str(uri) for uri in parsed]} {keep_folder_markers} {described(self._keep)}"
-            super().__init__(SharedIndex(self._listing(parsed), folder=self._client.config.index_dir), identity)
+            index = SharedIndex(self._listing(parsed), folder=self._client.config.index_dir)
+            super().__init__(index, identity, parsed[0].bucket if parsed else "")
 
     def stream(self) -> Iterator[ObjectInfo]:
         for prefix in self._source:

@@ -55,11 +55,17 @@ class NumberedObjects(IterDataPipe[ObjectInfo]):
     """Objects that have numbers: a sharder behind this pipe takes its share by arithmetic, without reading the rest.
 
     `index` is `None` where the objects depend on what comes through another pipe; then `stream` yields them.
-    `identity` tells the objects from those of another pipe, on the next run, too.
+    `identity` tells the objects from those of another pipe, on the next run, too. `bucket` is where they are, if that
+    is known before they are listed.
     """
 
-    def __init__(self, index: ObjectIndex | None, identity: str = "") -> None:
-        self.index, self.identity = index, identity
+    def __init__(self, index: ObjectIndex | None, identity: str = "", bucket: str = "") -> None:
+        self.index, self.identity, self.bucket = index, identity, bucket
+
+    @property
+    def awaited_bucket(self) -> str:
+        """The bucket of objects that are still being listed; "" if all are known, or where they are is not."""
+        return self.bucket if self.index is None or not self.index.is_complete else ""
 
     def __len__(self) -> int:
         """Return the number of objects if it is known by now."""
@@ -102,7 +108,7 @@ class OssObjectShuffler(NumberedObjects):
     def __init__(self, source: NumberedObjects, *, seed: int = 0) -> None:
         if source.index is None:
             raise OssUsageError("objects that come through a pipe have no numbers: give the prefixes or names directly")
-        super().__init__(source.index, source.identity)
+        super().__init__(source.index, source.identity, source.bucket)
         self._source = source
         self._seed, self._epoch, self._is_on = seed, 0, True
 
@@ -163,6 +169,11 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
     def shard_ranks(self, rank: Share, balance: RankBalance = "none") -> None:
         """Take this rank's share once and for all: a loader that shares out among ranks again gets an error."""
         self._rank, self._balance = rank, balance
+
+    @property
+    def awaited_bucket(self) -> str:
+        """The bucket of objects that are still being listed; "" if all are known, or where they are is not."""
+        return getattr(self._filter.source_datapipe, "awaited_bucket", "")
 
     @property
     def is_decided(self) -> bool:

@@ -120,7 +120,9 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         graph; all use the same listing.
         """
         index = self._index_of(self.epoch)
-        objects = self._objects if index is self._index else NumberedObjects(index, self._objects.identity)
+        objects = self._objects
+        if index is not self._index:
+            objects = NumberedObjects(index, self._objects.identity, self._objects.bucket)
         if self._seed is not None:
             objects = OssObjectShuffler(objects, seed=self._seed)
             objects.set_epoch(self.epoch)
@@ -142,6 +144,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             transform=self._transform,
             in_order=self._in_order,
             skip=skip if self._skipping.is_on else None,
+            bucket=self._objects.awaited_bucket,
         )
 
     def _no_position(self) -> str:

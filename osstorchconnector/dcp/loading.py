@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from ..client.client import OssClient
+from ..client.flight import RunningTasks
 from ..client.memory import Memory, Pieces, part
 from ..files.read_plan import cut, request_bytes
 from ..protocol.values import ByteSpan
@@ -28,6 +29,12 @@ MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
 MAX_STAGED_BYTES = 4 << 20
 # The first range of a file is fetched alone, as it brings the ETag. It is small when many others wait for it.
 FIRST_RANGE_BYTES, MANY_RANGES = 64 << 10, 4
+
+
+def open_ahead(client: OssClient, bucket: str) -> None:
+    """Begin the connections that a load from `bucket` needs, while its metadata is read."""
+    transfer = client.config.checkpoint
+    RunningTasks[None, None](client, transfer.prefetch_worker).open_ahead(bucket, transfer.prefetch_concurrency)
 
 
 class RankLoad:

@@ -24,7 +24,7 @@ from ..uri import OssUri
 from .allowed import AllowList
 from .isolation import garbage_collection_paused, outside_contexts
 from .load_item import LoadContext, LoadItem, StoredItem
-from .loading import RankLoad
+from .loading import RankLoad, open_ahead
 from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary
 
 _logger = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ class OssStorageReader(HasFolder, StorageReader):
         self._unreadable = None
         if rank is not None and unreadable is not None:
             raise unreadable
+        open_ahead(self._folder.client, self._folder.uri.bucket)
         try:
             metadata, self._etag = self._folder.read_metadata(rank, self._allowed)
         except OssNotFoundError:

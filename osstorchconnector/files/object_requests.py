@@ -19,6 +19,8 @@ from .read_plan import FIRST_BYTES
 SpanTasks = RunningTasks[None, Download]
 
 _RANGE_NOT_SATISFIABLE = 416
+# Of an object that is opened, most likely all is read, and in parallel; but a small one needs few connections.
+_BYTES_PER_CONNECTION = 16 << 20
 
 
 def _nothing(*_: object) -> None:
@@ -65,6 +67,12 @@ class ObjectRequests:
         download = self._checked(self._timed_get(span), span)
         self.count(download, memoryview(download.body))
         return download
+
+    def open_ahead(self, size_bytes: int) -> None:
+        """Begin connections for parallel reads of an object of this size."""
+        count = min(self.concurrency, size_bytes // _BYTES_PER_CONNECTION)
+        if count > 1:
+            self.new_tasks().open_ahead(self._uri.bucket, count)
 
     def new_tasks(self) -> SpanTasks:
         """Return a group of requests that can be stopped together, for `start`."""

@@ -111,7 +111,10 @@ class ObjectSource:
     def open(self, position: int = 0) -> ObjectStat:
         """Return what is known of the object; the first time, ask for the bytes at `position` to learn it."""
         stat = self._received.stat
-        return stat if stat is not None else self._begin(self._requests.get_first(position))
+        if stat is None:
+            stat = self._begin(self._requests.get_first(position))
+            self._requests.open_ahead(stat.size)
+        return stat
 
     def begin_read(self, position: int) -> None:
         """A read begins at `position`: the reader has gone forward, or jumped."""

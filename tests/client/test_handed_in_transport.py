@@ -49,6 +49,13 @@ def test_every_operation_goes_through_the_transport_that_is_handed_in(options: d
     ]
 
 
+def test_nothing_is_opened_ahead_through_a_transport_that_is_handed_in(options: dict[str, Any]) -> None:
+    client = OssClient(**options, transport=ScriptedTransport(answered))
+    client.open_ahead("bucket", 4, workers=2)
+    assert client.get("oss://bucket/a").body == b"first"
+    client.close()
+
+
 @pytest.mark.parametrize("name", ["direct", "aiohttp"])
 def test_a_name_goes_before_the_configuration(oss_bucket: OssBucket, tmp_path: Path, name: str) -> None:
     oss_bucket.put("key", b"body")

@@ -345,3 +345,16 @@ def test_a_wrong_manifest_line_is_named_when_it_is_reached(bucket: OssBucket, tm
     dataset = OssIterableDataset.from_manifest_file(path, imagenet_manifest_parser, bucket.uri, **bucket.options)
     with pytest.raises(OssManifestError, match=f"{path}, line 2"):
         list(dataset)
+
+
+def test_connections_are_opened_while_the_prefix_is_listed_and_not_again(bucket: OssBucket, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**NO_LOGS, "datasetConfig": {"prefetchConcurrency": 30}}))
+    dataset = OssIterableDataset.from_prefix(bucket.uri, **{**bucket.options, "config_path": str(config)})
+    bucket.server.reset_counters()
+    assert len(list(dataset)) < 30
+    with_ours = 31  # the one that asks for the counters is counted, too
+    while bucket.server.counters().open_connections < with_ours:  # more than there are objects
+        pass
+    list(dataset)
+    assert bucket.server.counters().open_connections == with_ours

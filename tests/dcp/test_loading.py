@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from dcp.states import blank, differences
+from scripts import NO_LOGS
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
 
+from osstorchconnector.client.client import OssClient
 from osstorchconnector.dcp import OssDCPFileSystem, loading
 from osstorchconnector.errors import OssPermissionError
 from osstorchconnector.testing import OssBucket
@@ -174,3 +178,13 @@ def test_a_load_that_fails_lets_go_of_the_tensors(fs: OssDCPFileSystem, oss_buck
         assert lives() is None
     finally:
         gc.enable()
+
+
+def test_connections_are_opened_while_the_metadata_is_read(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**NO_LOGS, "checkpointConfig": {"prefetchConcurrency": 12}}))
+    fs = OssDCPFileSystem(OssClient(**{**oss_bucket.options, "config_path": str(config)}))
+    uri, state = saved(fs, oss_bucket, {"weight": torch.ones(10)}), {"weight": torch.ones(10)}
+    load(fs, uri, state)
+    while oss_bucket.server.counters().open_connections < 12:
+        pass

@@ -80,6 +80,7 @@ class FakeClient:
         self.objects: dict[OssUri, Stored] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.calls: list[Call] = []
+        self.opened_ahead: list[tuple[str, int]] = []
         self.before: Callable[[Call], Any] = lambda call: None
         self.after: Callable[[Call], Any] = lambda call: None
         self.most_under_way: Counter[str] = Counter()
@@ -110,6 +111,9 @@ class FakeClient:
 
     def submit(self, work: Callable[[Any], Coroutine[Any, Any, Any]], *, workers: int = 1) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work(self._operations), self._loop)
+
+    def open_ahead(self, bucket: str, count: int, *, workers: int) -> None:
+        self.opened_ahead.append((bucket, count))
 
     def get(self, uri: OssUri, span: ByteSpan | None = None, **options: Any) -> Download:
         return self._run(self._operations.get(uri, span, **options))

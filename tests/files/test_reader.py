@@ -636,3 +636,14 @@ def test_reading_ahead_keeps_within_the_requests_in_flight(client: FakeClient) -
         reader.read(5 * MIB)
         reader.read(5 * MIB)
     assert client.most_under_way["get"] <= TRANSFER.prefetch_concurrency
+
+
+def test_connections_are_opened_for_the_rest_of_a_large_object_only(client: FakeClient) -> None:
+    with reader_of(client, b"s" * MIB) as reader:
+        reader.read(1)
+    assert client.opened_ahead == []
+    with reader_of(client, bytes(40 * MIB)) as reader:
+        reader.read(1)
+        reader.seek(-1, 2)
+        reader.read(1)
+    assert client.opened_ahead == [(URI.bucket, 2)]

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from ...errors import OssProtocolError
+from ...errors import OssConfigError, OssProtocolError
 from ...protocol.endpoint import Origin
 from ...protocol.heads import ResponseHead
 from ...protocol.values import Buffer
@@ -211,3 +211,11 @@ def unsent_bytes(transport: asyncio.WriteTransport | None) -> int:
         return 0 if transport is None else transport.get_write_buffer_size()
     except AttributeError:  # TLS of Python 3.10's asyncio has forgotten its connection by then
         return 0
+
+
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """Return what connections of https are checked by: the system's certificates, or those of a file."""
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise OssConfigError(f"config key caFile: {ca_file!r} can't be loaded: {error}") from error

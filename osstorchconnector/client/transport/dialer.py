@@ -49,6 +49,7 @@ class _Line:
 
     waiters: list[_Waiter] = field(default_factory=list)
     dialed: int = 0
+    awaited: int = 0  # how many to open when the first is there
     open: set[Connection] = field(default_factory=set)
 
     def serve(self, connection: Connection) -> bool:
@@ -113,10 +114,16 @@ class Dialer:
         return line is not None and line.serve(connection)
 
     def open_ahead(self, origin: Origin, count: int) -> None:
-        """Begin connections until there are `count` to this origin, those in use and those being made included."""
+        """Begin connections until there are `count` to this origin, those in use and those being made included.
+
+        The first goes ahead: a request may wait for it, and many handshakes at once would all take longer. It also
+        tells whether there is a server at all.
+        """
         line = self._line(origin)
         if self._is_closed:
             return
+        if not line.open:
+            line.awaited, count = max(line.awaited, count), min(count, 1)
         for _ in range(min(count - len(line.open) - line.dialed, MOST_DIALED_AT_ONCE - len(self._tasks))):
             self._dial(origin)
 
@@ -210,6 +217,9 @@ class Dialer:
             line.fail(error)
         else:
             self._pass_on(origin, connection)
+            if line.awaited:
+                count, line.awaited = line.awaited, 0
+                self.open_ahead(origin, count)
 
     async def _establish(self, connection: Connection, origin: Origin) -> None:
         seconds = self._timeouts.connect_seconds
