@@ -20,7 +20,7 @@ PIP := python -m pip --disable-pip-version-check --no-input
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test chaos bench bench-quick bench-scale lint types tests interop lowest format constraints wheel clean
+.PHONY: demo test chaos bench bench-quick bench-scale bench-publish figures lint types tests interop lowest format constraints wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -43,6 +43,21 @@ bench-quick: $(PEERS)/installed
 bench-scale: $(PEERS)/installed
 	@mkdir -p build
 	$(BIN)/python -m benchmarks scale --rounds 1 --budget $(or $(BUDGET),440) --peers $(PEERS)/bin/python --json build/scale.json --charts build/charts
+
+# NAME=epyc-2-cores        the folder of docs/figures that the results go to; those of other works stay there
+# MACHINE="what it is"     how readers should see this machine
+# WORKS="small save"       only these works; by default all of the page, which takes two or three hours
+# ROUNDS=3                 measurements of each participant; 5 by default
+bench-publish: $(PEERS)/installed
+	$(if $(NAME),,$(error make bench-publish NAME=folder MACHINE="what it is"))
+	@mkdir -p build docs/figures/$(NAME)
+	$(BIN)/python -m benchmarks $(or $(WORKS),works curves scale) $(if $(ROUNDS),--rounds $(ROUNDS)) --machine "$(MACHINE)" --peers $(PEERS)/bin/python --json build/publish.json
+	$(BIN)/python -m benchmarks --merge $(wildcard docs/figures/$(NAME)/run.json) build/publish.json --json docs/figures/$(NAME)/run.json
+	$(BIN)/python -m benchmarks.page --peers $(PEERS)/bin/python
+
+# Writes tables and charts of docs/ from docs/figures/*/run.json.
+figures: $(PEERS)/installed
+	$(BIN)/python -m benchmarks.page --peers $(PEERS)/bin/python
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

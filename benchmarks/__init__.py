@@ -5,6 +5,8 @@ figures     medians, spreads and ratios of samples
 report      results as tables, for a terminal and as Markdown
 plots       the values of charts
 runs        results with their machine, as JSON files
+summary     the runs of several machines side by side
+page        writes published runs into the pages: `make figures`
 budget      a limit of time for all works
 gauge       wall time, CPU time and memory of a piece of work, measured in its process
 workshop    a process that imports the packages of the programs and forks for each program
@@ -12,7 +14,7 @@ crew        the workshops, one per interpreter
 site        the server: emulator, host names, credentials, data
 nginx       another server, where it is installed
 runner      a work done by all contenders in turn
-chart       the charts as pictures; runs in the environment that has matplotlib
+drawing     starts chart, the script that draws, in the environment that has matplotlib
 programs/   what contenders do; runs in workshops, uses the public API
 works/      which contenders do what with which data, and the goals
 """

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .budget import Budget
-from .crew import ROOT, Crew
-from .plots import charts
+from .crew import PEERS, Crew
+from .drawing import draw
 from .report import markdown_table, text_table
 from .runner import run as measure_work
-from .runs import Run, merged, read_run, subtitle_of, this_machine, write_run
+from .runs import Run, merged, read_run, this_machine, write_run
 from .values import Result, Work
 from .works import CURVES, SCALE, TUNING, WORKS
 
 GROUPS = {"works": WORKS, "curves": CURVES, "scale": SCALE, "tuning": TUNING}
-PEERS = ROOT / ".venv-peers" / "bin" / "python"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,13 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         say("\n".join(f"{work.name:16} {work.title.format(**work.full)}" for work in WORKS))
         return 0
-    run = merged([read_run(path) for path in options.merge]) if options.merge else measure(options)
+    run = read(options.merge) if options.merge else measure(options)
     say(markdown_table(run.results) if options.markdown else text_table(run.results))
     if options.json:
         write_run(run, options.json)
     if options.charts:
         draw(run, options.charts, options.peers)
     return 0
+
+
+def read(paths: Sequence[str]) -> Run:
+    """Return the results of earlier runs in the order of the catalogue. Exits if they are of different machines."""
+    try:
+        run = merged([read_run(path) for path in paths])
+    except ValueError as error:
+        sys.exit(f"{error}")
+    places = {work.name: place for place, work in enumerate(work for works in GROUPS.values() for work in works)}
+    return replace(run, results=sorted(run.results, key=lambda result: places.get(result.name, len(places))))
 
 
 def measure(options: argparse.Namespace) -> Run:
@@ -66,13 +74,6 @@ def chosen(names: Sequence[str]) -> list[Work]:
     names = names or ["works"]
     wanted = {*names, *(work.name for group, works in GROUPS.items() if group in names for work in works)}
     return [work for works in GROUPS.values() for work in works if work.name in wanted]
-
-
-def draw(run: Run, folder: str, peers: Path) -> None:
-    """Draw all charts of a run as PNG files in a folder, in the environment that has matplotlib."""
-    script = Path(__file__).with_name("chart.py")
-    data = json.dumps(charts(run.results, subtitle_of(run))).encode()
-    subprocess.run([str(peers), str(script), folder], input=data, check=True)
 
 
 def say(text: str, file: Any = None) -> None:

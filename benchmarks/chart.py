@@ -38,11 +38,12 @@ def draw_bars(chart: dict[str, Any]) -> Any:
     """Draw one bar per work, its label above it. Those of ratios begin at 1, where both are equally fast."""
     bars = chart["bars"]
     figure, axes = _axes(chart, height=1.0 + 0.36 * len(bars))
-    is_share = chart["name"] == "limit"
+    kind = chart["name"].rpartition("-")[2]
+    is_share = kind == "limit"
     start = 0.0 if is_share else 1.0
     ratios = [bar["ratio"] for bar in bars]
     places = list(range(len(bars)))[::-1]
-    axes.barh(places, [ratio - start for ratio in ratios], left=start, height=0.34, color=BAR_COLOURS[chart["name"]])
+    axes.barh(places, [ratio - start for ratio in ratios], left=start, height=0.34, color=BAR_COLOURS[kind])
     for place, bar in zip(places, bars, strict=True):
         on_line = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
         axes.annotate(

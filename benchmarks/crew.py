@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import IO, Any
 from .values import Contender, Outcome, Sample, Where
 
 ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT / ".venv-peers" / "bin" / "python"
 # The repository is first in our interpreter's path, and last in that of the peers, which finds the C++ connector first.
 _START = """
 import sys
@@ -36,6 +38,8 @@ class Workshop:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
+            # It could name this repository, which the peers must not find first.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         )
 
     def measure(self, contender: Contender, *, limit_seconds: float) -> Sample:

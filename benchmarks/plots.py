@@ -34,19 +34,26 @@ def charts(results: Sequence[Result], subtitle: str) -> list[Chart]:
 
 
 def bars(results: Sequence[Result]) -> list[Chart]:
-    """Return the two bar charts: our rate over the C++ connector's, and over the limit of each work.
+    """Return the bar charts: our rate over the C++ connector's, and over the limit of each work, far away and near.
 
     Each has one bar for a work with a label, the largest first. Of a work on two servers, the lower ratio is shown. A
     chart without bars is left out.
     """
+    far = [result for result in results if result.milliseconds]
+    near = [result for result in results if not result.milliseconds]
+    found = [*_bars_of("far", "Far away", far), *_bars_of("near", "No latency", near)]
+    return [chart for chart in found if chart["bars"]]
+
+
+def _bars_of(name: str, title: str, results: Sequence[Result]) -> list[Chart]:
     peers = _sorted(_bar(result, result.outcome(CXX)) for result in lower_of_twins(results))
     limits = _sorted(_share(result, limit_of(result)) for result in results)
     equal = "The line marks equal speed. The scale is logarithmic."
-    found = [
-        {"name": "peer", "title": "Times as fast as the C++ connector", "note": equal, "bars": peers},
-        {"name": "limit", "title": "Share of the possible speed", "note": "The line marks the limit.", "bars": limits},
+    limit = "The line marks the limit that each label names."
+    return [
+        {"name": f"{name}-peer", "title": f"{title}: times the C++ connector's speed", "note": equal, "bars": peers},
+        {"name": f"{name}-limit", "title": f"{title}: share of the possible speed", "note": limit, "bars": limits},
     ]
-    return [chart for chart in found if chart["bars"]]
 
 
 def lower_of_twins(results: Sequence[Result]) -> list[Result]:

@@ -39,6 +39,7 @@ def run(
         label=work.label,
         bytes_each=work.bytes_each(is_quick=is_quick),
         processes=work.processes(is_quick=is_quick),
+        milliseconds=work.sizes(is_quick=is_quick).get("milliseconds", 0.0),
         date=time.strftime("%Y-%m-%d"),
     )
 

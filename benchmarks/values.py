@@ -166,7 +166,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A work with what was measured, and on which day (ISO). `bytes_each` and `processes` are those of `Work`."""
+    """A work with what was measured, and on which day (ISO). `bytes_each` and `processes` are those of `Work`.
+
+    `milliseconds` is the time to the first byte of an answer, 0 on loopback.
+    """
 
     name: str
     title: str
@@ -181,6 +184,7 @@ class Result:
     label: str = ""
     bytes_each: float = 0.0
     processes: int = 1
+    milliseconds: float = 0.0
     date: str = ""
 
     def outcome(self, name: str) -> Outcome | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from benchmark_results import result, taken
 
-from benchmarks.__main__ import chosen, main
+from benchmarks.__main__ import chosen, main, read
 from benchmarks.runner import chosen as taking_part
 from benchmarks.runner import with_counts
+from benchmarks.runs import Run, this_machine, write_run
 from benchmarks.values import Contender, Sample, Work
 from benchmarks.works import CURVES, SCALE, TUNING, WORKS
 from osstorchconnector.emulator import Counters
@@ -53,6 +57,21 @@ def test_what_the_servers_counted_is_held_against_what_was_needed() -> None:
     assert with_counts(Sample(1, 1, 1, 0, {"needed_bytes": 100}), counts).extra["sent_of_needed"] == 1.05
     assert with_counts(Sample(1, 1, 1, 0), counts).extra == {"refused": 0.1}
     assert with_counts(Sample(1, 1, 1, 0), [Counters()]).extra == {"refused": 0.0}
+
+
+def test_earlier_results_come_in_the_order_of_the_catalogue(tmp_path: Path) -> None:
+    machine = this_machine("mine")
+    for name in ("save", "gone", "small"):
+        write_run(Run(machine, [replace(result(taken(1), taken(2)), name=name)]), tmp_path / name)
+    paths = [str(tmp_path / name) for name in ("save", "gone", "small")]
+    assert [each.name for each in read(paths).results] == ["small", "save", "gone"]
+
+
+def test_results_of_different_machines_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(Run(this_machine(name), []), tmp_path / name)
+    with pytest.raises(SystemExit, match="different machines: a; b"):
+        read([str(tmp_path / "a"), str(tmp_path / "b")])
 
 
 def test_the_command_names_the_works(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,16 @@ def test_without_the_peers_environment_its_contenders_say_how_to_get_it(tmp_path
     assert "`make bench`" in outcome.missing
 
 
+def test_no_path_of_the_environment_comes_before_the_peers_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with open(tmp_path / "log", "wb") as log, Crew(Path(sys.executable), log) as crew:
+        statement = f"import sys; assert {str(tmp_path)!r} not in sys.path"
+        outcome = crew.measure(importing("x", statement, where="peers"), limit_seconds=30)
+    assert outcome.missing == ""
+
+
 def test_a_work_is_run_in_rounds_and_who_fails_is_not_asked_again(crew: Crew) -> None:
     def prepare(_site: Site, *, times: int) -> list[Contender]:
         known = Contender(name="known", sample=Sample(times, 1.0, 1.0, 0))

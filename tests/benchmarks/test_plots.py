@@ -25,7 +25,7 @@ def limited(label: str, rate: float, *limits: tuple[str, float], goals: Any = ()
 
 def test_a_bar_is_our_rate_over_the_connectors_and_the_largest_comes_first() -> None:
     (chart,) = bars([labelled("small", 30, 20), labelled("large", 30, 10)])
-    assert chart["name"] == "peer"
+    assert chart["name"] == "near-peer"
     assert chart["bars"] == [
         {"label": "large", "ratio": pytest.approx(3), "value": "3x"},
         {"label": "small", "ratio": pytest.approx(1.5), "value": "1.5x"},
@@ -56,9 +56,17 @@ def test_of_a_work_on_two_servers_the_lower_ratio_is_shown() -> None:
     assert lower_of_twins([ahead, replace(behind, outcomes=behind.outcomes[:1])]) == [ahead]
 
 
+def test_what_is_far_away_has_charts_of_its_own() -> None:
+    charts = bars([labelled("near", 30, 20), labelled("far", 30, 10, milliseconds=35.0)])
+    assert [(chart["name"], chart["bars"][0]["label"]) for chart in charts] == [
+        ("far-peer", "far"),
+        ("near-peer", "near"),
+    ]
+
+
 def test_limits_have_a_chart_of_their_own() -> None:
     (chart,) = bars([limited("small", 30, ("wrk", 40))])
-    assert chart["name"] == "limit"
+    assert chart["name"] == "near-limit"
     bar = {"label": "small: wrk, which discards the bytes", "ratio": pytest.approx(0.75), "value": "75%"}
     assert chart["bars"] == [bar]
 
