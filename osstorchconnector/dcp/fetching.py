@@ -20,13 +20,29 @@ _JUDGED_RANGES = 8
 
 
 class FetchedFile(ReceivedObject):
-    """One object that ranges are read of, and those of its ranges that wait for the first to bring the ETag."""
+    """One object that ranges are read of.
 
-    __slots__ = ("waiting",)
+    `coming` plans these ranges, one by one. Those that are planned already are in `waiting`.
+    """
+
+    __slots__ = ("coming", "waiting")
 
     def __init__(self, uri: OssUri) -> None:
         super().__init__(uri)
         self.waiting: deque[Fetch] = deque()
+        self.coming: Iterator[Fetch] = iter(())
+
+    def plan_next(self) -> bool:
+        """Plan one more range; False if there is no more."""
+        for fetch in self.coming:
+            self.waiting.append(fetch)
+            return True
+        return False
+
+    def forget(self) -> None:
+        """Drop what was not begun: file -> `Fetch` -> file is a reference cycle, and so is `coming`."""
+        self.waiting.clear()
+        self.coming = iter(())
 
     def landed(self, download: Download, span: ByteSpan) -> None:
         """Take note of a range; raises if it is not what was asked for, or the whole is not the object."""
@@ -112,28 +128,30 @@ class Fetcher:
         self._concurrency, self._budget = concurrency, StagingBudget(memory_bytes)
         self._coming: Iterator[FetchedFile] = iter(())
         self._begun: list[FetchedFile] = []
-        self._ready: deque[Fetch] = deque()
+        self._open: deque[FetchedFile] = deque()  # whose first range has come; all of their ranges may be requested
+        self._next: Fetch | None = None
         self._staged_bytes = 0
 
     def run(self, files: Iterable[FetchedFile], landed_bytes: Callable[[int], object]) -> None:
-        """Fetch what waits in `files`, and a few bytes more where that completes an object, which is then checked.
+        """Fetch what `files` ask for, and a few bytes more where that completes an object, which is then checked.
 
-        A file is taken from `files` when every range of those before it has been requested. When this returns or
-        raises, nothing writes to any of the memory any more, unless it raises the `OssTimeoutError` of
-        `RunningTasks.abandon`.
+        A file is taken from `files` when every range of those before it has been requested. Ranges are planned when
+        they can be requested, and while others are waited for. When this returns or raises, nothing writes to any of
+        the memory any more, unless it raises the `OssTimeoutError` of `RunningTasks.abandon`.
         """
         self._coming = iter(files)
         total = 0
         try:
             while self._top_up():
+                self._plan_ahead()
                 asked = time.perf_counter()
                 fetch, download = self._tasks.wait_for_one()
                 came = time.perf_counter()
+                if fetch.file.stat is None:
+                    self._open.append(fetch.file)
                 fetch.file.landed(download, fetch.span)
                 fetch.done(fetch)
                 self._staged_bytes -= fetch.staged_bytes
-                self._ready.extend(fetch.file.waiting)
-                fetch.file.waiting.clear()
                 total += fetch.span.size
                 landed_bytes(total)
                 self._budget.note(waited_seconds=came - asked, worked_seconds=time.perf_counter() - came)
@@ -142,28 +160,40 @@ class Fetcher:
                     file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
         except BaseException:
             self._coming = iter(())  # drop the reference cycle: generator -> `RankLoad` -> this fetcher -> generator
-            self._ready.clear()
+            self._next = None
             for file in self._begun:
-                file.waiting.clear()  # drop the reference cycle: file -> `Fetch` that was not begun -> file
+                file.forget()
             self._tasks.abandon()
             raise
 
     def _top_up(self) -> bool:
         """Request as much as may be under way; False if there is nothing more to come."""
-        while len(self._tasks) < self._concurrency and (self._ready or self._begin_file()):
-            staged_bytes = self._ready[0].staged_bytes
-            if self._tasks and self._staged_bytes + staged_bytes > self._budget.limit_bytes:
+        while len(self._tasks) < self._concurrency:
+            fetch = self._next = self._next or self._find_next()
+            if fetch is None:
                 break
-            fetch = self._ready.popleft()
-            self._staged_bytes += staged_bytes
+            if self._tasks and self._staged_bytes + fetch.staged_bytes > self._budget.limit_bytes:
+                break
+            self._next = None
+            self._staged_bytes += fetch.staged_bytes
             self._tasks.begin(fetch, fetch.begin())
         return bool(self._tasks)
 
-    def _begin_file(self) -> bool:
-        """Make the first range of the next file ready; False if there is no more."""
+    def _find_next(self) -> Fetch | None:
+        """Return a range that may be requested now: of an open file, else the first one of the next file."""
+        while self._open:
+            file = self._open[0]
+            if file.waiting or file.plan_next():
+                return file.waiting.popleft()
+            self._open.popleft()
         for file in self._coming:
             self._begun.append(file)
-            if file.waiting:
-                self._ready.append(file.waiting.popleft())
-                return True
-        return False
+            if file.waiting or file.plan_next():
+                return file.waiting.popleft()
+        return None
+
+    def _plan_ahead(self) -> None:
+        """Plan ranges of the file that comes next, as long as no request has ended."""
+        file = self._open[0] if self._open else self._begun[-1]
+        while not self._tasks.has_ended_task and file.plan_next():
+            pass

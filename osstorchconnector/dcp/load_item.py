@@ -6,7 +6,7 @@ How a large tensor arrives: its bytes go directly into the target's memory. The 
                       |                  |                  |          `segments`: what to fetch, in ranges
                    staging            target             staging       where `loading` lets the ranges land
                       |                  |                  |
-                   receive          receive_crc          receive       a range has come
+                   receive      receive, receive_crc     receive       a range has come
                       |                  |                  |
                       '-- as expected? --+-- same CRC-32? --'          `finish`
                                          |
@@ -17,11 +17,11 @@ copied. An object, and a tensor that is not stored as `torch.save` stores plain 
 
 An item is in one of these states; only its own methods change it.
 
-    PLANNED ---expect_range---> FETCHING ---end_range, the last one---> ARRIVED
-       |                                                                   |
-       |  finish, if it needs no bytes                                     |  finish
-       '-------------------------------------------------------------------+---> DONE       the target is filled
-                                                                           '---> REFUSED    `finish` has raised
+    FETCHING ---receive, of the last bytes---> ARRIVED
+       |                                          |
+       |  finish, if it needs no bytes            |  finish
+       '------------------------------------------+---> DONE       the target is filled
+                                                  '---> REFUSED    `finish` has raised
 
 All methods are called on the thread that loads. Loop threads only write bytes to target and staging memory, and the
 queue through which a request ends makes these writes visible before `receive` is called.
@@ -30,7 +30,9 @@ queue through which a request ends makes these writes visible before `receive` i
 from __future__ import annotations
 
 import enum
+import functools
 import io
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,14 +46,15 @@ from ..protocol.checksum import combine_crc32
 from ..protocol.values import ByteSpan
 from ..uri import OssUri
 from .allowed import AllowList
-from .archive import Archive, stated_crc
+from .archive import stated_crc
 from .decoding import check_records, decode_tensor, restored, strided, vet_object
 from .segments import Segment, Slice, slice_of
 from .tensors import QUANTISED_DTYPES, contiguous, copy_into, fill, is_plain, tensor_archive, writable_memory
 
-# From this size on a tensor's bytes go straight into the target; fewer are staged and copied, which costs less than
-# receiving them by themselves.
-MIN_DIRECT_BYTES = 64 * 1024
+# From this size on a tensor's bytes go straight into the target; fewer are staged and copied. What goes straight into a
+# target is received by itself, and so is what stands before it: 25 more calls in Python, which take as long as copying
+# 64 KiB (measured), and hold the interpreter's lock.
+MIN_DIRECT_BYTES = 128 * 1024
 # A tensor's zip head and tail are smaller than this.
 MAX_KEPT_BYTES = 64 * 1024
 
@@ -66,25 +69,34 @@ class StoredItem(NamedTuple):
     descriptors: tuple[str, ...]
     dtype: torch.dtype | None  # None for an object
     shape: tuple[int, ...]
-    tensor_bytes: int
 
     @property
     def where(self) -> str:
         return f"{self.fqn} in {self.uri}"
 
-    @property
-    def is_raw(self) -> bool:
-        """True for bytes of a safetensors file: nothing stands around them."""
-        return self.dtype is not None and not self.descriptors and self.length == self.tensor_bytes
 
-    def archive(self) -> Archive | None:
-        """Return the archive that the item is, unless it is unusual; None if it can't be a usual one."""
-        if self.dtype is None or self.dtype in QUANTISED_DTYPES or self.descriptors:
-            return None
-        if self.is_raw or not self.tensor_bytes:
-            return None
-        archive = tensor_archive(self.dtype, self.shape)
-        return archive if archive.size == self.length else None
+class Layout(NamedTuple):
+    """How the item of a tensor is laid out: which bytes stand before the tensor's own.
+
+    It is an archive as `torch.save` writes it, with a tail; or in a safetensors file the tensor's bytes alone.
+    """
+
+    is_archive: bool
+    head: bytes
+    data_start: int
+    data_bytes: int
+
+
+@functools.lru_cache(maxsize=4096)
+def usual_layout(dtype: torch.dtype, shape: tuple[int, ...], length: int) -> Layout | None:
+    """Return how a tensor's item of `length` bytes is laid out, if it is as usual; None if it can't be."""
+    data_bytes = math.prod(shape) * dtype.itemsize
+    if length == data_bytes:
+        return Layout(False, b"", 0, data_bytes)
+    if dtype in QUANTISED_DTYPES or not data_bytes:
+        return None
+    archive = tensor_archive(dtype, shape)
+    return Layout(True, archive.head, len(archive.head), data_bytes) if archive.size == length else None
 
 
 class LoadContext(NamedTuple):
@@ -98,7 +110,6 @@ class LoadContext(NamedTuple):
 class LoadState(enum.Enum):
     """Where an item is on its way; the module's docstring has the transitions."""
 
-    PLANNED = enum.auto()
     FETCHING = enum.auto()
     ARRIVED = enum.auto()
     DONE = enum.auto()
@@ -108,87 +119,94 @@ class LoadState(enum.Enum):
 class LoadItem:
     """An item that is to be read; see the module for its way and its states.
 
-    `size_bytes` are to be fetched for it. `checksummed` are the bytes whose CRC-32 it needs, None if it needs none.
+    It stands in its file from `start` to `stop`. `size_bytes` are to be fetched for it. `checksummed` are the bytes
+    whose CRC-32 it needs, None if it needs none.
     """
 
     __slots__ = (
-        "_archive",
         "_context",
         "_crcs",
-        "_data",
         "_direct",
-        "_is_usual",
-        "_outstanding",
+        "_layout",
+        "_missing_bytes",
         "_request",
         "_slice",
         "_staged",
         "_staged_spans",
         "_stored",
         "_target",
-        "_whole",
         "checksummed",
         "size_bytes",
+        "start",
         "state",
+        "stop",
     )  # fmt: skip
 
     def __init__(self, request: ReadItem, stored: StoredItem, context: LoadContext) -> None:
-        self.state = LoadState.PLANNED
+        _, _, start, length, descriptors, dtype, shape = stored
+        self.state = LoadState.FETCHING
         self._request, self._stored, self._context = request, stored, context
+        self.start, self.stop = start, start + length
         self._target: torch.Tensor | None = None
-        self._outstanding = 0  # ranges that have not come
         self._staged: dict[int, memoryview] = {}  # what has come to be staged, by its start in the file
         self._crcs: list[tuple[int, int, int]] = []  # start, size and CRC-32 of what has come of the tensor's bytes
-        # Where the item is in the file, and in it the tensor's bytes, if it is as usual.
-        self._archive = archive = stored.archive()
-        self._whole = ByteSpan(stored.start, stored.start + stored.length)
-        start = stored.start + (len(archive.head) if archive is not None else 0)
-        self._data = ByteSpan(start, start + stored.tensor_bytes)
-        self._is_usual = request.type != LoadItemType.BYTE_IO and (archive is not None or stored.is_raw)
+        self._layout = layout = None if dtype is None or descriptors else usual_layout(dtype, shape, length)
         # What is needed of it: `_slice` is None for all elements, `_direct` for a tensor that is copied.
         self._slice: Slice | None = None
-        self._direct, self._staged_spans = self._plan() if self._is_usual else (None, [self._whole])
-        self.checksummed = self._data if archive is not None and self._slice is None else None
+        self._direct: tuple[ByteSpan, memoryview] | None = None
+        self._staged_spans: list[tuple[int, int]] = [(start, self.stop)]
+        self.checksummed: ByteSpan | None = None
+        self.size_bytes = length
+        if layout is not None:
+            self._plan(layout)
+        self._missing_bytes = self.size_bytes
+
+    # what to fetch
+
+    def _plan(self, layout: Layout) -> None:
+        """Find out what of the tensor is needed, and what of that goes straight into the target."""
+        lengths = tuple(self._request.lengths)
+        if 0 in lengths:
+            self._staged_spans, self.size_bytes = [], 0
+            return
+        data = ByteSpan(self.start + layout.data_start, self.start + layout.data_start + layout.data_bytes)
+        if lengths != self._stored.shape:
+            self._plan_slice(data, lengths)
+            return
+        if layout.is_archive:
+            self.checksummed = data
+        if layout.data_bytes >= MIN_DIRECT_BYTES and self._can_be_filled():
+            self._plan_direct(data, [(self.start, data.start), (data.stop, self.stop)])
+
+    def _plan_slice(self, data: ByteSpan, lengths: tuple[int, ...]) -> None:
+        found = slice_of(contiguous(self._stored.shape), self._request.storage_offsets, lengths)
+        width = self._element_bytes
+        needed = ByteSpan(data.start + found.start * width, data.start + found.stop * width)
+        head = self.start, data.start
+        self._slice = found
+        if needed.size >= MIN_DIRECT_BYTES and found.is_block and self._can_be_filled():
+            self._plan_direct(needed, [head])
+        else:
+            self._stage([head, needed])
+
+    def _plan_direct(self, needed: ByteSpan, around: list[tuple[int, int]]) -> None:
+        self._direct = needed, writable_memory(self._resolved())
+        self._stage(around)
+        self.size_bytes += needed.size
+
+    def _stage(self, spans: list[tuple[int, int]]) -> None:
+        self._staged_spans = [(start, stop) for start, stop in spans if stop > start]
         self.size_bytes = sum([stop - start for start, stop in self._staged_spans])
-        if self._direct is not None:
-            self.size_bytes += self._direct[0].size
-
-    # PLANNED: what to fetch
-
-    def _plan(self) -> tuple[tuple[ByteSpan, memoryview] | None, list[ByteSpan]]:
-        """Return what of the item goes straight into the target, with the target's memory, and what is staged."""
-        data, whole = self._data, self._whole
-        if 0 in self._request.lengths:
-            return None, []
-        needed = data
-        if tuple(self._request.lengths) != self._stored.shape:
-            strides = contiguous(self._stored.shape)
-            self._slice = slice_of(strides, self._request.storage_offsets, self._request.lengths)
-            width = self._element_bytes
-            needed = ByteSpan(data.start + self._slice.start * width, data.start + self._slice.stop * width)
-        if needed.size >= MIN_DIRECT_BYTES and (self._slice is None or self._slice.is_block) and self._can_be_filled():
-            around = [ByteSpan(whole.start, data.start)]
-            if self._slice is None:
-                around.append(ByteSpan(data.stop, whole.stop))
-            return (needed, writable_memory(self._resolved())), [span for span in around if span.stop > span.start]
-        if self._slice is None:
-            return None, [whole]
-        return None, [span for span in (ByteSpan(whole.start, data.start), needed) if span.stop > span.start]
 
     def segments(self, number: int) -> list[Segment]:
         """Return the parts of the file that are to be fetched for it, as those of owner `number`."""
-        found = [Segment(start, stop, number) for start, stop in self._staged_spans]
+        found = []
+        for start, stop in self._staged_spans:
+            found.append(Segment(start, stop, number))
         if self._direct is not None:
             (start, stop), _ = self._direct
             found.append(Segment(start, stop, number, True))
         return found
-
-    def expect_range(self) -> None:
-        """Another range will bring bytes of it."""
-        assert self.state in (LoadState.PLANNED, LoadState.FETCHING)
-        self.state = LoadState.FETCHING
-        self._outstanding += 1
-
-    # FETCHING: what comes
 
     def target_memory(self, segment: Segment) -> memoryview:
         """Return the target's memory for a direct segment."""
@@ -196,22 +214,26 @@ class LoadItem:
         (first, _), view = self._direct
         return view[segment.start - first : segment.stop - first]
 
-    def receive(self, start: int, staged: memoryview) -> None:
-        """Take what has come of a segment that is staged; the memory stays as it is until `lets_go_of_staging`."""
-        self._staged[start] = staged
+    # FETCHING: what comes
 
-    def receive_crc(self, span: ByteSpan, crc: int) -> None:
-        """Take the CRC-32 of a part of `checksummed` that has come."""
-        self._crcs.append((span.start, span.stop - span.start, crc))
+    def receive(self, start: int, stop: int, staged: memoryview | None) -> bool:
+        """Take what has come of a segment: in `staged`, or in the target. Return True if nothing more is to come.
 
-    def end_range(self) -> bool:
-        """A range has come, and all of it was received; True if it was the last."""
+        The staging memory stays as it is until `lets_go_of_staging`.
+        """
         assert self.state is LoadState.FETCHING
-        self._outstanding -= 1
-        if self._outstanding:
+        if staged is not None:
+            self._staged[start] = staged
+        self._missing_bytes -= stop - start
+        if self._missing_bytes:
             return False
         self.state = LoadState.ARRIVED
         return True
+
+    def receive_crc(self, span: ByteSpan, crc: int) -> None:
+        """Take the CRC-32 of a part of `checksummed` that has come."""
+        start, stop = span
+        self._crcs.append((start, stop - start, crc))
 
     def lets_go_of_staging(self) -> bool:
         """True if it refers to no memory that was received: while it waits for more, it copies the little it has."""
@@ -232,68 +254,73 @@ class LoadItem:
         Raises `OssIntegrityError` if the bytes are not those that were written, or make no such tensor,
         `UnsafePickleError` if they name what is not allowed, and whatever the planner raises.
         """
-        assert self.state in (LoadState.PLANNED, LoadState.ARRIVED)
+        assert not self._missing_bytes
         self.state = LoadState.REFUSED
-        if not self._is_usual:
-            self._decode(self._staged[self._whole.start])
-        elif 0 in self._request.lengths:
+        layout = self._layout
+        if layout is None:
+            self._decode(self._staged[self.start])
+        elif not self.size_bytes:
             self._commit()
-        elif self._archive is None or self._is_as_written(self._archive):
+        elif not layout.is_archive or self._is_as_written(layout):
             if self._direct is None:
-                self._copy()
+                self._copy(layout)
             self._commit()
         else:
             whole = self._whole_so_far()
-            self._decode(fetch_whole(self._whole) if whole is None else whole)
-        self._staged.clear()
+            self._decode(fetch_whole(ByteSpan(self.start, self.stop)) if whole is None else whole)
+        self._staged = {}
         self.state = LoadState.DONE
 
-    def _is_as_written(self, archive: Archive) -> bool:
+    def _is_as_written(self, layout: Layout) -> bool:
         """Say whether the bytes around the data are what they should be; raises if the data's CRC-32 is wrong."""
         # Memoryviews are compared element by element, bytes all at once.
-        if bytes(self._staged[self._whole.start][: len(archive.head)]) != archive.head:
+        staged = self._staged[self.start]
+        if bytes(staged[: layout.data_start]) != layout.head:
             return False
         if self._slice is not None:
             return True
-        tail_start = self._stored.length - len(archive.tail_template)
-        tail = self._staged[self._whole.start][tail_start:] if self._direct is None else self._staged[self._data.stop]
-        stated = stated_crc(tail)
+        data_stop = layout.data_start + layout.data_bytes
+        stated = stated_crc(staged[data_stop:] if self._direct is None else self._staged[self.start + data_stop])
         if stated is None:
             return False
-        crc = 0
-        for _, size, part_crc in sorted(self._crcs):
-            crc = combine_crc32(crc, part_crc, size)
+        crc = self._crcs[0][2] if len(self._crcs) == 1 else self._joined_crc()
         if stated and stated != crc:  # 0: written with torch.serialization.set_crc32_options(False)
             raise OssIntegrityError(
                 f"{self._stored.where}: the tensor's bytes have CRC-32 {crc:08x}, they were written with {stated:08x}"
             )
         return True
 
-    def _copy(self) -> None:
+    def _joined_crc(self) -> int:
+        crc = 0
+        for _, size, part_crc in sorted(self._crcs):
+            crc = combine_crc32(crc, part_crc, size)
+        return crc
+
+    def _copy(self, layout: Layout) -> None:
         """Copy the tensor's bytes, all of which are staged, into the target."""
-        assert self._stored.dtype is not None
+        start = layout.data_start
         if self._slice is None:
-            start = self._data.start - self._whole.start
-            octets = self._staged[self._whole.start][start : start + self._stored.tensor_bytes]
+            octets = self._staged[self.start][start : start + layout.data_bytes]
         else:
-            octets = self._staged[self._data.start + self._slice.start * self._element_bytes]
-        target = self._resolved()
+            octets = self._staged[self.start + start + self._slice.start * self._element_bytes]
         if (self._slice is None or self._slice.is_block) and self._can_be_filled():
-            fill(target, octets)
+            fill(self._resolved(), octets)
         else:
+            assert self._stored.dtype is not None
             strides = contiguous(self._stored.shape)
-            copy_into(target, strided(octets, self._stored.dtype, tuple(self._request.lengths), strides))
+            part = strided(octets, self._stored.dtype, tuple(self._request.lengths), strides)
+            copy_into(self._resolved(), part)
 
     def _whole_so_far(self) -> memoryview | None:
         """Return all bytes of the item, if all have come: those in the target too."""
         if self._direct is None:
-            staged = self._staged.get(self._whole.start)
+            staged = self._staged.get(self.start)
             return staged if staged is not None and len(staged) == self._stored.length else None
         if self._slice is not None:
             return None
         data, view = self._direct
         tail = self._staged.get(data.stop, memoryview(b""))
-        return memoryview(bytearray().join((self._staged[self._whole.start], view, tail)))
+        return memoryview(bytearray().join((self._staged[self.start], view, tail)))
 
     def _decode(self, data: memoryview) -> None:
         """Fill the target from all bytes of the item, whatever their layout."""

@@ -7,9 +7,9 @@ RankLoad     all of a rank's items by file; a file is planned when it is its tur
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter, itemgetter
 
 import torch
 
@@ -20,8 +20,8 @@ from ..files.read_plan import cut, request_bytes
 from ..protocol.values import ByteSpan
 from ..uri import OssUri
 from .fetching import Fetch, FetchedFile, Fetcher
-from .load_item import LoadItem, LoadState
-from .segments import Range, RangeSizes, Segment, ranges
+from .load_item import LoadItem
+from .segments import Range, RangePlan, RangeSizes, Segment
 from .tensors import memory, uninitialised
 
 MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
@@ -29,6 +29,8 @@ MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
 MAX_STAGED_BYTES = 4 << 20
 # The first range of a file is fetched alone, as it brings the ETag. It is small when many others wait for it.
 FIRST_RANGE_BYTES, MANY_RANGES = 64 << 10, 4
+# How many items of a file are planned at a time: few before its first request.
+FIRST_BATCH_ITEMS, BATCH_ITEMS = 4, 256
 
 
 def open_ahead(client: OssClient, bucket: str) -> None:
@@ -40,20 +42,16 @@ def open_ahead(client: OssClient, bucket: str) -> None:
 class RankLoad:
     """Everything that one rank reads in one load, with at most about `memory_bytes` beside the targets."""
 
-    def __init__(self, client: OssClient, items: Iterable[tuple[OssUri, LoadItem]], *, memory_bytes: int) -> None:
+    def __init__(self, client: OssClient, items: Mapping[OssUri, list[LoadItem]], *, memory_bytes: int) -> None:
         transfer = client.config.checkpoint
-        self._client = client
+        self._client, self._items = client, items
         self._fetcher = Fetcher(
             client,
             concurrency=transfer.prefetch_concurrency,
             workers=transfer.prefetch_worker,
             memory_bytes=memory_bytes,
         )
-        self.total_bytes = 0
-        self._by_uri: dict[OssUri, list[LoadItem]] = defaultdict(list)
-        for uri, item in items:
-            self._by_uri[uri].append(item)
-            self.total_bytes += item.size_bytes
+        self.total_bytes = sum(map(_fetched_bytes, items.values()))
         self._range_bytes = min(request_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
         # Ranges that need memory are so large that one for each request in flight fits.
         fitting = min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency, MAX_STAGED_BYTES)
@@ -65,23 +63,54 @@ class RankLoad:
         When this returns or raises, nothing writes to the targets any more; where that can't be had, it raises as
         `Fetcher.run` does.
         """
-        files = (self._planned(uri, items) for uri, items in self._by_uri.items())
+        files = (self._file(uri, items) for uri, items in self._items.items())
         self._fetcher.run(files, progressed)
 
-    def _planned(self, uri: OssUri, items: list[LoadItem]) -> FetchedFile:
-        """Return the file with its fetches in the order of their bytes; items that need no bytes are finished now."""
+    def _file(self, uri: OssUri, items: list[LoadItem]) -> FetchedFile:
         file = FetchedFile(uri)
-        file_bytes = sum([item.size_bytes for item in items])
-        first = FIRST_RANGE_BYTES if file_bytes > MANY_RANGES * self._range_bytes else self._range_bytes
-        sizes = RangeSizes(first, self._range_bytes, self._pool.size_bytes)
-        segments = [segment for number, item in enumerate(items) for segment in item.segments(number)]
-        fetch_whole = partial(_fetch_whole, self._client, file)
-        for found in ranges(segments, sizes):
-            file.waiting += _RangeOnItsWay(found, items, self._pool, fetch_whole).fetches(file)
-        for item in items:
-            if item.state is LoadState.PLANNED:
-                item.finish(fetch_whole)
+        file.coming = self._fetches(file, sorted(items, key=_START))
         return file
+
+    def _fetches(self, file: FetchedFile, items: list[LoadItem]) -> Iterator[Fetch]:
+        """Plan the requests for items, in the order of their bytes; items that need no bytes are finished now."""
+        first = FIRST_RANGE_BYTES if _fetched_bytes(items) > MANY_RANGES * self._range_bytes else self._range_bytes
+        plan = RangePlan(RangeSizes(first, self._range_bytes, self._pool.size_bytes))
+        fetch_whole = partial(_fetch_whole, self._client, file)
+        for batch in batches(items):
+            segments: list[Segment] = []
+            for number in batch:
+                found = items[number].segments(number)
+                if not found:
+                    items[number].finish(fetch_whole)
+                segments += found
+            for span in plan.add(segments):
+                yield from _RangeOnItsWay(span, items, self._pool, fetch_whole).fetches(file)
+        for span in plan.end():
+            yield from _RangeOnItsWay(span, items, self._pool, fetch_whole).fetches(file)
+
+
+_START = attrgetter("start")
+_SPAN = itemgetter(1)
+_SIZE_BYTES = attrgetter("size_bytes")
+
+
+def _fetched_bytes(items: Iterable[LoadItem]) -> int:
+    return sum(map(_SIZE_BYTES, items))
+
+
+def batches(items: Sequence[LoadItem]) -> Iterator[range]:
+    """Yield all numbers of items, which are in the order of their starts: few at first, so that requests begin soon.
+
+    The items of a batch begin behind the end of all those before.
+    """
+    first, most, reached = 0, FIRST_BATCH_ITEMS, 0
+    for number, item in enumerate(items):
+        if number - first >= most and item.start >= reached:
+            yield range(first, number)
+            first, most = number, BATCH_ITEMS
+        if item.stop > reached:
+            reached = item.stop
+    yield range(first, len(items))
 
 
 def _fetch_whole(client: OssClient, file: FetchedFile, span: ByteSpan) -> memoryview:
@@ -107,10 +136,7 @@ class _RangeOnItsWay:
     ) -> None:
         self._range, self._items, self._pool, self._fetch_whole = found, items, pool, fetch_whole
         self._memory = RangeMemory(found, items, pool)
-        self._owners = [items[number] for number in dict.fromkeys([segment.owner for segment in found.segments])]
         self._outstanding = 0  # requests
-        for item in self._owners:
-            item.expect_range()
 
     def fetches(self, file: FetchedFile) -> list[Fetch]:
         """Return the requests for it: one, unless more bytes of it are staged than one buffer takes."""
@@ -120,7 +146,7 @@ class _RangeOnItsWay:
         self._outstanding = len(pieces)
         found = []
         for piece in pieces:
-            checksummed = _checksummed(self._range.segments, self._items, piece)
+            checksummed = _checksummed(self._range.segments, self._items, piece, is_whole=not is_cut)
             found.append(
                 Fetch(
                     file,
@@ -140,32 +166,35 @@ class _RangeOnItsWay:
         self._outstanding -= 1
         if self._outstanding:
             return
-        self._memory.hand_out()
-        for item in self._owners:
-            if item.end_range():
-                item.finish(self._fetch_whole)
-        if all(item.lets_go_of_staging() for item in self._owners):
+        arrived, waiting = self._memory.hand_out()
+        for item in arrived:
+            item.finish(self._fetch_whole)
+        if all(item.lets_go_of_staging() for item in waiting):
             self._memory.give_back()
 
 
 def _checksummed(
-    segments: list[Segment], items: Sequence[LoadItem], piece: ByteSpan
+    segments: list[Segment], items: Sequence[LoadItem], piece: ByteSpan, *, is_whole: bool
 ) -> list[tuple[LoadItem, ByteSpan]]:
-    """Return the parts of a request whose CRC-32 is needed, each with its item, in the order of their starts."""
-    found = []
+    """Return the parts of a request whose CRC-32 is needed, each with its item, in the order of their starts.
+
+    `is_whole` says that the request has all bytes of the segments.
+    """
+    found: list[tuple[LoadItem, ByteSpan]] = []
     for start, stop, owner, _ in segments:
         item = items[owner]
         needed = item.checksummed
-        if needed is not None:
-            start = max(needed.start, start, piece.start)
-            stop = min(needed.stop, stop, piece.stop)
-            if start < stop:
-                found.append((item, ByteSpan(start, stop)))
-    return sorted(found, key=_start_of_part)
-
-
-def _start_of_part(found: tuple[LoadItem, ByteSpan]) -> int:
-    return found[1].start
+        if needed is None:
+            continue
+        if is_whole and start <= needed.start and needed.stop <= stop:
+            found.append((item, needed))
+            continue
+        start = max(needed.start, start, piece.start)
+        stop = min(needed.stop, stop, piece.stop)
+        if start < stop:
+            found.append((item, ByteSpan(start, stop)))
+    found.sort(key=_SPAN)
+    return found
 
 
 class RangeMemory:
@@ -175,7 +204,6 @@ class RangeMemory:
         self._range, self._items, self._pool = found, items, pool
         self._buffer: memoryview | None = None
         self._memory: Memory | None = None
-        self._staged_starts: list[tuple[Segment, int]] = []  # where in the buffer a segment begins
 
     def of(self, piece: ByteSpan) -> Memory:
         """Return where this part of the range lands; the buffer is taken when the first part asks."""
@@ -184,11 +212,17 @@ class RangeMemory:
         start = self._range.span.start
         return part(self._memory, piece.start - start, piece.stop - start)
 
-    def hand_out(self) -> None:
-        """Give each item those of its segments that came into the buffer."""
+    def hand_out(self) -> tuple[list[LoadItem], list[LoadItem]]:
+        """Tell each item what has come of it; return those that are complete now, and those that wait for more."""
         assert self._buffer is not None
-        for (first, stop, owner, _), start in self._staged_starts:
-            self._items[owner].receive(first, self._buffer[start : start + stop - first])
+        items, buffer = self._items, self._buffer
+        arrived: list[LoadItem] = []
+        waiting: list[LoadItem] = []
+        for (start, stop, owner, is_direct), here in _places(self._range):
+            item = items[owner]
+            is_last = item.receive(start, stop, None if is_direct else buffer[here : here + stop - start])
+            (arrived if is_last else waiting).append(item)
+        return arrived, waiting
 
     def give_back(self) -> None:
         """Nobody needs the bytes in the buffer any more: other ranges may have it."""
@@ -199,17 +233,26 @@ class RangeMemory:
     def _lay_out(self) -> Memory:
         staged_bytes = self._range.staged_bytes
         self._buffer = buffer = self._pool.take(staged_bytes)
+        if staged_bytes == self._range.span.size:
+            return buffer[:staged_bytes]
         views: list[memoryview] = []
-        reached, used = self._range.span.start, 0  # of the file, and of the buffer
-        for segment in self._range.segments:
-            here = used + segment.start - reached
-            if not segment.is_direct:
-                self._staged_starts.append((segment, here))
-                continue
-            views += [buffer[used:here], self._items[segment.owner].target_memory(segment)]
-            used, reached = here, segment.stop
+        used = 0
+        for segment, here in _places(self._range):
+            if segment.is_direct:
+                views += [buffer[used:here], self._items[segment.owner].target_memory(segment)]
+                used = here
         views = [view for view in (*views, buffer[used:staged_bytes]) if len(view)]
         return views[0] if len(views) == 1 else Pieces(views)
+
+
+def _places(found: Range) -> Iterator[tuple[Segment, int]]:
+    """Yield each segment and where it begins in the buffer; of a direct one, where the bytes behind it go on."""
+    used, reached = 0, found.span.start  # of the buffer, and of the file
+    for segment in found.segments:
+        here = used + segment[0] - reached
+        yield segment, here
+        if segment[3]:
+            used, reached = here, segment[1]
 
 
 class BufferPool:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
-import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint._extension import ExtensionRegistry
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
@@ -208,7 +206,7 @@ class OssStorageReader(HasFolder, StorageReader):
     def _replaced(self) -> str:
         return f"{self._folder.id} was replaced by another save while it was loaded"
 
-    def _load(self, items: Iterable[tuple[OssUri, LoadItem]]) -> None:
+    def _load(self, items: Mapping[OssUri, list[LoadItem]]) -> None:
         load = RankLoad(self.client, items, memory_bytes=self._memory_bytes)
         retries = self.client.retries
         progress = Progress(self._progress, f"load {self._folder.id}", load.total_bytes)
@@ -221,19 +219,19 @@ class OssStorageReader(HasFolder, StorageReader):
         summed_up = summary(load.total_bytes, progress.seconds, self.client.retries - retries)
         _logger.info("loaded %s: %s", self._folder.id, summed_up)
 
-    def _items(self, plan: LoadPlan, context: LoadContext) -> Iterator[tuple[OssUri, LoadItem]]:
-        table = _TableOfContents(self._metadata)
-        files: dict[str, OssUri] = {}
+    def _items(self, plan: LoadPlan, context: LoadContext) -> dict[OssUri, list[LoadItem]]:
+        """Return the items of a plan by file, in the plan's order."""
+        table = _TableOfContents(self._metadata, self._folder.member)
+        items: dict[OssUri, list[LoadItem]] = {}
         sizes: dict[OssUri, int] = {}
         for request in plan.items:
-            info = table.storage(request)
-            uri = files.get(info.relative_path)
-            if uri is None:
-                uri = files[info.relative_path] = self._folder.member(info.relative_path)
-            stored = table.stored(request, info, uri)
+            stored = table.stored(request)
             if stored.length > TRUSTED_BYTES and stored.length > _asked_bytes(request, stored) + TRUSTED_BYTES:
                 self._check_end(stored, sizes)
-            yield uri, LoadItem(request, stored, context)
+            if stored.uri not in items:
+                items[stored.uri] = []
+            items[stored.uri].append(LoadItem(request, stored, context))
+        return items
 
     def _check_end(self, stored: StoredItem, sizes: dict[OssUri, int]) -> None:
         """Raise unless the file is as long as the metadata says: ranges of what is not there would take all memory."""
@@ -263,39 +261,42 @@ def _asked_bytes(request: ReadItem, stored: StoredItem) -> int:
 
 
 class _TableOfContents:
-    """What the metadata says of the items of a plan."""
+    """What the metadata says of the items of a plan. `member` returns the object that the metadata calls a name."""
 
-    def __init__(self, metadata: Metadata | None) -> None:
+    def __init__(self, metadata: Metadata | None, member: Callable[[str], OssUri]) -> None:
         if metadata is None:
             raise OssConfigError("read_data before set_up_storage_reader: there is no metadata yet")
         self._storage, self._tensors = metadata.storage_data, metadata.state_dict_metadata
+        self._member = member
+        self._uris: dict[str, OssUri] = {}
         self._shapes: dict[str, dict[Any, tuple[int, ...]]] = {}
 
-    def storage(self, request: ReadItem) -> Any:
-        info = self._storage.get(request.storage_index)
-        if info is None:
-            raise OssIntegrityError(f"the metadata does not say where {request.storage_index.fqn} is stored")
-        return info
-
-    def stored(self, request: ReadItem, info: Any, uri: OssUri) -> StoredItem:
-        fqn = request.storage_index.fqn
-        descriptors = tuple(getattr(info, "transform_descriptors", None) or ())
-        dtype: torch.dtype | None = None
-        shape: tuple[int, ...] = ()
-        tensor_bytes = 0
-        if request.type != LoadItemType.BYTE_IO:
-            tensor = self._tensors[fqn]
-            if not isinstance(tensor, TensorStorageMetadata):
-                raise OssIntegrityError(f"{uri}: the metadata has {fqn} as an object, a tensor is asked for")
-            dtype, shape = tensor.properties.dtype, self._shape(request, tensor)
-            tensor_bytes = math.prod(shape) * dtype.itemsize
-        return StoredItem(fqn, uri, info.offset, info.length, descriptors, dtype, shape, tensor_bytes)
-
-    def _shape(self, request: ReadItem, tensor: TensorStorageMetadata) -> tuple[int, ...]:
+    def stored(self, request: ReadItem) -> StoredItem:
+        """Return where the requested item is, and of a tensor, what it is."""
         index = request.storage_index
-        hint = index.index
-        if hint is not None and hint < len(tensor.chunks) and tensor.chunks[hint].offsets == index.offset:
-            return tuple(tensor.chunks[hint].sizes)
+        fqn = index.fqn
+        info = self._storage.get(index)
+        if info is None:
+            raise OssIntegrityError(f"the metadata does not say where {fqn} is stored")
+        uri = self._uri(info.relative_path) if info.relative_path not in self._uris else self._uris[info.relative_path]
+        descriptors = tuple(getattr(info, "transform_descriptors", None) or ())
+        if request.type == LoadItemType.BYTE_IO:
+            return StoredItem(fqn, uri, info.offset, info.length, descriptors, None, ())
+        tensor = self._tensors[fqn]
+        if not isinstance(tensor, TensorStorageMetadata):
+            raise OssIntegrityError(f"{uri}: the metadata has {fqn} as an object, a tensor is asked for")
+        chunks, hint = tensor.chunks, index.index
+        if hint is not None and hint < len(chunks) and chunks[hint].offsets == index.offset:
+            shape = tuple(chunks[hint].sizes)
+        else:
+            shape = self._shape(index, tensor)
+        return StoredItem(fqn, uri, info.offset, info.length, descriptors, tensor.properties.dtype, shape)
+
+    def _uri(self, relative_path: str) -> OssUri:
+        uri = self._uris[relative_path] = self._member(relative_path)
+        return uri
+
+    def _shape(self, index: MetadataIndex, tensor: TensorStorageMetadata) -> tuple[int, ...]:
         shapes = self._shapes.get(index.fqn)
         if shapes is None:
             shapes = {tuple(chunk.offsets): tuple(chunk.sizes) for chunk in tensor.chunks}

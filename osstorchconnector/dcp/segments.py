@@ -25,15 +25,14 @@ class Segment(NamedTuple):
 
 
 class Range(NamedTuple):
-    """What one request brings: segments in the order of their starts. Direct ones overlap with no other."""
+    """What one request brings: segments in the order of their starts. Direct ones overlap with no other.
+
+    `staged_bytes` land in a buffer: the segments that are staged, and what lies between.
+    """
 
     span: ByteSpan
     segments: list[Segment]
-
-    @property
-    def staged_bytes(self) -> int:
-        """How many bytes land in a buffer: segments that are staged, and what lies between."""
-        return self.span.size - sum(segment.stop - segment.start for segment in self.segments if segment.is_direct)
+    staged_bytes: int
 
 
 class RangeSizes(NamedTuple):
@@ -46,17 +45,12 @@ class RangeSizes(NamedTuple):
 
 def ranges(segments: Iterable[Segment], sizes: RangeSizes) -> list[Range]:
     """Return all segments in ranges of at most these sizes; a staged one that is larger is a range of its own."""
-    plan = _Plan(sizes)
-    for segment in sorted(segments):
-        if segment.is_direct:
-            plan.add_direct(segment)
-        else:
-            plan.add_staged(segment)
-    return plan.end()
+    plan = RangePlan(sizes)
+    return [*plan.add(segments), *plan.end()]
 
 
-class _Plan:
-    """Ranges in the making: one is open at a time, from `start` to `stop`."""
+class RangePlan:
+    """Ranges in the making, of segments that are given bit by bit: one is open at a time, from `start` to `stop`."""
 
     def __init__(self, sizes: RangeSizes) -> None:
         self._sizes = sizes
@@ -65,53 +59,70 @@ class _Plan:
         self._start = self._stop = self._direct_stop = self._staged_bytes = 0
         self._most = sizes.first
 
-    def add_staged(self, segment: Segment) -> None:
-        start, stop, _, _ = segment
-        is_new = stop > self._stop or not self._segments
-        is_too_much = is_new and self._staged_after(stop) > self._sizes.most_staged
-        if is_too_much or not self._takes(start, stop, self._direct_stop):
-            self._begin(start)
-        self._staged_bytes = self._staged_after(stop)
-        self._segments.append(segment)
-        self._stop = max(self._stop, stop)
+    def add(self, segments: Iterable[Segment]) -> list[Range]:
+        """Go on with segments, none of which begins before one that was given earlier; return what is complete now."""
+        self._found = []
+        for segment in sorted(segments):
+            if segment[3]:
+                self._add_direct(segment)
+            else:
+                self._add_staged(segment)
+        return self._found
 
-    def add_direct(self, segment: Segment) -> None:
+    def end(self) -> list[Range]:
+        """Return the range that is still open, if one is."""
+        self._found = []
+        self._close()
+        return self._found
+
+    def _add_staged(self, segment: Segment) -> None:
+        start, stop, _, _ = segment
+        new_bytes = stop - self._stop
+        if start < self._direct_stop or not self._segments:
+            is_other = True
+        elif new_bytes <= 0:
+            is_other = False
+        else:
+            is_too_much = self._staged_bytes + new_bytes > self._sizes.most_staged
+            is_other = is_too_much or not self._takes(start, stop)
+        if is_other:
+            self._begin(start)
+            new_bytes = stop - start
+        if new_bytes > 0:
+            self._staged_bytes += new_bytes
+            self._stop = stop
+        self._segments.append(segment)
+
+    def _add_direct(self, segment: Segment) -> None:
         start, stop, owner, _ = segment
         while start < stop:
             here = min(stop, self._start + self._most)
-            is_too_much = self._staged_after(start) > self._sizes.most_staged
-            if is_too_much or here <= start or not self._takes(start, here, self._stop):
+            is_too_much = self._staged_bytes + max(start - self._stop, 0) > self._sizes.most_staged
+            is_too_late = not self._segments or here <= start or start < self._stop
+            if is_too_much or is_too_late or not self._takes(start, here):
                 self._begin(start)
                 here = min(stop, start + self._most)
             self._staged_bytes += start - self._stop
             self._segments.append(Segment(start, here, owner, is_direct=True))
             start = self._stop = self._direct_stop = here
 
-    def end(self) -> list[Range]:
-        if self._segments:
-            self._found.append(Range(ByteSpan(self._start, self._stop), self._segments))
-        return self._found
+    def _takes(self, start: int, stop: int) -> bool:
+        """Say whether a segment that goes on behind the open range is so near that both are fetched together."""
+        if stop - self._start > self._most:
+            return False
+        gap_bytes = _GAP_PART * (start - self._stop)
+        return gap_bytes <= self._stop - self._start or gap_bytes <= stop - start
 
     def _begin(self, start: int) -> None:
-        if self._segments:
-            self.end()
-            self._most = self._sizes.most
+        self._close()
         self._segments = []
         self._start = self._stop = self._direct_stop = start
         self._staged_bytes = 0
 
-    def _staged_after(self, stop: int) -> int:
-        return self._staged_bytes + max(stop - self._stop, 0)
-
-    def _takes(self, start: int, stop: int, free_from: int) -> bool:
-        """Say whether what begins at `start`, where nothing before `free_from` will do, belongs to the open range."""
-        if not self._segments or start < free_from:
-            return False
-        if stop <= self._stop:
-            return True
-        gap_bytes = start - self._stop
-        is_near = gap_bytes <= max(self._stop - self._start, stop - start) // _GAP_PART
-        return is_near and stop - self._start <= self._most
+    def _close(self) -> None:
+        if self._segments:
+            self._found.append(Range(ByteSpan(self._start, self._stop), self._segments, self._staged_bytes))
+            self._most = self._sizes.most
 
 
 class Slice(NamedTuple):

@@ -75,7 +75,7 @@ def mixed(groups: int, small_bytes: int, large_bytes: int) -> dict[str, torch.Te
     return state
 
 
-@pytest.mark.parametrize("elements", [20_000, 200_000])
+@pytest.mark.parametrize("elements", [40_000, 200_000])
 def test_tensors_that_land_where_they_belong_come_several_with_a_request(
     fs: OssDCPFileSystem, oss_bucket: OssBucket, taken: Taken, elements: int
 ) -> None:
@@ -99,7 +99,7 @@ def test_memory_keeps_to_its_limit_though_large_tensors_go_on_in_the_next_range(
 
 
 def test_memory_is_used_again(fs: OssDCPFileSystem, oss_bucket: OssBucket, taken: Taken) -> None:
-    state = mixed(20, 2_200_000, 80_000)
+    state = mixed(20, 2_200_000, 160_000)
     load(fs, saved(fs, oss_bucket, state), state, memory_bytes=8 * MIB)
     assert taken.all_bytes <= 10 * MIB
 
