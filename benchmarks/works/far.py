@@ -163,7 +163,8 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="far-loader",
-        title="the same through DataLoader(num_workers={workers}, batch_size={batch}), {milliseconds} ms away",
+        title="{reads:,} objects of {size:,} bytes through DataLoader(num_workers={workers}, batch_size={batch}), "
+        "{milliseconds} ms away",
         label="DataLoader, 2 workers, 35 ms away",
         prepare=_objects,
         full={**SMALL, "program": "load_batches", "reads": 20_000, "workers": 2, "batch": 64},
@@ -172,7 +173,7 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="far-map",
-        title="the same by number, in shuffled batches of {batch}, {milliseconds} ms away",
+        title="{reads:,} objects of {size:,} bytes by number, in shuffled batches of {batch}, {milliseconds} ms away",
         label="shuffled batches of 64, 35 ms away",
         prepare=_objects,
         full={**SMALL, "program": "load_shuffled", "reads": 10_000, "batch": 64},

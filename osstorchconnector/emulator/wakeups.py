@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+HAS_KERNEL_ALARM = sys.platform == "linux"
 _CLOCK_MONOTONIC = 1  # the clock of `time.monotonic`
 _ABSOLUTE = 1
 _BILLION = 1_000_000_000
@@ -120,9 +121,6 @@ class _Setting(ctypes.Structure):
         ("seconds", ctypes.c_long),
         ("nanoseconds", ctypes.c_long),
     )
-
-
-HAS_KERNEL_ALARM = sys.platform == "linux"
 
 
 class KernelAlarm:
