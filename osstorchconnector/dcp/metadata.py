@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import hashlib
 import io
 import logging
 import math
@@ -56,6 +57,9 @@ _METADATA_CLASSES = (
     "StorageMeta",
     "_MEM_FORMAT_ENCODING",
 )
+# SHA-256 of metadata without objects of a planner's that was found to be right. What was made of it is not kept: its
+# users may change it, and of many tensors it is large.
+_checked: collections.deque[bytes] = collections.deque(maxlen=16)
 # Planners keep plans there, to make the next ones faster.
 _PLANNER_CLASSES = (
     "SavePlan",
@@ -132,25 +136,39 @@ def load_metadata(data: bytes, where: str, allowed: AllowList | None = HARMLESS)
 
     A planner's own objects may stand in it as far as `allowed` says; None allows anything. Raises `UnsafePickleError`
     if it names what does not belong there, `OssIntegrityError` if it is not DCP's metadata.
+
+    The same bytes are checked once in a process: a model and its optimiser are often loaded one after the other.
     """
     try:
         with garbage_collection_paused():
+            digest = hashlib.sha256(data).digest()
+            if digest in _checked:
+                metadata = _MetadataUnpickler(data, is_vetted=False).load()
+                assert isinstance(metadata, Metadata)
+                return metadata
             check_opcodes(data)  # the first time it compiles a pattern: of thousands of objects, so within the pause
             try:
-                metadata = _MetadataUnpickler(data, is_vetted=allowed is None).load()
+                metadata = check_metadata(_MetadataUnpickler(data, is_vetted=False).load())
             except _UnknownNameError:
-                try:
-                    refused = _refused(data, allowed or HARMLESS)
-                except pickle.UnpicklingError as error:
-                    raise UnsafePickleError(_advice(where, f"has {error}", [])) from error
-                if refused:
-                    raise UnsafePickleError(_advice(where, f"names {listed(refused)}", refused)) from None
-                metadata = _MetadataUnpickler(data, is_vetted=True).load()
-            return check_metadata(metadata)
+                return check_metadata(_with_others_objects(data, where, allowed))
+            _checked.append(digest)
+            return metadata
     except UnsafePickleError:
         raise
     except Exception as error:
         raise OssIntegrityError(f"{where}: not the metadata of a distributed checkpoint: {error!r}") from error
+
+
+def _with_others_objects(data: bytes, where: str, allowed: AllowList | None) -> Any:
+    """Return what is in metadata that names more than DCP knows, if `allowed` knows the rest."""
+    if allowed is not None:
+        try:
+            refused = _refused(data, allowed)
+        except pickle.UnpicklingError as error:
+            raise UnsafePickleError(_advice(where, f"has {error}", [])) from error
+        if refused:
+            raise UnsafePickleError(_advice(where, f"names {listed(refused)}", refused)) from None
+    return _MetadataUnpickler(data, is_vetted=True).load()
 
 
 def stored_names(data: bytes, where: str) -> set[str]:

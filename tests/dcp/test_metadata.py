@@ -9,6 +9,7 @@ import enum
 import functools
 import gc
 import pickle
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -359,6 +360,43 @@ def test_flipped_and_cut_metadata_is_an_error_of_ours_or_plans_a_load(
         assert "Missing key" in str(error) or "ize mismatch" in str(error)  # noqa: PT017
         return
     planner.finish_plan(planner.create_global_plan([plan])[0])
+
+
+def calls(work: Callable[[], object]) -> int:
+    """Return how many calls of functions, in Python and in C, some work makes."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_the_same_bytes_are_checked_once_and_read_anew_each_time() -> None:
+    metadata = sample()
+    for number in range(500):
+        metadata.state_dict_metadata[f"checked once {number}"] = metadata.state_dict_metadata["weight"]
+    data = pickle.dumps(metadata)
+    first = calls(lambda: load_metadata(data, "here"))
+    loaded = load_metadata(data, "here")
+    loaded.state_dict_metadata["weight"].chunks.clear()
+    loaded.storage_data.clear()
+    assert load_metadata(data, "here") == metadata
+    assert calls(lambda: load_metadata(data, "here")) < first / 2
+
+
+def test_what_was_read_without_vetting_is_vetted_where_it_must_be() -> None:
+    data = pickle.dumps(Metadata({}, planner_data={"own": Sharding((0,))}, storage_data={}))
+    for _ in range(2):
+        assert load_metadata(data, "here", None).planner_data == {"own": Sharding((0,))}
+        with pytest.raises(UnsafePickleError, match="Sharding"):
+            load_metadata(data, "here")
 
 
 def test_dumping_refuses_what_it_can_not_read() -> None:
