@@ -16,8 +16,7 @@ import logging
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,20 +85,33 @@ class AuditEntry(NamedTuple):
     error: str = ""
 
     def line(self, pid: int) -> str:
-        """Return a line of ASCII JSON. (Formatted here, because `json` takes twice the time.)"""
-        sent = f',"sent":{self.sent_bytes}' if self.sent_bytes else ""
-        if self.error:
-            outcome = f'"error":{_quoted(self.error)}'
+        """Return a line of ASCII JSON."""
+        return _lines([self], pid)
+
+
+AuditFields = tuple[float, str, str, str, int, float, int, int, str, int | None, str]
+"""The values of an `AuditEntry`."""
+
+
+def _lines(entries: Iterable[AuditFields], pid: int) -> str:
+    """Return the entries' lines of ASCII JSON. (Formatted here, because `json` takes twice the time.)"""
+    lines = ""
+    names: dict[str, str] = {}  # of operations and buckets, which are few, in quotes
+    for time_, operation, bucket, key, attempt, seconds, sent_bytes, status, request_id, received, error in entries:
+        for name in (operation, bucket):
+            if name not in names:
+                names[name] = _quoted(name)
+        sent = f',"sent":{sent_bytes}' if sent_bytes else ""
+        if error:
+            outcome = f'"error":{_quoted(error)}'
         else:
-            received = "null" if self.received_bytes is None else self.received_bytes
-            outcome = (
-                f'"status":{self.status},"request_id":{_quoted(self.request_id[:MAX_NAME_LETTERS])},"bytes":{received}'
-            )
-        return (
-            f'{{"pid":{pid},"time":{self.time:.6f},"operation":{_quoted(self.operation)},'
-            f'"bucket":{_quoted(self.bucket)},"key":{_quoted(self.key)},"attempt":{self.attempt},'
-            f'"seconds":{self.seconds:.6f}{sent},{outcome}}}\n'
+            size = "null" if received is None else received
+            outcome = f'"status":{status},"request_id":{_quoted(request_id[:MAX_NAME_LETTERS])},"bytes":{size}'
+        lines += (
+            f'{{"pid":{pid},"time":{time_:.6f},"operation":{names[operation]},"bucket":{names[bucket]},'
+            f'"key":{_quoted(key)},"attempt":{attempt},"seconds":{seconds:.6f}{sent},{outcome}}}\n'
         )
+    return lines
 
 
 class AuditLog:
@@ -126,15 +138,16 @@ class AuditLog:
 
     def start_afresh(self) -> None:
         """Forget the entries not yet written: after a fork, the parent writes them."""
-        self._waiting: deque[AuditEntry] = deque()
+        self._waiting: list[AuditFields] = []
+        self._waiting_lines = 0
         self._lock = threading.Lock()
         self._file = _File(self._path, self._patience_seconds)
         self._due_at = 0.0
         self._exit_flush: object = None
 
-    def record(self, entry: AuditEntry) -> None:
-        """Add an entry. Never raises; writes a batch if one is due."""
-        # No lock: `append` and `popleft` of a deque are atomic, so each entry is in exactly one batch.
+    def record(self, entry: AuditFields) -> None:
+        """Add an entry, or its values. Never raises; writes a batch if one is due."""
+        # No lock: to append to a list, to copy it and to cut it are atomic, so each entry is in exactly one batch.
         if not self._waiting:
             self._due_at = self._clock() + _BATCH_SECONDS
             if self._exit_flush is None:
@@ -142,7 +155,8 @@ class AuditLog:
 
                 self._exit_flush = Finalize(None, self.flush, exitpriority=_EXIT_PRIORITY)
         self._waiting.append(entry)
-        if len(self._waiting) >= _BATCH_LINES or self._clock() >= self._due_at:
+        self._waiting_lines += 1  # only an estimate: threads that add at once may lose an addition
+        if self._waiting_lines >= _BATCH_LINES or self._clock() >= self._due_at:
             self.flush()
 
     def flush(self) -> None:
@@ -154,13 +168,14 @@ class AuditLog:
 
     def _write_batch(self) -> str:
         """Write all entries; return the problem if there is one that has not been reported yet."""
-        # As many as there are now: other threads may add entries all the time.
-        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        batch = self._waiting[:]
+        del self._waiting[: len(batch)]  # other threads may have added entries behind
+        self._waiting_lines = len(self._waiting)
         if not batch:
             return ""
         pid = os.getpid()
         lost = f'{{"pid":{pid},"lost_lines":{self._lost_lines}}}\n' if self._lost_lines else ""
-        text = (lost + "".join([entry.line(pid) for entry in batch])).encode()
+        text = (lost + _lines(batch, pid)).encode()
         try:
             size = self._file.append(text)
         except OSError as error:

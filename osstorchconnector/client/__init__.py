@@ -8,7 +8,7 @@ How a request flows, from the caller down to the socket:
       │
     [HedgedReads]             `layers`, around `Operations.get`: a second request for a small object that is late
       │
-    Sender.perform            `sender`: sign, send, judge the answer, wait, try again, until the answer is good
+    Sender.perform            `sender`: sign (`composing`), send, judge the answer, wait, try again, until it is good
       │  PendingOperation     `attempts`: the request of each try, and the checks of what came
       │  decide               `retry`, with `traffic` (how many retries), `error_texts` (what the error says)
       │
@@ -17,6 +17,9 @@ How a request flows, from the caller down to the socket:
       │
     Transport                 `transport`: one try of one request, over one connection
                               The body goes straight into memory of the caller (`memory`).
+
+A GET that meets nothing unusual takes a shorter way from `Sender.perform` to its connection, which does the same with
+fewer calls: `steady`.
 
 What is in [brackets] is there only if the configuration asks for it. Layers are composed once, not for each request.
 

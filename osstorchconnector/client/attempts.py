@@ -41,6 +41,9 @@ R = TypeVar("R")
 
 MAX_REFUSAL_BYTES = 1024 * 1024
 
+# Makes a named tuple without the Python call of its class: for every object.
+_new = tuple.__new__
+
 
 class PendingOperation(BodySink, Protocol):
     """What the sender needs to know of an operation: where answers go, and what to do next."""
@@ -179,8 +182,8 @@ class GetAttempt(_WholeAnswer):
         self.state = UNASKED
         self.on_head: Callable[[], None] | None = None  # called when a good answer begins, for hedged reads
         self.result: Download
-        self._uri, self._wanted, self._into, self._checksum = uri, span, into, checksum
-        self._pinned_etag = bare_etag(if_match) if if_match else ""
+        self.uri, self.span, self._into, self._checksum = uri, span, into, checksum
+        self.pinned_etag = bare_etag(if_match) if if_match else ""
         # What the first good answer said: the object, and which bytes of the span exist.
         self._object: tuple[ObjectStat, ByteSpan] | None = None
         self._received = 0  # bytes of the span that earlier answers brought
@@ -198,11 +201,11 @@ class GetAttempt(_WholeAnswer):
 
     def request(self) -> Request:
         self.state = REQUESTED[self.state]
-        span, etag = self._wanted, self._pinned_etag
+        span, etag = self.span, self.pinned_etag
         if self._object is not None:
             stat, existing = self._object
             span, etag = ByteSpan(existing.start + self._received, existing.stop), stat.etag
-        return requests.get_object(self._uri.bucket, self._uri.key, span, etag)
+        return requests.get_object(self.uri.bucket, self.uri.key, span, etag)
 
     def buffer_for(self, head: ResponseHead) -> Memory:
         length = head.content_length or 0
@@ -228,7 +231,7 @@ class GetAttempt(_WholeAnswer):
         if head.content_length is None:
             head = _ended_by_the_connection(head, len(body))
         if self._target is None and head.status in (200, 206):
-            self._believe(head, len(body))
+            self._believe(head, body.nbytes)
             self._body = bytes(body)
         else:
             fill(self.buffer_for(head), 0, body)
@@ -261,38 +264,46 @@ class GetAttempt(_WholeAnswer):
             crc = target.crc
         if not span.start and span.stop == stat.size and stat.crc64 not in (None, crc):
             raise OssIntegrityError(
-                f"GetObject {self._uri.shown}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
+                f"GetObject {self.uri.shown}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
             )
         self.state = FINISHED[self.state]
         if target is not None:
             self._body = target.give_out()
-        self.result = Download(stat, span, self._body, crc)
+        self.result = _new(Download, (stat, span, self._body, crc))
 
     def _believe(self, head: ResponseHead, length: int) -> None:
         """Believe the head of a good answer, or raise what is wrong with it."""
         if REQUEST_ID not in head.headers:
             raise OssProtocolError(why_not("GetObject", head))
-        stat = object_stat(head)
+        stated = None
+        if head.status == 206:
+            text = head.headers["content-range"] if "content-range" in head.headers else ""  # noqa: SIM401
+            is_whole = length and text == f"bytes 0-{length - 1}/{length}"  # as small objects come: no need to parse it
+            stated = (0, length - 1, length) if is_whole else content_range(head)
+        stat = object_stat(head, stated)
         if self.on_head is not None:
             self.on_head()
-        known, wanted = self._object, self._wanted
+        known, wanted = self._object, self.span
         if head.status == 206:
-            self._check_part(head, length)
+            if stated != (0, length - 1, length) or known is not None or wanted is None or wanted != (0, length):
+                self._check_part(head, stated, length)
         elif known is not None or (wanted is not None and (wanted.start or length > wanted.stop)):
             raise OssProtocolError(f"the range was ignored: 200 with {length} bytes")
         if not stat.etag:
             raise OssProtocolError(f"answered {head.status} without an ETag: can't tell of which object the bytes are")
-        etag = self._pinned_etag if known is None else known[0].etag
+        etag = self.pinned_etag if known is None else known[0].etag
         if etag and stat.etag != etag:
             raise OssObjectChangedError(
-                f"GetObject {self._uri.shown}: the object was replaced while it was read "
+                f"GetObject {self.uri.shown}: the object was replaced while it was read "
                 f"(ETag {printable(etag, MAX_NAME_LETTERS)}, now {printable(stat.etag, MAX_NAME_LETTERS)})"
             )
         if known is not None:
             self._check_same(known[0], stat)
         else:
-            start = 0 if wanted is None else wanted.start
-            self._object = stat, ByteSpan(start, start + length)
+            if wanted is None or wanted[1] - wanted[0] != length:
+                start = 0 if wanted is None else wanted[0]
+                wanted = ByteSpan(start, start + length)
+            self._object = stat, wanted
             if length > self.moved_bytes:
                 self.moved_bytes = length
         self.state = ANSWER_BEGUN[self.state]
@@ -306,17 +317,16 @@ class GetAttempt(_WholeAnswer):
                 f"{first.crc64}, then {stat.size} bytes with CRC-64 {stat.crc64}"
             )
 
-    def _check_part(self, head: ResponseHead, length: int) -> None:
-        """Check that a 206 brings just the bytes that were asked for."""
-        stated = content_range(head)
-        if stated is None or (self._wanted is None and self._object is None):
+    def _check_part(self, head: ResponseHead, stated: tuple[int, int, int] | None, length: int) -> None:
+        """Check that a 206 brings just the bytes that were asked for; `stated` is what it says of them."""
+        if stated is None or (self.span is None and self._object is None):
             raise OssProtocolError("206 with a missing or unasked-for Content-Range")
         first, last, total = stated
         if self._object is not None:
             start, stop = self._object[1].start + self._received, self._object[1].stop
         else:
-            assert self._wanted is not None
-            start, stop = self._wanted.start, min(self._wanted.stop, total)  # a span may reach past the end
+            assert self.span is not None
+            start, stop = self.span.start, min(self.span.stop, total)  # a span may reach past the end
         if (first, last + 1, last + 1 - first) != (start, stop, length):
             self.discard()  # when resuming, the first answer may have lied: nothing of it is kept
             raise OssProtocolError(

@@ -39,7 +39,7 @@ from .engine import LoopThread, engine
 from .operations import Operations
 from .paging import Ahead, PageStream
 from .pipeline import Pipeline
-from .sender import Session, user_agent
+from .sender import Session
 from .sharing import ClientReference, Recipe, SharedState, can_travel, check_pickles, reference_to, remember
 from .transport.base import TransportFactory, tls_context
 
@@ -117,7 +117,6 @@ class OssClient:
             signing=signing,
             config=config,
             credentials=CredentialsCache(source, patience_seconds=min(60.0, config.operation_timeout_seconds / 2)),
-            user_agent=user_agent(),
             audit=audit_log(config),
             tls=tls_context(config.ca_file) if parsed.scheme == "https" else None,
             shared=self._shared,

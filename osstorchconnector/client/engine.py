@@ -137,7 +137,7 @@ class LoopThread:
 
 
 class Engine:
-    """The loop threads, by number: client work asks for the first n."""
+    """The loop threads, by number: client work asks for the first n. `pid` is the process that they belong to."""
 
     def __init__(self) -> None:
         self._of_parents: list[LoopThread] = []
@@ -158,7 +158,7 @@ class Engine:
 
     def stop(self) -> None:
         """End every thread of this process."""
-        if self._pid == os.getpid():
+        if self.pid == os.getpid():
             threads, self._threads = self._threads, []
             for thread in threads:
                 thread.end_soon()
@@ -173,7 +173,7 @@ class Engine:
     def _start_afresh(self) -> None:
         self._threads = []
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self.pid = os.getpid()
 
 
 async def in_thread(call: Callable[..., T], *args: Any) -> T:

@@ -48,10 +48,7 @@ class PacedTransport:
         if not gate.is_open:
             await self._wait_for_turn(deadline)
         head = await self._transport.exchange(wire, sink, deadline, on_new_connection=on_new_connection)
-        if head.status < 300:
-            gate.accepted()
-        elif is_throttling(FailedTry(kind="service", status=head.status)):
-            gate.refused()
+        tell(gate, head.status)
         return head
 
     async def aclose(self) -> None:
@@ -64,6 +61,14 @@ class PacedTransport:
             await asyncio.sleep(min(self._gate.turn(), max(deadline - clock.running.seconds, 0.0)))
         if self._is_closed:
             raise ExchangeFailed("reset", "the client was closed meanwhile")
+
+
+def tell(gate: Gate, status: int) -> None:
+    """Tell the gate how the server has answered a request."""
+    if status < 300:
+        gate.accepted()
+    elif is_throttling(FailedTry(kind="service", status=status)):
+        gate.refused()
 
 
 class AuditedTransport:

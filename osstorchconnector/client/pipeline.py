@@ -20,7 +20,6 @@ What is taken from the source and not yet consumed is bounded in number (`window
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sys
 from collections import deque
@@ -28,7 +27,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import OssUsageError
-from .engine import LoopThread
+from .engine import LoopThread, engine
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,14 +58,14 @@ class WorkQueue(Generic[T, R]):
         self.in_order = in_order
         self.awaited = -1  # the number that the consumer waits for; -1 while it is awake
         self.wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # False while no worker can take more items. The consumer sets it to False when it wakes the lanes: one that
+        # then has workers left says so again. An old value is harmless, as the consumer wakes all before it waits.
+        self.is_hungry = True
 
-    def put(self, number: int, result: R | Raised) -> bool:
-        """Store a result; True if the consumer is waiting for it."""
-        self.results[number] = result
-        if not self.in_order:
-            self.finished.append(number)
-            return self.awaited >= 0
-        return number == self.awaited
+    def note_finished(self, number: int) -> bool:
+        """Note, when results come as they arrive, that this one is stored; True if the consumer is waiting for it."""
+        self.finished.append(number)
+        return self.awaited >= 0
 
 
 class Lane(Generic[T, R]):
@@ -113,6 +112,8 @@ class Lane(Generic[T, R]):
         while wanted > 0 and len(self._tasks) < self._width:
             self._tasks.add(asyncio.get_running_loop().create_task(self._serve()))
             wanted -= 1
+        if self._sleepers or len(self._tasks) < self._width:
+            self._work_queue.is_hungry = True
 
     def move_workers_to(self, other: Lane[T, R], count: int) -> None:
         """Move `count` workers to another lane; those that are at work move when they have finished their item."""
@@ -146,6 +147,7 @@ class Lane(Generic[T, R]):
                     self._wake_consumer()
                 sleeper = loop.create_future()
                 self._sleepers.append(sleeper)
+                work_queue.is_hungry = True
                 if items:  # the consumer added them meanwhile, and saw no sleeper
                     self._sleepers.remove(sleeper)
                 else:
@@ -157,7 +159,9 @@ class Lane(Generic[T, R]):
             except Exception as error:
                 result = Raised(error)
             del item
-            if work_queue.put(number, result) and self._delayed_wakeup is None:
+            work_queue.results[number] = result
+            is_awaited = number == work_queue.awaited if work_queue.in_order else work_queue.note_finished(number)
+            if is_awaited and self._delayed_wakeup is None:
                 # Not at once: waking a thread takes as long as fetching a small object. Soon there are more results.
                 self._delayed_wakeup = loop.call_later(WAKE_DELAY_SECONDS, self._wake_consumer)
             del result
@@ -197,8 +201,10 @@ class Pipeline(Iterator[R], Generic[T, R]):
     In the order of the items unless `in_order` is false. An exception of `work` is raised at its place, and iteration
     may go on after it; an exception of `items` is raised after the results of all items before it. `close()`, which
     also happens when the iterator is dropped, abandons what is in flight. With `size`, the bytes of a result, one of
-    the threads does all the work as long as results are small.
+    the threads does all the work as long as results are small. `item` is the one whose result has come last.
     """
+
+    item: T
 
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
@@ -225,35 +231,43 @@ class Pipeline(Iterator[R], Generic[T, R]):
         self._source_end: BaseException | None = None
         self._window, self._wake_at = window, max(1, window // 4)
         self._weight, self._max_bytes = weight, max_bytes
-        self._held_back: list[T] = []  # at most one: taken from the source, too heavy until others have gone
-        self._weights: dict[int, int] = {}
+        self._held_back: T = _MISSING  # taken from the source, too heavy until others have gone
+        self._out: dict[int, tuple[T, int]] = {}  # items whose results have not been given out, and their weights
         self._bytes_out = 0
         self._taken = self._given = 0
-        self._pid = os.getpid()
+        self._pid = engine.pid
         self._is_closed = False
 
     def __iter__(self) -> Iterator[R]:
         return self
 
     def __next__(self) -> R:
-        if self._pid != os.getpid():
+        if self._pid != engine.pid:
             raise OssUsageError("this iterator was begun in another process: make a new one here")
         if self._is_closed:
             raise StopIteration
         self._top_up()
-        if self._given == self._taken:
+        number, results = self._given, self._work_queue.results
+        if number == self._taken:
             self._end()
-        number, result = self._next_result()
+        if number in results and self._work_queue.in_order:
+            result = results[number]
+            del results[number]
+        else:
+            number, result = self._next_result()
         self._given += 1
-        if self._max_bytes is not None:
-            self._bytes_out -= self._weights.pop(number)
+        self.item, weight = self._out[number]
+        del self._out[number]
+        self._bytes_out -= weight
         if isinstance(result, Raised):
             try:
                 raise result.error
             finally:
                 del result  # drop the reference cycle: exception -> traceback -> this frame -> exception
         if self._size is not None:
-            self._learn(self._size(result))
+            self._mean_bytes += (self._size(result) - self._mean_bytes) / _REMEMBERED
+            if (self._mean_bytes >= SPREAD_BYTES) != self._is_spread:
+                self._spread(not self._is_spread)
         return result
 
     def begin(self) -> None:
@@ -267,10 +281,11 @@ class Pipeline(Iterator[R], Generic[T, R]):
             return
         self._is_closed = True
         self._work_queue.items.clear()
-        if self._pid == os.getpid():
+        if self._pid == engine.pid:
             for lane in self._lanes:
                 lane.thread.call(lane.stop)
         close_source = getattr(self._source, "close", None)
+        self._source = iter(())  # a source without `close` ends here, when nobody else has it
         if close_source is not None:
             close_source()
 
@@ -278,16 +293,13 @@ class Pipeline(Iterator[R], Generic[T, R]):
         if hasattr(self, "_is_closed"):
             self.close()
 
-    def _learn(self, size_bytes: int) -> None:
-        """Let all lanes share the work, or the first do it, as the sizes of the last results suggest."""
-        self._mean_bytes += (size_bytes - self._mean_bytes) / _REMEMBERED
-        is_spread = self._mean_bytes >= SPREAD_BYTES
-        if is_spread != self._is_spread:
-            self._is_spread = is_spread
-            first = self._lanes[0]
-            for lane, width in zip(self._lanes[1:], self._widths[1:], strict=True):
-                giver, taker = (first, lane) if is_spread else (lane, first)
-                giver.thread.call(giver.move_workers_to, taker, width)
+    def _spread(self, is_spread: bool) -> None:
+        """Let all lanes share the work, or the first do it."""
+        self._is_spread = is_spread
+        first = self._lanes[0]
+        for lane, width in zip(self._lanes[1:], self._widths[1:], strict=True):
+            giver, taker = (first, lane) if is_spread else (lane, first)
+            giver.thread.call(giver.move_workers_to, taker, width)
 
     def _end(self) -> None:
         error, self._source_end = self._source_end, StopIteration()
@@ -319,36 +331,38 @@ class Pipeline(Iterator[R], Generic[T, R]):
         return finished.popleft() if finished else -1
 
     def _top_up(self) -> None:
-        is_full = True
-        while is_full and self._taken - self._given < self._window:
-            is_full = self._take()
-        if not is_full or len(self._work_queue.items) >= self._wake_at:
-            self._wake_lanes()
-
-    def _take(self) -> bool:
-        """Hand over the source's next item; False if there is none, or it is too heavy for now."""
-        if not self._held_back:
-            if self._source_end is not None:
-                return False
-            try:
-                self._held_back.append(next(self._source))
-            except StopIteration:
-                self._source_end = StopIteration()  # not the caught one, whose traceback refers to this frame
-                return False
-            except Exception as error:
-                self._source_end = error
-                return False
-        if self._max_bytes is not None:
-            weight = self._weight(self._held_back[0]) if self._weight is not None else 0
-            if self._bytes_out + weight > self._max_bytes and self._taken != self._given:
-                return False
-            self._weights[self._taken] = weight
-            self._bytes_out += weight
-        self._work_queue.items.append((self._taken, self._held_back.pop()))
-        self._taken += 1
-        return True
+        """Hand over items of the source until the window is full, or there is none, or the next one is too heavy."""
+        work_queue, weight = self._work_queue, 0
+        while self._taken - self._given < self._window:
+            if self._held_back is not _MISSING:
+                item, self._held_back = self._held_back, _MISSING
+            elif self._source_end is not None:
+                break
+            else:
+                try:
+                    item = next(self._source)
+                except StopIteration:
+                    self._source_end = StopIteration()  # not the caught one, whose traceback refers to this frame
+                    break
+                except Exception as error:
+                    self._source_end = error
+                    break
+            if self._max_bytes is not None and self._weight is not None:
+                weight = self._weight(item)
+                if self._bytes_out + weight > self._max_bytes and self._taken != self._given:
+                    self._held_back = item
+                    break
+                self._bytes_out += weight
+            self._out[self._taken] = item, weight
+            work_queue.items.append((self._taken, item))
+            self._taken += 1
+        else:
+            if not work_queue.is_hungry or len(work_queue.items) < self._wake_at:
+                return
+        self._wake_lanes()
 
     def _wake_lanes(self) -> None:
         if self._work_queue.items:
+            self._work_queue.is_hungry = False
             for lane in self._lanes:
                 lane.wake()

@@ -7,15 +7,11 @@ a `PendingOperation`, `error_texts`. What else happens around a try (pace, audit
 from __future__ import annotations
 
 import asyncio
-import functools
-import platform
 import random
 import ssl
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from typing import TYPE_CHECKING, cast
 
 from ..config import Config
@@ -29,16 +25,15 @@ from ..errors import (
     OssTimeoutError,
 )
 from ..logs import AuditLog
-from ..protocol import answers
-from ..protocol.endpoint import Endpoint, Origin, Route, SigningPlan
+from ..protocol import answers, requests
+from ..protocol.endpoint import Endpoint, Origin, SigningPlan
 from ..protocol.heads import ResponseHead, parse_http_date, retry_after_seconds
-from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query
 from ..protocol.values import Request
 from ..redaction import printable
-from ..version import __version__
 from . import error_texts
-from .attempts import PendingOperation
+from .attempts import GetAttempt, PendingOperation
 from .clocks import LoopClock, RunningTime, loop_clock
+from .composing import Composer, user_agent
 from .engine import in_thread
 from .layers import AuditedTransport, PacedTransport
 from .retry import (
@@ -64,6 +59,7 @@ from .transport.base import (
 )
 
 if TYPE_CHECKING:
+    from .steady import SteadyGets
     from .transport.direct import DirectTransport
 
 _NO_BUDGET = (
@@ -85,7 +81,7 @@ class Session:
     signing: SigningPlan
     config: Config
     credentials: CredentialsCache
-    user_agent: str
+    user_agent: str = field(default_factory=user_agent)
     audit: AuditLog | None = None
     clock: Callable[[], float] = time.time
     clock_offset_seconds: float = 0.0
@@ -113,9 +109,8 @@ class Sender:
         self._news: RetryNews = shared.news(server)
         self._is_reached = False
         self._transports: dict[str, Transport] = {}
-        self._routes: dict[str, Route] = {}
-        self._signed_with: Credentials | None = None
-        self._signer: V1Signer | V4Signer | None = None
+        self._composer = Composer(session.endpoint, session.signing, session.user_agent)
+        self._steady: SteadyGets | None = None  # once the transport of GETs is known to have one
         self._chosen: dict[tuple[Origin, str, bool], Transport] = {}
         self._pool: DirectTransport | None = None
         self._clock: LoopClock | None = None  # that of the loop, which is known when the first request is sent
@@ -126,10 +121,10 @@ class Sender:
 
         Raises an `OssError` that names operation, object, OSS's answer and the number of attempts.
         """
-        clock = self._clock
+        session, clock = self.session, self._clock
         running = clock.running if clock is not None and clock.is_ticking else self._start_clock()
         begun = running.seconds
-        limit = begun + self.session.config.operation_timeout_seconds
+        limit = begun + session.config.operation_timeout_seconds
         deadline = limit + pending.moved_bytes / SLOWEST_BYTES_PER_SECOND
         attempts = uncounted = 0
         used: set[str] = set()
@@ -137,33 +132,39 @@ class Sender:
         while True:
             attempts += 1
             stops = running.stops
-            request = pending.request()
-            head = None
-            credentials = self.session.credentials.current() or await self._refresh_credentials()
-            if self._is_closed:
-                raise OssConnectionError(f"{error_texts.subject(request)}: the client was closed meanwhile")
-            wire = self._wire(request, credentials, attempts)
-            chosen = wire.origin, request.operation, is_unsized
-            transport = self._chosen.get(chosen) or self._choose(*chosen)
+            request = head = None
+            credentials = session.credentials.current() or await self._refresh_credentials()
+            begun_at = session.clock()
+            signed_at = int(begun_at + session.clock_offset_seconds)
             try:
-                head = await transport.exchange(wire, pending, deadline, on_new_connection=on_new_connection)
-                if head.status in answers.GOOD_STATUSES[request.operation] and answers.REQUEST_ID in head.headers:
+                if self._steady is not None and attempts == 1 and type(pending) is GetAttempt:
+                    head = await self._steady.exchange(pending, credentials, begun_at, signed_at, deadline)
+                if head is None:
+                    request = pending.request()
+                    wire = self._composer.wire(request, credentials, attempts, signed_at)
+                    chosen = wire.origin, request.operation, is_unsized
+                    transport = self._chosen.get(chosen) or self._transport_of(request, is_unsized)
+                    head = await transport.exchange(wire, pending, deadline, on_new_connection=on_new_connection)
+                operation = "GetObject" if request is None else request.operation
+                if head.status in answers.GOOD_STATUSES[operation] and answers.REQUEST_ID in head.headers:
                     if pending.wants_early_look:
                         await pending.look_early()
                     pending.finish(head)
                     if not self._is_reached or self._budget.debt:
                         self._note_success()
                     return head
+                request = _asked(pending, request)
+                wire = self._composer.wire(request, credentials, attempts, signed_at)
                 failure, error = self._judge(request, pending, wire, head, attempts)
             except UnsizedBody:
-                self._avoid_data_path(wire.origin, request, is_unsized)
+                self._avoid_data_path(_asked(pending, request), is_unsized)
                 is_unsized = True
                 continue
             except OssIntegrityError as wrong:
                 failure, error = failure_of_wrong_bytes(wrong, attempts, head)
                 pending.discard()
             except (ExchangeFailed, OssProtocolError) as broken:
-                failure, error = failure_of_broken_exchange(request, broken, attempts, head)
+                failure, error = failure_of_broken_exchange(_asked(pending, request), broken, attempts, head)
                 pending.keep(getattr(broken, "received_bytes", 0))
             deadline = limit + pending.moved_bytes / SLOWEST_BYTES_PER_SECOND  # of which more may be known by now
             decision = self._decide(failure, error, attempts - uncounted, begun, deadline, used, stops)
@@ -178,12 +179,12 @@ class Sender:
             if not on_new_connection:
                 used.discard("reconnect")  # later on a connection may have died again
             used.add(decision.remedy)
-            self.session.shared.count_retry()
+            session.shared.count_retry()
 
     def open_ahead(self, bucket: str, count: int) -> None:
         """Begin connections to a bucket, until there are `count`; a transport that is not our own opens none."""
         if not self._is_closed:
-            self._choose(origin := self.session.endpoint.route(bucket).origin, "GetObject", False)
+            self._choose(origin := self._composer.route(bucket).origin, "GetObject", False)
             if self._pool is not None and proxy_for(origin) is None:
                 self._pool.open_ahead(origin, count)
 
@@ -192,25 +193,15 @@ class Sender:
         self._is_closed = True
         transports, self._transports = self._transports, {}
         self._chosen.clear()
+        self._steady = None
         for transport in transports.values():
             await transport.aclose()
 
-    def _wire(self, request: Request, credentials: Credentials, attempt: int) -> WireRequest:
-        session = self.session
-        if credentials is not self._signed_with or self._signer is None:
-            version, region = session.signing
-            self._signer = V4Signer(credentials, region) if version == "v4" else V1Signer(credentials)
-            self._signed_with = credentials
-        signature = self._signer.sign(request, int(session.clock() + session.clock_offset_seconds))
-        route = self._routes.get(request.bucket)
-        if route is None:
-            route = self._routes[request.bucket] = session.endpoint.route(request.bucket)
-        headers = [("Host", route.host_header), ("User-Agent", session.user_agent), *request.headers, *signature]
-        if request.body or request.method in ("PUT", "POST"):
-            headers.append(("Content-Length", str(_size(request))))
-        target = route.target(encode_key(request.key), encode_query(request.query) if request.query else "")
-        operation, method, bucket, key, _, _, body = request
-        return WireRequest(route.origin, method, target, headers, body, operation, bucket, key, attempt)
+    def _transport_of(self, request: Request, is_unsized: bool) -> Transport:
+        """Choose the transport of a request, unless the client was closed."""
+        if self._is_closed:
+            raise OssConnectionError(f"{error_texts.subject(request)}: the client was closed meanwhile")
+        return self._choose(self._composer.route(request.bucket).origin, request.operation, is_unsized)
 
     def _choose(self, origin: Origin, operation: str, is_unsized: bool) -> Transport:
         """Choose the transport of an operation's requests to `origin`, and open it if it is not open."""
@@ -230,18 +221,23 @@ class Sender:
         session = self.session
         timeouts = Timeouts(session.config.connect_timeout_seconds, session.config.read_timeout_seconds)
         transport = (session.transport_factory or _factory(name))(timeouts, session.tls)
+        gate = shared.gate(str(session.endpoint))
         if name == "direct":
+            from .steady import SteadyGets
+
             self._pool = cast("DirectTransport", transport)
+            self._steady = SteadyGets(self._pool, self._composer, gate, session.audit, session.clock)
         if session.audit is not None:
             transport = AuditedTransport(transport, session.audit, session.clock)
-        return PacedTransport(transport, shared.gate(str(session.endpoint)))
+        return PacedTransport(transport, gate)
 
-    def _avoid_data_path(self, origin: Origin, request: Request, is_unsized: bool) -> None:
+    def _avoid_data_path(self, request: Request, is_unsized: bool) -> None:
         """Have an operation's requests go through aiohttp, which reads answers that do not tell their length."""
         if is_unsized:
             subject = error_texts.subject(request)
             raise OssProtocolError(f"{subject}: the transport can't read an answer that does not tell its length")
         if request.operation == "ListObjectsV2":  # the next page most likely comes the same way; objects rarely do
+            origin = self._composer.route(request.bucket).origin
             self._chosen[origin, request.operation, False] = self._choose(origin, request.operation, True)
 
     def _judge(
@@ -357,16 +353,6 @@ class Sender:
         return self._clock.running
 
 
-@functools.lru_cache(maxsize=1)
-def user_agent() -> str:
-    """Return the `User-Agent` of this library: its version, torch's and Python's."""
-    try:
-        torch = metadata.version("torch").split("+")[0]
-    except metadata.PackageNotFoundError:
-        torch = "none"
-    return f"osstorchconnector/{__version__} torch/{torch} python/{platform.python_version()} {sys.platform}"
-
-
 def _factory(name: str) -> TransportFactory:
     """Return one of our own transports. aiohttp takes a while to import, and most processes need it only later."""
     if name == "direct":
@@ -376,6 +362,13 @@ def _factory(name: str) -> TransportFactory:
     from .transport.aio import AioTransport
 
     return AioTransport
+
+
+def _asked(pending: PendingOperation, request: Request | None) -> Request:
+    """Return the request of a try. The short way, which is for GETs alone, makes none: the same one is made here."""
+    if request is None and isinstance(pending, GetAttempt):
+        return requests.get_object(pending.uri.bucket, pending.uri.key, pending.span, pending.pinned_etag)
+    return request or pending.request()
 
 
 def failure_of_wrong_bytes(error: OssIntegrityError, attempts: int, head: ResponseHead | None) -> Outcome:
@@ -394,7 +387,3 @@ def failure_of_broken_exchange(
         return FailedTry(kind="protocol"), OssProtocolError(text)
     kind: type[OssError] = OssTimeoutError if error.kind in ("timeout", "connect_timeout") else OssConnectionError
     return FailedTry(kind=error.kind, reused_connection=error.reused), kind(text)
-
-
-def _size(request: Request) -> int:
-    return sum(memoryview(part).nbytes for part in request.body)

@@ -73,7 +73,7 @@ def first_rate(observed_per_second: float, now: float) -> RequestRate:
 
 # Unused turns stay valid this long (burst allowance): callers that wait after a refusal catch up.
 SAVED_SECONDS = 0.25
-_STAMP_EVERY = 64  # answers, a power of two
+STAMP_EVERY = 64  # answers, a power of two
 
 
 class Gate:
@@ -114,10 +114,15 @@ class Gate:
     def accepted(self) -> None:
         """The server answered, and did not ask to slow down."""
         self.answered += 1
+        if not self.is_open or not self.answered % STAMP_EVERY:
+            self.note_accepted()
+
+    def note_accepted(self) -> None:
+        """Do what `accepted` does while the gate is not open, and at every `STAMP_EVERY`th answer otherwise."""
         if not self.is_open:
             with self._lock:
                 self._accepted += 1
-        elif not self.answered % _STAMP_EVERY:
+        else:
             self._stamps = (self._stamps[1], self._clock())
 
     def refused(self) -> None:
@@ -126,7 +131,7 @@ class Gate:
             now = self._clock()
             self._refused += 1
             if self._rate is None:
-                observed = (self.answered % _STAMP_EVERY + _STAMP_EVERY) / max(now - self._stamps[0], 0.001)
+                observed = (self.answered % STAMP_EVERY + STAMP_EVERY) / max(now - self._stamps[0], 0.001)
                 slower = first_rate(observed, now)
             else:
                 slower = self._rate.slowed(now, accepted=self._accepted, refused=self._refused)

@@ -65,7 +65,7 @@ class DataObject(NamedFile):
 
     def __init__(self, uri: OssUri, body: bytes | OssReader, *, label: Any = "", etag: str = "") -> None:
         """Make a `DataObject` from all bytes of the object, or from a reader at its beginning."""
-        super().__init__(uri)
+        self._uri = uri  # what the base class does, without the call: there are many small objects
         self.label = label
         self.etag = etag
         self._file: io.BytesIO | OssReader | _ClosedFile

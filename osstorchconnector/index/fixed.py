@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from itertools import takewhile
 from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,16 @@ class FixedIndex:
         return True
 
     def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        return itertools.chain.from_iterable(self._blocks_of_items(first, step))
+
+    def _blocks_of_items(self, first: int, step: int) -> Iterator[list[ObjectInfo]]:
         position = first
         while rows := self._table.infos_from(position, step):
-            yield from rows
+            yield rows
             position += len(rows) * step
 
     def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
-        return map(self._table.info, takewhile(self._table.rows.__gt__, positions))
+        return map(self._table.info, itertools.takewhile(self._table.rows.__gt__, positions))
 
     def info(self, position: int) -> ObjectInfo:
         return self._table.info(position)

@@ -8,6 +8,7 @@ copy begins a file of its own: an index from its source, numbers with those that
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -115,11 +116,15 @@ class SharedIndex:
         return held is not None
 
     def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
+        # Not a generator that yields row by row: that would be a Python call for each.
+        return itertools.chain.from_iterable(self._blocks_of_items(first, step))
+
+    def _blocks_of_items(self, first: int, step: int) -> Iterator[list[ObjectInfo]]:
         with self._here().follow() as follower:
             table, position = follower.table, first
             while True:
                 while rows := table.infos_from(position, step):
-                    yield from rows
+                    yield rows
                     position += len(rows) * step
                 if not follower.wait_beyond(position):
                     return

@@ -20,18 +20,20 @@ from typing import NamedTuple
 
 from ..errors import OssProtocolError
 from ..redaction import Secret, SecretBytes
+from .shapes import BEGIN_LETTERS, AnswerShapes, HeadShapes
 from .values import Buffer, ObjectStat
 
 MAX_HEAD_BYTES = 65536
 _BEGINS = b"HTTP/1."
 _END = b"\r\n\r\n"
+_LAST_END = MAX_HEAD_BYTES - len(_END)
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n").match
 _REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n").match
-_FIELD = re.compile(r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\r\n", re.MULTILINE)
 _SCHEME_AND_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*").match
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})").fullmatch
 _UNSATISFIED_RANGE = re.compile(r"bytes \*/[0-9]{1,19}").fullmatch
+_CRC64 = re.compile("[0-9]{1,20}").fullmatch
 _HTTP_DATE = re.compile(
     r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
 ).fullmatch
@@ -40,6 +42,11 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, start=1)}
 _DOCUMENT = "x-oss-err"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+_shapes, _request_shapes, _answer_shapes = HeadShapes(), HeadShapes(), AnswerShapes()
+
+# `_new(Kind, values)` makes a named tuple without the Python call that `Kind(*values)` takes: for every request.
+_new = tuple.__new__
 
 
 class ResponseHead(NamedTuple):
@@ -86,11 +93,28 @@ class RequestHead(NamedTuple):
         return self.headers.get(name, default)
 
 
-def parse_response_head(buffer: Buffer, filled: int) -> tuple[ResponseHead, int] | None:
+def parse_response_head(
+    buffer: Buffer, filled: int, shapes: AnswerShapes = _answer_shapes
+) -> tuple[ResponseHead, int] | None:
     """Return the head at the start of `buffer[:filled]` and where its body begins; `None` while it is incomplete.
 
     Interim answers (100 Continue) before it are skipped. Raises `OssProtocolError` once the bytes can't be a head.
+    `shapes` has what is known of the shapes of earlier answers.
     """
+    if type(buffer) is not memoryview:  # in the steady state all answers have a shape that came before
+        end = buffer.find(_END, 0, filled)
+        text = buffer[: end + 2].decode("latin-1")
+        begin = text[:BEGIN_LETTERS]
+        if begin in shapes.known and end <= _LAST_END:
+            shape = shapes.known[begin]
+            if found := shape.pattern.fullmatch(text):
+                headers = dict(zip(shape.names, found.groups(), strict=True))
+                length = int(headers["content-length"])
+                return _new(ResponseHead, (shape.status, headers, length, False, shape.keep_alive)), end + 4
+    return _parse_any_answer(buffer, filled, shapes)
+
+
+def _parse_any_answer(buffer: Buffer, filled: int, shapes: AnswerShapes) -> tuple[ResponseHead, int] | None:
     start = 0
     while found := _head_text(buffer, start, filled):
         text, start = found
@@ -103,7 +127,9 @@ def parse_response_head(buffer: Buffer, filled: int) -> tuple[ResponseHead, int]
             if status >= 400:
                 hide_error_document(headers)
             length, chunked = _framing(headers, minor)
-            return ResponseHead(status, headers, length, chunked, _keep_alive(headers, minor)), start
+            head = ResponseHead(status, headers, length, chunked, _keep_alive(headers, minor))
+            shapes.look_at(text, status, headers, keep_alive=head.keep_alive)
+            return head, start
         if status == 101:
             raise OssProtocolError("the server wants to switch protocols (101)")
     seen = bytes(buffer[start : min(filled, start + len(_BEGINS))])
@@ -149,21 +175,28 @@ def encode_response_head(status: int, headers: Iterable[tuple[str, str]]) -> Sec
     return _encode(f"HTTP/1.1 {status} {_REASONS.get(status, '')}", headers)
 
 
-def object_stat(head: ResponseHead) -> ObjectStat:
-    """Return what the answer to a GET or HEAD says about the object; `OssProtocolError` if its size is missing."""
-    headers = head.headers
-    part = content_range(head) if head.status == 206 else None
+def object_stat(head: ResponseHead, part: tuple[int, int, int] | None = None) -> ObjectStat:
+    """Return what the answer to a GET or HEAD says about the object; `OssProtocolError` if its size is missing.
+
+    `part` is the answer's `content_range`, for a caller that knows it.
+    """
+    if part is None and head.status == 206:
+        part = content_range(head)
     size = part[2] if part else head.content_length
     if size is None or (part is None and head.status == 206):
         raise OssProtocolError(f"the answer ({head.status}) does not say how large the object is")
-    return ObjectStat(
+    headers = head.headers
+    # `in` and `[]`, not `get`: this runs for every small object, and neither of them is a call.
+    etag = headers["etag"] if "etag" in headers else ""  # noqa: SIM401
+    stat = (
         size,
-        bare_etag(headers.get("etag", "")),
-        parse_crc64(headers.get("x-oss-hash-crc64ecma", "")),
-        parse_http_date(headers.get("last-modified", "")),
-        headers.get("content-type", ""),
-        headers.get("x-oss-object-type", ""),
+        etag[1:-1] if etag[:1] == etag[-1:] == '"' != etag else etag,  # `bare_etag`
+        parse_crc64(headers["x-oss-hash-crc64ecma"]) if "x-oss-hash-crc64ecma" in headers else None,
+        parse_http_date(headers["last-modified"]) if "last-modified" in headers else None,
+        headers["content-type"] if "content-type" in headers else "",  # noqa: SIM401
+        headers["x-oss-object-type"] if "x-oss-object-type" in headers else "",  # noqa: SIM401
     )
+    return _new(ObjectStat, stat)
 
 
 def content_range(head: ResponseHead) -> tuple[int, int, int] | None:
@@ -189,14 +222,14 @@ def parse_crc64(text: str) -> int | None:
     """Return the value of `x-oss-hash-crc64ecma`, `None` for an empty text."""
     if not text:
         return None
-    if len(text) <= 20 and text.isascii() and text.isdigit() and (crc := int(text)) < 2**64:
+    if _CRC64(text) and (crc := int(text)) < 2**64:
         return crc
     raise OssProtocolError(f"not a CRC-64: {text[:40]!r}")
 
 
 def bare_etag(text: str) -> str:
     """Return an ETag without its quotes."""
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    return text[1:-1] if text[:1] == text[-1:] == '"' != text else text
 
 
 def http_date(epoch_seconds: int) -> str:
@@ -259,70 +292,6 @@ def _head_text(buffer: Buffer, start: int, filled: int) -> tuple[str, int] | Non
     if filled >= MAX_HEAD_BYTES:
         raise OssProtocolError(f"no end of the head in {MAX_HEAD_BYTES} bytes")
     return None
-
-
-def header_fields(text: str, start: int) -> dict[str, str]:
-    """Return the header fields from `start` on; the values of a repeated name are joined with commas."""
-    pairs = _FIELD.findall(text, start)
-    # Each match is one whole line. So if there are as many matches as line ends, every line has matched.
-    if len(pairs) != text.count("\n", start):
-        raise OssProtocolError("malformed header line in an HTTP head")
-    headers = {name.lower(): value for name, value in pairs}
-    if len(headers) != len(pairs) or " \r" in text or "\t" in text:
-        headers = _joined(pairs)
-    return headers
-
-
-class HeadShapes:
-    """Reads header lines with patterns that it has learnt from earlier heads. The result never depends on them.
-
-    Answers of the same status, and requests with the same method, have the same names in the same order. One pattern
-    then compares all names and cuts out all values, which halves the time for a head. A shape is learnt when it comes
-    twice in a row. To compile it costs as much as reading a hundred heads, so the number of shapes is limited. A head
-    that matches no pattern, or is not plain, is read line by line.
-    """
-
-    MAX_LEARNT = 24
-    MAX_NAMES = 64
-
-    def __init__(self) -> None:
-        self._patterns: dict[int | str, tuple[re.Pattern[str], tuple[str, ...]]] = {}
-        self._seen: dict[int | str, tuple[str, ...]] = {}
-        self.learnt = 0
-
-    def fields(self, kind: int | str, text: str, start: int) -> dict[str, str]:
-        """Return what `header_fields` returns; `kind` is the status, or the method."""
-        known = self._patterns.get(kind)
-        if known and (match := known[0].fullmatch(text, start)):
-            return dict(zip(known[1], match.groups(), strict=True))
-        headers = header_fields(text, start)
-        if self.learnt < self.MAX_LEARNT:
-            self._look_at(kind, text, start, tuple(headers))
-        return headers
-
-    def _look_at(self, kind: int | str, text: str, start: int, names: tuple[str, ...]) -> None:
-        if self._seen.get(kind) != names:
-            self._seen[kind] = names
-            return
-        spelled = [name for name, _ in _FIELD.findall(text, start)]
-        if len(spelled) == len(names) <= self.MAX_NAMES:
-            lines = "".join(rf"{re.escape(name)}: ([!-~][ -~]*)(?<! )\r\n" for name in spelled)
-            self._patterns[kind] = re.compile(lines), names
-            self.learnt += 1
-
-
-_shapes, _request_shapes = HeadShapes(), HeadShapes()
-
-
-def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in pairs:
-        name, value = name.lower(), value.rstrip(" \t")
-        if name not in headers:
-            headers[name] = value
-        elif name != "content-length" or headers[name] != value:
-            headers[name] += ", " + value
-    return headers
 
 
 def _framing(headers: dict[str, str], minor: str) -> tuple[int | None, bool]:

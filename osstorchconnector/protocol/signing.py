@@ -31,7 +31,8 @@ UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 TERMINATOR_V4 = "aliyun_v4_request"
 MAX_PRESIGN_SECONDS = 604_800
 
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
+is_plain_key = re.compile(r"[A-Za-z0-9\-_.~/]*").fullmatch
+"""Say whether a key is its own encoding (`encode_key`)."""
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9\-_.~]*").fullmatch
 ALWAYS_SIGNED = frozenset({"content-type", "content-md5"})
 
@@ -55,7 +56,7 @@ SIGNED_PARAMETERS_V1 = frozenset(
 
 def encode_key(key: str) -> str:
     """Return `key` percent-encoded as OSS signs it and as it stands in a URL: `/` and unreserved characters kept."""
-    return key if _PLAIN_KEY(key) else quote(key, safe="/")
+    return key if is_plain_key(key) else quote(key, safe="/")
 
 
 def encode_query(query: Iterable[tuple[str, str]]) -> str:
@@ -167,16 +168,8 @@ class V4Signer:
 
     def sign(self, request: Request, epoch_seconds: int) -> list[tuple[str, str]]:
         """Return the headers that, added to those of `request`, sign it; none of them may be there already."""
-        moment = self._moment
-        if moment.epoch_seconds != epoch_seconds:
-            moment = self._moment = self._begin(epoch_seconds)
-        additional = self._additional
-        signed: Pairs = ()
-        if request.headers:
-            signed = tuple([pair for pair in request.headers if is_signed_v4(pair[0].lower(), additional)])
-        tail = moment.tails.get(signed)
-        if tail is None:
-            tail = self._remember_tail(moment, signed)
+        moment = self.moment(epoch_seconds)
+        tail = self.tail(request, moment)
         lines = canonical_lines_v4(request.method, request.bucket, request.key, request.query)
         headers = [("x-oss-content-sha256", UNSIGNED_PAYLOAD), ("x-oss-date", moment.date)]
         if self._credentials.security_token:
@@ -184,6 +177,22 @@ class V4Signer:
         signature = moment.signature(lines, tail)
         headers.append(("authorization", Secret(f"{moment.credential}, Signature={signature}{self._listed}")))
         return headers
+
+    def moment(self, epoch_seconds: int) -> Moment:
+        """Return what the signatures of this second have in common."""
+        moment = self._moment
+        if moment.epoch_seconds != epoch_seconds:
+            moment = self._moment = self._begin(epoch_seconds)
+        return moment
+
+    def tail(self, request: Request, moment: Moment) -> SecretBytes:
+        """Return the end of the canonical request, which depends only on the moment and the signed headers."""
+        additional = self._additional
+        signed: Pairs = ()
+        if request.headers:
+            signed = tuple([pair for pair in request.headers if is_signed_v4(pair[0].lower(), additional)])
+        tail = moment.tails.get(signed)
+        return self._remember_tail(moment, signed) if tail is None else tail
 
     def _begin(self, epoch_seconds: int) -> Moment:
         date = oss_date(epoch_seconds)

@@ -30,8 +30,8 @@ from client.scripted_server import (
 from scripts import NO_LOGS
 
 from osstorchconnector.client.client import OssClient
+from osstorchconnector.client.composing import user_agent
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.sender import user_agent
 from osstorchconnector.credentials import Credentials
 from osstorchconnector.errors import (
     OssConfigError,

@@ -12,25 +12,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from osstorchconnector.client.memory import Memory, Pieces
-from osstorchconnector.client.transport import connection as module
+from osstorchconnector.client.transport import states
 from osstorchconnector.client.transport.base import Transitions, WireRequest
-from osstorchconnector.client.transport.connection import (
+from osstorchconnector.client.transport.connection import Connection
+from osstorchconnector.client.transport.outliers import FirstBytes
+from osstorchconnector.client.transport.states import (
     ANSWERED,
     AWAITING_HEAD,
     IDLE,
     LOST,
     READING_BODY,
     READING_CHUNKS,
-    Connection,
     ConnectionState,
     Incoming,
 )
-from osstorchconnector.client.transport.outliers import FirstBytes
 from osstorchconnector.protocol.endpoint import Origin
 from osstorchconnector.protocol.heads import ResponseHead
 
 GUARD = b"\xa5" * 64
-EVENTS = {name: value for name, value in vars(module).items() if isinstance(value, Transitions)}
+EVENTS = {name: value for name, value in vars(states).items() if isinstance(value, Transitions)}
 
 
 class FakeTransport(asyncio.Transport):
@@ -166,7 +166,7 @@ def test_an_event_leads_where_the_table_says_or_raises(name: str, state: Connect
 
 def test_the_table_in_the_docstring_is_the_one_in_the_code() -> None:
     rows, state = set(), ""
-    for line in (module.__doc__ or "").split("---\n", 1)[1].split("every state")[0].splitlines():
+    for line in (states.__doc__ or "").split("---\n", 1)[1].split("every state")[0].splitlines():
         if words := line.split():
             state = words[0] if words[0] in ConnectionState.__members__ else state
             rows.add((state, words[-1]))

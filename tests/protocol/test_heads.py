@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from osstorchconnector.errors import OssProtocolError
 from osstorchconnector.protocol.heads import (
     MAX_HEAD_BYTES,
-    HeadShapes,
     RequestHead,
     ResponseHead,
     bare_etag,
@@ -22,7 +21,6 @@ from osstorchconnector.protocol.heads import (
     encode_head,
     encode_response_head,
     error_document,
-    header_fields,
     object_stat,
     parse_crc64,
     parse_http_date,
@@ -166,64 +164,6 @@ def test_what_is_encoded_as_a_request_is_read_back(method: str, target: str, fou
     path, _, query = ("/" + target).partition("?")
     assert (head.method, head.path, head.query) == (method, path, query)
     assert head.headers == {name.lower(): value for name, value in found}
-
-
-def lines_of(raw: bytes) -> tuple[str, int]:
-    """Return the text of a head as its readers get it, and where its header lines begin."""
-    text = raw[:-2].decode("latin-1")
-    return text, text.index("\n") + 1
-
-
-blanks = st.sampled_from(["", " ", "\t", "  \t "])
-
-
-@given(st.lists(st.tuples(tokens, blanks, values.filter(str.isascii), blanks), min_size=1, max_size=5))
-def test_blanks_around_a_value_do_not_belong_to_it(found: list[tuple[str, str, str, str]]) -> None:
-    lines = [f"{name}-{number}:{b}{value}{a}\r\n" for number, (name, b, value, a) in enumerate(found)]
-    expected = {f"{name.lower()}-{number}": value for number, (name, _, value, _) in enumerate(found)}
-    text, start = lines_of(f"HTTP/1.1 200 OK\r\n{''.join(lines)}\r\n".encode())
-    shapes = HeadShapes()
-    for _ in range(3):  # read another way when it has come often
-        assert shapes.fields(200, text, start) == header_fields(text, start) == expected
-
-
-damage = st.sampled_from([b"\0", b"\r", b"\n", b"\r\n", b" ", b":", b"\t", b"\x7f", b"\xff", b"x"])
-
-
-def outcome(read: Callable[[], dict[str, str]]) -> dict[str, str] | str:
-    try:
-        return read()
-    except OssProtocolError as error:
-        return str(error)
-
-
-@given(st.integers(len(b"HTTP/1.1 206 Partial Content\r\n"), len(ANSWER) - 5), damage)
-@settings(max_examples=200)
-def test_a_damaged_head_reads_the_same_whether_its_shape_is_known_or_not(at: int, put: bytes) -> None:
-    shapes = HeadShapes()
-    for _ in range(3):
-        assert shapes.fields(206, *lines_of(ANSWER)) == header_fields(*lines_of(ANSWER))
-    damaged = lines_of(ANSWER[:at] + put + ANSWER[at:])
-    for _ in range(3):
-        assert outcome(lambda: shapes.fields(206, *damaged)) == outcome(lambda: header_fields(*damaged))
-
-
-@given(st.lists(fields, min_size=1, max_size=3), st.lists(st.integers(0, 2), max_size=10))
-@settings(max_examples=50)
-def test_known_shapes_change_nothing(heads: list[list[tuple[str, str]]], order: list[int]) -> None:
-    shapes = HeadShapes()
-    for turn in order:
-        found = heads[turn % len(heads)]
-        text, start = lines_of(encode_response_head(200, found))
-        assert shapes.fields(200, text, start) == header_fields(text, start)
-
-
-def test_few_shapes_are_learnt() -> None:
-    shapes = HeadShapes()
-    for number in range(3 * HeadShapes.MAX_LEARNT):
-        text, start = lines_of(encode_response_head(200, [(f"name-{number}", "value")]))
-        assert shapes.fields(200, text, start) == shapes.fields(200, text, start) == {f"name-{number}": "value"}
-    assert shapes.learnt == HeadShapes.MAX_LEARNT
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda raw: b"HTTP/1.1 200 OK\r\n" + raw + b"\r\n\r\n"))

@@ -3,7 +3,7 @@
     Sender.perform
       │  WireRequest, BodySink, Transport: `base`, where it says how to write one
       ├── DirectTransport      `direct`: a pool for object data and listings
-      │     ├── Connection     `connection`: one exchange at a time, straight into the caller's memory
+      │     ├── Connection     `connection`: one exchange at a time, straight into the caller's memory; its `states`
       │     └── Dialer         `dialer`: new connections, for requests that wait and ahead of those to come
       ├── AioTransport         `aio`: everything else, through aiohttp: proxies, answers without a length
       └── a transport that was handed in, such as `osstorchconnector.testing.ScriptedTransport`

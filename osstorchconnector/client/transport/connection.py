@@ -5,37 +5,19 @@ buffer that all connections of the loop share, large enough for a small object t
 call. Once the head is parsed it is the target itself, so the rest of a large object is copied once, by the kernel. A
 body in chunks, as OSS sends documents, is gathered first. An answer that ends with the connection is `UnsizedBody`.
 
-A connection carries one exchange at a time, from `begin` to `end`. Its state tells what the next bytes are:
-
-    state            event                                      next state
-    ---------------  -----------------------------------------  ---------------
-    CONNECTING       the socket is connected                    IDLE
-    IDLE             begin: the request is sent                 AWAITING_HEAD
-    AWAITING_HEAD    a head and its whole body                  ANSWERED
-                     a head, the length of its body is known    READING_BODY
-                     a head, its body comes in chunks           READING_CHUNKS
-    READING_BODY     the last byte of the body                  ANSWERED
-    READING_CHUNKS   the last chunk                             ANSWERED
-    ANSWERED         end                                        IDLE
-    every state      see below                                  LOST
-
-LOST is final: the connection is never used again. That is so after any failure, timeout or abort, when the connection
-is closed, when bytes arrive that nobody asked for (in IDLE and ANSWERED), and when an answer is whole but allows no
-further request: it says so, or it was sent before the request's body was read. Only in READING_BODY do bytes go into
-the caller's memory. The request's body, if any, is written (`send_body`) while the head is awaited.
+A connection carries one exchange at a time, from `begin` to `end`; `states` has the table of its states.
 """
 
 from __future__ import annotations
 
 import asyncio
-from enum import IntEnum
 from typing import Any, cast
 
 from ...errors import OssProtocolError
 from ...protocol.chunked import ChunkedDecoder
 from ...protocol.heads import ResponseHead, encode_head, parse_response_head
 from ...redaction import SecretBuffer, SecretBytes
-from ..memory import Memory, fill, room
+from ..memory import fill, room
 from .base import (
     MAX_UNSIZED_BODY_BYTES,
     SLOWEST_BYTES_PER_SECOND,
@@ -43,75 +25,35 @@ from .base import (
     ExchangeFailed,
     FailureKind,
     PeerActivity,
-    Transitions,
     UnsizedBody,
     WireRequest,
     check_not_early,
     unsent_bytes,
 )
 from .outliers import TIMED_EVERY, FirstBytes
+from .states import (
+    ANSWERED,
+    AWAITING_HEAD,
+    BEGUN,
+    BODY_BEGUN,
+    CHUNKS_BEGUN,
+    CONNECTED,
+    CONNECTING,
+    ENDED,
+    LOST,
+    READING_BODY,
+    READING_CHUNKS,
+    WHOLE,
+    Incoming,
+    WireExchange,
+)
 
-INCOMING_BYTES = 256 * 1024
 # If a body has its own target, receive at most this much of it together with the head, since that must be copied.
 HEAD_ONLY_BYTES = 4 * 1024
 # Receive a large body in steps of at most this: the checksum then finds each step in the processor's cache.
 RECEIVE_BYTES = 256 * 1024
 WRITE_SLICE_BYTES = 1024 * 1024
 JOINED_REQUEST_BYTES = 16 * 1024
-
-
-class ConnectionState(IntEnum):
-    """What the next bytes on a connection are; see the table above."""
-
-    CONNECTING = 0
-    IDLE = 1
-    AWAITING_HEAD = 2
-    READING_BODY = 3
-    READING_CHUNKS = 4
-    ANSWERED = 5
-    LOST = 6
-
-
-CONNECTING, IDLE, AWAITING_HEAD, READING_BODY, READING_CHUNKS, ANSWERED, LOST = ConnectionState
-
-
-CONNECTED = Transitions({CONNECTING: IDLE})
-BEGUN = Transitions({IDLE: AWAITING_HEAD})
-BODY_BEGUN = Transitions({AWAITING_HEAD: READING_BODY})
-CHUNKS_BEGUN = Transitions({AWAITING_HEAD: READING_CHUNKS})
-WHOLE = Transitions({AWAITING_HEAD: ANSWERED, READING_BODY: ANSWERED, READING_CHUNKS: ANSWERED})
-ENDED = Transitions({ANSWERED: IDLE})
-
-
-class Incoming:
-    """Memory that receives the beginnings of answers, and small answers whole."""
-
-    __slots__ = ("data", "view")
-
-    def __init__(self) -> None:
-        self.data = SecretBuffer(INCOMING_BYTES)  # an error document echoes what was signed
-        self.view = memoryview(self.data)
-
-
-class _Exchange:
-    """One request and its answer, from `begin` to `end`."""
-
-    __slots__ = (
-        *("answer", "begun", "body", "deadline", "decoder", "gathered", "head"),
-        *("activity", "received", "sink", "unwritten_bytes", "wire"),
-    )
-    body: Memory  # set in READING_BODY: the caller's memory, of which `received` bytes are filled
-    decoder: ChunkedDecoder  # set in READING_CHUNKS
-    gathered: SecretBuffer  # set in READING_CHUNKS: the decoded body so far
-
-    def __init__(
-        self, wire: WireRequest, sink: BodySink, answer: asyncio.Future[ResponseHead], deadline: float, begun: float
-    ) -> None:
-        self.wire, self.sink, self.answer, self.deadline, self.begun = wire, sink, answer, deadline, begun
-        self.unwritten_bytes = 0  # of the request's body: not given to asyncio yet
-        self.received = 0
-        self.head: ResponseHead | None = None
-        self.activity: PeerActivity | None = None  # set at the first tick; most exchanges end before it
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -136,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._shared = self._incoming = incoming
         self._filled = 0  # number of bytes in `_incoming`: of a head, and maybe of the data after it
-        self._exchange: _Exchange | None = None
+        self._exchange: WireExchange | None = None
         self._writable: asyncio.Future[None] | None = None
         self._is_paused = False
         self.state = CONNECTING
@@ -202,26 +144,41 @@ class Connection(asyncio.BufferedProtocol):
 
     # the pool calls these
 
+    @property
+    def is_busy(self) -> bool:
+        """True from `begin` to `end`."""
+        return self._exchange is not None
+
     def begin(self, wire: WireRequest, sink: BodySink, deadline: float, now: float) -> asyncio.Future[ResponseHead]:
         """Send a request (without its body, if that is large: `send_body`); the future is done after the whole answer.
 
         `now` may be a tick ago: the time in which the peer is quiet is counted from the next tick on.
         """
+        head = encode_head(wire.method, wire.target, wire.headers)
+        body_bytes = wire.body_bytes if wire.body else 0
+        is_joined = body_bytes <= JOINED_REQUEST_BYTES
+        first = SecretBytes(b"".join((head, *wire.body))) if is_joined else head
+        is_read = wire.operation == "GetObject"
+        answer = self.begin_with(first, wire.method, sink, deadline, now, is_read=is_read)
+        assert self._exchange is not None
+        self._exchange.sending, self._exchange.unwritten_bytes = wire.body, 0 if is_joined else body_bytes
+        return answer
+
+    def begin_with(
+        self, head: SecretBytes, method: str, sink: BodySink, deadline: float, now: float, *, is_read: bool
+    ) -> asyncio.Future[ResponseHead]:
+        """Do the same for a request whose head is encoded, without its body."""
         transport = self._transport
         assert transport is not None
-        head = encode_head(wire.method, wire.target, wire.headers)
         self.state = BEGUN[self.state]
         self.exchanges += 1
-        if not self.exchanges % TIMED_EVERY and wire.operation == "GetObject":
+        if is_read and not self.exchanges % TIMED_EVERY:
             self.first_bytes.begin()
         answer: asyncio.Future[ResponseHead] = self._loop.create_future()
-        self._exchange = exchange = _Exchange(wire, sink, answer, deadline, now)
-        if wire.body:
-            body_bytes = wire.body_bytes
-            if body_bytes <= JOINED_REQUEST_BYTES:
-                head = SecretBytes(b"".join((head, *wire.body)))
-            else:
-                exchange.unwritten_bytes = body_bytes
+        self._exchange = exchange = WireExchange()
+        exchange.method, exchange.sink, exchange.answer, exchange.deadline = method, sink, answer, deadline
+        exchange.begun, exchange.head, exchange.activity, exchange.received = now, None, None, 0
+        exchange.sending, exchange.unwritten_bytes = (), 0
         transport.write(head)
         return answer
 
@@ -232,7 +189,7 @@ class Connection(asyncio.BufferedProtocol):
         assert transport is not None
         if not exchange.unwritten_bytes:
             return
-        for buffer in exchange.wire.body:
+        for buffer in exchange.sending:
             view = memoryview(buffer).cast("B")
             for start in range(0, len(view), WRITE_SLICE_BYTES):
                 if self._is_paused:
@@ -292,7 +249,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # the steps of an exchange
 
-    def _read_head(self, exchange: _Exchange) -> None:
+    def _read_head(self, exchange: WireExchange) -> None:
         parsed = parse_response_head(self._incoming.data, self._filled)
         if parsed is None:
             if self._incoming is self._shared:  # where other connections receive before the rest of this head arrives
@@ -303,7 +260,8 @@ class Connection(asyncio.BufferedProtocol):
         exchange.head = head
         if self.first_bytes.is_begun:
             self.first_bytes.end()
-        length = head.body_length(exchange.wire.method)
+        is_part = head.status == 206 and exchange.method == "GET"  # without a call: so come the objects of a dataset
+        length = head.content_length if is_part else head.body_length(exchange.method)
         if length is None:
             self._begin_chunks(exchange, head, self._incoming.view[body_start : self._filled])
             return
@@ -316,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         exchange.sink.accept_whole(head, self._incoming.view[body_start:stop])
         self._finish(exchange, head, self._filled - stop)
 
-    def _begin_body(self, exchange: _Exchange, head: ResponseHead, length: int, beginning: memoryview) -> None:
+    def _begin_body(self, exchange: WireExchange, head: ResponseHead, length: int, beginning: memoryview) -> None:
         sink = exchange.sink
         known_bytes = sink.moved_bytes
         body = sink.buffer_for(head)
@@ -328,14 +286,14 @@ class Connection(asyncio.BufferedProtocol):
         self._filled, self._incoming = 0, self._shared
         self.state = BODY_BEGUN[self.state]
 
-    def _read_body(self, exchange: _Exchange, nbytes: int) -> None:
+    def _read_body(self, exchange: WireExchange, nbytes: int) -> None:
         exchange.received += nbytes
         exchange.sink.progressed(exchange.received)
         if exchange.received == len(exchange.body):
             assert exchange.head is not None
             self._finish(exchange, exchange.head, 0)
 
-    def _begin_chunks(self, exchange: _Exchange, head: ResponseHead, beginning: memoryview) -> None:
+    def _begin_chunks(self, exchange: WireExchange, head: ResponseHead, beginning: memoryview) -> None:
         if not head.chunked:
             raise UnsizedBody
         exchange.decoder, exchange.gathered = ChunkedDecoder(), SecretBuffer()
@@ -343,7 +301,7 @@ class Connection(asyncio.BufferedProtocol):
         self.state = CHUNKS_BEGUN[self.state]
         self._read_chunks(exchange, beginning)
 
-    def _read_chunks(self, exchange: _Exchange, data: memoryview) -> None:
+    def _read_chunks(self, exchange: WireExchange, data: memoryview) -> None:
         decoder, gathered = exchange.decoder, exchange.gathered
         exchange.deadline += len(data) / SLOWEST_BYTES_PER_SECOND
         for view in decoder.feed(data):
@@ -356,20 +314,20 @@ class Connection(asyncio.BufferedProtocol):
             exchange.sink.accept_whole(head, memoryview(gathered))
             self._finish(exchange, exchange.head, len(decoder.rest))
 
-    def _finish(self, exchange: _Exchange, head: ResponseHead, excess_bytes: int) -> None:
+    def _finish(self, exchange: WireExchange, head: ResponseHead, excess_bytes: int) -> None:
         """The answer is whole, and `excess_bytes` more have arrived that nobody asked for."""
         is_last = excess_bytes or not head.keep_alive
-        if exchange.wire.body:
+        if exchange.sending:
             self._wake_writer()
             if exchange.unwritten_bytes or unsent_bytes(self._transport):
                 check_not_early(head)
                 is_last = True
         self._filled, self._incoming = 0, self._shared
         self.state = LOST if is_last else WHOLE[self.state]
-        if exchange.answer.done():
-            self.abort()  # the caller has given up
-        else:
+        try:
             exchange.answer.set_result(head)
+        except asyncio.InvalidStateError:
+            self.abort()  # the caller has given up
 
     def _fail(self, error: Exception) -> None:
         if self._exchange is not None and not self._exchange.answer.done():
@@ -377,16 +335,16 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = 0
         self.abort()
 
-    def _failure(self, exchange: _Exchange, kind: FailureKind, text: str) -> ExchangeFailed:
+    def _failure(self, exchange: WireExchange, kind: FailureKind, text: str) -> ExchangeFailed:
         request_id = "" if exchange.head is None else exchange.head.get("x-oss-request-id")
         reused = self._may_have_died_idle(exchange)
         return ExchangeFailed(kind, text, received_bytes=exchange.received, reused=reused, request_id=request_id)
 
-    def _may_have_died_idle(self, exchange: _Exchange) -> bool:
+    def _may_have_died_idle(self, exchange: WireExchange) -> bool:
         """Say whether this connection has been idle before and no byte of the answer has arrived."""
         return self.is_used and exchange.head is None and not self._filled
 
-    def _seen_bytes(self, exchange: _Exchange) -> int:
+    def _seen_bytes(self, exchange: WireExchange) -> int:
         """Return how many bytes have arrived of what is arriving: the body, the body in chunks, or the head."""
         if self.state is READING_CHUNKS:
             return len(exchange.gathered)

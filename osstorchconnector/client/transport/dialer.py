@@ -19,8 +19,9 @@ from ...protocol.endpoint import Origin
 from ..clocks import loop_clock
 from .addresses import UNUSABLE, Addresses, AddressInfo, address_of, connect_failure
 from .base import ExchangeFailed, Timeouts
-from .connection import IDLE, Connection, Incoming
+from .connection import Connection
 from .outliers import FirstBytes
+from .states import IDLE, Incoming
 
 # Handshakes of one loop that run at the same time. With TLS each takes a millisecond or two of the processor, and all
 # that run at the same time end at about the same time: the first of these is done long before the last of a thousand.
@@ -130,6 +131,10 @@ class Dialer:
     def connections(self, origin: Origin) -> Iterable[Connection]:
         """Return the open connections to this origin."""
         return self._line(origin).open
+
+    def busy(self) -> list[Connection]:
+        """Return the connections on which an exchange runs."""
+        return [connection for line in self._lines.values() for connection in line.open if connection.is_busy]
 
     async def aclose(self) -> None:
         """Stop what is being made, close what is open; requests that wait fail."""

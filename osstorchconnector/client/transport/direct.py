@@ -7,18 +7,22 @@ than the others (`outliers`) does not come back to the pool.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from ...protocol.endpoint import Origin
 from ...protocol.heads import ResponseHead
+from ...redaction import SecretBytes
 from ..clocks import loop_clock, seconds_since_boot, seconds_slept
 from .addresses import Addresses
 from .base import IDLE_SECONDS, PROBED_IDLE_SECONDS, BodySink, ExchangeFailed, Timeouts, WireRequest
-from .connection import IDLE, Connection
+from .connection import Connection
 from .dialer import Dialer
 from .outliers import Replacements, is_outlier
+from .states import IDLE
 
 
 class DirectTransport:
@@ -38,8 +42,7 @@ class DirectTransport:
         self._addresses = addresses or Addresses()
         self._idle_clock, self._sleep_clock = idle_clock, sleep_clock
         self._slept = sleep_clock()
-        self._idle: dict[Origin, list[Connection]] = {}
-        self._busy: set[Connection] = set()
+        self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._clock = loop_clock()
         self._clock.tick_within(min(timeouts.read_seconds, timeouts.connect_seconds) / 4)
         self._running = self._clock.running
@@ -55,34 +58,57 @@ class DirectTransport:
         if connection is None:
             connection = await self._dialer.connection(wire.origin, deadline, only_new=on_new_connection)
         if not self._is_watching:
-            self._is_watching = True
-            self._clock.watch(self._check_all)
+            self._watch()
         try:
             answer = connection.begin(wire, sink, deadline, self._running.seconds)
         except BaseException:
             connection.abort()
             raise
-        self._busy.add(connection)
         try:
             if wire.body:
                 await connection.send_body()
-            return await answer
-        except ExchangeFailed as failure:
-            if failure.reused:
-                self._drop_idle(wire.origin, since=connection.idle_since)
-            elif not connection.is_used and not failure.received_bytes:
-                self._addresses.lost(connection.address)  # another address may lead to a server that is well
+            head = await answer
+        except BaseException as error:
+            self.settle(wire.origin, connection, error)
             raise
         finally:
-            self._busy.discard(connection)
-            is_fast = not connection.first_bytes.is_due or self._is_fast(wire.origin, connection)
-            if connection.end() and is_fast and not self._is_closed:
-                connection.idle_since = self._idle_clock()
-                if not self._dialer.waiting or not self._dialer.offer(wire.origin, connection):
-                    self._idle.setdefault(wire.origin, []).append(connection)
-            else:
-                connection.abort()
             del answer  # drop the reference cycle: exception -> traceback -> this frame -> future
+        self.settle(wire.origin, connection)
+        return head
+
+    def begin_at_once(
+        self, origin: Origin, head: SecretBytes, sink: BodySink, deadline: float
+    ) -> tuple[Connection, asyncio.Future[ResponseHead]] | None:
+        """Send a read, whose head is encoded, if a connection is idle: `exchange` without a coroutine of its own.
+
+        The caller awaits the answer, and then calls `settle`.
+        """
+        idle = self._idle[origin]
+        if not idle:
+            return None
+        connection = idle.pop()
+        if connection.state is not IDLE or self._idle_clock() - connection.idle_since >= IDLE_SECONDS:
+            idle.append(connection)  # `_idle_connection` knows what to do with it
+            return None
+        if not self._is_watching:
+            self._watch()
+        answer = connection.begin_with(head, "GET", sink, deadline, self._running.seconds, is_read=True)
+        return connection, answer
+
+    def settle(self, origin: Origin, connection: Connection, failure: BaseException | None = None) -> None:
+        """End an exchange: keep its connection for the next one, unless the exchange failed."""
+        if failure is not None and isinstance(failure, ExchangeFailed):
+            if failure.reused:
+                self._drop_idle(origin, since=connection.idle_since)
+            elif not connection.is_used and not failure.received_bytes:
+                self._addresses.lost(connection.address)  # another address may lead to a server that is well
+        is_fast = not connection.first_bytes.is_due or self._is_fast(origin, connection)
+        if connection.end() and is_fast and not self._is_closed:
+            connection.idle_since = self._idle_clock()
+            if not self._dialer.waiting or not self._dialer.offer(origin, connection):
+                self._idle[origin].append(connection)
+        else:
+            connection.abort()
 
     def open_ahead(self, origin: Origin, count: int) -> None:
         """Begin connections to `origin`, which requests will soon need, until there are `count`."""
@@ -97,10 +123,10 @@ class DirectTransport:
     def _keep(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection that no request waits for."""
         connection.is_used, connection.idle_since = True, self._idle_clock()
-        self._idle.setdefault(origin, []).append(connection)
+        self._idle[origin].append(connection)
 
     def _idle_connection(self, origin: Origin) -> Connection | None:
-        stack = self._idle.get(origin)
+        stack = self._idle[origin]
         while stack:
             connection = stack.pop()
             if connection.state is IDLE:
@@ -134,9 +160,17 @@ class DirectTransport:
         others = [other.first_bytes for other in self._dialer.connections(origin) if other is not connection]
         return not is_outlier(connection.first_bytes, others) or not self._replacements.allow(self._idle_clock())
 
+    @property
+    def _busy(self) -> list[Connection]:
+        return self._dialer.busy()
+
+    def _watch(self) -> None:
+        self._is_watching = True
+        self._clock.watch(self._check_all)
+
     def _check_all(self, now: float) -> bool:
         """Look for exchanges that are late or have gone quiet; False if there are none at all."""
-        for connection in list(self._busy):
+        for connection in self._busy:
             connection.check(now, self._timeouts.read_seconds)
         self._is_watching = bool(self._busy)
         return self._is_watching
