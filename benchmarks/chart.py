@@ -70,7 +70,7 @@ def draw_lines(chart: dict[str, Any]) -> Any:
     for name, points in lines.items():
         x, middle, least, most = zip(*points, strict=True)
         at = x if is_linear else [values.index(value) for value in x]
-        colour = OUR_COLOUR if name == "ours" else next(others)
+        colour = OUR_COLOUR if name == "this library" else next(others)
         axes.plot(at, middle, marker="o", markersize=4, label=name, color=colour)
         axes.fill_between(at, least, most, alpha=0.2, color=colour)
     axes.set_xticks(values if is_linear else range(len(values)), [f"{value:,g}" for value in values])
@@ -78,7 +78,7 @@ def draw_lines(chart: dict[str, Any]) -> Any:
         axes.set_ylim(0, 1.08 * max(point[3] for line in lines.values() for point in line))
     else:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3)))
+        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
     axes.set_xlabel(chart["x"])

@@ -86,8 +86,12 @@ def curves(results: Sequence[Result]) -> list[dict[str, Any]]:
             if outcome.samples:
                 shown = spread(outcome.samples, result.figure)
                 point = [result.x, *(value * result.scale for value in (shown.median, shown.least, shown.most))]
-                curve["lines"].setdefault(outcome.name + result.curve.suffix, []).append(point)
+                curve["lines"].setdefault(_in_words(outcome.name) + result.curve.suffix, []).append(point)
     return list(found.values())
+
+
+def _in_words(name: str) -> str:
+    return f"this library{name.removeprefix(OURS)}" if name.startswith(OURS) else name
 
 
 def _peer_ratio(result: Result) -> float:

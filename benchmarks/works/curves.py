@@ -15,7 +15,7 @@ Prepare = Callable[..., Sequence[Contender]]
 SMALL = 110_000
 BY_SIZE = Curve("size", "Objects of any size", "bytes an object", "objects/s")
 BY_COUNT = Curve("count", "Any number of objects", "objects of 4 KiB in one dataset", "objects/s")
-BY_LATENCY = Curve("latency", "Far away", "milliseconds to the first byte of 110 KB", "objects/s")
+BY_LATENCY = Curve("latency", "Rate over latency", "milliseconds to the first byte of 110 KB", "objects/s")
 BY_CONCURRENCY = Curve(
     "in-flight", "Requests in flight", "requests in flight, 20 ms to the first byte of 110 KB", "objects/s"
 )

@@ -84,14 +84,14 @@ def test_curves_have_a_line_for_each_with_a_point_for_each_work() -> None:
     points = [replace(result(taken(10, 30), taken(5)), curve=curve, x=x) for x in (1.0, 2.0)]
     (found,) = curves(points)
     assert (found["name"], found["x"], found["y"]) == ("size", "bytes", "objects/s")
-    assert found["lines"]["ours"] == [pytest.approx([x, 20, 10, 30]) for x in (1, 2)]
+    assert found["lines"]["this library"] == [pytest.approx([x, 20, 10, 30]) for x in (1, 2)]
     assert bars(points) == []
 
 
 def test_a_suffix_makes_another_line_of_the_same_curve() -> None:
     near, far = (Curve("workers", "Workers", "workers", "objects/s", suffix) for suffix in ("", ", 12 ms"))
     (found,) = curves([replace(result(taken(10), []), curve=curve, x=1.0) for curve in (near, far)])
-    assert list(found["lines"]) == ["ours", "ours, 12 ms"]
+    assert list(found["lines"]) == ["this library", "this library, 12 ms"]
 
 
 def test_the_digest_of_a_chart_changes_with_its_values_and_texts() -> None:
