@@ -29,6 +29,7 @@ _TLS_HANDSHAKE = 0x16
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 # How long the server reads and drops what a client still sends after the answer.
 _LINGER_SECONDS = 2.0
+_INSTEAD_OF_BYTES = (Pause, Hangup, Until)  # a constant: `Pause | Hangup | Until` would be made anew for each step
 _NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -284,7 +285,7 @@ class ServerConnection:
         budget = _TURN_BYTES
         step = self._step if self._step is not None else self._next_step()
         while step is not None:
-            if isinstance(step, Pause | Hangup | Until):
+            if isinstance(step, _INSTEAD_OF_BYTES):
                 self._step = None
                 self._obey(step)
                 return
