@@ -164,9 +164,9 @@ def _median_rate(outcome: Outcome | None) -> float | None:
 def _by_processes(run: Run) -> str:
     """Return a row for each number of workers or processes, near and far."""
     rows = [(f"on {run.machine.name}", "ms away", "this library", "C++ connector", "ratio")]
-    for result in run.results:
+    for result in sorted(run.results, key=lambda result: (result.unit, result.milliseconds, result.x)):
         if result.curve is not None and result.curve.name in _SCALE:
-            label = f"{result.x:.0f} {_SCALE[result.curve.name]} ({result.unit})"
+            label = f"{_SCALE[result.curve.name]}: {result.x:.0f} ({result.unit})"
             rates = (_rate(result, result.outcome(OURS)), _rate(result, result.outcome(CXX)))
             rows.append((label, f"{result.milliseconds:g}", *rates, _times(result)))
     return table(rows) if len(rows) > 1 else ""

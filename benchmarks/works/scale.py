@@ -72,4 +72,7 @@ def _works(milliseconds: int) -> Iterator[Work]:
         )
 
 
-WORKS: Sequence[Work] = tuple(work for milliseconds in MILLISECONDS for work in _works(milliseconds))
+# Few processes first, so that a run that ends early has some points of each line.
+WORKS: Sequence[Work] = sorted(
+    (work for milliseconds in MILLISECONDS for work in _works(milliseconds)), key=lambda work: work.x
+)

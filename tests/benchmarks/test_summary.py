@@ -68,7 +68,7 @@ def test_ratios_have_a_column_for_each_machine_and_show_the_lower_server() -> No
 def test_more_processes_have_a_row_for_each_number() -> None:
     curve = Curve("workers", "Workers", "workers", "objects/s", ", 12 ms")
     found = made("workers-4-12ms", "", 30, 10, curve=curve, x=4.0, milliseconds=12.0)
-    assert cells(summary.scale(runs(found)))[1] == ["4 DataLoader workers (objects/s)", "12", "30", "10", "3x"]
+    assert cells(summary.scale(runs(found)))[1] == ["DataLoader workers: 4 (objects/s)", "12", "30", "10", "3x"]
     assert "(figures/here/workers.png)" in summary.scale(runs(found))
 
 
