@@ -52,7 +52,7 @@ class Config:
     audit_path: str = "/var/log/oss-connector/audit.log"
     dataset: TransferConfig = TransferConfig()
     checkpoint: TransferConfig = TransferConfig(prefetch_worker=4)
-    fast_list: bool = False
+    fast_list: bool | Literal["auto"] = "auto"
     list_concurrency: int = 16
     list_worker: int = 1
     transport: Literal["direct", "aiohttp"] = "direct"
@@ -110,6 +110,12 @@ def _flag(value: object) -> bool:
     raise _WrongValueError("true or false")
 
 
+def _flag_or_auto(value: object) -> bool | str:
+    if value == "auto" or isinstance(value, bool):
+        return value
+    raise _WrongValueError('true, false or "auto"')
+
+
 def _path(value: object) -> str:
     if isinstance(value, str) and "\0" not in value:
         # A lone surrogate is no path, and `~` of a user without a home is none.
@@ -146,7 +152,7 @@ KEYS: Mapping[str, Key] = {
     "auditPath": Key("audit_path", _path),
     "datasetConfig.prefetchConcurrency": Key("dataset.prefetch_concurrency", _whole(1, 4096)),
     "datasetConfig.prefetchWorker": Key("dataset.prefetch_worker", _whole(1, 256)),
-    "datasetConfig.enableFastList": Key("fast_list", _flag),
+    "datasetConfig.enableFastList": Key("fast_list", _flag_or_auto),
     "datasetConfig.listConcurrency": Key("list_concurrency", _whole(1, 4096)),
     "datasetConfig.listWorker": Key("list_worker", _whole(1, 256)),
     "checkpointConfig.prefetchConcurrency": Key("checkpoint.prefetch_concurrency", _whole(1, 4096)),

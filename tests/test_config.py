@@ -92,7 +92,13 @@ def test_the_defaults_are_those_of_the_cpp_connector() -> None:
     assert config.audit_path == "/var/log/oss-connector/audit.log"
     assert config.dataset == TransferConfig(prefetch_concurrency=24, prefetch_worker=2, upload_concurrency=64)
     assert config.checkpoint == TransferConfig(prefetch_concurrency=24, prefetch_worker=4, upload_concurrency=64)
-    assert (config.fast_list, config.list_concurrency, config.list_worker) == (False, 16, 1)
+    assert (config.list_concurrency, config.list_worker) == (16, 1)
+
+
+@pytest.mark.parametrize("value", [True, False, "auto"])
+def test_what_finds_itself_may_be_switched_on_and_off(value: object) -> None:
+    assert parsed("datasetConfig.enableFastList", value).fast_list == value
+    assert Config().fast_list == "auto"
 
 
 def test_the_file_of_the_cpp_connectors_readme_is_read_without_a_warning(
@@ -192,7 +198,7 @@ WRONG = [
     *[("logLevel", value) for value in (-1, 4, 10**30)],
     *[("datasetConfig.prefetchConcurrency", value) for value in (0, -1, 4097)],
     *[("datasetConfig.prefetchWorker", value) for value in (0, 257)],
-    *[("datasetConfig.enableFastList", value) for value in (0, 1, "true", None)],
+    *[("datasetConfig.enableFastList", value) for value in (0, 1, "true", None, ["auto"])],
     *[("checkpointConfig.uploadConcurrency", value) for value in (0, 4097)],
     *[("logPath", value) for value in (1, None, True, "a\0b", "\ud800", "~nobody-of-this-name/log")],
     *[("caFile", value) for value in (1, "/nowhere/ca.pem", "/", "a" * 5000)],

@@ -23,6 +23,7 @@ fewer calls: `steady`.
 
 What is in [brackets] is there only if the configuration asks for it. Layers are composed once, not for each request.
 
+- `listing` chooses how the pages of a prefix are listed; `key_space` where to cut a listing
 - `flight` runs requests whose bodies go into memory that the caller takes back, and waits for them first
 - `sharing` has what the processes of a job share of one client, `clocks` time as connections and deadlines count it
 """

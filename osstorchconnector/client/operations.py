@@ -39,7 +39,7 @@ from ..uri import OssUri, checked_bucket
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from .layers import Get, HedgedReads
 from .memory import Memory
-from .paging import Ahead, PageAttempt
+from .paging import Ahead, PageAttempt, PageTimes
 from .sender import Sender, Session
 
 if TYPE_CHECKING:
@@ -135,16 +135,18 @@ class Operations:
         max_keys: int = 1000,
         order: PageOrder | None = None,
         ahead: Ahead | None = None,
+        times: PageTimes | None = None,
     ) -> ListPage:
         """Return one page of the objects whose keys begin with `uri.key`, in UTF-8 byte order.
 
         To follow a listing, pass the same `order` for each page: a page that does not follow the last is asked for
-        again, and an `OssProtocolError` if it stays so. `ahead` is told early where the listing goes on.
+        again, and an `OssProtocolError` if it stays so. `ahead` is told early where the listing goes on, `times` how
+        long the page took.
         """
         request = requests.list_objects(
             uri.bucket, uri.key, delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
         )
-        attempt = PageAttempt(request, order or PageOrder(start_after), ahead)
+        attempt = PageAttempt(request, order or PageOrder(start_after), ahead, times)
         await self._sender.perform(attempt)
         return attempt.result
 

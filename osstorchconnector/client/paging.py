@@ -3,9 +3,7 @@
 `PageStream` lists page after page. It asks for the next page as soon as the answer with the one before has come, before
 that is parsed: OSS writes one while we read the other.
 
-`parallel_pages` splits the range of keys and lists the ranges side by side. A page tells whether more is to come.
-While fewer requests than allowed are in flight, such a range is cut at keys evenly spaced over what is left of it.
-Where nothing lies behind a cut, that costs one request and is not tried again.
+`parallel_pages` splits the range of keys and lists the ranges side by side. `key_space` says where to cut it.
 """
 
 from __future__ import annotations
@@ -13,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from os.path import commonprefix
 from typing import Any, Protocol
 
 from ..errors import OssProtocolError
@@ -26,6 +24,7 @@ from ..protocol.answers import PageOrder, check_within
 from ..protocol.heads import ResponseHead
 from ..protocol.values import ListPage, Request
 from .attempts import DocumentAttempt
+from .key_space import Cuts
 
 
 class Ahead(Protocol):
@@ -38,11 +37,23 @@ class Ahead(Protocol):
         """It does not: cancel that request."""
 
 
+class PageTimes:
+    """How long the pages of a listing are awaited, at least, and how long it takes to read one."""
+
+    def __init__(self) -> None:
+        self.waited_seconds, self.read_seconds = float("inf"), 0.0
+
+    def note(self, asked: float, came: float, read: float) -> None:
+        """A page was asked for, came, and was read at these times."""
+        self.waited_seconds, self.read_seconds = min(self.waited_seconds, came - asked), read - came
+
+
 class PageAttempt(DocumentAttempt[ListPage]):
     """A page of a listing: of what was asked for, and going on where the last one ended."""
 
-    def __init__(self, request: Request, order: PageOrder, ahead: Ahead | None) -> None:
+    def __init__(self, request: Request, order: PageOrder, ahead: Ahead | None, times: PageTimes | None = None) -> None:
         super().__init__(request, self._read)
+        self._times, self._asked_at = times, time.perf_counter()
         self.wants_early_look = ahead is not None
         self._order, self._ahead, self._token = order, ahead, ""
         asked = dict(request.query)
@@ -57,6 +68,7 @@ class PageAttempt(DocumentAttempt[ListPage]):
                 await asyncio.sleep(0)
 
     def _read(self, _head: ResponseHead, body: bytearray) -> ListPage:
+        came = time.perf_counter()
         try:
             page = xml.parse_list_page(body, self._prefix, self._delimiter)
             check_within(page, self._prefix, self._delimiter)
@@ -66,6 +78,8 @@ class PageAttempt(DocumentAttempt[ListPage]):
             raise
         if page.next_token != self._token:
             self._take_back()
+        if self._times is not None:
+            self._times.note(self._asked_at, came, time.perf_counter())
         return page
 
     def _take_back(self) -> None:
@@ -90,7 +104,7 @@ class PageStream:
         self._asked = ""  # the token that was asked for last
         self._token = ""  # where the listing goes on behind these pages, as far as is known
         self._latest: asyncio.Task[ListPage] | None = None  # what was asked for on the word of the last page to arrive
-        self._is_wanted, self._most_unasked = False, 1
+        self._is_wanted, self._most_unasked, self._is_held = False, 1, False
 
     async def next(self) -> ListPage:
         """Return the next page, with the one after it asked for; not to be called after the last one."""
@@ -105,6 +119,11 @@ class PageStream:
             self._token = page.next_token
         self._advance()
         return page
+
+    async def hold(self) -> int:
+        """Ask for no more pages; return how many `next` can still return, since they were asked for."""
+        self._is_held = True
+        return len(self._pages)
 
     def close(self) -> None:
         """Cancel the requests for pages that were not read."""
@@ -126,7 +145,7 @@ class PageStream:
             self._latest = None
 
     def _advance(self) -> None:
-        if self._token and len(self._pages) - self._is_wanted < self._most_unasked:
+        if self._token and not self._is_held and len(self._pages) - self._is_wanted < self._most_unasked:
             token, self._token = self._token, ""
             self._start(token)
             self._latest = self._pages[-1]
@@ -146,26 +165,25 @@ def _look_at(task: asyncio.Task[ListPage]) -> None:
 
 AskPage = Callable[[str], "Future[ListPage]"]
 
-_MOST_CUTS = 8
 _PAGES_HELD = 1000  # what is listed ahead of the order, at most (and a page of each piece)
-_LEAST, _MOST = 0x20, 0x7F  # keys are cut at printable ASCII, unless they go on with something else
-_LAST = 0x10FFFF
-_SURROGATES = range(0xD800, 0xE000)
 
 
-class _KeyRange:
+class KeyRange:
     """The keys behind `after`, up to `until` (`None`: to the end)."""
 
-    __slots__ = ("after", "has_more", "is_done", "pages", "request", "until")
+    __slots__ = ("after", "answers", "has_more", "is_done", "listed_keys", "page_keys", "pages", "request", "until")
 
     def __init__(self, after: str, until: str | None) -> None:
         self.after, self.until = after, until
+        self.answers = self.listed_keys = 0
+        self.page_keys: Sequence[str] = ()  # those of the last page
         self.pages: deque[ListPage] = deque()
         self.request: Future[ListPage] | None = None
         self.has_more = self.is_done = False
 
     def take(self, page: ListPage) -> None:
         """Take in the next page: what of it lies within this piece."""
+        self.answers += 1
         until, objects = self.until, page.objects
         if until is not None and objects and objects[-1].key > until:
             objects = [listed for listed in objects if listed.key <= until]
@@ -176,27 +194,37 @@ class _KeyRange:
         if objects:
             self.after = objects[-1].key
             self.pages.append(ListPage(objects, [], "more"))
+            self.page_keys = self.pages[-1].keys
+            self.listed_keys += len(self.page_keys)
 
 
 def parallel_pages(
-    ask: AskPage, prefix: str, *, start_after: str = "", concurrency: int, wait: Wait = Future.result
+    ask: AskPage,
+    prefix: str,
+    *,
+    start_after: str = "",
+    concurrency: int,
+    wait: Wait = Future.result,
+    cuts: Cuts,
+    whole: KeyRange | None = None,
 ) -> Generator[ListPage, None, None]:
     """Yield the pages of a listing in its order, up to `concurrency` requests in flight.
 
     `ask` requests a page of the keys with `prefix` behind the key it is given. The last page is an empty one, and only
-    it has no `next_token`.
+    it has no `next_token`. `cuts` decides where to cut. `whole` is what is to be listed, if that has begun before.
     """
-    pieces, is_exiting = [_KeyRange(start_after, None)], sys.is_finalizing
+    pieces, is_exiting = [whole or KeyRange(start_after, None)], sys.is_finalizing
     try:
         while pieces:
-            _cut(pieces, prefix, concurrency)
+            for number, keys in reversed(cuts.places(pieces, prefix, concurrency)):
+                _split(pieces, number, keys)
             _request(pieces, ask, concurrency)
             _take(pieces, wait)
             while pieces and (pieces[0].pages or pieces[0].is_done):
                 yield from _drain(pieces[0])
                 if not pieces[0].is_done:
                     break
-                del pieces[0]
+                cuts.forget(pieces.pop(0))
         yield ListPage([], [], "")
     finally:
         for piece in pieces:
@@ -204,51 +232,16 @@ def parallel_pages(
                 piece.request.cancel()
 
 
-def cuts(low: str, high: str | None, prefix: str, count: int) -> list[str]:
-    """Return up to `count` keys, rising, between `low` and `high` (`None`: all that begins with `prefix`)."""
-    shared = prefix if high is None else commonprefix([low, high])
-    top = ord(high[len(shared)]) if high is not None else _MOST
-    while True:
-        bottom = ord(low[len(shared)]) if len(low) > len(shared) and low.startswith(shared) else _LEAST - 1
-        if bottom >= top and high is None:
-            top = _LAST
-        chosen = _spread(bottom, top, count)
-        if chosen:
-            return [shared + chr(code) for code in chosen]
-        if len(low) <= len(shared):
-            return []
-        shared, high, top = low[: len(shared) + 1], None, _MOST
+def _split(pieces: list[KeyRange], number: int, keys: list[str]) -> None:
+    """Cut a piece at these keys, which rise and lie within it."""
+    if keys:
+        piece, ends = pieces[number], [*keys[1:], pieces[number].until]
+        pieces[number + 1 : number + 1] = [KeyRange(key, end) for key, end in zip(keys, ends, strict=True)]
+        piece.until = keys[0]
+        piece.has_more = False  # until its next page says so
 
 
-def _spread(bottom: int, top: int, count: int) -> list[int]:
-    """Return up to `count` numbers between `bottom` and `top`, evenly spaced."""
-    between = top - bottom - 1
-    count = min(count, between)
-    if count < 1:
-        return []
-    found = (bottom + 1 + (2 * n + 1) * between // (2 * count) for n in range(count))
-    return [code for code in found if code not in _SURROGATES]
-
-
-def _cut(pieces: list[_KeyRange], prefix: str, concurrency: int) -> None:
-    """Cut pieces of which more is to come until there is one for each request."""
-    spare = concurrency - sum(not piece.is_done for piece in pieces)
-    for number in range(len(pieces) - 1, -1, -1):
-        piece = pieces[number]
-        if spare <= 0:
-            return
-        if not piece.has_more:
-            continue
-        keys = cuts(piece.after, piece.until, prefix, min(spare, _MOST_CUTS))
-        ends = [*keys[1:], piece.until]
-        pieces[number + 1 : number + 1] = [_KeyRange(key, end) for key, end in zip(keys, ends, strict=True) if keys]
-        if keys:
-            piece.until = keys[0]
-            piece.has_more = False  # until its next page says so
-            spare -= len(keys)
-
-
-def _request(pieces: list[_KeyRange], ask: AskPage, concurrency: int) -> None:
+def _request(pieces: list[KeyRange], ask: AskPage, concurrency: int) -> None:
     flying = sum(piece.request is not None for piece in pieces)
     held = sum(len(piece.pages) for piece in pieces)
     for number, piece in enumerate(pieces):
@@ -259,7 +252,7 @@ def _request(pieces: list[_KeyRange], ask: AskPage, concurrency: int) -> None:
             flying += 1
 
 
-def _take(pieces: list[_KeyRange], wait: Wait) -> None:
+def _take(pieces: list[KeyRange], wait: Wait) -> None:
     """Wait until at least one request is answered; take in all answers that are there."""
     asked = [piece for piece in pieces if piece.request is not None]
     if not asked:
@@ -282,6 +275,6 @@ def _tell(arrived: Future[None]) -> None:
         arrived.set_result(None)
 
 
-def _drain(piece: _KeyRange) -> Iterator[ListPage]:
+def _drain(piece: KeyRange) -> Iterator[ListPage]:
     while piece.pages:
         yield piece.pages.popleft()

@@ -14,6 +14,8 @@ from itertools import islice
 from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient, as_client
+from ..client.key_space import EvenCuts
+from ..client.listing import PrefixPages
 from ..client.operations import Operations
 from ..client.paging import parallel_pages
 from ..errors import OssConfigError, OssError, OssNotFoundError
@@ -117,7 +119,8 @@ BATCH_ROWS = 1000
 class PrefixListing:
     """The objects below some prefixes: one prefix after the other, each in OSS's order, page by page.
 
-    With `enableFastList` in the config the pages of a prefix are fetched in parallel. The order stays the same.
+    With `enableFastList` in the config the pages of a prefix are fetched in parallel; by default, if OSS is far and
+    there are many. The order stays the same.
 
     Folder markers (empty objects whose key ends in `/`) are left out and counted, unless `keep_folder_markers` is set.
     A prefix without objects raises `OssNotFoundError`, unless `allow_empty` is set. `keep` is the filter that is
@@ -157,10 +160,17 @@ class PrefixListing:
     def _pages(self, prefix: OssUri, start_after: str, wait: Wait) -> Generator[ListPage, None, None]:
         """Yield the pages of a listing. The next pages are requested ahead."""
         config = self._client.config
+        if config.fast_list == "auto":
+            workers, concurrency = config.list_worker, config.list_concurrency
+            pages = PrefixPages(self._client, prefix, start_after=start_after, workers=workers, wait=wait)
+            yield from pages.pages(concurrency)
+            return
         if config.fast_list:
             ask = functools.partial(self._request_after, prefix, config.list_worker)
             concurrency = config.list_concurrency
-            yield from parallel_pages(ask, prefix.key, start_after=start_after, concurrency=concurrency, wait=wait)
+            yield from parallel_pages(
+                ask, prefix.key, start_after=start_after, concurrency=concurrency, wait=wait, cuts=EvenCuts()
+            )
             return
         yield from self._client.list_pages(prefix, start_after=start_after, wait=wait)
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from osstorchconnector.client.paging import cuts, parallel_pages
+from osstorchconnector.client.key_space import EvenCuts, even_cuts
+from osstorchconnector.client.paging import parallel_pages
 from osstorchconnector.datasets import OssIterableDataset
 from osstorchconnector.errors import OssNotFoundError
 from osstorchconnector.protocol.values import ListedObject, ListPage
@@ -39,7 +40,7 @@ class Listing:
 
 
 def listed(listing: Listing, prefix: str, concurrency: int, start_after: str = "") -> list[str]:
-    pages = list(parallel_pages(listing, prefix, start_after=start_after, concurrency=concurrency))
+    pages = list(parallel_pages(listing, prefix, start_after=start_after, concurrency=concurrency, cuts=EvenCuts()))
     assert [bool(page.next_token) for page in pages] == [True] * (len(pages) - 1) + [False]
     return [found.key for page in pages for found in page.objects]
 
@@ -59,7 +60,7 @@ def test_cuts_lie_between(low: str, high: str, count: int) -> None:
     low, high = sorted([low, high])
     if low == high:
         high += "x"
-    found = [low, *cuts(low, high, "", count), high]
+    found = [low, *even_cuts(low, high, "", count), high]
     assert all(a < b for a, b in pairwise(found))
 
 
