@@ -71,6 +71,29 @@ def test_the_first_range_goes_alone_and_brings_the_etag_of_the_others(client: Fa
     assert [bool(call.if_match) for call in client.calls] == [False] + [True] * 9
 
 
+def test_one_range_is_planned_before_its_request_and_the_others_while_it_is_on_its_way(client: FakeClient) -> None:
+    gate, planned, requests_before = Gate(), threading.Event(), list[int]()
+    client.before = lambda call: None if call.if_match else gate.passed()
+    target = Target(SPANS)
+    fetches = list(target.file.waiting)
+
+    def coming() -> Iterator[Fetch]:
+        for fetch in fetches:
+            requests_before.append(len(client.spans()))
+            yield fetch
+        planned.set()
+
+    target.file.waiting.clear()
+    target.file.coming = coming()
+    loading = threading.Thread(target=fetcher_of(client, 20).run, args=([target.file], lambda reached: None))
+    loading.start()
+    planned.wait()
+    gate.open()
+    loading.join()
+    assert requests_before == [0] + [1] * 9
+    assert target.memory == DATA
+
+
 def test_ranges_that_need_memory_wait_while_there_is_too_much(client: FakeClient) -> None:
     target = Target(SPANS, staged_bytes=20)
     fetcher_of(client, 20, memory_bytes=60).run([target.file], lambda reached: None)

@@ -7,13 +7,15 @@ import gc
 import json
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from dcp.states import blank, differences
+from hypothesis import given
+from hypothesis import strategies as st
 from scripts import NO_LOGS
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
@@ -73,6 +75,35 @@ def mixed(groups: int, small_bytes: int, large_bytes: int) -> dict[str, torch.Te
             state[f"{number} small {which}"] = torch.full((10_000,), float(number * 1000 + which))
         state[f"{number} large"] = torch.full((large_bytes // 4,), float(number))
     return state
+
+
+class Place(NamedTuple):
+    """Where an item stands."""
+
+    start: int
+    stop: int
+
+
+places = st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 300)), max_size=2000).map(
+    lambda pairs: sorted(Place(start, start + size) for start, size in pairs)
+)
+
+
+@given(places)
+def test_items_are_planned_in_batches_that_do_not_overlap(items: list[Place]) -> None:
+    found = [list(batch) for batch in loading.batches(items)]  # type: ignore[arg-type]
+    assert [number for batch in found for number in batch] == list(range(len(items)))
+    reached = 0
+    for batch in filter(None, found):
+        assert items[batch[0]].start >= reached
+        reached = max(reached, *[items[number].stop for number in batch])
+
+
+def test_the_first_batch_is_small_and_the_others_are_not() -> None:
+    items = [Place(number, number + 1) for number in range(1000)]
+    sizes = [len(batch) for batch in loading.batches(items)]  # type: ignore[arg-type]
+    assert sizes[0] == loading.FIRST_BATCH_ITEMS
+    assert set(sizes[1:-1]) == {loading.BATCH_ITEMS}
 
 
 @pytest.mark.parametrize("elements", [40_000, 200_000])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.dcp.segments import Range, RangeSizes, Segment, ranges, slice_of
+from osstorchconnector.dcp.segments import Range, RangePlan, RangeSizes, Segment, ranges, slice_of
 from osstorchconnector.dcp.tensors import contiguous
 from osstorchconnector.protocol.values import ByteSpan
 
@@ -39,6 +39,16 @@ def test_a_range_is_what_its_segments_span_and_little_more(wanted: list[Segment]
         assert made.span == (made.segments[0].start, max(segment.stop for segment in made.segments))
         needed = {at for _, at in bytes_of(made.segments)}
         assert made.span.size - len(needed) <= max(made.span.size // 64, len(made.segments))
+
+
+@given(parts, range_sizes, st.lists(st.integers(0, 40)))
+def test_segments_given_bit_by_bit_are_in_the_same_ranges(
+    wanted: list[Segment], sizes: RangeSizes, cuts: list[int]
+) -> None:
+    plan, found, in_order = RangePlan(sizes), list[Range](), sorted(wanted)
+    for start, stop in pairwise(sorted({0, *cuts, len(wanted)})):
+        found += plan.add(in_order[start:stop])
+    assert found + plan.end() == ranges(wanted, sizes)
 
 
 @given(parts, range_sizes)
