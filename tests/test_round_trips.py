@@ -12,7 +12,7 @@ from dcp.ranks import Place, run_ranks
 from round_trips import RoundTrips
 
 from osstorchconnector import OssCheckpoint, OssClient
-from osstorchconnector.dcp import OssCheckpointManager, OssStorageWriter
+from osstorchconnector.dcp import OssCheckpointManager, OssStorageReader, OssStorageWriter
 from osstorchconnector.testing import OssBucket
 
 MIB = 1 << 20
@@ -91,6 +91,16 @@ def test_a_save_that_replaces_the_metadata_of_ranks_reads_all_of_it_at_once(
     tidy = {"DeleteMultipleObjects": 1, "DeleteObject": 1}
     with round_trips.expect({"PutObject": 1}, LOOK, {"PutObject": 1}, {"GetObject": 3}, PUBLISH, tidy):
         dcp.save(state(1000), storage_writer=writer)
+
+
+@pytest.mark.parametrize(("thread_count", "ranges"), [(1, 9), (4, 12)])
+def test_a_load_asks_for_all_ranges_of_all_files_when_it_has_read_the_metadata(
+    client: OssClient, oss_bucket: OssBucket, round_trips: RoundTrips, thread_count: int, ranges: int
+) -> None:
+    uri = oss_bucket.uri + "ckpt"
+    dcp.save(state(2 * MIB, 4), storage_writer=OssStorageWriter(client, uri, thread_count=thread_count))
+    with round_trips.expect({"GetObject": 1}, {"GetObject": ranges}):
+        dcp.load(state(2 * MIB, 4), storage_reader=OssStorageReader(client, uri))
 
 
 def two_ranks(place: Place) -> None:

@@ -65,7 +65,7 @@ class RunningTasks(Generic[S, R]):
         self._tasks: dict[asyncio.Task[R], asyncio.AbstractEventLoop] = {}  # the loop threads' view, under `_changed`
         # Reentrant: a finaliser may call `stop` while this thread holds the lock.
         self._changed = threading.Condition(threading.RLock())
-        self._is_stopped = False
+        self._is_stopped = self._is_forgotten = False
         self._then: Callable[[], None] | None = None
         self._pid = os.getpid()
 
@@ -89,7 +89,7 @@ class RunningTasks(Generic[S, R]):
         """Begin `work` about `subject`; `wait_for_one` will return it. After `stop` it ends at once, cancelled."""
         future = self.start(work)
         self._subjects[future] = subject
-        future.add_done_callback(self._ended.put)
+        future.add_done_callback(self._note_end)
 
     def open_ahead(self, bucket: str, count: int) -> None:
         """Begin connections for `count` tasks that will soon begin, and read or write objects of `bucket`."""
@@ -166,7 +166,16 @@ class RunningTasks(Generic[S, R]):
     def forget(self) -> None:
         """Drop all subjects and results now; `wait_for_one` will not return them."""
         self._subjects.clear()
-        # Drop the reference cycle: queue -> future -> its callback, a method of the queue. Without waiting: when the
+        self._is_forgotten = True
+        self._empty_queue()
+
+    def _note_end(self, future: Future[R]) -> None:
+        self._ended.put(future)
+        if self._is_forgotten:  # read after the put: `forget` has not seen this future, or will
+            self._empty_queue()
+
+    def _empty_queue(self) -> None:
+        # Drop the reference cycle: queue -> future -> its callback -> these tasks. Without waiting: when the
         # interpreter ends, another thread may be in `wait_for_one` and take the last future.
         with contextlib.suppress(Empty):
             while True:

@@ -10,6 +10,7 @@ from ..client.client import OssClient
 from ..client.flight import RunningTasks, Work
 from ..client.memory import Memory
 from ..client.operations import Operations
+from ..errors import OssObjectChangedError, OssServiceError
 from ..files.coverage import ReceivedObject
 from ..protocol.checksum import SpanSums
 from ..protocol.values import ByteSpan, Download
@@ -17,6 +18,7 @@ from ..uri import OssUri
 
 FIRST_STAGED_BYTES = 32 << 20
 _JUDGED_RANGES = 8
+_RANGE_NOT_SATISFIABLE = 416
 
 
 class FetchedFile(ReceivedObject):
@@ -75,13 +77,22 @@ class Fetch:
         """Return the work of fetching, for a loop thread; the memory is taken now."""
         memory = self._memory()
 
-        # Runs on a loop thread. It reads the ETag, which the caller's thread has set before it began any range but the
-        # first; the caller's thread reads `crcs` after it took this task out of the queue of those that have ended.
+        # Runs on a loop thread. It reads the ETag, which the caller's thread sets when the first range has come: those
+        # that begin before are asked for without, and `check_same` compares what they bring. The caller's thread reads
+        # `crcs` after it took this task out of the queue of those that have ended.
         async def work(operations: Operations) -> Download:
             sums = SpanSums(self.sums, self.span.start) if self.sums else None
-            download = await operations.get(
-                self.file.uri, self.span, into=memory, if_match=self.file.etag, checksum=sums
-            )
+            try:
+                download = await operations.get(
+                    self.file.uri, self.span, into=memory, if_match=self.file.etag, checksum=sums
+                )
+            except OssServiceError as error:
+                if error.status != _RANGE_NOT_SATISFIABLE:
+                    raise
+                raise OssObjectChangedError(
+                    f"{self.file.uri.shown} ends before byte {self.span.start}: it was truncated, or replaced while it "
+                    f"was read ({error})"
+                ) from error
             self.crcs = sums.crcs if sums is not None else []
             return download
 
@@ -118,8 +129,8 @@ class StagingBudget:
 class Fetcher:
     """Fetches ranges, `concurrency` at a time and at most `memory_bytes` in memory that is not a tensor's.
 
-    The first range of each file goes alone: it brings the ETag that all others are requested with. `done` of each
-    is called on the thread that calls `run`.
+    All ranges of a file must be of one version. Those that begin before its ETag is known are compared when they come.
+    `done` of each is called on the thread that calls `run`.
     """
 
     def __init__(self, client: OssClient, *, concurrency: int, workers: int, memory_bytes: int) -> None:
@@ -128,7 +139,7 @@ class Fetcher:
         self._concurrency, self._budget = concurrency, StagingBudget(memory_bytes)
         self._coming: Iterator[FetchedFile] = iter(())
         self._begun: list[FetchedFile] = []
-        self._open: deque[FetchedFile] = deque()  # whose first range has come; all of their ranges may be requested
+        self._open: deque[FetchedFile] = deque()  # those that may have more ranges to request
         self._next: Fetch | None = None
         self._staged_bytes = 0
 
@@ -140,24 +151,12 @@ class Fetcher:
         the memory any more, unless it raises the `OssTimeoutError` of `RunningTasks.abandon`.
         """
         self._coming = iter(files)
-        total = 0
         try:
-            while self._top_up():
-                self._plan_ahead()
-                asked = time.perf_counter()
-                fetch, download = self._tasks.wait_for_one()
-                came = time.perf_counter()
-                if fetch.file.stat is None:
-                    self._open.append(fetch.file)
-                fetch.file.landed(download, fetch.span)
-                fetch.done(fetch)
-                self._staged_bytes -= fetch.staged_bytes
-                total += fetch.span.size
-                landed_bytes(total)
-                self._budget.note(waited_seconds=came - asked, worked_seconds=time.perf_counter() - came)
+            self._fetch_all(landed_bytes)
             for file in self._begun:
-                for span in file.leftovers():
-                    file.landed(self._client.get(file.uri, span, if_match=file.etag), span)
+                file.waiting.extend([_to_check(file, span) for span in file.leftovers()])
+            self._open.extend(self._begun)
+            self._fetch_all(lambda total: None)
         except BaseException:
             self._coming = iter(())  # drop the reference cycle: generator -> `RankLoad` -> this fetcher -> generator
             self._next = None
@@ -165,6 +164,21 @@ class Fetcher:
                 file.forget()
             self._tasks.abandon()
             raise
+
+    def _fetch_all(self, landed_bytes: Callable[[int], object]) -> None:
+        """Fetch what is planned or coming; return when nothing is under way."""
+        total = 0
+        while self._top_up():
+            self._plan_ahead()
+            asked = time.perf_counter()
+            fetch, download = self._tasks.wait_for_one()
+            came = time.perf_counter()
+            fetch.file.landed(download, fetch.span)
+            fetch.done(fetch)
+            self._staged_bytes -= fetch.staged_bytes
+            total += fetch.span.size
+            landed_bytes(total)
+            self._budget.note(waited_seconds=came - asked, worked_seconds=time.perf_counter() - came)
 
     def _top_up(self) -> bool:
         """Request as much as may be under way; False if there is nothing more to come."""
@@ -180,20 +194,33 @@ class Fetcher:
         return bool(self._tasks)
 
     def _find_next(self) -> Fetch | None:
-        """Return a range that may be requested now: of an open file, else the first one of the next file."""
-        while self._open:
+        """Return the next range to request: of the file that is open, else of the next file."""
+        while self._open or self._open_next():
             file = self._open[0]
             if file.waiting or file.plan_next():
                 return file.waiting.popleft()
             self._open.popleft()
+        return None
+
+    def _open_next(self) -> bool:
         for file in self._coming:
             self._begun.append(file)
-            if file.waiting or file.plan_next():
-                return file.waiting.popleft()
-        return None
+            self._open.append(file)
+            return True
+        return False
 
     def _plan_ahead(self) -> None:
         """Plan ranges of the file that comes next, as long as no request has ended."""
         file = self._open[0] if self._open else self._begun[-1]
         while not self._tasks.has_ended_task and file.plan_next():
             pass
+
+
+def _to_check(file: FetchedFile, span: ByteSpan) -> Fetch:
+    """Return the fetch of bytes that nobody needs, except to check the whole object."""
+    memory = memoryview(bytearray(span.size))
+    return Fetch(file, span, lambda: memory, _nothing, [], 0)
+
+
+def _nothing(fetch: Fetch) -> None:
+    """Nobody waits for these bytes."""

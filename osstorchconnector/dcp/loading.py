@@ -27,7 +27,7 @@ from .tensors import memory, uninitialised
 MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
 # Of what has to be copied: the sooner the first range is whole, the sooner that begins.
 MAX_STAGED_BYTES = 4 << 20
-# The first range of a file is fetched alone, as it brings the ETag. It is small when many others wait for it.
+# The first range of a file is small when many others follow: it is requested before those are planned.
 FIRST_RANGE_BYTES, MANY_RANGES = 64 << 10, 4
 # How many items of a file are planned at a time: few before its first request.
 FIRST_BATCH_ITEMS, BATCH_ITEMS = 4, 256

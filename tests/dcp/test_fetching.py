@@ -12,9 +12,10 @@ import pytest
 from files.fake_client import URI, Call, FakeClient, Gate
 
 from osstorchconnector.dcp.fetching import FIRST_STAGED_BYTES, Fetch, FetchedFile, Fetcher, StagingBudget
-from osstorchconnector.errors import OssIntegrityError
+from osstorchconnector.errors import OssIntegrityError, OssObjectChangedError
 from osstorchconnector.protocol.checksum import crc32
 from osstorchconnector.protocol.values import ByteSpan
+from osstorchconnector.uri import OssUri
 
 MOST_BYTES = 96 << 20
 DATA = bytes(range(200))
@@ -32,9 +33,9 @@ def client() -> Iterator[FakeClient]:
 class Target:
     """Memory for the ranges of one file, and a record of those that have come."""
 
-    def __init__(self, spans: list[ByteSpan], staged_bytes: int = 0) -> None:
+    def __init__(self, spans: list[ByteSpan], staged_bytes: int = 0, uri: OssUri = URI) -> None:
         self.memory, self.came = bytearray(len(DATA)), list[Fetch]()
-        self.file = FetchedFile(URI)
+        self.file = FetchedFile(uri)
         for span in spans:
             view = memoryview(self.memory)[span.start : span.stop]
             self.file.waiting.append(
@@ -57,18 +58,62 @@ def test_every_range_comes_into_its_memory_with_its_checksums(client: FakeClient
     assert client.most_under_way["get"] <= concurrency
 
 
-def test_the_first_range_goes_alone_and_brings_the_etag_of_the_others(client: FakeClient) -> None:
-    gate = Gate()
-    client.before = lambda call: None if call.if_match else gate.passed()
+def test_the_first_ranges_go_together_and_bring_the_etag_of_the_others(client: FakeClient) -> None:
+    gates = {span: Gate() for span in SPANS[:4]}
+    client.before = lambda call: gates[call.span].passed() if call.span in gates else None
     target = Target(SPANS)
-    loading = threading.Thread(target=fetcher_of(client, 20).run, args=([target.file], lambda reached: None))
+    loading = threading.Thread(target=fetcher_of(client, 4).run, args=([target.file], lambda reached: None))
     loading.start()
-    while not client.spans():  # without it the limit of the test ends this
+    while len(client.spans()) < 4:  # without them the limit of the test ends this
         client.settle()
-    assert client.spans() == [(0, 20)]
+    for gate in gates.values():
+        gate.open()
+    loading.join()
+    assert target.memory == DATA
+    assert [bool(call.if_match) for call in client.calls] == [False] * 4 + [True] * 6
+
+
+@pytest.mark.parametrize("replacement", [DATA[::-1], DATA[:90], b""], ids=["as long", "shorter", "empty"])
+def test_ranges_of_two_versions_are_an_error_though_all_are_asked_for_at_once(
+    client: FakeClient, replacement: bytes
+) -> None:
+    all_begun, others_ended = Gate(), Gate()
+    ended: list[Call] = []
+
+    async def before(call: Call) -> None:
+        if len(client.calls) == len(SPANS):
+            all_begun.open()
+        await all_begun.passed()
+        if call.span == SPANS[5]:
+            await others_ended.passed()
+            client.store(URI, replacement)
+
+    def after(call: Call) -> None:
+        ended.append(call)
+        if len(ended) == len(SPANS) - 1:
+            others_ended.open()
+
+    client.before, client.after = before, after
+    with pytest.raises(OssObjectChangedError, match="replaced while it was read"):
+        fetcher_of(client, 20).run([Target(SPANS).file], lambda reached: None)
+
+
+def test_the_bytes_that_complete_several_files_are_fetched_at_once(client: FakeClient) -> None:
+    uris = [OssUri(URI.bucket, f"file {number}") for number in range(3)]
+    targets = [Target([ByteSpan(5, 20), *SPANS[1:]], uri=uri) for uri in uris]
+    for uri in uris:
+        client.store(uri, DATA)
+    rest, gate = ByteSpan(0, 5), Gate()
+    client.before = lambda call: gate.passed() if call.span == rest else None
+    loading = threading.Thread(
+        target=fetcher_of(client, 4).run, args=([target.file for target in targets], lambda reached: None)
+    )
+    loading.start()
+    while client.spans().count(rest) < 3:
+        client.settle()
     gate.open()
     loading.join()
-    assert [bool(call.if_match) for call in client.calls] == [False] + [True] * 9
+    assert all(target.file.missing_bytes == 0 for target in targets)
 
 
 def test_one_range_is_planned_before_its_request_and_the_others_while_it_is_on_its_way(client: FakeClient) -> None:

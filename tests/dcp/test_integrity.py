@@ -94,16 +94,6 @@ def test_a_file_replaced_while_it_is_read_is_an_error(fs: OssDCPFileSystem, oss_
         load(fs, oss_bucket, LARGE)
 
 
-def test_all_ranges_but_the_first_name_the_object_that_is_meant(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
-    key = saved(fs, oss_bucket, LARGE)
-    load(fs, oss_bucket, LARGE)
-    ranges = [
-        entry for entry in oss_bucket.server.counters().log if entry.key == key and entry.operation == "GetObject"
-    ]
-    assert len(ranges) > 3
-    assert ["if-match" in entry.headers for entry in ranges] == [False] + [True] * (len(ranges) - 1)
-
-
 @pytest.mark.parametrize("fault", ["500", "reset", "reset_body", "truncate"])
 def test_what_the_network_does_is_made_good(fs: OssDCPFileSystem, oss_bucket: OssBucket, fault: str) -> None:
     saved(fs, oss_bucket, LARGE | SMALL)
