@@ -67,9 +67,6 @@ _NO_BUDGET = (
     "requests that end well; the server, or the way to it, is failing at large"
 )
 
-# What the data path carries: object data, and listings, because they are many. aiohttp has the rest.
-DATA_PATH = frozenset({"GetObject", "PutObject", "UploadPart", "ListObjectsV2"})
-
 Outcome = tuple[FailedTry, OssError]
 
 
@@ -157,7 +154,7 @@ class Sender:
                 wire = self._composer.wire(request, credentials, attempts, signed_at)
                 failure, error = self._judge(request, pending, wire, head, attempts)
             except UnsizedBody:
-                self._avoid_data_path(_asked(pending, request), is_unsized)
+                self._avoid_direct(_asked(pending, request), is_unsized)
                 is_unsized = True
                 continue
             except OssIntegrityError as wrong:
@@ -205,7 +202,7 @@ class Sender:
 
     def _choose(self, origin: Origin, operation: str, is_unsized: bool) -> Transport:
         """Choose the transport of an operation's requests to `origin`, and open it if it is not open."""
-        may_be_direct = operation in DATA_PATH and not is_unsized and self.session.config.transport == "direct"
+        may_be_direct = not is_unsized and self.session.config.transport == "direct"
         if self.session.transport_factory is not None:
             name = "handed in"
         else:
@@ -231,12 +228,12 @@ class Sender:
             transport = AuditedTransport(transport, session.audit, session.clock)
         return PacedTransport(transport, gate)
 
-    def _avoid_data_path(self, request: Request, is_unsized: bool) -> None:
+    def _avoid_direct(self, request: Request, is_unsized: bool) -> None:
         """Have an operation's requests go through aiohttp, which reads answers that do not tell their length."""
         if is_unsized:
             subject = error_texts.subject(request)
             raise OssProtocolError(f"{subject}: the transport can't read an answer that does not tell its length")
-        if request.operation == "ListObjectsV2":  # the next page most likely comes the same way; objects rarely do
+        if request.operation != "GetObject":  # the next document most likely comes the same way; objects rarely do
             origin = self._composer.route(request.bucket).origin
             self._chosen[origin, request.operation, False] = self._choose(origin, request.operation, True)
 

@@ -1,4 +1,4 @@
-"""Everything the data path does not carry, through aiohttp: answers of any framing, and HTTP proxies.
+"""What our own connections do not carry, through aiohttp: answers of any framing, and HTTP proxies.
 
 The proxy is the one the environment names (`https_proxy` and its kin), as curl and oss2 take it.
 """

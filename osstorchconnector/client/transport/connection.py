@@ -1,4 +1,4 @@
-"""One connection of the data path: HTTP/1.1 answers go straight into the caller's memory.
+"""One connection: HTTP/1.1 answers go straight into the caller's memory.
 
 `Connection` is an `asyncio.BufferedProtocol`: it gives the kernel the buffer to fill. While a head is awaited that is a
 buffer that all connections of the loop share, large enough for a small object to arrive with its head in one system
@@ -265,13 +265,13 @@ class Connection(asyncio.BufferedProtocol):
         if length is None:
             self._begin_chunks(exchange, head, self._incoming.view[body_start : self._filled])
             return
-        if not length:
-            head = head._replace(content_length=0)
         stop = body_start + length
         if stop > self._filled:
             self._begin_body(exchange, head, length, self._incoming.view[body_start : self._filled])
             return
-        exchange.sink.accept_whole(head, self._incoming.view[body_start:stop])
+        # The head of an answer to HEAD tells the length of an object, which does not follow.
+        of_body = head if length else head._replace(content_length=0)
+        exchange.sink.accept_whole(of_body, self._incoming.view[body_start:stop])
         self._finish(exchange, head, self._filled - stop)
 
     def _begin_body(self, exchange: WireExchange, head: ResponseHead, length: int, beginning: memoryview) -> None:

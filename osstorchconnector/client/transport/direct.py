@@ -1,4 +1,4 @@
-"""The data path: a pool of connections that put answers straight into the caller's memory (`connection`).
+"""A pool of connections that put answers straight into the caller's memory (`connection`).
 
 Requests on one connection follow each other (no pipelining); a pool keeps idle connections, last in first out, so that
 few connections stay in use, and the others may end. `dialer` makes new ones. A connection that answers far more slowly
