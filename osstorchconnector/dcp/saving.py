@@ -255,8 +255,9 @@ class FileUpload:
 
     def _add_block(self, block: Buffer) -> int:
         view, crc = memoryview(block), 0
-        if self._state is FileUploadState.SHORT and self._blocks_bytes + len(view) > self._part_bytes:
-            self._upload.begin()  # OSS answers while the first part is summed
+        known_bytes = self._blocks_bytes + len(view)
+        if self._state is FileUploadState.SHORT and known_bytes > self._part_bytes:
+            self._upload.begin(-(-known_bytes // self._part_bytes))  # OSS answers while the first part is summed
         while len(view) > (room := self._part_bytes - self._blocks_bytes):
             crc = self._sum(view[:room], crc)
             self._blocks.append(view[:room])

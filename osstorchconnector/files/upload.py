@@ -160,9 +160,13 @@ class MultipartUpload:
         """
         self._begin_part(tuple(views), None, sum(memoryview(view).nbytes for view in views), crc64)
 
-    def begin(self) -> None:
-        """Ask OSS for the upload's id now, while the first part is still being filled; `send` does it at the latest."""
+    def begin(self, parts: int) -> None:
+        """Prepare for `parts` parts or more, while the first one is still being filled; `send` does it at the latest.
+
+        Asks OSS for the upload's id, and opens connections.
+        """
         self._create()
+        self._tasks.open_ahead(self._uri.bucket, min(parts, self._concurrency))
 
     def begin_completion(self) -> None:
         """Wait for all parts, then ask OSS to publish the object, without waiting for that. Raises a part's error."""

@@ -235,8 +235,9 @@ class OssWriter(PublishingFile):
     # taking bytes
 
     def _take(self, view: memoryview, *, is_constant: bool) -> None:
-        if self._upload is None and self._filled_bytes + len(view) > self._part_bytes:
-            self._begin_upload()
+        known_bytes = self._filled_bytes + len(view)
+        if self._upload is None and known_bytes > self._part_bytes:
+            self._begin_upload(-(-known_bytes // self._part_bytes))
         while len(view):
             room = self._part_bytes - self._filled_bytes
             if not room:
@@ -277,7 +278,7 @@ class OssWriter(PublishingFile):
         self._memory, self._filled_bytes, self._summed_bytes, self._crc = None, 0, 0, 0
         self._part_bytes = next_part_bytes(self._first_part_bytes, self._sent_bytes)
 
-    def _begin_upload(self) -> None:
+    def _begin_upload(self, parts: int) -> None:
         """Begin an upload before the first part is full: OSS answers while the part is copied and summed."""
         self._upload = MultipartUpload(
             self._client,
@@ -288,7 +289,7 @@ class OssWriter(PublishingFile):
         )
         if self._memory is not None:
             self._upload.adopt(self._memory)
-        self._upload.begin()
+        self._upload.begin(parts)
 
     # the end
 

@@ -197,3 +197,20 @@ def test_an_abort_is_given_up_when_the_loops_have_ended(
     upload.abort()
     assert upload.wait_until_gone(10)
     assert "its parts may still be stored: Event loop is closed" in caplog.text
+
+
+def test_connections_are_opened_for_what_is_known_to_come(client: FakeClient) -> None:
+    upload = MultipartUpload(client, URI, concurrency=4, memory_bytes=1000, workers=1)
+    upload.begin(3)
+    upload.send_constant([b"data"])
+    upload.complete()
+    assert client.opened_ahead == [(URI.bucket, 3)]
+    assert client.operations() == ["create", "part", "complete"]
+
+
+def test_no_more_connections_are_opened_than_parts_may_be_sent_at_once(client: FakeClient) -> None:
+    upload = upload_of(client)
+    upload.begin(100)
+    upload.abort()
+    assert upload.wait_until_gone(10)
+    assert client.opened_ahead == [(URI.bucket, 4)]
