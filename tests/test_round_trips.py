@@ -55,6 +55,18 @@ def test_a_large_object_takes_three_and_its_parts_are_sent_together(
         torch.save(state(3 * PART), writer)
 
 
+def test_a_large_object_is_loaded_in_two_when_its_directory_is_read_with_its_first_tensors(
+    client: OssClient, oss_bucket: OssBucket, round_trips: RoundTrips
+) -> None:
+    with OssCheckpoint(client).writer(oss_bucket.uri + "one") as writer:
+        torch.save(state(MIB), writer)
+    with (
+        round_trips.expect({"GetObject": 1}, {"GetObject": 3}),
+        OssCheckpoint(client).reader(oss_bucket.uri + "one") as reader,
+    ):
+        torch.load(reader)
+
+
 # distributed checkpoints
 
 

@@ -3,6 +3,7 @@
 A reader that jumps gets what it asks for and not much more. One that goes forward gets a window of blocks before it.
 The window grows with the distance that the reader has gone, so that in all about three times the bytes read are
 fetched at most. It stops growing where it keeps the network busy: at a few blocks if latency is low, at many if high.
+A file of `torch.save` is read whole, so its window is large at once.
 """
 
 from __future__ import annotations
@@ -92,6 +93,15 @@ def request_bytes(size_bytes: int, concurrency: int, *, latency_seconds: float =
     least = _MAX_REQUEST_BYTES if latency_seconds < _LOCAL_SECONDS else MIB
     even = -(-size_bytes // concurrency)
     return min(max(even, least), _MAX_REQUEST_BYTES)
+
+
+def begins_torch_archive(head: memoryview) -> bool:
+    """Say whether an object that begins with these bytes was written by `torch.save`: its first file is `data.pkl`.
+
+    `torch.load` reads a few bytes at its beginning, then the directory at its end, then all of it from the front.
+    """
+    name_bytes = int.from_bytes(head[26:28], "little")
+    return bytes(head[:4]) == b"PK\x03\x04" and bytes(head[30 : 30 + name_bytes]).endswith(b"/data.pkl")
 
 
 def random_span(position: int, wanted_bytes: int, size_bytes: int) -> ByteSpan:

@@ -24,7 +24,7 @@ from ..uri import OssUri
 from .blocks import NO_BLOCK, Block, RandomBlocks, ReadAhead
 from .coverage import gaps
 from .object_requests import ObjectRequests
-from .read_plan import DIRECT_BYTES, FIRST_BYTES, SKIP_BYTES, cut, request_bytes
+from .read_plan import DIRECT_BYTES, FIRST_BYTES, SKIP_BYTES, begins_torch_archive, cut, request_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -204,12 +204,22 @@ class ObjectSource:
         way = pattern.choose(direct_bytes=0, is_ahead=self._read_ahead.holds(position))
         try:
             if way is Way.RANDOM_BLOCKS:
+                if self._is_first_look_at_end(position) and begins_torch_archive(self._head_block.view):
+                    self._prefetch_all_that_follows()
                 return self._random_blocks.fetch(position, wanted_bytes)
             run_bytes = pattern.small_run_bytes(position)
             return self._read_ahead.fetch(position, wanted_bytes, run_bytes=run_bytes, after=pattern.last_span.stop)
         except OssIntegrityError:
             self._retire_all()
             raise
+
+    def _is_first_look_at_end(self, position: int) -> bool:
+        size = self._requests.size
+        return not self._requests.has_asked_again and position >= size - FIRST_BYTES and not self._head_block.start
+
+    def _prefetch_all_that_follows(self) -> None:
+        requests = self._requests
+        self._read_ahead.prefetch_behind(self._head_block.span, run_bytes=requests.size, most=requests.concurrency)
 
     def _copy_blocks(self, span: ByteSpan, target: memoryview) -> None:
         position = span.start

@@ -12,7 +12,9 @@ import random
 import threading
 from typing import Any
 
+import numpy
 import pytest
+import torch
 from files.fake_client import TRANSFER, URI, Call, FakeClient, Gate
 
 from osstorchconnector.config import TransferConfig
@@ -48,6 +50,34 @@ def test_nothing_is_sent_before_something_is_read(client: FakeClient) -> None:
         assert reader.readinto(bytearray()) == 0
         assert (reader.readable(), reader.seekable(), reader.writable(), reader.tell()) == (True, True, False, 100)
     assert client.calls == []
+
+
+def archive_of(*, is_torch: bool) -> bytes:
+    file, data = io.BytesIO(), torch.arange(1_000_000)
+    torch.save(data, file) if is_torch else numpy.savez(file, data.numpy())
+    return file.getvalue()
+
+
+def test_a_file_of_torch_is_fetched_from_the_front_while_its_directory_is_read(client: FakeClient) -> None:
+    data, is_begun = archive_of(is_torch=True), Gate()
+
+    def before(call: Call) -> Any:
+        assert call.span is not None
+        if call.span.start == 64 * KIB:
+            is_begun.open()
+        return is_begun.passed() if call.span.stop == len(data) else None
+
+    client.before = before
+    with reader_of(client, data) as reader:
+        assert torch.equal(torch.load(reader), torch.arange(1_000_000))
+    assert asked_bytes(client) <= len(data) + 64 * KIB
+
+
+def test_of_another_archive_only_the_directory_is_fetched_with_its_beginning(client: FakeClient) -> None:
+    data = archive_of(is_torch=False)
+    with reader_of(client, data) as reader:
+        assert numpy.load(reader).files == ["arr_0"]
+    assert client.spans() == [(0, 64 * KIB), (len(data) - 64 * KIB, len(data))]
 
 
 def test_a_small_first_read_is_one_request_of_64_kib(client: FakeClient) -> None:
