@@ -69,7 +69,7 @@ class Config:
     retry_base_delay_seconds: float = 0.2
     retry_max_delay_seconds: float = 10
     retry_budget: int = 500
-    hedge_reads: bool = False
+    hedge_reads: bool | Literal["auto"] = False
     configured: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
 
@@ -172,7 +172,7 @@ KEYS: Mapping[str, Key] = {
     "retryBaseDelay": Key("retry_base_delay_seconds", _seconds(0, 3600)),
     "retryMaxDelay": Key("retry_max_delay_seconds", _seconds(0, 3600)),
     "retryBudget": Key("retry_budget", _whole(0, 1_000_000)),
-    "hedgeReads": Key("hedge_reads", _flag),
+    "hedgeReads": Key("hedge_reads", _flag_or_auto),
 }
 _SECTIONS = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
 

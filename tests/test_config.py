@@ -98,7 +98,8 @@ def test_the_defaults_are_those_of_the_cpp_connector() -> None:
 @pytest.mark.parametrize("value", [True, False, "auto"])
 def test_what_finds_itself_may_be_switched_on_and_off(value: object) -> None:
     assert parsed("datasetConfig.enableFastList", value).fast_list == value
-    assert Config().fast_list == "auto"
+    assert parsed("hedgeReads", value).hedge_reads == value
+    assert (Config().fast_list, Config().hedge_reads) == ("auto", False)
 
 
 def test_the_file_of_the_cpp_connectors_readme_is_read_without_a_warning(

@@ -15,7 +15,7 @@ import asyncio
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..logs import AuditEntry, AuditLog
@@ -135,7 +135,9 @@ QUANTILE = 0.98
 MOST_EXTRA = 0.03
 MOST_EXTRA_AT_FIRST = 0.02
 _REMEMBERED = 1000
-_LEAST_KNOWN = 50
+_LEAST_KNOWN, _LEAST_KNOWN_OF_TAIL = 50, 300
+# "auto": the slowest of a hundred answers takes so many times as long as half of them, and so much longer.
+LONG_TAIL, LEAST_GAIN_SECONDS = 3.0, 0.010
 
 
 class HedgedReads:
@@ -145,10 +147,10 @@ class HedgedReads:
     which ones are late, and limits the number of second requests.
     """
 
-    def __init__(self, get: Get, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, get: Get, lateness: Lateness, clock: Callable[[], float] = time.monotonic) -> None:
         self._get = get
         self._clock = clock
-        self._lateness = Lateness()
+        self._lateness = lateness
 
     async def get(
         self,
@@ -166,11 +168,13 @@ class HedgedReads:
                 uri, span, into=into, if_match=if_match, checksum=checksum, on_first_byte=on_first_byte
             )
         patience = self._lateness.patience_seconds()
+        if patience is None:
+            return await self._get(uri, span, if_match=if_match, on_first_byte=self._first_byte())
         first = self._start(uri, span, if_match)
         racers = [first]
         try:
             is_very_late = False
-            while patience is not None and not await first.has_begun(patience):
+            while not await first.has_begun(patience):
                 if self._lateness.may_hedge(is_very_late=is_very_late):
                     racers.append(self._start(uri, span, if_match))
                     break
@@ -183,28 +187,51 @@ class HedgedReads:
     def _start(self, uri: OssUri, span: ByteSpan, if_match: str) -> _Racer:
         """Start one of the requests, and learn how long its first byte takes."""
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        started = self._clock()
+        first_byte = self._first_byte(begun)
+        return _Racer(begun, asyncio.ensure_future(self._get(uri, span, if_match=if_match, on_first_byte=first_byte)))
+
+    def _first_byte(self, begun: asyncio.Future[None] | None = None) -> Callable[[], None]:
+        """Return what learns from now until it is called the first time, and then sets `begun`."""
+        started: list[float] = [self._clock()]
 
         def first_byte() -> None:
-            if not begun.done():
+            if started:
+                self._lateness.learn(self._clock() - started.pop())
+            if begun is not None and not begun.done():
                 begun.set_result(None)
-                self._lateness.learn(self._clock() - started)
 
-        return _Racer(begun, asyncio.ensure_future(self._get(uri, span, if_match=if_match, on_first_byte=first_byte)))
+        return first_byte
+
+
+def has_long_tail(times: Sequence[float]) -> bool:
+    """Say whether the slowest of many answers take so much longer than most that a second request pays.
+
+    `times` until the first byte, in seconds, rise.
+    """
+    if len(times) < _LEAST_KNOWN_OF_TAIL:
+        return False
+    median, slow = times[len(times) // 2], times[int(len(times) * 0.99)]
+    return slow >= LONG_TAIL * median and slow - median >= LEAST_GAIN_SECONDS
 
 
 class Lateness:
-    """How long answers take until their first byte, and from when on one is late."""
+    """How long answers take until their first byte, and from when on one is late.
 
-    def __init__(self) -> None:
+    With `only_long_tails` none is late unless `has_long_tail`: on an even network nothing is sent twice.
+    """
+
+    def __init__(self, *, only_long_tails: bool = False) -> None:
+        self._only_long_tails = only_long_tails
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
         self._asked = self._hedged = 0
 
     def patience_seconds(self) -> float | None:
-        """Count one read, and return how long to wait for its first byte; `None` while too little is known."""
-        self._asked += 1
+        """Return how long to wait for the first byte of a read, which is counted; `None` if none can be late."""
         known = self._sorted
+        if self._only_long_tails and not has_long_tail(known):
+            return None  # and not counted: what is sent twice later must not depend on how long all was quiet
+        self._asked += 1
         return known[int(len(known) * QUANTILE)] if len(known) >= _LEAST_KNOWN else None
 
     def may_hedge(self, *, is_very_late: bool) -> bool:

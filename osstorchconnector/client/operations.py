@@ -37,7 +37,7 @@ from ..protocol.values import (
 )
 from ..uri import OssUri, checked_bucket
 from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
-from .layers import Get, HedgedReads
+from .layers import Get, HedgedReads, Lateness
 from .memory import Memory
 from .paging import Ahead, PageAttempt, PageTimes
 from .sender import Sender, Session
@@ -85,7 +85,9 @@ class Operations:
     def __init__(self, session: Session) -> None:
         self._sender = Sender(session)
         reads = Reads(self._sender)
-        self.get: Get = HedgedReads(reads.get).get if session.config.hedge_reads else reads.get
+        self.get: Get = reads.get
+        if session.config.hedge_reads:
+            self.get = HedgedReads(reads.get, Lateness(only_long_tails=session.config.hedge_reads == "auto")).get
 
     async def aclose(self) -> None:
         """Drop the connections; operations still running fail."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +185,11 @@ class Ticking:
         return self.now
 
 
-def read(answers: Answers, count: int) -> list[Download]:
+def read(
+    answers: Answers, count: int, *, is_auto: bool = False, clock: Callable[[], float] | None = None
+) -> list[Download]:
     async def all_of_them() -> list[Download]:
-        reads = HedgedReads(answers.get, Ticking())
+        reads = HedgedReads(answers.get, Lateness(only_long_tails=is_auto), clock or Ticking())
         return [await reads.get(URI, ByteSpan(0, 4)) for _ in range(count)]
 
     return asyncio.run(all_of_them())
@@ -195,6 +199,41 @@ def test_an_object_that_is_late_is_asked_for_again() -> None:
     answers = Answers(*["body"] * 60, "never", "body", "body")
     assert [download.body for download in read(answers, 62)] == [b"body"] * 62
     assert answers.asked == 63
+
+
+def times_of(*answers: float) -> Callable[[], float]:
+    """Return a clock that reads 0 at the beginning of each read and its time at the first byte."""
+    readings = itertools.chain.from_iterable((0.0, seconds) for seconds in answers)
+    return lambda: next(readings)
+
+
+@given(st.floats(0.0001, 1), st.integers(0, 2**32))
+def test_on_an_even_network_auto_sends_nothing_twice(least: float, seed: int) -> None:
+    dice, lateness = random.Random(seed), Lateness(only_long_tails=True)
+    for _ in range(1000):
+        assert lateness.patience_seconds() is None
+        lateness.learn(least * dice.uniform(1, 2.5))
+
+
+def test_auto_sends_nothing_twice_as_long_as_little_is_known_or_all_are_near() -> None:
+    for times in ([0.03] * 150 + [1.0] * 10, [0.0002] * 900 + [0.005] * 100):
+        answers = Answers(*["body"] * len(times))
+        read(answers, len(times), is_auto=True, clock=times_of(*times))
+        assert answers.asked == len(times)
+
+
+def test_auto_asks_again_where_some_answers_are_far_slower_than_most() -> None:
+    times = [0.03] * 900 + [0.5] * 50
+    answers = Answers(*["body"] * 950, "body", "body")
+    read(answers, 950, is_auto=True, clock=times_of(*times))
+    assert answers.asked == 950, "a budget that grew while all was quiet is not there to be spent at once"
+    lateness = Lateness(only_long_tails=True)
+    for seconds in times:
+        lateness.learn(seconds)
+    assert lateness.patience_seconds() == 0.5
+    for _ in range(99):
+        lateness.patience_seconds()
+    assert [lateness.may_hedge(is_very_late=True) for _ in range(5)] == [True] * 3 + [False] * 2
 
 
 def test_an_error_of_one_is_not_raised_while_the_other_may_end_well() -> None:
