@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from .connection import Work
 from .network import PIECE_SECONDS, Line, Network, Pipe, Throttle
 from .refusals import Refused
-from .wire import Early, Hangup, Pause, Step, Until, in_loads, size_of_step
+from .wire import Early, Hangup, Pause, Step, Until, in_loads
 
 Clock = Callable[[], float]
 
@@ -23,6 +23,7 @@ class Distance:
     def __init__(self, network: Network, clock: Clock = time.monotonic) -> None:
         self.network, self.clock = network, clock
         self.latencies = network.latencies()
+        self.piece_bytes = network.piece_bytes
         self.throttle = Throttle(network.requests_per_second)
         self.is_shared = network.total_bytes_per_second is not None
         self.is_limited = self.is_shared or network.connection_bytes_per_second is not None
@@ -101,9 +102,8 @@ def _carried(steps: Iterable[Step], ready_at: float, pipe: Pipe, distance: Dista
     # A piece takes its turn on the shared line when it is ready: a turn taken ahead would hold up others.
     if distance.is_shared and ready_at > clock():
         yield Until(ready_at)
-    for load in in_loads(steps, distance.network.piece_bytes):
+    for size, load in in_loads(steps, distance.piece_bytes):
         now = clock()
-        size = sum(map(size_of_step, load))
         if size:
             ready_at = pipe.carry(size, ready_at, now)
         if ready_at > now:

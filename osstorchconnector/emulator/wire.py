@@ -43,6 +43,7 @@ class Early(NamedTuple):
 
 
 Step = bytes | BlobSpan | Pause | Hangup | Until
+_BYTES = (bytes, BlobSpan)
 
 
 def size_of_step(step: Step) -> int:
@@ -87,26 +88,31 @@ def in_small_pieces(steps: Iterable[Step], piece_bytes: int, seconds: float) -> 
             yield Pause(seconds)
 
 
-def in_loads(steps: Iterable[Step], load_bytes: int) -> Iterator[list[Step]]:
-    """Yield the same steps in lists of `load_bytes` each, the last with less; one that sends nothing is alone."""
+def in_loads(steps: Iterable[Step], load_bytes: int) -> Iterator[tuple[int, list[Step]]]:
+    """Yield the same steps in lists of `load_bytes` each, the last with less, together with their size.
+
+    A step that sends nothing is alone in its list.
+    """
     load: list[Step] = []
-    room = load_bytes
+    filled = 0
     for step in steps:
-        if not isinstance(step, bytes | BlobSpan):
+        if not isinstance(step, _BYTES):
             if load:
-                yield load
-            yield [step]
-            load, room = [], load_bytes
+                yield filled, load
+            yield 0, [step]
+            load, filled = [], 0
             continue
-        start, size = 0, size_of_step(step)
-        while size - start >= room:
-            yield [*load, cut_step(step, start, start + room)]
-            load, start, room = [], start + room, load_bytes
-        if start < size:
-            load.append(cut_step(step, start, size))
-            room -= size - start
+        size = size_of_step(step)
+        while filled + size > load_bytes:
+            if room := load_bytes - filled:
+                load.append(cut_step(step, 0, room))
+                step, size = cut_step(step, room, size), size - room
+            yield load_bytes, load
+            load, filled = [], 0
+        load.append(step)
+        filled += size
     if load:
-        yield load
+        yield filled, load
 
 
 def in_chunks(body: Iterable[Step], chunk_bytes: int) -> Iterator[Step]:

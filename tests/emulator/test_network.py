@@ -56,7 +56,7 @@ def test_a_fixed_latency_is_that_of_every_request() -> None:
 
 
 def test_drawn_latencies_have_the_median_and_the_percentile_that_were_asked_for() -> None:
-    drawn = first(20_000, Network.oss())
+    drawn = first(10_000, Network.oss())
     assert median(drawn) == pytest.approx(0.035, rel=0.05)
     assert quantiles(drawn, n=100)[98] == pytest.approx(0.2, rel=0.1)
     assert min(drawn) > 0
