@@ -10,16 +10,19 @@ from calls import SIZES
 from scripts import run_python
 
 SCRIPT = Path(__file__).with_name("calls.py")
-# The exact counts are those of Python 3.11, with what each thousandth object costs besides (a clock that ticks, a new
-# second). Other versions differ by a few: 3.10 calls more C functions in generators, 3.12 inlines comprehensions.
-MOST = {"below get": (27, 32), "whole": (40, 45)}
+# Python 3.10 to 3.13 count the same below `Operations.get`, but for what each second costs. On the whole way threads
+# wake each other more or less often, so the least of a few runs counts.
+MOST = {"below get": (27, 34), "whole": (40, 45)}
+RUNS = {"below get": 1, "whole": 3}
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("way", MOST)
 def test_a_small_object_costs_few_calls(way: str, size: str) -> None:
-    output, _ = run_python(SCRIPT, "--one", way, size, seconds=250)
-    (python, c), named = json.loads(output)
     most_python, most_c = MOST[way]
-    assert python <= most_python, "\n".join(named)
-    assert c <= most_c, "\n".join(named)
+    for _ in range(RUNS[way]):
+        output, _ = run_python(SCRIPT, "--one", way, size, seconds=90)
+        (python, c), named = json.loads(output)
+        if python <= most_python and c <= most_c:
+            return
+    pytest.fail(f"{python} Python calls and {c} C calls for each object\n" + "\n".join(named))
