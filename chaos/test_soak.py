@@ -25,8 +25,7 @@ from chaos.soak import (
     check_nothing_is_left,
     foreign_connections,
 )
-from chaos.weather import SHARE_OF_FAULTS, bad_weather, configured
-from osstorchconnector.config import Config
+from chaos.weather import IN_FLIGHT, SHARE_OF_FAULTS, bad_weather, configured
 from osstorchconnector.testing import OssBucket
 
 pytestmark = [
@@ -36,7 +35,7 @@ pytestmark = [
 
 SEED = int(os.environ["OSS_CHAOS_SEED"])
 ROUNDS = int(os.environ.get("OSS_CHAOS_ROUNDS") or 3)
-MOST_SOCKETS = 2 * Config().dataset.prefetch_concurrency
+MOST_SOCKETS = 2 * IN_FLIGHT
 Summary = Callable[[str], None]
 
 

@@ -12,6 +12,7 @@ from faults.faults import ALL, FAULTS, Fault
 from osstorchconnector.testing import OssBucket
 
 SHARE_OF_FAULTS = 0.05
+IN_FLIGHT = 24  # a number, so that sockets can be counted
 # Faults that are errors on purpose if they strike twice in a row (an expired token) or one user (a changed object).
 _FINAL = {"expired token", "redirect", "final refusal", "replaced midway", "deleted midway"}
 # A reader of ranges finds a wrong byte only at the end, after it was handed out: there it is an error.
@@ -41,6 +42,7 @@ def configured(bucket: OssBucket, folder: Path, **settings: object) -> dict[str,
     """Return the options of a client with short timeouts and retry delays, and its files in `folder`."""
     config, tables = folder / "config.json", folder / "tables"
     tables.mkdir(exist_ok=True)
-    chosen = {"retryBaseDelay": 0.01, "retryMaxDelay": 0.5, "readTimeout": 0.5, "partSize": 200 * 1024}
+    in_flight = {"datasetConfig": {"prefetchConcurrency": IN_FLIGHT}}
+    chosen = {**in_flight, "retryBaseDelay": 0.01, "retryMaxDelay": 0.5, "readTimeout": 0.5, "partSize": 200 * 1024}
     config.write_text(json.dumps({**chosen, "indexDir": str(tables), "logPath": "", "auditPath": "", **settings}))
     return {**bucket.options, "config_path": str(config)}

@@ -30,13 +30,19 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 100
 
 
+Concurrency = int | Literal["auto"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """How much is done at the same time: requests in flight, their event-loop threads, parts in flight."""
+    """How much is done at the same time: requests in flight, their event-loop threads, parts in flight.
 
-    prefetch_concurrency: int = 24
+    "auto" adapts to the network (`client/concurrency.py`).
+    """
+
+    prefetch_concurrency: Concurrency = "auto"
     prefetch_worker: int = 2
-    upload_concurrency: int = 64
+    upload_concurrency: Concurrency = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,7 @@ class Config:
     max_attempts: int = 20
     retry_base_delay_seconds: float = 0.2
     retry_max_delay_seconds: float = 10
-    retry_budget: int = 500
+    retry_budget: int = 1000
     hedge_reads: bool | Literal["auto"] = False
     configured: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
@@ -84,6 +90,15 @@ def _whole(least: int, most: int) -> Callable[[object], int]:
         raise _WrongValueError(f"a whole number from {least} to {most}")
 
     return read
+
+
+def _concurrency(value: object) -> Concurrency:
+    if value == "auto":
+        return "auto"
+    try:
+        return _whole(1, 4096)(value)
+    except _WrongValueError as error:
+        raise _WrongValueError(f'{error}, or "auto"') from None
 
 
 def _seconds(least: float, most: float) -> Callable[[object], float]:
@@ -150,14 +165,14 @@ KEYS: Mapping[str, Key] = {
     "logLevel": Key("log_level", _whole(0, 3)),
     "logPath": Key("log_path", _path),
     "auditPath": Key("audit_path", _path),
-    "datasetConfig.prefetchConcurrency": Key("dataset.prefetch_concurrency", _whole(1, 4096)),
+    "datasetConfig.prefetchConcurrency": Key("dataset.prefetch_concurrency", _concurrency),
     "datasetConfig.prefetchWorker": Key("dataset.prefetch_worker", _whole(1, 256)),
     "datasetConfig.enableFastList": Key("fast_list", _flag_or_auto),
     "datasetConfig.listConcurrency": Key("list_concurrency", _whole(1, 4096)),
     "datasetConfig.listWorker": Key("list_worker", _whole(1, 256)),
-    "checkpointConfig.prefetchConcurrency": Key("checkpoint.prefetch_concurrency", _whole(1, 4096)),
+    "checkpointConfig.prefetchConcurrency": Key("checkpoint.prefetch_concurrency", _concurrency),
     "checkpointConfig.prefetchWorker": Key("checkpoint.prefetch_worker", _whole(1, 256)),
-    "checkpointConfig.uploadConcurrency": Key("checkpoint.upload_concurrency", _whole(1, 4096)),
+    "checkpointConfig.uploadConcurrency": Key("checkpoint.upload_concurrency", _concurrency),
     "transport": Key("transport", _one_of("direct", "aiohttp")),
     "caFile": Key("ca_file", _readable_file),
     "signatureVersion": Key("signature_version", _one_of("auto", "v1", "v4")),

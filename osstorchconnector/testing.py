@@ -120,12 +120,15 @@ def oss_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 def oss_bucket(oss_server: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OssBucket]:
     """A new, empty bucket; the server's faults, counters, clock, credentials and rules are as at its start.
 
-    What this process has learnt of the server (to ask it more slowly, to retry less) is forgotten, too.
+    What this process has learnt of the server is forgotten, too: to ask it more slowly, to retry less, to have more
+    requests in flight.
     """
+    from .client.limiter import forget
     from .client.traffic import shared
 
     oss_server.reset()
     shared.forget()
+    forget()
     name = f"test-{next(_numbers)}"
     oss_server.create_bucket(name)
     yield OssBucket(oss_server, name, oss_server.credentials_file(tmp_path_factory.mktemp("oss")))

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,12 @@ def test_the_table_above_is_complete() -> None:
     assert reached == {each.name for each in fields(Config)} - {"configured"}
 
 
-def test_the_defaults_are_those_of_the_cpp_connector() -> None:
+def test_the_defaults_are_those_of_the_cpp_connector_except_that_what_is_in_flight_adapts() -> None:
     config = Config()
     assert (config.log_level, config.log_path) == (1, "/var/log/oss-connector/connector.log")
     assert config.audit_path == "/var/log/oss-connector/audit.log"
-    assert config.dataset == TransferConfig(prefetch_concurrency=24, prefetch_worker=2, upload_concurrency=64)
-    assert config.checkpoint == TransferConfig(prefetch_concurrency=24, prefetch_worker=4, upload_concurrency=64)
+    adapting = TransferConfig(prefetch_concurrency="auto", prefetch_worker=2, upload_concurrency="auto")
+    assert (config.dataset, config.checkpoint) == (adapting, replace(adapting, prefetch_worker=4))
     assert (config.list_concurrency, config.list_worker) == (16, 1)
 
 
@@ -114,8 +114,24 @@ def test_the_file_of_the_cpp_connectors_readme_is_read_without_a_warning(
             "checkpointConfig": {"prefetchConcurrency": 24, "prefetchWorker": 4, "uploadConcurrency": 64},
         }
     )
-    assert load_config(str(path)) == Config()
+    expected = Config(
+        dataset=TransferConfig(prefetch_concurrency=24),
+        checkpoint=TransferConfig(prefetch_concurrency=24, prefetch_worker=4, upload_concurrency=64),
+    )
+    assert load_config(str(path)) == expected
     assert not caplog.records
+
+
+CONCURRENCY = (
+    "datasetConfig.prefetchConcurrency",
+    "checkpointConfig.prefetchConcurrency",
+    "checkpointConfig.uploadConcurrency",
+)
+
+
+@pytest.mark.parametrize("name", CONCURRENCY)
+def test_what_is_in_flight_may_be_said_to_adapt(name: str) -> None:
+    assert parsed(name, "auto") == Config()
 
 
 def test_an_empty_object_gives_the_defaults(write: Any) -> None:
@@ -197,7 +213,7 @@ def test_a_section_is_not_taken_for_a_key_of_its_own(write: Any, caplog: pytest.
 WRONG = [
     *[(key, value) for key in ("logLevel", "maxAttempts", "partSize") for value in ("1", 1.0, True, None, [1], {})],
     *[("logLevel", value) for value in (-1, 4, 10**30)],
-    *[("datasetConfig.prefetchConcurrency", value) for value in (0, -1, 4097)],
+    *[("datasetConfig.prefetchConcurrency", value) for value in (0, -1, 4097, "automatic", "24")],
     *[("datasetConfig.prefetchWorker", value) for value in (0, 257)],
     *[("datasetConfig.enableFastList", value) for value in (0, 1, "true", None, ["auto"])],
     *[("checkpointConfig.uploadConcurrency", value) for value in (0, 4097)],

@@ -10,7 +10,7 @@ import pytest
 from scripts import ROOT, run_python
 
 # Modules on the way. A new one is fine where it stands for an idea of its own: raise the number then.
-MOST = {"key": 52, "save": 55, "load": 50}
+MOST = {"key": 56, "save": 59, "load": 52}
 
 
 @cache

@@ -2,7 +2,7 @@
 
 How a request flows, from the caller down to the socket:
 
-    OssClient                 `client`: synchronous, URIs as text; `pipeline` keeps many requests in flight
+    OssClient                 `client`: synchronous, URIs as text; `pipeline` keeps many requests in flight, in `lanes`
       │                       `engine`: the event-loop threads that everything below runs on
     Operations                `operations`: one coroutine for each operation of OSS; `paging` for listings
       │
@@ -24,6 +24,7 @@ fewer calls: `steady`.
 What is in [brackets] is there only if the configuration asks for it. Layers are composed once, not for each request.
 
 - `listing` chooses how the pages of a prefix are listed; `key_space` where to cut a listing
+- `limiter` measures how many requests in flight pay, `concurrency` decides how many there are, within `limits`
 - `flight` runs requests whose bodies go into memory that the caller takes back, and waits for them first
 - `sharing` has what the processes of a job share of one client, `clocks` time as connections and deadlines count it
 """

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..config import load_config
+from ..config import Concurrency, load_config
 from ..credentials import CredentialsCache, credentials_source
 from ..errors import OssConfigError
 from ..logs import audit_log, configure_logging
@@ -36,6 +36,7 @@ from ..protocol.values import (
 )
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .engine import LoopThread, engine
+from .limiter import Kind, Limiter, limiter
 from .operations import Operations
 from .paging import Ahead, PageStream
 from .pipeline import Pipeline
@@ -85,12 +86,10 @@ class OssClient:
         transport: Literal["", "direct", "aiohttp"] | TransportFactory = "",
     ) -> None:
         source, config = credentials_source(cred_path, cred_provider), load_config(config_path)
-        factory = None
+        factory = transport if callable(transport) else None
         if transport == "direct" or transport == "aiohttp":
             config = dataclasses.replace(config, transport=transport)
-        elif callable(transport):
-            factory = transport
-        elif transport != "":
+        elif factory is None and transport != "":
             raise OssConfigError(f'transport: expected "direct", "aiohttp" or a factory, not {transport!r:.80}')
         self.__setstate__((endpoint, region, source, config, secrets.token_hex(8), None, factory))
         self._opened = self._open()
@@ -309,13 +308,20 @@ class OssClient:
         thread = threads[next(self._turn) % workers]
         return thread.submit(work(self._operations(thread)))
 
+    def limiter(self, kind: Kind, concurrency: Concurrency, *, processes: int = 1) -> Limiter:
+        """For internal use: return how many requests may be in flight for one more purpose, in one of `processes`."""
+        retries = self.config.retry_budget
+        return limiter(self.endpoint, kind, concurrency, self._shared, processes=processes, retries=retries)
+
     def map(
         self,
         work: Callable[[Operations, T], Awaitable[R]],
         items: Iterable[T],
         *,
-        concurrency: int,
+        concurrency: Concurrency,
         workers: int,
+        kind: Kind = "objects",
+        processes: int = 1,
         in_order: bool = True,
         weight: Callable[[T], int] | None = None,
         max_bytes: int | None = None,
@@ -328,21 +334,15 @@ class OssClient:
         With `size(result)` in bytes, one of the `workers` threads does all work of small results. An error is raised in
         place of its result; with `in_order=False` results come as they arrive. Connections to `bucket` are begun now.
         """
+        limit = self.limiter(kind, concurrency, processes=processes)
+        threads = engine.threads(min(workers, limit.limit))
         if bucket:
-            self.open_ahead(bucket, concurrency, workers=1 if size is not None else min(workers, concurrency))
+            self.open_ahead(bucket, limit.limit, workers=1 if size is not None else len(threads))
         lanes: list[tuple[LoopThread, Callable[[T], Awaitable[R]]]] = [
-            (thread, functools.partial(work, self._operations(thread)))
-            for thread in engine.threads(min(workers, concurrency))
+            (thread, functools.partial(work, self._operations(thread))) for thread in threads
         ]
         return Pipeline(
-            lanes,
-            items,
-            concurrency=concurrency,
-            window=2 * concurrency,
-            in_order=in_order,
-            weight=weight,
-            max_bytes=max_bytes,
-            size=size,
+            lanes, items, concurrency=limit, in_order=in_order, weight=weight, max_bytes=max_bytes, size=size
         )
 
     def open_ahead(self, bucket: str, count: int, *, workers: int) -> None:

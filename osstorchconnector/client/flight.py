@@ -21,6 +21,8 @@ from ..errors import OssTimeoutError
 from ..protocol.values import ByteSpan, Download
 from .client import OssClient
 from .clocks import wait_running
+from .limiter import usable_cores
+from .limits import TransferLimit
 from .operations import Operations
 
 R = TypeVar("R")
@@ -39,12 +41,6 @@ def useful_threads(configured: int, cores: int) -> int:
     return max(min(configured, cores // 2), 1)
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class RunningTasks(Generic[S, R]):
     """Coroutines on the loop threads, each about a subject (a span, a part), that are stopped together.
 
@@ -58,7 +54,7 @@ class RunningTasks(Generic[S, R]):
 
     def __init__(self, client: OssClient, workers: int) -> None:
         self._client = client
-        self._workers = useful_threads(workers, _cores())
+        self._workers = useful_threads(workers, usable_cores())
         self._subjects: dict[Future[R], S] = {}
         # Loop threads put futures in, the reader's or writer's thread takes them out; the queue does the locking.
         self._ended: SimpleQueue[Future[R]] = SimpleQueue()
@@ -211,14 +207,14 @@ Landed = Callable[[Download, memoryview], None]
 
 
 class ParallelRead:
-    """Spans of one object that are read into memory, `concurrency` requests at a time.
+    """Spans of one object that are read into memory, as many requests at a time as `in_flight` says.
 
     After `begin`, call `finish` or `abandon`: only then does nothing write to that memory any more. `landed` is called
     on the caller's thread for each span that has come.
     """
 
-    def __init__(self, client: OssClient, get: Get, landed: Landed, *, concurrency: int, workers: int) -> None:
-        self._get, self._landed, self._concurrency = get, landed, concurrency
+    def __init__(self, client: OssClient, get: Get, landed: Landed, *, in_flight: TransferLimit, workers: int) -> None:
+        self._get, self._landed, self._in_flight = get, landed, in_flight
         self._waiting: deque[tuple[ByteSpan, memoryview]] = deque()
         self._tasks = RunningTasks[memoryview, Download](client, workers)
 
@@ -230,14 +226,15 @@ class ParallelRead:
     def finish(self, nearly: Callable[[int], None]) -> None:
         """Wait until everything has come.
 
-        `nearly` is called once, when half of the `concurrency` is free for good, with how much that is. Raises the
+        `nearly` is called once, when half of what may be in flight is free for good, with how much that is. Raises the
         first error of a request; then call `abandon`.
         """
         is_nearly_done = False
         while True:
             self._top_up()
-            free = self._concurrency - len(self._tasks)
-            if not is_nearly_done and 2 * free >= self._concurrency and not self._waiting:
+            limit = self._in_flight.limit
+            free = limit - len(self._tasks)
+            if not is_nearly_done and 2 * free >= limit and not self._waiting:
                 is_nearly_done = True
                 nearly(free)
             if not self._tasks:
@@ -251,7 +248,7 @@ class ParallelRead:
         self._tasks.abandon()
 
     def _top_up(self) -> None:
-        while self._waiting and len(self._tasks) < self._concurrency:
+        while self._waiting and len(self._tasks) < self._in_flight.limit:
             span, view = self._waiting.popleft()
             self._tasks.begin(view, self._work(span, view))
 

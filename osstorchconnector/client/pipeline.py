@@ -5,9 +5,10 @@
                       <─ waits for `wakeup` ── results <──
 
 The consumer takes items from the source and appends them to a queue. The workers of one or more `Lane`s, one for each
-loop thread, take them from there and store their results in a dictionary. To wake a thread for each object would cost
-more than to fetch a small one. So a worker wakes the consumer only for the result that it waits for, and a millisecond
-late if there is work left: then it finds several results. The consumer wakes workers only when they ran out of items.
+loop thread (`lanes`), take them from there and store their results in a dictionary. To wake a thread for each object
+would cost more than to fetch a small one. So a worker wakes the consumer only for the result that it waits for, and a
+millisecond late if there is work left: then it finds several results. The consumer wakes workers only when they ran out
+of items.
 
 No lock is taken. A thread that is about to sleep first says so (`awaited`, `_sleepers`), then looks once more. A thread
 that adds something first adds it, then looks whether the other one sleeps. The GIL makes all threads see these steps in
@@ -15,193 +16,45 @@ one order, so at least one of the two sees the other. Free-threaded Python would
 
 What is taken from the source and not yet consumed is bounded in number (`window`) and in bytes (`max_bytes` of
 `weight`): a slow consumer stops the fetching, and so does a slow first result, later.
+
+The number in flight may be a `Limiter`. Then the first lane counts what ends, and its loop thread judges each round.
+The consumer's thread applies another limit: it alone changes widths of lanes and the window, and is woken for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from ..errors import OssUsageError
 from .engine import LoopThread, engine
+from .lanes import Lane, Raised, WorkQueue
+from .limiter import Limiter
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-# How long a worker delays the wake-up of the consumer while there are items left.
-WAKE_DELAY_SECONDS = 0.001
-
-# Strong references to lanes with tasks: asyncio keeps only weak ones, and warns when a pending task is collected.
-_lanes_with_tasks: set[Any] = set()
-
-
-class Raised:
-    """An exception on its way to the consumer."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class WorkQueue(Generic[T, R]):
-    """What consumer and lanes share. It refers to neither, so that dropping the consumer ends the lanes."""
-
-    def __init__(self, in_order: bool) -> None:
-        self.items: deque[tuple[int, T]] = deque()
-        self.results: dict[int, R | Raised] = {}
-        self.finished: deque[int] = deque()  # numbers of results, in the order of completion
-        self.in_order = in_order
-        self.awaited = -1  # the number that the consumer waits for; -1 while it is awake
-        self.wakeup: queue.SimpleQueue[None] = queue.SimpleQueue()
-        # False while no worker can take more items. The consumer sets it to False when it wakes the lanes: one that
-        # then has workers left says so again. An old value is harmless, as the consumer wakes all before it waits.
-        self.is_hungry = True
-
-    def note_finished(self, number: int) -> bool:
-        """Note, when results come as they arrive, that this one is stored; True if the consumer is waiting for it."""
-        self.finished.append(number)
-        return self.awaited >= 0
-
-
-class Lane(Generic[T, R]):
-    """The share of one loop thread: up to `width` worker coroutines. All but `wake` run on the loop."""
-
-    def __init__(
-        self,
-        thread: LoopThread,
-        work_queue: WorkQueue[T, R],
-        work: Callable[[T], Awaitable[R]],
-        width: int,
-    ) -> None:
-        self.thread = thread
-        self._work_queue = work_queue
-        self._work = work
-        self._width = width
-        self._is_stopped = self._is_woken = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._moving: list[Lane[T, R]] = []  # one entry per worker to move: the lane it moves to
-        self._sleepers: list[asyncio.Future[None]] = []
-        self._delayed_wakeup: asyncio.Handle | None = None
-
-    def wake(self) -> None:
-        """Have `feed` called on the loop, if workers sleep or could be started; once for all items until it runs.
-
-        Called on the consumer's thread. Reads what the loop writes: an old value costs one needless `feed`, or none is
-        needed, since a worker looks for items again before it sleeps.
-        """
-        if not self._is_woken and (self._sleepers or len(self._tasks) < self._width):
-            self._is_woken = True
-            self.thread.call(self.feed)
-
-    def feed(self) -> None:
-        """Let as many workers run as there are items."""
-        self._is_woken = False
-        wanted = len(self._work_queue.items)
-        if self._width:
-            _lanes_with_tasks.add(self)
-        while wanted > 0 and self._sleepers:
-            sleeper = self._sleepers.pop()
-            if not sleeper.done():
-                sleeper.set_result(None)
-                wanted -= 1
-        while wanted > 0 and len(self._tasks) < self._width:
-            self._tasks.add(asyncio.get_running_loop().create_task(self._serve()))
-            wanted -= 1
-        if self._sleepers or len(self._tasks) < self._width:
-            self._work_queue.is_hungry = True
-
-    def move_workers_to(self, other: Lane[T, R], count: int) -> None:
-        """Move `count` workers to another lane; those that are at work move when they have finished their item."""
-        self._moving += [other] * count
-        while self._moving and len(self._tasks) < self._width:
-            self._move_one()
-
-    def stop(self) -> None:
-        """End the workers; what they have in flight is abandoned."""
-        self._is_stopped = True
-        self._width = 0
-        self._moving.clear()
-        _lanes_with_tasks.discard(self)
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = set()
-
-    async def _serve(self) -> None:
-        loop, work_queue, work = asyncio.get_running_loop(), self._work_queue, self._work
-        items = work_queue.items
-        while not self._is_stopped:  # a cancellation can get lost: wait_for swallows it, before Python 3.12
-            if self._moving:
-                self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-                self._move_one()
-                self.feed()  # we consumed a wake-up without taking an item: pass it on
-                return
-            try:
-                number, item = items.popleft()
-            except IndexError:
-                if self._delayed_wakeup is not None:  # queue empty: wake the consumer now instead of after the delay
-                    self._wake_consumer()
-                sleeper = loop.create_future()
-                self._sleepers.append(sleeper)
-                work_queue.is_hungry = True
-                if items:  # the consumer added them meanwhile, and saw no sleeper
-                    self._sleepers.remove(sleeper)
-                else:
-                    await sleeper
-                continue
-            result: R | Raised
-            try:
-                result = await work(item)
-            except Exception as error:
-                result = Raised(error)
-            del item
-            work_queue.results[number] = result
-            is_awaited = number == work_queue.awaited if work_queue.in_order else work_queue.note_finished(number)
-            if is_awaited and self._delayed_wakeup is None:
-                # Not at once: waking a thread takes as long as fetching a small object. Soon there are more results.
-                self._delayed_wakeup = loop.call_later(WAKE_DELAY_SECONDS, self._wake_consumer)
-            del result
-
-    def _move_one(self) -> None:
-        self._width -= 1
-        other = self._moving.pop()
-        other.thread.call(other._admit)
-
-    def _admit(self) -> None:
-        if self._is_stopped:
-            return
-        self._width += 1
-        if self._moving:
-            self._move_one()
-        else:
-            self.feed()
-
-    def _wake_consumer(self) -> None:
-        if self._delayed_wakeup is not None:
-            self._delayed_wakeup.cancel()
-            self._delayed_wakeup = None
-        self._work_queue.wakeup.put(None)
-
 
 # From this size on results are worth a second thread. To receive a smaller one is mostly Python, which threads can only
 # do in turns: two took a third longer for objects of 110 KB than one, and as long for those of 4 MiB (measured).
 SPREAD_BYTES = 4 << 20
 _REMEMBERED = 16
+# A result that takes eight times as long as the others does not stop them.
+_MOST_WINDOW_SHARE = 16
 
 _MISSING: Any = object()
 
 
 class Pipeline(Iterator[R], Generic[T, R]):
-    """Iterate over `await work(item)` for each item of `items`, `concurrency` at a time.
+    """Iterate over `await work(item)` for each item of `items`, `concurrency` at a time, or as many as a limiter says.
 
     In the order of the items unless `in_order` is false. An exception of `work` is raised at its place, and iteration
     may go on after it; an exception of `items` is raised after the results of all items before it. `close()`, which
     also happens when the iterator is dropped, abandons what is in flight. With `size`, the bytes of a result, one of
     the threads does all the work as long as results are small. `item` is the one whose result has come last.
+
+    `window` is twice the concurrency if it is not given. With a limiter that adapts it is longer while results wait for
+    a late one before them.
     """
 
     item: T
@@ -213,23 +66,30 @@ class Pipeline(Iterator[R], Generic[T, R]):
         lanes: list[tuple[LoopThread, Callable[[T], Awaitable[R]]]],
         items: Iterable[T],
         *,
-        concurrency: int,
-        window: int,
+        concurrency: int | Limiter,
+        window: int | None = None,
         in_order: bool = True,
         weight: Callable[[T], int] | None = None,
         max_bytes: int | None = None,
         size: Callable[[R], int] | None = None,
     ) -> None:
         self._work_queue: WorkQueue[T, R] = WorkQueue(in_order)
-        self._widths = [len(range(i, concurrency, len(lanes))) for i in range(len(lanes))]
-        widths = self._widths if size is None else [concurrency] + [0] * (len(lanes) - 1)
+        self._limiter = concurrency if isinstance(concurrency, Limiter) else None
+        self._concurrency = concurrency.limit if isinstance(concurrency, Limiter) else concurrency
+        self._is_spread = size is None
+        self._widths = _even(self._concurrency, len(lanes))
+        widths = self._widths if self._is_spread else [self._concurrency] + [0] * (len(lanes) - 1)
+        limiters = [self._limiter if len(lanes) == 1 or not self._is_spread else None] + [None] * (len(lanes) - 1)
         self._lanes = [
-            Lane(thread, self._work_queue, work, width) for (thread, work), width in zip(lanes, widths, strict=True)
+            Lane(thread, self._work_queue, work, width, limiter)
+            for (thread, work), width, limiter in zip(lanes, widths, limiters, strict=True)
         ]
-        self._size, self._mean_bytes, self._is_spread = size, 0.0, size is None
+        self._size, self._mean_bytes = size, 0.0
         self._source = iter(items)
         self._source_end: BaseException | None = None
-        self._window, self._wake_at = window, max(1, window // 4)
+        self._window_share = 2  # of the concurrency
+        self._window = window or self._window_share * self._concurrency
+        self._wake_at = max(1, self._window // 4)
         self._weight, self._max_bytes = weight, max_bytes
         self._held_back: T = _MISSING  # taken from the source, too heavy until others have gone
         self._out: dict[int, tuple[T, int]] = {}  # items whose results have not been given out, and their weights
@@ -284,6 +144,8 @@ class Pipeline(Iterator[R], Generic[T, R]):
         if self._pid == engine.pid:
             for lane in self._lanes:
                 lane.thread.call(lane.stop)
+        if self._limiter is not None:
+            self._limiter.close()
         close_source = getattr(self._source, "close", None)
         self._source = iter(())  # a source without `close` ends here, when nobody else has it
         if close_source is not None:
@@ -296,6 +158,8 @@ class Pipeline(Iterator[R], Generic[T, R]):
     def _spread(self, is_spread: bool) -> None:
         """Let all lanes share the work, or the first do it."""
         self._is_spread = is_spread
+        if self._limiter is not None:
+            self._limiter.is_paused = is_spread
         first = self._lanes[0]
         for lane, width in zip(self._lanes[1:], self._widths[1:], strict=True):
             giver, taker = (first, lane) if is_spread else (lane, first)
@@ -316,6 +180,8 @@ class Pipeline(Iterator[R], Generic[T, R]):
             result = work_queue.results.pop(number, _MISSING)
             if result is not _MISSING:
                 return number, result
+            if self._limiter is not None and self._limiter.adapts:
+                self._follow_limit(self._limiter.limit)
             self._wake_lanes()
             work_queue.awaited = self._given
             if (self._given in work_queue.results) if work_queue.in_order else work_queue.finished:
@@ -325,6 +191,34 @@ class Pipeline(Iterator[R], Generic[T, R]):
                 work_queue.wakeup.get()
             finally:
                 work_queue.awaited = -1
+
+    def _follow_limit(self, limit: int) -> None:
+        """Apply the limit to lanes and window. The window grows, too, if the workers are out of items."""
+        if limit != self._concurrency:
+            widths = _even(limit, len(self._lanes))
+            changes = [new - old for new, old in zip(widths, self._widths, strict=True)]
+            if not self._is_spread:
+                changes = [sum(changes)] + [0] * (len(changes) - 1)
+            for lane, change in zip(self._lanes, changes, strict=True):
+                if change:
+                    lane.thread.call(lane.resize, change)
+            self._concurrency, self._widths = limit, widths
+        elif self._is_starved() and self._window_share < _MOST_WINDOW_SHARE:
+            self._window_share *= 2
+        else:
+            return
+        self._window = self._window_share * limit
+        self._wake_at = max(1, self._window // 4)
+        self._top_up()
+
+    def _is_starved(self) -> bool:
+        """Say whether all that waits for a late result keeps half of the workers from going on."""
+        work_queue = self._work_queue
+        return (
+            not work_queue.items
+            and self._taken - self._given >= self._window
+            and 2 * len(work_queue.results) > self._window
+        )
 
     def _first_finished(self) -> int:
         finished = self._work_queue.finished
@@ -343,9 +237,11 @@ class Pipeline(Iterator[R], Generic[T, R]):
                     item = next(self._source)
                 except StopIteration:
                     self._source_end = StopIteration()  # not the caught one, whose traceback refers to this frame
+                    work_queue.is_ended = True
                     break
                 except Exception as error:
                     self._source_end = error
+                    work_queue.is_ended = True
                     break
             if self._max_bytes is not None and self._weight is not None:
                 weight = self._weight(item)
@@ -366,3 +262,8 @@ class Pipeline(Iterator[R], Generic[T, R]):
             self._work_queue.is_hungry = False
             for lane in self._lanes:
                 lane.wake()
+
+
+def _even(count: int, shares: int) -> list[int]:
+    """Return how many of `count` each gets."""
+    return [len(range(number, count, shares)) for number in range(shares)]

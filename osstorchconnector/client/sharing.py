@@ -2,7 +2,8 @@
 
 - Identity: a `ClientReference` names a client without its secrets. An item that a worker sends carries one, and the
   receiving process finds its own client by it.
-- Counts: a `SharedState` counts retries and notes whether the endpoint has answered. It is a page of anonymous memory,
+- Counts: a `SharedState` counts retries, notes whether the endpoint has answered, and keeps how many requests in flight
+  have turned out to be right. It is a page of anonymous memory,
   which forked processes share with their parent. Spawned processes get a second page by its descriptor. Neither page
   has a name that could be left behind, and counting takes no system call. A copy of a client that travels in any other
   way begins with counts of its own.
@@ -113,9 +114,11 @@ def _pickled(client: Client, state: tuple[Any, ...]) -> bytes:
 
 _SIZE = mmap.PAGESIZE
 _NUMBER = struct.Struct("=q")
-# The first number says whether the endpoint has answered. Each thread counts in one of the others, without a lock: two
-# threads of a job that share one by chance may lose a count.
-_SLOTS = _SIZE // _NUMBER.size - 1
+# The first number says whether the endpoint has answered, the next ones are what was learned. Each thread counts in one
+# of the others, without a lock: two threads of a job that share one by chance may lose a count.
+_LEARNED = {"objects": 1, "uploads": 2, "lookups": 3}
+_FIRST_COUNT = 1 + len(_LEARNED)
+_SLOTS = _SIZE // _NUMBER.size - _FIRST_COUNT
 
 
 class _Page:
@@ -145,7 +148,7 @@ class _Page:
         _NUMBER.pack_into(self._memory, place * _NUMBER.size, number)
 
     def sum(self) -> int:
-        return sum(number for (number,) in _NUMBER.iter_unpack(self._memory[_NUMBER.size :]))
+        return sum(number for (number,) in _NUMBER.iter_unpack(self._memory[_FIRST_COUNT * _NUMBER.size :]))
 
 
 class SharedState:
@@ -159,7 +162,8 @@ class SharedState:
         if len(self._pages) == 1:
             with contextlib.suppress(OSError):  # a sandbox that refuses it, no descriptor left
                 page = _page_to_spawn()
-                page.set(0, int(self.is_reached))
+                for place in range(_FIRST_COUNT):
+                    page.set(place, self._pages[0].get(place))
                 self._pages.append(page)
         return self._pages[1:]
 
@@ -174,7 +178,7 @@ class SharedState:
 
     def count_retry(self) -> None:
         """Count a request that is sent again."""
-        place = 1 + threading.get_native_id() % _SLOTS
+        place = _FIRST_COUNT + threading.get_native_id() % _SLOTS
         self._pages[0].set(place, self._pages[0].get(place) + 1)
 
     @property
@@ -186,6 +190,15 @@ class SharedState:
         """Tell all processes that the endpoint has answered."""
         for page in self._pages:
             page.set(0, 1)
+
+    def learned(self, kind: str) -> int:
+        """Return how many requests of this kind one process had in flight lately; 0 if nothing is known."""
+        return next(filter(None, (page.get(_LEARNED[kind]) for page in reversed(self._pages))), 0)
+
+    def learn(self, kind: str, limit: int) -> None:
+        """Tell all processes how many requests of this kind turned out to be right."""
+        for page in self._pages:
+            page.set(_LEARNED[kind], limit)
 
 
 def can_travel() -> bool:

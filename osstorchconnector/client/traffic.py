@@ -17,6 +17,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -73,7 +74,9 @@ def first_rate(observed_per_second: float, now: float) -> RequestRate:
 
 # Unused turns stay valid this long (burst allowance): callers that wait after a refusal catch up.
 SAVED_SECONDS = 0.25
-STAMP_EVERY = 64  # answers, a power of two
+STAMP_EVERY, _MOST_STAMPS = 64, 256  # answers, a power of two
+# A server that allows some requests a second allows them at once: what it took in less than this says little.
+OBSERVED_SECONDS = 0.5
 
 
 class Gate:
@@ -87,7 +90,7 @@ class Gate:
         self.is_open = True
         self.answered = 0  # only an estimate: threads add without a lock and may lose an addition
         self._clock = clock
-        self._stamps = (clock(), clock())
+        self._stamps = deque([(clock(), 0)], maxlen=_MOST_STAMPS)  # times, and how many answers there were then
         self._lock = threading.Lock()
         self._rate: RequestRate | None = None
         self._next_turn = 0.0
@@ -123,7 +126,7 @@ class Gate:
             with self._lock:
                 self._accepted += 1
         else:
-            self._stamps = (self._stamps[1], self._clock())
+            self._stamps.append((self._clock(), self.answered))
 
     def refused(self) -> None:
         """The server asked to slow down."""
@@ -131,14 +134,19 @@ class Gate:
             now = self._clock()
             self._refused += 1
             if self._rate is None:
-                observed = (self.answered % STAMP_EVERY + STAMP_EVERY) / max(now - self._stamps[0], 0.001)
-                slower = first_rate(observed, now)
+                slower = first_rate(self._observed(now), now)
             else:
                 slower = self._rate.slowed(now, accepted=self._accepted, refused=self._refused)
             if slower is not self._rate:
                 self._accepted = self._refused = 0
                 self._next_turn = min(self._next_turn, now + 1 / slower.per_second)
             self._rate, self.is_open = slower, False
+
+    def _observed(self, now: float) -> float:
+        """Return how many answers a second there were lately."""
+        stamps = list(self._stamps)
+        since, count = next((stamp for stamp in stamps if now - stamp[0] <= OBSERVED_SECONDS), stamps[-1])
+        return (self.answered - count) / max(now - since, OBSERVED_SECONDS)
 
 
 # A retry costs one; an operation that succeeds returns this much of it.

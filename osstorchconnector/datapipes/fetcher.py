@@ -29,7 +29,7 @@ from ..index.info import ObjectInfo
 from ..index.shared import SharedNumbers
 from ..protocol.values import ByteSpan, Download
 from ..uri import OssUri, parse_object_uri
-from .job import exit_when_job_is_killed
+from .job import exit_when_job_is_killed, worker_share
 from .numbered_objects import functional
 
 OnError = Literal["raise", "skip"] | Callable[[ObjectInfo, OssError], object]
@@ -151,6 +151,7 @@ def _downloads(
         infos,
         concurrency=config.prefetch_concurrency,
         workers=config.prefetch_worker,
+        processes=worker_share().step,
         in_order=in_order,
         weight=_weight,
         max_bytes=PREFETCH_BYTES,

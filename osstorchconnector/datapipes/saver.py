@@ -62,6 +62,7 @@ class OssObjectSaver(IterDataPipe[ObjectInfo]):
             map(self._upload, self._source),
             concurrency=config.checkpoint.upload_concurrency,
             workers=config.checkpoint.prefetch_worker,
+            kind="uploads",
             weight=_weight,
             max_bytes=config.upload_memory_bytes,
         )

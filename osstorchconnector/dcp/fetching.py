@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ..client.client import OssClient
 from ..client.flight import RunningTasks, Work
+from ..client.limits import TransferLimit
 from ..client.memory import Memory
 from ..client.operations import Operations
 from ..errors import OssObjectChangedError, OssServiceError
@@ -73,8 +74,8 @@ class Fetch:
         self.staged_bytes = staged_bytes
         self.crcs: list[int] = []
 
-    def begin(self) -> Work[Download]:
-        """Return the work of fetching, for a loop thread; the memory is taken now."""
+    def begin(self, in_flight: TransferLimit) -> Work[Download]:
+        """Return the work of fetching, for a loop thread, which notes its time; the memory is taken now."""
         memory = self._memory()
 
         # Runs on a loop thread. It reads the ETag, which the caller's thread sets when the first range has come: those
@@ -82,6 +83,7 @@ class Fetch:
         # `crcs` after it took this task out of the queue of those that have ended.
         async def work(operations: Operations) -> Download:
             sums = SpanSums(self.sums, self.span.start) if self.sums else None
+            begun = time.perf_counter()
             try:
                 download = await operations.get(
                     self.file.uri, self.span, into=memory, if_match=self.file.etag, checksum=sums
@@ -93,6 +95,7 @@ class Fetch:
                     f"{self.file.uri.shown} ends before byte {self.span.start}: it was truncated, or replaced while it "
                     f"was read ({error})"
                 ) from error
+            in_flight.note(time.perf_counter() - begun, self.span.size)
             self.crcs = sums.crcs if sums is not None else []
             return download
 
@@ -127,16 +130,16 @@ class StagingBudget:
 
 
 class Fetcher:
-    """Fetches ranges, `concurrency` at a time and at most `memory_bytes` in memory that is not a tensor's.
+    """Fetches ranges, as many at a time as `in_flight` says, and at most `memory_bytes` in memory of no tensor.
 
     All ranges of a file must be of one version. Those that begin before its ETag is known are compared when they come.
     `done` of each is called on the thread that calls `run`.
     """
 
-    def __init__(self, client: OssClient, *, concurrency: int, workers: int, memory_bytes: int) -> None:
+    def __init__(self, client: OssClient, *, in_flight: TransferLimit, workers: int, memory_bytes: int) -> None:
         self._client = client
         self._tasks = RunningTasks[Fetch, Download](client, workers)
-        self._concurrency, self._budget = concurrency, StagingBudget(memory_bytes)
+        self._in_flight, self._budget = in_flight, StagingBudget(memory_bytes)
         self._coming: Iterator[FetchedFile] = iter(())
         self._begun: list[FetchedFile] = []
         self._open: deque[FetchedFile] = deque()  # those that may have more ranges to request
@@ -182,7 +185,7 @@ class Fetcher:
 
     def _top_up(self) -> bool:
         """Request as much as may be under way; False if there is nothing more to come."""
-        while len(self._tasks) < self._concurrency:
+        while len(self._tasks) < self._in_flight.limit:
             fetch = self._next = self._next or self._find_next()
             if fetch is None:
                 break
@@ -190,7 +193,7 @@ class Fetcher:
                 break
             self._next = None
             self._staged_bytes += fetch.staged_bytes
-            self._tasks.begin(fetch, fetch.begin())
+            self._tasks.begin(fetch, fetch.begin(self._in_flight))
         return bool(self._tasks)
 
     def _find_next(self) -> Fetch | None:

@@ -15,6 +15,7 @@ import torch
 
 from ..client.client import OssClient
 from ..client.flight import RunningTasks
+from ..client.limiter import transfer_limit
 from ..client.memory import Memory, Pieces, part
 from ..files.read_plan import cut, request_bytes
 from ..protocol.values import ByteSpan
@@ -36,7 +37,8 @@ FIRST_BATCH_ITEMS, BATCH_ITEMS = 4, 256
 def open_ahead(client: OssClient, bucket: str) -> None:
     """Begin the connections that a load from `bucket` needs, while its metadata is read."""
     transfer = client.config.checkpoint
-    RunningTasks[None, None](client, transfer.prefetch_worker).open_ahead(bucket, transfer.prefetch_concurrency)
+    limit = transfer_limit(client.endpoint, transfer.prefetch_concurrency).limit
+    RunningTasks[None, None](client, transfer.prefetch_worker).open_ahead(bucket, limit)
 
 
 class RankLoad:
@@ -45,16 +47,17 @@ class RankLoad:
     def __init__(self, client: OssClient, items: Mapping[OssUri, list[LoadItem]], *, memory_bytes: int) -> None:
         transfer = client.config.checkpoint
         self._client, self._items = client, items
+        in_flight = transfer_limit(client.endpoint, transfer.prefetch_concurrency)
         self._fetcher = Fetcher(
             client,
-            concurrency=transfer.prefetch_concurrency,
+            in_flight=in_flight,
             workers=transfer.prefetch_worker,
             memory_bytes=memory_bytes,
         )
         self.total_bytes = sum(map(_fetched_bytes, items.values()))
-        self._range_bytes = min(request_bytes(self.total_bytes, transfer.prefetch_concurrency), MAX_RANGE_BYTES)
+        self._range_bytes = min(request_bytes(self.total_bytes, in_flight.limit), MAX_RANGE_BYTES)
         # Ranges that need memory are so large that one for each request in flight fits.
-        fitting = min(self._range_bytes, memory_bytes // transfer.prefetch_concurrency, MAX_STAGED_BYTES)
+        fitting = min(self._range_bytes, memory_bytes // in_flight.limit, MAX_STAGED_BYTES)
         self._pool = BufferPool(max(fitting, MIN_RANGE_BYTES))
 
     def run(self, progressed: Callable[[int], object]) -> None:

@@ -143,7 +143,7 @@ class Publisher:
     def _map(self, work: Callable[[Operations, T], Awaitable[R]], items: Iterable[T]) -> Iterator[R]:
         transfer = self._client.config.checkpoint
         return self._client.map(
-            work, items, concurrency=transfer.prefetch_concurrency, workers=transfer.prefetch_worker
+            work, items, concurrency=transfer.prefetch_concurrency, workers=transfer.prefetch_worker, kind="lookups"
         )
 
     # one at a time

@@ -140,7 +140,9 @@ class RunFolder:
 
     def _map(self, work: Callable[[Operations, OssUri], Awaitable[R]], uris: Iterable[OssUri]) -> Iterator[R]:
         transfer = self._client.config.checkpoint
-        return self._client.map(work, uris, concurrency=transfer.prefetch_concurrency, workers=transfer.prefetch_worker)
+        return self._client.map(
+            work, uris, concurrency=transfer.prefetch_concurrency, workers=transfer.prefetch_worker, kind="lookups"
+        )
 
     def _remember(self, branches: Branches, known: Branches) -> None:
         if branches != known:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from ..client.client import OssClient
 from ..client.flight import ParallelRead, RunningTasks
+from ..client.limiter import transfer_limit
+from ..client.limits import TransferLimit
 from ..client.operations import Operations
 from ..config import TransferConfig
 from ..errors import OssServiceError
@@ -41,10 +44,14 @@ class ObjectRequests:
         self.latency_seconds = float("inf")  # the smallest of all answers
         self.has_asked_again = False  # a request after the first download was answered
 
+    @functools.cached_property
+    def _in_flight(self) -> TransferLimit:
+        return transfer_limit(self._client.endpoint, self._transfer.prefetch_concurrency)
+
     @property
     def concurrency(self) -> int:
-        """The largest number of requests under way at a time."""
-        return self._transfer.prefetch_concurrency
+        """The largest number of requests under way at a time, as of now."""
+        return self._in_flight.limit
 
     @property
     def size(self) -> int:
@@ -96,7 +103,7 @@ class ObjectRequests:
         the memory any more, except after the `OssTimeoutError` of `RunningTasks.abandon`.
         """
         workers = self._transfer.prefetch_worker
-        read = ParallelRead(self._client, self._get_into, self.count, concurrency=self.concurrency, workers=workers)
+        read = ParallelRead(self._client, self._get_into, self.count, in_flight=self._in_flight, workers=workers)
         try:
             read.begin(targets)
             meanwhile()
@@ -114,7 +121,9 @@ class ObjectRequests:
     async def _get_into(self, operations: Operations, span: ByteSpan, target: memoryview) -> Download:
         begun = time.perf_counter()
         download = await operations.get(self._uri, span, into=target, if_match=self.received.etag)
-        self._note_latency(time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        self._note_latency(seconds)
+        self._in_flight.note(seconds, span.size)
         return self._checked(download, span)
 
     def _note_latency(self, seconds: float) -> None:

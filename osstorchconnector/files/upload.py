@@ -19,8 +19,10 @@ from typing import NamedTuple
 from ..client.client import OssClient
 from ..client.clocks import wait_running
 from ..client.flight import RunningTasks
+from ..client.limits import MOST_TRANSFERS, enough_transfers
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
+from ..config import Concurrency
 from ..errors import OssError
 from ..protocol.values import Buffer, StoredObject, UploadedPart
 from ..uri import OssUri
@@ -30,7 +32,6 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MAX_PARTS = 10_000
 MIN_PART_BYTES = 100 * KIB
 MAX_PART_BYTES = 5 * GIB
-FULL_BYTES_PER_SECOND = 4e9
 LEAST_PARTS = 8
 
 
@@ -48,10 +49,9 @@ def next_part_bytes(first_bytes: int, sent_bytes: int) -> int:
 def enough_parts(seconds_per_byte: float) -> int:
     """Return how many parts under way are enough, when the quickest part so far took `seconds_per_byte`.
 
-    They carry 4 GB/s if each part is as quick as that one, and one process can't fill more: 26 parts where one of
-    16 MiB takes a tenth of a second. At least 8, since the first part may be quicker than those after it.
+    At least 8, since the first part may be quicker than those after it.
     """
-    return max(2 + math.ceil(min(FULL_BYTES_PER_SECOND * seconds_per_byte, MAX_PARTS)), LEAST_PARTS)
+    return max(enough_transfers(seconds_per_byte), LEAST_PARTS)
 
 
 # How long to wait until OSS knows that an upload was given up: after an error, and at the end of the interpreter.
@@ -92,6 +92,8 @@ class _Stored(NamedTuple):
 class MultipartUpload:
     """Sends parts in parallel, at most `concurrency` parts and `memory_bytes` of memory at a time.
 
+    With "auto" the memory decides, and `enough_parts`.
+
     End it with `complete` or `abort`; abort it before dropping it. Everything is for one thread, except that finalisers
     and the end of the interpreter call `abort` and `wait_until_gone` in any thread.
     """
@@ -101,13 +103,14 @@ class MultipartUpload:
         client: OssClient,
         uri: OssUri,
         *,
-        concurrency: int,
+        concurrency: Concurrency,
         memory_bytes: int,
         workers: int,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._client, self._uri, self._clock = client, uri, clock
-        self._concurrency, self._memory_bytes = concurrency, memory_bytes
+        self._concurrency = MOST_TRANSFERS if concurrency == "auto" else concurrency
+        self._memory_bytes = memory_bytes
         self._tasks = RunningTasks[_Sent, _Stored](client, workers)
         self._completion = RunningTasks[None, StoredObject](client, workers)  # the last request
         self._created: Future[str] | None = None

@@ -16,6 +16,7 @@ from files.fake_client import TRANSFER, URI, FakeClient, Gate
 
 from osstorchconnector.client.engine import LoopThread
 from osstorchconnector.client.flight import ParallelRead, RunningTasks, useful_threads
+from osstorchconnector.client.limits import TransferLimit
 from osstorchconnector.errors import OssTimeoutError
 from osstorchconnector.files.reader import OssReader
 from osstorchconnector.protocol.values import ByteSpan, Download
@@ -303,7 +304,8 @@ class Target:
         self.memory = bytearray(200)
         self.landed: list[ByteSpan] = []
         self.room: list[tuple[int, int]] = []
-        self.read = ParallelRead(client, self.get, self.note, concurrency=concurrency, workers=1)  # type: ignore[arg-type]
+        in_flight = TransferLimit(least=concurrency, most=concurrency)
+        self.read = ParallelRead(client, self.get, self.note, in_flight=in_flight, workers=1)  # type: ignore[arg-type]
 
     async def get(self, operations: Any, span: ByteSpan, memory: memoryview) -> Download:
         download: Download = await operations.get(URI, span, into=memory)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.client.engine import engine
-from osstorchconnector.client.pipeline import SPREAD_BYTES, Lane, Pipeline, WorkQueue
+from osstorchconnector.client.lanes import Lane, WorkQueue
+from osstorchconnector.client.pipeline import SPREAD_BYTES, Pipeline
 
 
 def run(work, items, *, concurrency=4, workers=2, **options):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from files.fake_client import URI, Call, FakeClient, Gate
 
+from osstorchconnector.client.limits import TransferLimit
 from osstorchconnector.dcp.fetching import FIRST_STAGED_BYTES, Fetch, FetchedFile, Fetcher, StagingBudget
 from osstorchconnector.errors import OssIntegrityError, OssObjectChangedError
 from osstorchconnector.protocol.checksum import crc32
@@ -44,7 +45,8 @@ class Target:
 
 
 def fetcher_of(client: FakeClient, concurrency: int = 4, memory_bytes: int = MOST_BYTES) -> Fetcher:
-    return Fetcher(client, concurrency=concurrency, workers=1, memory_bytes=memory_bytes)  # type: ignore[arg-type]
+    in_flight = TransferLimit(least=concurrency, most=concurrency)
+    return Fetcher(client, in_flight=in_flight, workers=1, memory_bytes=memory_bytes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 20])

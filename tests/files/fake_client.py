@@ -74,6 +74,8 @@ _living: weakref.WeakValueDictionary[int, FakeClient] = weakref.WeakValueDiction
 class FakeClient:
     """Has what readers and writers use of `OssClient`."""
 
+    endpoint = "http://fake"
+
     def __init__(self, config: Config | None = None) -> None:
         _living[id(self)] = self
         self.config = config if config is not None else Config(checkpoint=TRANSFER, dataset=TRANSFER)
