@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -24,8 +24,9 @@ from .exchange import Call, Received, Reply
 from .faults import FaultBook, names_of
 from .intake import NOTHING, BlobIntake, DocumentIntake, Intake
 from .interface import header_refusal, unwanted_header
-from .operations import attributes, buckets, copying, listing, multipart, objects, posting, restoring
+from .operations import OPERATIONS
 from .operations.arguments import TRAFFIC_LIMIT, traffic_limit
+from .operations.posting import FormIntake
 from .records import DEFAULT_ACL
 from .refusals import Refused
 from .routing import Hosts, Resource, check_names, decode_query, name_operation, why_not
@@ -42,18 +43,6 @@ from .wire import (
     in_small_pieces,
 )
 
-Operation = Callable[[Service, Call, Received], Reply]
-
-OPERATIONS: dict[str, Operation] = {
-    **attributes.OPERATIONS,
-    **buckets.OPERATIONS,
-    **copying.OPERATIONS,
-    **listing.OPERATIONS,
-    **multipart.OPERATIONS,
-    **objects.OPERATIONS,
-    **posting.OPERATIONS,
-    **restoring.OPERATIONS,
-}
 _TAKES_OBJECT = frozenset({"PutObject", "UploadPart", "AppendObject"})
 _MAKES_BUCKET = frozenset({"PutBucket", "PutBucketAcl"})
 _NEEDS_LENGTH = _TAKES_OBJECT | {"DeleteMultipleObjects", "PostObject"}
@@ -298,7 +287,7 @@ def _open_intake(service: Service, call: Call) -> Intake:
     if call.operation in _TAKES_OBJECT:
         return _open_blob(service, call, call.headers)
     if call.operation == "PostObject":
-        return posting.FormIntake(call.headers.get("content-type", ""), partial(_open_blob, service, call))
+        return FormIntake(call.headers.get("content-type", ""), partial(_open_blob, service, call))
     content_md5 = call.headers.get("content-md5")
     if not call.content_length and not call.chunked and content_md5 is None:
         return NOTHING

@@ -9,7 +9,7 @@ from emulator.driver import Answer, Driver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from osstorchconnector.emulator import frontend
+from osstorchconnector.emulator import operations
 from osstorchconnector.emulator.interface import MISSING, OPERATIONS, ROUTES
 from osstorchconnector.emulator.storage import Bucket
 from osstorchconnector.protocol.signing import SIGNED_PARAMETERS_V1
@@ -44,7 +44,7 @@ def is_refused_by_name(answer: Answer, method: str, name: str) -> bool:
 
 
 def test_each_operation_is_there_and_has_a_way_to_it() -> None:
-    assert set(frontend.OPERATIONS) == OPERATIONS
+    assert set(operations.OPERATIONS) == OPERATIONS
 
 
 def test_what_is_said_to_be_missing_is_not_taken_by_any_operation() -> None:
