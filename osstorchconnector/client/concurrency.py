@@ -175,12 +175,15 @@ class ConcurrencyLimit:
         return self.limit
 
     def slow_down(self, rate: float) -> int:
-        """The server takes only `rate` requests a second: keep in flight what that takes, and start up no more."""
+        """The server takes only `rate` requests a second, the rate of the last round: keep in flight what that takes.
+
+        That is twice what it takes without waiting for turns: the rate may rise. Start-up is over.
+        """
         self._return()
         self.is_starting = False
         self._rates.clear()
         known = self._least_latency < math.inf
-        self._set(min(self.limit, max(2 * rate * self._least_latency, FIRST_LIMIT) if known else FIRST_LIMIT))
+        self._set(max(2 * rate * self._least_latency, FIRST_LIMIT) if known else FIRST_LIMIT)
         return self.limit
 
     def _take_in(self, seen: Round) -> None:

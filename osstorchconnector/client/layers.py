@@ -47,8 +47,9 @@ class PacedTransport:
         gate = self._gate
         if not gate.is_open:
             await self._wait_for_turn(deadline)
+        step = gate.steps
         head = await self._transport.exchange(wire, sink, deadline, on_new_connection=on_new_connection)
-        tell(gate, head.status)
+        tell(gate, head.status, step)
         return head
 
     async def aclose(self) -> None:
@@ -56,19 +57,20 @@ class PacedTransport:
         await self._transport.aclose()
 
     async def _wait_for_turn(self, deadline: float) -> None:
-        clock = loop_clock()
+        clock, turn = loop_clock(), self._gate.turn()
         with clock.used():
-            await asyncio.sleep(min(self._gate.turn(), max(deadline - clock.running.seconds, 0.0)))
-        if self._is_closed:
-            raise ExchangeFailed("reset", "the client was closed meanwhile")
+            while (seconds := min(self._gate.seconds_until(turn), deadline - clock.running.seconds)) > 0:
+                await asyncio.sleep(seconds)
+                if self._is_closed:
+                    raise ExchangeFailed("reset", "the client was closed meanwhile")
 
 
-def tell(gate: Gate, status: int) -> None:
-    """Tell the gate how the server has answered a request."""
+def tell(gate: Gate, status: int, step: int) -> None:
+    """Tell the gate how the server has answered a request; `step` is what `gate.steps` was when it was sent."""
     if status < 300:
-        gate.accepted()
+        gate.accepted(step)
     elif is_throttling(FailedTry(kind="service", status=status)):
-        gate.refused()
+        gate.refused(step)
 
 
 class AuditedTransport:

@@ -30,13 +30,14 @@ def most_in_flight(
     """Return how many requests one of `processes` on this machine may have in flight at the most.
 
     `descriptors` is how many files and sockets a process may open, `retries` how many requests it may send again: a
-    server that begins to refuse may refuse all that are in flight. Requests of `request_bytes` that stay in memory fit
-    in `memory_bytes`, which is not exceeded even for `LEAST_LIMIT`; the other bounds allow as many as that.
+    server that begins to refuse may refuse all that are in flight, and most of them twice. Requests of `request_bytes`
+    that stay in memory fit in `memory_bytes`, which is not exceeded even for `LEAST_LIMIT`; the other bounds allow as
+    many as that.
     """
     machine = min(MOST_PER_CORE * cores, MOST_PER_MACHINE)
     most = min(MOST_LIMIT, machine // max(processes, 1), (descriptors - _OTHER_DESCRIPTORS) // 2)
     if retries is not None:
-        most = min(most, retries // 4)
+        most = min(most, retries // 2)
     most = max(most, LEAST_LIMIT)
     return most if memory_bytes is None else max(min(most, memory_bytes // max(request_bytes, 1)), 1)
 

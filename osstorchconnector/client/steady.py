@@ -59,6 +59,7 @@ class SteadyGets:
         if begin is None:
             return None
         connection, answer = begin
+        gate, step = self._gate, self._gate.steps
         attempt.state = REQUESTED[attempt.state]
         try:
             head = await answer
@@ -75,9 +76,8 @@ class SteadyGets:
             request_id = head.headers[REQUEST_ID] if REQUEST_ID in head.headers else ""  # noqa: SIM401
             seconds, size = self._clock() - begun, head.content_length
             self._audit.record((begun, "GetObject", bucket, key, 1, seconds, 0, head.status, request_id, size, ""))
-        gate = self._gate
         if head.status < 300 and gate.is_open and (gate.answered + 1) % STAMP_EVERY:
             gate.answered += 1  # all that `tell` does, most times
         else:
-            tell(gate, head.status)
+            tell(gate, head.status, step)
         return head

@@ -1,9 +1,9 @@
 """What all clients of a process share about one endpoint.
 
-- `Gate` holds requests back after the server asked to slow down, at a `RequestRate` that follows additive increase and
-  multiplicative decrease. A limit on requests in flight would not do: where each takes a millisecond, a few in flight
-  are far more than 500 requests a second. The server says only "too many"; the share of requests that it refused tells
-  by how many. So the first steps down are long and the later ones short.
+- `Gate` holds requests back after the server asked to slow down, at a `RequestRate`. A limit on requests in flight
+  would not do: where each takes a millisecond, a few in flight are far more than 500 requests a second. The server says
+  only "too many". But while it refuses, what it accepts is all that it allows. So the first step after a start at any
+  rate leads to the rate allowed. Later steps down are short, and the rate rises in between.
 - `RetryBudget` limits how many requests may be sent again.
 - `RetryNews` decides which retries are logged.
 - `shared` has one of each for every endpoint.
@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..errors import OssError
@@ -28,10 +28,14 @@ from .retry import RetryDecision
 
 _logger = logging.getLogger(__name__)
 
-# Ignore refusals for this long after a change: they answer requests sent at the old rate.
-HOLD_SECONDS = 0.25
-SHORT_STEP, LONG_STEP = 0.95, 0.5
-RISE_PER_SECOND = 0.05
+# A step follows from the answers to requests that were sent since the last one: of so many seconds, fewer if there are
+# many answers, still fewer if most were refused.
+HOLD_SECONDS, MANY_SECONDS, MOST_REFUSED_SECONDS = 0.25, 0.1, 0.05
+MANY_ANSWERS = 32
+SHORT_STEP, LONG_STEP, LONGEST_STEP = 0.96, 0.5, 0.1
+# If the server refuses a smaller share, then others may have been the reason, or chance.
+_MUCH = 0.1
+RISE_PER_SECOND = 0.02
 # After this time without a refusal the server has recovered, and the rate doubles every second.
 CALM_SECONDS = 6.0
 SLOWEST_PER_SECOND = 2.0
@@ -41,106 +45,160 @@ FREE_PER_SECOND = 50_000.0
 
 @dataclass(frozen=True, slots=True)
 class RequestRate:
-    """Requests a second: `per_second` were allowed at the time `since`, when the server last asked to slow down."""
+    """Requests a second: `per_second` were allowed at the time `since`, when the server last asked to slow down.
+
+    Without a refusal the rate rises slowly for `calm_seconds`; then it doubles every second.
+    """
 
     per_second: float
     since: float
+    calm_seconds: float = CALM_SECONDS
 
     def at(self, now: float) -> float:
         """Return the rate at a later time: it rises as long as nothing is refused."""
         calm = max(now - self.since, 0.0)
         rate = self.per_second * (1 + RISE_PER_SECOND * calm)
-        return rate * 2.0 ** min(calm - CALM_SECONDS, 64.0) if calm > CALM_SECONDS else rate
+        return rate * 2.0 ** min(calm - self.calm_seconds, 64.0) if calm > self.calm_seconds else rate
 
     def is_over(self, now: float) -> bool:
         """Say whether nothing needs to be held back any more."""
         return self.at(now) >= FREE_PER_SECOND
 
-    def slowed(self, now: float, *, accepted: int, refused: int) -> RequestRate:
-        """Return the rate after a refusal; `accepted` and `refused` are the answers since the last step."""
-        if now - self.since < HOLD_SECONDS:
+    def slowed(self, now: float, *, seconds: float, accepted: int, refused: int) -> RequestRate:
+        """Return the rate after a refusal, or this one as long as too little is known.
+
+        `accepted` and `refused` are the answers to requests that were sent since `since`; the first of them came
+        `seconds` ago. If many were refused, the server takes no more than what it accepted in this time.
+        """
+        answers = accepted + refused
+        longest, enough = LONG_STEP, HOLD_SECONDS
+        if answers >= MANY_ANSWERS:
+            longest, enough = LONGEST_STEP, MOST_REFUSED_SECONDS if refused > accepted else MANY_SECONDS
+        if seconds < enough:
             return self
-        share = accepted / (accepted + refused) if accepted + refused else 1.0
-        step = min(max(share, LONG_STEP), SHORT_STEP)
-        return RequestRate(max(self.at(now) * step, SLOWEST_PER_SECOND), now)
+        rate = self.at(now)
+        step = accepted / seconds / rate if refused > _MUCH * answers else SHORT_STEP
+        return RequestRate(max(rate * min(max(step, longest), SHORT_STEP), SLOWEST_PER_SECOND), now)
 
 
 def first_rate(observed_per_second: float, now: float) -> RequestRate:
-    """Return the rate to begin with when a server that answered `observed_per_second` refuses the first time."""
-    return RequestRate(max(observed_per_second, SLOWEST_PER_SECOND * 10), now - HOLD_SECONDS).slowed(
-        now, accepted=1, refused=0
-    )
+    """Return the rate to begin with when a server that answered `observed_per_second` refuses the first time.
+
+    A server that allows some requests a second allows more at first, or has seen few of this process: the rate is found
+    from both sides. It doubles every second from the beginning.
+    """
+    return RequestRate(max(observed_per_second, SLOWEST_PER_SECOND * 10), now, calm_seconds=0.0)
 
 
 # Unused turns stay valid this long (burst allowance): callers that wait after a refusal catch up.
-SAVED_SECONDS = 0.25
+SAVED_SECONDS = 0.05
+# Who waits for a turn looks again after this time: the rate may be another one.
+LOOK_AGAIN_SECONDS = 0.1
 STAMP_EVERY, _MOST_STAMPS = 64, 256  # answers, a power of two
 # A server that allows some requests a second allows them at once: what it took in less than this says little.
-OBSERVED_SECONDS = 0.5
+OBSERVED_SECONDS = 0.25
 
 
 class Gate:
     """Holds requests to a server back after it has asked to slow down; otherwise `is_open`.
 
-    `is_open` is read without a lock. A thread that sees an old value sends one request too early, or takes a turn that
-    comes at once.
+    A request takes the next `turn`, and waits until `seconds_until` it is 0. Turns come in order, at the rate of the
+    moment. `steps` counts changes of the rate. Who sends a request keeps what it was then, and hands it in with the
+    answer: a refusal of what was sent at an older rate says nothing about this one.
+
+    `is_open` and `steps` are read without a lock. A thread that sees an old value sends one request too early, or takes
+    a turn that comes at once.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_open = True
+        self.steps = 0
         self.answered = 0  # only an estimate: threads add without a lock and may lose an addition
         self._clock = clock
         self._stamps = deque([(clock(), 0)], maxlen=_MOST_STAMPS)  # times, and how many answers there were then
         self._lock = threading.Lock()
         self._rate: RequestRate | None = None
-        self._next_turn = 0.0
+        self._turns = 0  # given out
+        self._come, self._come_at = 0.0, 0.0  # turns that have come until this time
         self._accepted = self._refused = 0
+        self._answered_since = 0.0
+        self._first_step = 0  # the one that closed the gate
 
-    def turn(self) -> float:
-        """Take the next turn and return in how many seconds it comes."""
+    def turn(self) -> int:
+        """Take the next turn and return its number."""
         with self._lock:
-            now = self._clock()
-            if self._rate is None:
-                return 0.0
-            if self._rate.is_over(now):
-                self._rate, self.is_open = None, True
-                return 0.0
-            turn = max(self._next_turn, now - SAVED_SECONDS)
-            self._next_turn = turn + 1 / self._rate.at(now)
-            return max(turn - now, 0.0)
+            self._advance()
+            self._turns += 1
+            return self._turns
+
+    def seconds_until(self, turn: int) -> float:
+        """Return in how many seconds this turn comes as things are, or when to look again if that is sooner."""
+        with self._lock:
+            rate = self._advance()
+            return 0.0 if rate is None else min(max(turn - self._come, 0.0) / rate, LOOK_AGAIN_SECONDS)
 
     def open(self) -> None:
         """Stop holding requests back."""
         with self._lock:
             self._rate, self.is_open = None, True
 
-    def accepted(self) -> None:
+    def accepted(self, sent_at_step: int) -> None:
         """The server answered, and did not ask to slow down."""
         self.answered += 1
         if not self.is_open or not self.answered % STAMP_EVERY:
-            self.note_accepted()
+            self.note_accepted(sent_at_step)
 
-    def note_accepted(self) -> None:
+    def note_accepted(self, sent_at_step: int) -> None:
         """Do what `accepted` does while the gate is not open, and at every `STAMP_EVERY`th answer otherwise."""
-        if not self.is_open:
-            with self._lock:
-                self._accepted += 1
-        else:
+        if self.is_open:
             self._stamps.append((self._clock(), self.answered))
+            return
+        with self._lock:
+            if sent_at_step == self.steps:
+                self._accepted += 1
+                self._note_first(self._clock())
+            elif self._rate is not None and sent_at_step + 1 == self._first_step == self.steps:
+                # Sent before the first refusal: the first rate must count what the server takes of these, too.
+                self._rate = replace(self._rate, per_second=self._rate.per_second + 1 / OBSERVED_SECONDS)
 
-    def refused(self) -> None:
+    def refused(self, sent_at_step: int) -> None:
         """The server asked to slow down."""
         with self._lock:
             now = self._clock()
-            self._refused += 1
             if self._rate is None:
-                slower = first_rate(self._observed(now), now)
-            else:
-                slower = self._rate.slowed(now, accepted=self._accepted, refused=self._refused)
-            if slower is not self._rate:
-                self._accepted = self._refused = 0
-                self._next_turn = min(self._next_turn, now + 1 / slower.per_second)
-            self._rate, self.is_open = slower, False
+                self._come, self._come_at = float(self._turns), now
+                self._change(first_rate(self._observed(now), now))
+                self._first_step = self.steps
+            elif sent_at_step == self.steps:
+                self._refused += 1
+                self._note_first(now)
+                seconds = now - self._answered_since
+                slower = self._rate.slowed(now, seconds=seconds, accepted=self._accepted, refused=self._refused)
+                if slower is not self._rate:
+                    self._advance()
+                    self._change(slower)
+
+    def _note_first(self, now: float) -> None:
+        if self._accepted + self._refused == 1:
+            self._answered_since = now
+
+    def _change(self, rate: RequestRate) -> None:
+        self._rate, self.is_open = rate, False
+        self.steps += 1
+        self._accepted = self._refused = 0
+
+    def _advance(self) -> float | None:
+        """Let turns come until now, and return the rate; None if the gate is open."""
+        if self._rate is None:
+            return None
+        now = self._clock()
+        if self._rate.is_over(now):
+            self._rate, self.is_open = None, True
+            return None
+        rate = self._rate.at(now)
+        come = self._come + rate * (now - self._come_at)
+        self._come, self._come_at = min(come, self._turns + 1 + SAVED_SECONDS * rate), now
+        return rate
 
     def _observed(self, now: float) -> float:
         """Return how many answers a second there were lately."""

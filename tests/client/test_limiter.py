@@ -119,7 +119,7 @@ def test_what_a_worker_learned_its_successors_begin_with(method):
 def test_where_the_server_asks_to_slow_down_it_does_not_grow():
     clocks = Clocks()
     limit = timed(clocks)
-    shared.gate(SERVER).refused()
+    shared.gate(SERVER).refused(shared.gate(SERVER).steps)
     assert not run(limit, clocks, 0.035)
     assert limit.limit == FIRST_LIMITS["objects"]
 
@@ -127,7 +127,7 @@ def test_where_the_server_asks_to_slow_down_it_does_not_grow():
 def test_where_the_server_asks_to_slow_down_no_more_are_in_flight_than_its_rate_takes():
     clocks = Clocks()
     limit = grown(SharedState(), clocks)
-    shared.gate(SERVER).refused()
+    shared.gate(SERVER).refused(shared.gate(SERVER).steps)
     assert run(limit, clocks, 5.0)
     assert limit.limit == FIRST_LIMITS["objects"]
     assert not run(limit, clocks, 5.0)

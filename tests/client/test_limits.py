@@ -45,7 +45,7 @@ def test_thirty_two_workers_open_no_more_than_a_machine_should():
 
 
 def test_a_server_that_refuses_all_at_once_does_not_use_up_the_retries():
-    assert most_in_flight(cores=16, processes=1, descriptors=1 << 20, retries=1000) == 250
+    assert most_in_flight(cores=16, processes=1, descriptors=1 << 20, retries=500) == 250
     assert most_in_flight(cores=16, processes=1, descriptors=1 << 20, retries=0) == LEAST_LIMIT
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from osstorchconnector.client.traffic import (
     HOLD_SECONDS,
     INFO_INTERVAL_SECONDS,
     LONG_SECONDS,
+    LOOK_AGAIN_SECONDS,
     QUIET_NEWS_SECONDS,
     SLOWEST_PER_SECOND,
     Gate,
@@ -25,6 +25,8 @@ from osstorchconnector.client.traffic import (
     first_rate,
     shared,
 )
+
+from .simulated_limit import Server, Simulation
 
 
 @given(st.lists(st.booleans(), max_size=300), st.integers(0, 20))
@@ -69,20 +71,38 @@ def test_each_server_has_a_budget_of_its_own_and_one_for_all_clients() -> None:
 
 def test_refusals_within_one_moment_are_one_step() -> None:
     pace = RequestRate(100.0, since=10.0)
-    assert pace.slowed(10.0 + HOLD_SECONDS / 2, accepted=0, refused=9) is pace
+    assert pace.slowed(10.5, seconds=HOLD_SECONDS / 2, accepted=0, refused=9) is pace
 
 
-def test_a_step_is_as_long_as_the_share_that_was_refused() -> None:
-    pace = RequestRate(100.0, since=0.0)
-    steps = [pace.slowed(1.0, accepted=accepted, refused=10).per_second / pace.at(1.0) for accepted in (0, 20, 10_000)]
-    assert steps == pytest.approx([0.5, 2 / 3, 0.95])
+@pytest.mark.parametrize(
+    ("seconds", "accepted", "refused", "per_second"),
+    [
+        (1.0, 0, 10, 50),  # few answers: no long step
+        (1.0, 60, 40, 60),  # what the server took
+        (0.1, 6, 30, 60),  # many answers, soon
+        (1.0, 1, 99, 10),
+        (1.0, 99, 9, 96),  # few refusals: a short step
+        (5.0, 10_000, 1, 96),
+    ],
+)
+def test_after_many_refusals_the_pace_is_what_the_server_took(
+    seconds: float, accepted: int, refused: int, per_second: float
+) -> None:
+    slowed = RequestRate(100.0, since=1.0).slowed(1.0, seconds=seconds, accepted=accepted, refused=refused)
+    assert slowed.per_second == pytest.approx(per_second)
+    assert slowed.since == 1.0
 
 
 def test_the_pace_rises_slowly_and_then_at_once_until_nothing_is_held_back() -> None:
     pace = RequestRate(100.0, since=0.0)
-    assert [pace.at(second) for second in (0, 1, 5)] == pytest.approx([100, 105, 125])
+    assert [pace.at(second) for second in (0, 1, 5)] == pytest.approx([100, 102, 110])
     assert not pace.is_over(6)
     assert pace.is_over(20)
+
+
+def test_the_first_pace_doubles_every_second() -> None:
+    pace = first_rate(100.0, 5.0)
+    assert [pace.at(second) for second in (5, 6, 7)] == pytest.approx([100, 200, 400], rel=0.05)
 
 
 @given(
@@ -94,7 +114,7 @@ def test_no_history_stops_requests_for_good(observed: float, answers: list[tuple
     pace = first_rate(observed, now)
     for seconds, accepted, refused in answers:
         now += seconds
-        pace = pace.slowed(now, accepted=accepted, refused=refused)
+        pace = pace.slowed(now, seconds=seconds, accepted=accepted, refused=refused)
         assert pace.per_second >= SLOWEST_PER_SECOND
     assert pace.at(now + 60) >= FREE_PER_SECOND
 
@@ -106,74 +126,118 @@ class Clock:
         return self.now
 
 
-class Server:
-    """Allows so many requests a second, and a second's worth at once."""
-
-    def __init__(self, per_second: float) -> None:
-        self.per_second = self._allowance = per_second
-        self._last = 0.0
-
-    def accepts(self, now: float) -> bool:
-        self._allowance = min(self._allowance + (now - self._last) * self.per_second, self.per_second)
-        self._last = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
-
-
-def simulate(*, gates: int, clients: int, per_second: float, seconds: float, seed: int) -> tuple[list[float], int]:
-    """Let clients ask one after the other, back off when refused, and return when answers came, and the refusals."""
-    clock, dice, server = Clock(), random.Random(seed), Server(per_second)
-    shared = [Gate(clock) for _ in range(gates)]
-    events = sorted((dice.random() * 0.01, number, True) for number in range(clients))
-    accepted: list[float] = []
-    refused = 0
-    while events:
-        clock.now, number, is_held = events.pop(0)
-        if clock.now > seconds:
-            break
-        gate = shared[number % gates]
-        wait = 0.0 if gate.is_open or not is_held else gate.turn()
-        if wait > 0:
-            following = (clock.now + wait, number, False)
-        elif server.accepts(clock.now):
-            accepted.append(clock.now)
-            gate.accepted()
-            following = (clock.now + dice.uniform(0.002, 0.006), number, True)
-        else:
-            refused += 1
-            gate.refused()
-            following = (clock.now + dice.uniform(0, 0.2), number, True)
-        events.append(following)
-        events.sort()
-    return accepted, refused
-
-
-@pytest.mark.parametrize("gates", [1, 8])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_32_clients_settle_at_what_the_server_allows(gates: int, seed: int) -> None:
-    seconds = 40.0
-    accepted, refused = simulate(gates=gates, clients=32, per_second=500, seconds=seconds, seed=seed)
-    settled = [at for at in accepted if at >= 10]
-    assert 450 <= len(settled) / (seconds - 10) <= 550
-    assert refused < 0.1 * len(accepted)
+def closed(clock: Clock, per_second: int) -> Gate:
+    """Return a gate after a second with so many good answers and a refusal."""
+    gate = Gate(clock)
+    for _ in range(per_second):
+        gate.accepted(gate.steps)
+        clock.now += 1 / per_second
+    gate.refused(gate.steps)
+    return gate
 
 
 def test_who_is_refused_once_is_free_again_later() -> None:
     clock = Clock()
-    gate = Gate(clock)
-    for _ in range(1000):
-        gate.accepted()
-        clock.now += 0.001
-    gate.refused()
+    gate = closed(clock, 1000)
     assert not gate.is_open
-    waits = [gate.turn() for _ in range(600)]
-    assert not any(waits[:200])  # what was saved up
-    assert waits[-1] == pytest.approx((600 - 0.25 * 950) / 950, rel=0.05)
+    turns = [gate.turn() for _ in range(100)]
+    waits = [gate.seconds_until(turn) for turn in turns]
+    assert waits == sorted(waits)
+    assert waits[49] == pytest.approx(0.05, rel=0.3)
     clock.now += 60
-    assert gate.turn() == 0
+    assert gate.seconds_until(turns[-1]) == 0
     assert gate.is_open
+
+
+def test_who_waits_for_a_late_turn_looks_again_since_the_rate_may_change() -> None:
+    clock = Clock()
+    gate = closed(clock, 10)
+    turns = [gate.turn() for _ in range(200)]
+    waited = 0.0
+    while seconds := gate.seconds_until(turns[-1]):
+        assert seconds <= LOOK_AGAIN_SECONDS
+        clock.now += seconds
+        waited += seconds
+    assert waited < 4, "the rate has doubled several times"
+
+
+def test_a_turn_of_the_last_time_has_come_when_the_server_refuses_anew() -> None:
+    clock = Clock()
+    gate = closed(clock, 1000)
+    old = [gate.turn() for _ in range(1000)][-1]
+    gate.open()
+    gate.refused(gate.steps)
+    assert gate.seconds_until(old) == 0 < gate.seconds_until(gate.turn())
+
+
+def test_refusals_of_what_was_sent_before_a_step_do_not_make_another() -> None:
+    clock = Clock()
+    gate = closed(clock, 1000)
+    first = gate.seconds_until(gate.turn())
+    for _ in range(100):
+        clock.now += 0.01
+        gate.refused(gate.steps - 1)
+    assert gate.steps == 1
+    clock.now += 0.01
+    assert gate.seconds_until(gate.turn()) <= first
+
+
+def test_good_answers_to_what_was_sent_before_the_first_refusal_raise_the_rate() -> None:
+    rates = []
+    for late in (0, 50):
+        clock = Clock()
+        gate = closed(clock, 100)
+        for _ in range(late):
+            gate.accepted(gate.steps - 1)
+        turns = [gate.turn() for _ in range(10)]
+        rates.append(1 / gate.seconds_until(turns[0]))
+    assert rates[1] > 2 * rates[0]
+
+
+@pytest.mark.parametrize("processes", [1, 8, 32])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_32_clients_settle_at_what_the_server_allows(processes: int, seed: int) -> None:
+    world = Simulation(Server(500), processes=processes, clients=32 // processes, most=1, latency=0.004, seed=seed)
+    world.run(40.0)
+    assert 0.98 * 500 <= world.rate(10.0, 40.0) <= 1.02 * 500
+    assert world.refused_share(0.0, 40.0) < (0.03 if processes < 32 else 0.06)  # each is refused now and then
+
+
+NETWORKS = [(processes, clients) for processes in (1, 2, 4) for clients in (1, 2, 8)]
+
+
+@pytest.mark.parametrize("allowed", [100, 300, 500, 2000])
+def test_the_rate_that_a_server_allows_is_reached_after_a_second(allowed: int) -> None:
+    for processes, clients in NETWORKS:
+        world = Simulation(Server(allowed), processes=processes, clients=clients, most=250 // clients, latency=0.035)
+        world.run(10.0)
+        shown = f"{processes} processes, {clients} clients"
+        assert world.rate(1.0, 10.0) >= 0.97 * allowed, shown
+        assert world.refused_share(1.0, 10.0) < (0.05 if allowed == 100 else 0.03), shown
+
+
+@pytest.mark.parametrize("allowed", [100, 300, 500, 2000])
+def test_in_the_first_second_requests_are_refused_once_at_most(allowed: int) -> None:
+    for processes, clients in NETWORKS:
+        world = Simulation(Server(allowed), processes=processes, clients=clients, most=250 // clients, latency=0.035)
+        world.run(1.0)
+        begun = 24 * processes * clients  # before the first answer
+        assert len(world.refused_at) <= begun + 0.3 * allowed, f"{processes} processes, {clients} clients"
+
+
+@pytest.mark.parametrize("allowed", [20, 100, 300, 500, 2000])
+def test_the_retries_suffice_if_a_server_begins_to_refuse(allowed: int) -> None:
+    server = Server(1e6)
+    world = Simulation(server, processes=1, clients=1, most=250, latency=0.035)
+    world.run(3.0)
+    assert world.rate(2.0, 3.0) > 6000
+    server.change(allowed)
+    world.run(13.0)
+    assert len(world.refused_at) < 500
+    assert world.rate(4.0, 13.0) >= 0.9 * allowed
+    server.change(1e6)
+    world.run(33.0)
+    assert world.rate(31.0, 33.0) > 6000, "it rises again"
 
 
 class NewsClock:
