@@ -33,8 +33,8 @@ _logger = logging.getLogger(__name__)
 HOLD_SECONDS, MANY_SECONDS, MOST_REFUSED_SECONDS = 0.25, 0.1, 0.05
 MANY_ANSWERS = 32
 SHORT_STEP, LONG_STEP, LONGEST_STEP = 0.96, 0.5, 0.1
-# If the server refuses a smaller share, then others may have been the reason, or chance.
-_MUCH = 0.1
+# If the server refuses a smaller share than `_FEW`, the rate is almost right, or others are the reason.
+_FEW, _MUCH = 0.05, 0.25
 RISE_PER_SECOND = 0.02
 # After this time without a refusal the server has recovered, and the rate doubles every second.
 CALM_SECONDS = 6.0
@@ -76,8 +76,11 @@ class RequestRate:
             longest, enough = LONGEST_STEP, MOST_REFUSED_SECONDS if refused > accepted else MANY_SECONDS
         if seconds < enough:
             return self
-        rate = self.at(now)
-        step = accepted / seconds / rate if refused > _MUCH * answers else SHORT_STEP
+        rate, step = self.at(now), SHORT_STEP
+        if refused > _FEW * answers:
+            step = accepted / seconds / rate
+            if refused < _MUCH * answers:  # callers may have sent less than they might: take both for possible
+                step = max(step, accepted / answers)
         return RequestRate(max(rate * min(max(step, longest), SHORT_STEP), SLOWEST_PER_SECOND), now)
 
 
@@ -140,7 +143,7 @@ class Gate:
     def open(self) -> None:
         """Stop holding requests back."""
         with self._lock:
-            self._rate, self.is_open = None, True
+            self._open(self._clock())
 
     def accepted(self, sent_at_step: int) -> None:
         """The server answered, and did not ask to slow down."""
@@ -178,6 +181,10 @@ class Gate:
                     self._advance()
                     self._change(slower)
 
+    def _open(self, now: float) -> None:
+        self._rate, self.is_open = None, True
+        self._stamps.append((now, self.answered))
+
     def _note_first(self, now: float) -> None:
         if self._accepted + self._refused == 1:
             self._answered_since = now
@@ -193,7 +200,7 @@ class Gate:
             return None
         now = self._clock()
         if self._rate.is_over(now):
-            self._rate, self.is_open = None, True
+            self._open(now)
             return None
         rate = self._rate.at(now)
         come = self._come + rate * (now - self._come_at)
@@ -201,10 +208,10 @@ class Gate:
         return rate
 
     def _observed(self, now: float) -> float:
-        """Return how many answers a second there were lately."""
+        """Return how many answers a second there were lately; too many if they were few."""
         stamps = list(self._stamps)
-        since, count = next((stamp for stamp in stamps if now - stamp[0] <= OBSERVED_SECONDS), stamps[-1])
-        return (self.answered - count) / max(now - since, OBSERVED_SECONDS)
+        count = next((count for stamped, count in stamps if now - stamped <= OBSERVED_SECONDS), stamps[-1][1])
+        return (self.answered - count) / OBSERVED_SECONDS
 
 
 # A retry costs one; an operation that succeeds returns this much of it.
