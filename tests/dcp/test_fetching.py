@@ -118,7 +118,9 @@ def test_the_bytes_that_complete_several_files_are_fetched_at_once(client: FakeC
     assert all(target.file.missing_bytes == 0 for target in targets)
 
 
-def test_one_range_is_planned_before_its_request_and_the_others_while_it_is_on_its_way(client: FakeClient) -> None:
+def test_a_range_is_planned_just_before_its_request_and_the_others_while_these_are_on_their_way(
+    client: FakeClient,
+) -> None:
     gate, planned, requests_before = Gate(), threading.Event(), list[int]()
     client.before = lambda call: None if call.if_match else gate.passed()
     target = Target(SPANS)
@@ -132,12 +134,12 @@ def test_one_range_is_planned_before_its_request_and_the_others_while_it_is_on_i
 
     target.file.waiting.clear()
     target.file.coming = coming()
-    loading = threading.Thread(target=fetcher_of(client, 20).run, args=([target.file], lambda reached: None))
+    loading = threading.Thread(target=fetcher_of(client, 4).run, args=([target.file], lambda reached: None))
     loading.start()
     planned.wait()
     gate.open()
     loading.join()
-    assert requests_before == [0] + [1] * 9
+    assert requests_before == [0, 1, 2, 3] + [4] * 6
     assert target.memory == DATA
 
 
