@@ -30,7 +30,7 @@ _PASSING_CODES = frozenset({"RequestTimeout", "BadRequest"})
 _FINAL_STATUSES = frozenset({501, 505})
 _THROTTLING_STATUSES = frozenset({429, 503})
 # What an overloaded server or a broken line does again and again; bytes and documents are wrong for good, or by chance.
-_MAX_ATTEMPTS_AT_CHANCE = 5
+_MAX_DOUBTFUL_ANSWERS = 5
 _MAX_DOUBLINGS = 60
 _UNCONNECTED = frozenset({"connect", "connect_timeout"})
 # A server that has answered before is worth waiting for. An address where nothing ever answered is probably wrong.
@@ -109,12 +109,14 @@ def decide(
     now: float,
     random: float,
     used: Collection[str] = (),
+    doubtful: int = 0,
     is_reached: bool = True,
 ) -> RetryDecision:
     """Return what to do after try number `attempt` (1 is the first) failed.
 
     `random` is drawn from 0 to 1, `now` is this machine's clock in seconds since the epoch, `used` are the remedies
-    that earlier decisions of the same operation asked for. `is_reached`: somebody of this job had an answer from there.
+    that earlier decisions of the same operation asked for, `doubtful` is how many of its earlier tries failed as
+    `is_doubtful` says. `is_reached`: somebody of this job had an answer from there.
     """
     remedy = _remedy(failure)
     if remedy in used if remedy else not is_passing(failure):
@@ -130,7 +132,7 @@ def decide(
     if failure.reused_connection and "reconnect" not in used:
         # The connection died while it was idle. The server has most likely not seen the request.
         return RetryDecision(True, remedy="reconnect", counts=False)
-    if attempt >= _most_attempts(policy, failure):
+    if attempt >= policy.max_attempts or (is_doubtful(failure) and doubtful + 1 >= _MAX_DOUBTFUL_ANSWERS):
         return RetryDecision(False)
     if remedy:
         offset = _clock_offset(failure, now) if remedy == "correct_clock" else None
@@ -172,9 +174,9 @@ def backoff_seconds(policy: RetryPolicy, failure: FailedTry, *, attempt: int, ra
     return max(random * ceiling, min(failure.retry_after_seconds, policy.max_delay_seconds))
 
 
-def _most_attempts(policy: RetryPolicy, failure: FailedTry) -> int:
-    by_chance = failure.kind in ("protocol", "integrity") or _is_unreadable(failure)
-    return min(policy.max_attempts, _MAX_ATTEMPTS_AT_CHANCE) if by_chance else policy.max_attempts
+def is_doubtful(failure: FailedTry) -> bool:
+    """Say whether an answer came that can't be believed: by chance, or for good."""
+    return failure.kind in ("protocol", "integrity") or _is_unreadable(failure)
 
 
 def _is_unreadable(failure: FailedTry) -> bool:

@@ -43,6 +43,7 @@ from .retry import (
     RetryPolicy,
     decide,
     is_charged,
+    is_doubtful,
     is_unconnected,
 )
 from .sharing import SharedState
@@ -123,7 +124,7 @@ class Sender:
         begun = running.seconds
         limit = begun + session.config.operation_timeout_seconds
         deadline = limit + pending.moved_bytes / SLOWEST_BYTES_PER_SECOND
-        attempts = uncounted = 0
+        attempts = uncounted = doubtful = 0
         used: set[str] = set()
         on_new_connection = is_unsized = False
         while True:
@@ -164,7 +165,7 @@ class Sender:
                 failure, error = failure_of_broken_exchange(_asked(pending, request), broken, attempts, head)
                 pending.keep(getattr(broken, "received_bytes", 0))
             deadline = limit + pending.moved_bytes / SLOWEST_BYTES_PER_SECOND  # of which more may be known by now
-            decision = self._decide(failure, error, attempts - uncounted, begun, deadline, used, stops)
+            decision = self._decide(failure, error, attempts - uncounted, begun, deadline, used, doubtful, stops)
             if not decision.retry or not await self._prepare(decision, credentials):
                 try:
                     raise error_texts.with_reason(error, decision.reason) if decision.reason else error
@@ -172,6 +173,7 @@ class Sender:
                     # Drop the reference cycle: exception -> traceback -> this frame -> exception.
                     del error
             uncounted += not decision.counts
+            doubtful += is_doubtful(failure)
             on_new_connection = decision.remedy == "reconnect"
             if not on_new_connection:
                 used.discard("reconnect")  # later on a connection may have died again
@@ -267,6 +269,7 @@ class Sender:
         begun: float,
         deadline: float,
         used: set[str],
+        doubtful: int,
         stops: int,
     ) -> RetryDecision:
         """Decide what to do about a failure. Without budget there is no retry.
@@ -290,6 +293,7 @@ class Sender:
             now=self.session.clock(),
             random=random.random(),
             used=used,
+            doubtful=doubtful,
             is_reached=is_reached,
         )
         if decision.retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):

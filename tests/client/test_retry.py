@@ -263,11 +263,11 @@ def test_every_operation_ends_within_its_attempts_and_its_time(
 @pytest.mark.parametrize(
     "failure", [FailedTry(kind="protocol"), FailedTry(kind="integrity"), service(400, "")], ids=str
 )
-def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times(failure: FailedTry) -> None:
+def test_what_is_wrong_by_chance_or_for_good_is_tried_five_times_whatever_else_failed(failure: FailedTry) -> None:
     policy = RetryPolicy(max_attempts=20)
     decisions = [
-        decide(policy, failure, attempt=n, elapsed_seconds=0, deadline_seconds=120, now=NOW, random=0.5)
-        for n in range(1, 6)
+        decide(policy, failure, attempt=9 + n, doubtful=n, elapsed_seconds=0, deadline_seconds=120, now=NOW, random=0.5)
+        for n in range(5)
     ]
     assert [decision.retry for decision in decisions] == [True] * 4 + [False]
 
@@ -359,7 +359,7 @@ def test_the_page_on_reliability_names_what_is_sent_again_after_a_delay() -> Non
     passing = {*map(int, listed.split(", ")), *range(least, 600)} - {*final}
     assert {status for status in range(300, 600) if status != 400 and is_passing(service(status))} == passing
     assert {row[5], row[6]} == retry._PASSING_CODES
-    assert f"but in at most {retry._MAX_ATTEMPTS_AT_CHANCE} attempts in all" in "".join(
+    assert f"an operation fails at its {retry._MAX_DOUBTFUL_ANSWERS}th answer of this kind" in "".join(
         done for _, done in documented()
     )
 
