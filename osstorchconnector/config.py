@@ -59,7 +59,7 @@ class Config:
     dataset: TransferConfig = TransferConfig()
     checkpoint: TransferConfig = TransferConfig(prefetch_worker=4)
     fast_list: bool | Literal["auto"] = "auto"
-    list_concurrency: int = 16
+    list_concurrency: Concurrency = "auto"
     list_worker: int = 1
     transport: Literal["direct", "aiohttp"] = "direct"
     ca_file: str = ""
@@ -168,7 +168,7 @@ KEYS: Mapping[str, Key] = {
     "datasetConfig.prefetchConcurrency": Key("dataset.prefetch_concurrency", _concurrency),
     "datasetConfig.prefetchWorker": Key("dataset.prefetch_worker", _whole(1, 256)),
     "datasetConfig.enableFastList": Key("fast_list", _flag_or_auto),
-    "datasetConfig.listConcurrency": Key("list_concurrency", _whole(1, 4096)),
+    "datasetConfig.listConcurrency": Key("list_concurrency", _concurrency),
     "datasetConfig.listWorker": Key("list_worker", _whole(1, 256)),
     "checkpointConfig.prefetchConcurrency": Key("checkpoint.prefetch_concurrency", _concurrency),
     "checkpointConfig.prefetchWorker": Key("checkpoint.prefetch_worker", _whole(1, 256)),

@@ -92,7 +92,7 @@ def test_the_defaults_are_those_of_the_cpp_connector_except_that_what_is_in_flig
     assert config.audit_path == "/var/log/oss-connector/audit.log"
     adapting = TransferConfig(prefetch_concurrency="auto", prefetch_worker=2, upload_concurrency="auto")
     assert (config.dataset, config.checkpoint) == (adapting, replace(adapting, prefetch_worker=4))
-    assert (config.list_concurrency, config.list_worker) == (16, 1)
+    assert (config.list_concurrency, config.list_worker) == ("auto", 1)
 
 
 @pytest.mark.parametrize("value", [True, False, "auto"])
@@ -124,6 +124,7 @@ def test_the_file_of_the_cpp_connectors_readme_is_read_without_a_warning(
 
 CONCURRENCY = (
     "datasetConfig.prefetchConcurrency",
+    "datasetConfig.listConcurrency",
     "checkpointConfig.prefetchConcurrency",
     "checkpointConfig.uploadConcurrency",
 )

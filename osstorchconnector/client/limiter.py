@@ -21,8 +21,11 @@ from .limits import MOST_TRANSFERS, FixedLimit, TransferLimit, most_in_flight
 from .sharing import SharedState
 from .traffic import Gate, shared
 
-Kind = Literal["objects", "uploads", "lookups"]  # `lookups` are heads and short listings
-FIRST_LIMITS: dict[Kind, int] = {"objects": FIRST_LIMIT, "uploads": 64, "lookups": 16}
+# `lookups` are heads and short listings, `pages` those of a long one: a thousand keys each.
+Kind = Literal["objects", "uploads", "lookups", "pages"]
+FIRST_LIMITS: dict[Kind, int] = {"objects": FIRST_LIMIT, "uploads": 64, "lookups": 16, "pages": 16}
+# One thread reads some hundred pages a second. Each range that is listed side by side may cost a request more.
+MOST_PAGES = 64
 Controller = ConcurrencyLimit | FixedLimit
 
 _logger = logging.getLogger(__name__)
@@ -155,6 +158,8 @@ def limiter(
     """
     kept = _kept.setdefault((server, kind), _Kept(server, kind))
     most = _most(processes * (1 + len(kept.in_use)), retries)
+    if kind == "pages":
+        most = min(most, MOST_PAGES)
 
     def learn(limit: int) -> None:
         if limit and kept.learned != limit:

@@ -6,11 +6,13 @@ pages; a larger one takes a tenth more, and five, at most. The order is the same
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from ..config import Concurrency
 from ..index.shared_file import Wait
 from ..protocol.answers import PageOrder
 from ..protocol.values import ListPage
@@ -19,7 +21,7 @@ from .client import OssClient
 from .engine import engine
 from .key_space import SparingCuts, is_far
 from .operations import Operations
-from .paging import Ahead, KeyRange, PageStream, PageTimes, parallel_pages
+from .paging import Ahead, KeyRange, PageRounds, PageStream, PageTimes, parallel_pages
 
 _JUDGED_PAGES = 2  # the first one may have waited for its connection
 
@@ -48,21 +50,22 @@ class PrefixPages:
         self._page = ListPage([], [], "")  # the last one that has objects
         self._begun: Future[ListPage] | None = None
 
-    def pages(self, concurrency: int) -> Generator[ListPage, None, None]:
+    def pages(self, concurrency: Concurrency) -> Generator[ListPage, None, None]:
         """Yield the pages in their order, up to `concurrency` requests in flight; only the last has no `next_token`."""
         try:
             yield from self._one_by_one()
             if self._page.next_token:
                 rest = KeyRange(self._page.objects[-1].key, None)
                 rest.page_keys, rest.request = self._page.keys, self._begun
-                yield from parallel_pages(
-                    self._ask,
-                    self._prefix.key,
-                    concurrency=concurrency,
-                    wait=self._wait,
-                    cuts=SparingCuts(self._listed_keys),
-                    whole=rest,
-                )
+                with page_rounds(self._client, concurrency) as limit:
+                    yield from parallel_pages(
+                        self._ask,
+                        self._prefix.key,
+                        concurrency=limit,
+                        wait=self._wait,
+                        cuts=SparingCuts(self._listed_keys),
+                        whole=rest,
+                    )
         finally:
             self._thread.call(self._stream.close)
 
@@ -97,6 +100,19 @@ class PrefixPages:
             Operations.list_page, uri=self._prefix, start_after=after, order=PageOrder(after), times=self._times
         )
         return self._client.submit(list_page, workers=self._workers)
+
+
+@contextlib.contextmanager
+def page_rounds(client: OssClient, concurrency: Concurrency) -> Iterator[int | PageRounds]:
+    """Give what `parallel_pages` may have in flight, as configured."""
+    if concurrency != "auto":
+        yield concurrency
+        return
+    limiter = client.limiter("pages", concurrency)
+    try:
+        yield PageRounds(limiter)
+    finally:
+        limiter.close()
 
 
 async def _stream(prefix: OssUri, start_after: str, times: PageTimes, operations: Operations) -> PageStream:

@@ -3,7 +3,8 @@
 `PageStream` lists page after page. It asks for the next page as soon as the answer with the one before has come, before
 that is parsed: OSS writes one while we read the other.
 
-`parallel_pages` splits the range of keys and lists the ranges side by side. `key_space` says where to cut it.
+`parallel_pages` splits the range of keys and lists the ranges side by side. `key_space` says where to cut it. How many
+at a time may be a `Limiter`'s business, which `PageRounds` tells how they come.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from ..protocol.answers import PageOrder, check_within
 from ..protocol.heads import ResponseHead
 from ..protocol.values import ListPage, Request
 from .attempts import DocumentAttempt
+from .concurrency import IDLE_SHARE
 from .key_space import Cuts
+from .limiter import Limiter
 
 
 class Ahead(Protocol):
@@ -198,17 +201,55 @@ class KeyRange:
             self.listed_keys += len(self.page_keys)
 
 
+class PageRounds:
+    """Follows a limiter while pages are listed side by side; all of it on the thread that reads them.
+
+    A round in which too few ranges could be listed, or the reader took its time, changes nothing.
+    """
+
+    def __init__(self, limiter: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limiter, self._clock = limiter, clock
+        self._asked = clock()
+        self._idle_places = 0
+        self._reading_seconds = 0.0
+        limiter.begin_round()
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return self._limiter.limit
+
+    def ask(self, in_flight: int) -> None:
+        """So many requests are in flight, and the reader begins to wait; before, it read pages."""
+        now = self._clock()
+        self._reading_seconds += now - self._asked
+        self._asked, self._idle_places = now, max(self.limit - in_flight, 0)
+
+    def take(self, answers: int) -> None:
+        """So many have come."""
+        meter, now = self._limiter.meter, self._clock()
+        meter.idle_seconds += self._idle_places * (now - self._asked)
+        meter.finished += answers
+        self._asked = now
+        if meter.finished >= meter.quota:
+            is_wanted = self._reading_seconds < IDLE_SHARE * (now - meter.begun)
+            if self._limiter.end_round(is_wanted=is_wanted):
+                self._limiter.begin_round()
+            if not meter.finished:
+                self._reading_seconds = 0.0
+
+
 def parallel_pages(
     ask: AskPage,
     prefix: str,
     *,
     start_after: str = "",
-    concurrency: int,
+    concurrency: int | PageRounds,
     wait: Wait = Future.result,
     cuts: Cuts,
     whole: KeyRange | None = None,
 ) -> Generator[ListPage, None, None]:
-    """Yield the pages of a listing in its order, up to `concurrency` requests in flight.
+    """Yield the pages of a listing in its order, up to `concurrency` requests in flight, or as many as a limiter says.
 
     `ask` requests a page of the keys with `prefix` behind the key it is given. The last page is an empty one, and only
     it has no `next_token`. `cuts` decides where to cut. `whole` is what is to be listed, if that has begun before.
@@ -216,10 +257,15 @@ def parallel_pages(
     pieces, is_exiting = [whole or KeyRange(start_after, None)], sys.is_finalizing
     try:
         while pieces:
-            for number, keys in reversed(cuts.places(pieces, prefix, concurrency)):
+            limit = concurrency.limit if isinstance(concurrency, PageRounds) else concurrency
+            for number, keys in reversed(cuts.places(pieces, prefix, limit)):
                 _split(pieces, number, keys)
-            _request(pieces, ask, concurrency)
-            _take(pieces, wait)
+            in_flight = _request(pieces, ask, limit)
+            if isinstance(concurrency, PageRounds):
+                concurrency.ask(in_flight)
+                concurrency.take(_take(pieces, wait))
+            else:
+                _take(pieces, wait)
             while pieces and (pieces[0].pages or pieces[0].is_done):
                 yield from _drain(pieces[0])
                 if not pieces[0].is_done:
@@ -241,22 +287,25 @@ def _split(pieces: list[KeyRange], number: int, keys: list[str]) -> None:
         piece.has_more = False  # until its next page says so
 
 
-def _request(pieces: list[KeyRange], ask: AskPage, concurrency: int) -> None:
+def _request(pieces: list[KeyRange], ask: AskPage, concurrency: int) -> int:
+    """Ask for pages; return how many requests are in flight then."""
     flying = sum(piece.request is not None for piece in pieces)
     held = sum(len(piece.pages) for piece in pieces)
     for number, piece in enumerate(pieces):
         if flying >= concurrency or (number and held > _PAGES_HELD):
-            return
+            break
         if piece.request is None and not piece.is_done:
             piece.request = ask(piece.after)
             flying += 1
+    return flying
 
 
-def _take(pieces: list[KeyRange], wait: Wait) -> None:
-    """Wait until at least one request is answered; take in all answers that are there."""
+def _take(pieces: list[KeyRange], wait: Wait) -> int:
+    """Wait until at least one request is answered; take in all answers that are there, and return how many."""
     asked = [piece for piece in pieces if piece.request is not None]
     if not asked:
-        return
+        return 0
+    answers = 0
     arrived: Future[None] = Future()
     for piece in asked:
         assert piece.request is not None
@@ -267,6 +316,8 @@ def _take(pieces: list[KeyRange], wait: Wait) -> None:
             page = piece.request.result()
             piece.request = None
             piece.take(page)
+            answers += 1
+    return answers
 
 
 def _tell(arrived: Future[None]) -> None:

@@ -116,7 +116,7 @@ _SIZE = mmap.PAGESIZE
 _NUMBER = struct.Struct("=q")
 # The first number says whether the endpoint has answered, the next ones are what was learned. Each thread counts in one
 # of the others, without a lock: two threads of a job that share one by chance may lose a count.
-_LEARNED = {"objects": 1, "uploads": 2, "lookups": 3}
+_LEARNED = {"objects": 1, "uploads": 2, "lookups": 3, "pages": 4}
 _FIRST_COUNT = 1 + len(_LEARNED)
 _SLOTS = _SIZE // _NUMBER.size - _FIRST_COUNT
 

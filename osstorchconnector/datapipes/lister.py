@@ -15,7 +15,7 @@ from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient, as_client
 from ..client.key_space import EvenCuts
-from ..client.listing import PrefixPages
+from ..client.listing import PrefixPages, page_rounds
 from ..client.operations import Operations
 from ..client.paging import parallel_pages
 from ..errors import OssConfigError, OssError, OssNotFoundError
@@ -167,10 +167,10 @@ class PrefixListing:
             return
         if config.fast_list:
             ask = functools.partial(self._request_after, prefix, config.list_worker)
-            concurrency = config.list_concurrency
-            yield from parallel_pages(
-                ask, prefix.key, start_after=start_after, concurrency=concurrency, wait=wait, cuts=EvenCuts()
-            )
+            with page_rounds(self._client, config.list_concurrency) as limit:
+                yield from parallel_pages(
+                    ask, prefix.key, start_after=start_after, concurrency=limit, wait=wait, cuts=EvenCuts()
+                )
             return
         yield from self._client.list_pages(prefix, start_after=start_after, wait=wait)
 
