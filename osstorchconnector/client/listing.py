@@ -57,7 +57,7 @@ class PrefixPages:
             if self._page.next_token:
                 rest = KeyRange(self._page.objects[-1].key, None)
                 rest.page_keys, rest.request = self._page.keys, self._begun
-                with page_rounds(self._client, concurrency) as limit:
+                with _page_rounds(self._client, concurrency) as limit:
                     yield from parallel_pages(
                         self._ask,
                         self._prefix.key,
@@ -103,7 +103,7 @@ class PrefixPages:
 
 
 @contextlib.contextmanager
-def page_rounds(client: OssClient, concurrency: Concurrency) -> Iterator[int | PageRounds]:
+def _page_rounds(client: OssClient, concurrency: Concurrency) -> Iterator[int | PageRounds]:
     """Give what `parallel_pages` may have in flight, as configured."""
     if concurrency != "auto":
         yield concurrency

@@ -15,7 +15,8 @@ from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient, as_client
 from ..client.key_space import EvenCuts
-from ..client.listing import PrefixPages, page_rounds
+from ..client.limiter import FIRST_LIMITS
+from ..client.listing import PrefixPages
 from ..client.operations import Operations
 from ..client.paging import parallel_pages
 from ..errors import OssConfigError, OssError, OssNotFoundError
@@ -167,10 +168,11 @@ class PrefixListing:
             return
         if config.fast_list:
             ask = functools.partial(self._request_after, prefix, config.list_worker)
-            with page_rounds(self._client, config.list_concurrency) as limit:
-                yield from parallel_pages(
-                    ask, prefix.key, start_after=start_after, concurrency=limit, wait=wait, cuts=EvenCuts()
-                )
+            # Each range costs about a request more, so their number stays as it is.
+            concurrency = FIRST_LIMITS["pages"] if config.list_concurrency == "auto" else config.list_concurrency
+            yield from parallel_pages(
+                ask, prefix.key, start_after=start_after, concurrency=concurrency, wait=wait, cuts=EvenCuts()
+            )
             return
         yield from self._client.list_pages(prefix, start_after=start_after, wait=wait)
 
