@@ -2,8 +2,8 @@
 
 - `Gate` holds requests back after the server asked to slow down, at a `RequestRate`. A limit on requests in flight
   would not do: where each takes a millisecond, a few in flight are far more than 500 requests a second. The server says
-  only "too many". But while it refuses, what it accepts is all that it allows. So the first step after a start at any
-  rate leads to the rate allowed. Later steps down are short, and the rate rises in between.
+  only "too many". But while it refuses, what it accepts is all that it allows. So a step down from any rate leads near
+  the rate allowed. Later steps down are short, and the rate rises in between.
 - `RetryBudget` limits how many requests may be sent again.
 - `RetryNews` decides which retries are logged.
 - `shared` has one of each for every endpoint.
@@ -14,6 +14,7 @@ Clocks are handed in.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -33,8 +34,8 @@ _logger = logging.getLogger(__name__)
 HOLD_SECONDS, MANY_SECONDS, MOST_REFUSED_SECONDS = 0.25, 0.1, 0.05
 MANY_ANSWERS = 32
 SHORT_STEP, LONG_STEP, LONGEST_STEP = 0.96, 0.5, 0.1
-# If the server refuses a smaller share than `_FEW`, the rate is almost right, or others are the reason.
-_FEW, _MUCH = 0.05, 0.25
+# If the server refuses a greater share, it was busy all the time, and took all that it allows.
+_MUCH = 0.25
 RISE_PER_SECOND = 0.02
 # After this time without a refusal the server has recovered, and the rate doubles every second.
 CALM_SECONDS = 6.0
@@ -71,16 +72,14 @@ class RequestRate:
         `seconds` ago. If many were refused, the server takes no more than what it accepted in this time.
         """
         answers = accepted + refused
-        longest, enough = LONG_STEP, HOLD_SECONDS
-        if answers >= MANY_ANSWERS:
-            longest, enough = LONGEST_STEP, MOST_REFUSED_SECONDS if refused > accepted else MANY_SECONDS
-        if seconds < enough:
+        is_many, is_much = answers >= MANY_ANSWERS, refused > _MUCH * answers
+        if seconds < (HOLD_SECONDS if not is_many else MOST_REFUSED_SECONDS if 2 * refused > answers else MANY_SECONDS):
             return self
-        rate, step = self.at(now), SHORT_STEP
-        if refused > _FEW * answers:
-            step = accepted / seconds / rate
-            if refused < _MUCH * answers:  # callers may have sent less than they might: take both for possible
-                step = max(step, accepted / answers)
+        rate = self.at(now)
+        step = accepted / seconds / rate
+        if not is_much:  # callers may have sent less than they might: then the server took less, too
+            step = math.sqrt(step * accepted / answers)
+        longest = LONGEST_STEP if is_many and is_much else LONG_STEP
         return RequestRate(max(rate * min(max(step, longest), SHORT_STEP), SLOWEST_PER_SECOND), now)
 
 
