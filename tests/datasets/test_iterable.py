@@ -357,5 +357,6 @@ def test_connections_are_opened_while_the_prefix_is_listed_and_not_again(bucket:
     while bucket.server.counters().open_connections < with_ours:  # more than there are objects
         pass
     list(dataset)
-    while bucket.server.counters().open_connections > with_ours:  # one that asked before may still be counted
-        pass
+    # Another 30 would be open if they were opened again. A few may be: a request waits for a new one only as long as
+    # none becomes free.
+    assert bucket.server.counters().open_connections < with_ours + 20

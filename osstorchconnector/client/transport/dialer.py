@@ -106,8 +106,12 @@ class Dialer:
                     raise outcome
                 finally:
                     del outcome  # drop the reference cycle: exception -> traceback -> this frame -> exception
-            if outcome.state is IDLE:  # it may have been closed between two turns of the loop
+            if outcome.state is IDLE:
                 return outcome
+            # It was closed, or its server spoke first, between two turns of the loop. A new one counts as not made:
+            # to make the next one at once would go on without a pause.
+            if not outcome.is_used:
+                raise connect_failure(origin, ConnectionResetError(UNUSABLE))
 
     def offer(self, origin: Origin, connection: Connection) -> bool:
         """Give the connection to a request that waits for one; False if there is none."""
