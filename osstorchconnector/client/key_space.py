@@ -18,13 +18,13 @@ from itertools import islice, zip_longest
 from os.path import commonprefix
 from typing import Protocol
 
-# A page holds so many keys.
+# Keys on a full page.
 PAGE_KEYS = 1000
-# A listing is cut if a page is awaited so much longer than it takes to read it, and so long at least.
+# A listing is cut if waiting for a page takes this many times as long as reading it, and at least this many seconds.
 FAR_FACTOR, FAR_SECONDS = 3.0, 0.010
-# So many cuts are for free; otherwise one in ten pages.
+# The first cuts are always allowed, further ones only one for every ten pages.
 FREE_CUTS, PAGES_PER_CUT = 4, 10
-# A listing of which n pages are known is taken for one of so many times n more.
+# Until its end is seen, a listing of n known pages is expected to have this many times n more.
 EXPECTED_PAGES = 4
 # A piece that is shorter is not cut: it is done nearly as soon.
 LEAST_PAGES = 2.0

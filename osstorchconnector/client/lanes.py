@@ -109,7 +109,7 @@ class Lane(Generic[T, R]):
             self._work_queue.is_hungry = True
 
     def resize(self, change: int) -> None:
-        """Have so many workers more, or fewer; then begin a round."""
+        """Add `change` workers, or remove some if it is negative; then begin a round."""
         if self._is_stopped:
             return
         while change > 0 and self._moving and self._moving[-1] is None:

@@ -138,7 +138,7 @@ MOST_EXTRA = 0.03
 MOST_EXTRA_AT_FIRST = 0.02
 _REMEMBERED = 1000
 _LEAST_KNOWN, _LEAST_KNOWN_OF_TAIL = 50, 300
-# "auto": the slowest of a hundred answers takes so many times as long as half of them, and so much longer.
+# "auto" hedges only if the 99th percentile is at least this many times the median, and this many seconds above it.
 LONG_TAIL, LEAST_GAIN_SECONDS = 3.0, 0.010
 
 

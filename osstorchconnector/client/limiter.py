@@ -186,7 +186,7 @@ def transfer_limit(server: str, configured: Concurrency) -> TransferLimit:
 
 
 def _most(processes: int, retries: int | None) -> int:
-    """Return how many requests this process may have in flight, if so many processes of its rank do the same."""
+    """Return how many requests this process may have in flight, if `processes` of its rank do the same."""
     ranks = os.environ.get("LOCAL_WORLD_SIZE", "")  # of this machine, by torchrun
     processes *= int(ranks) if ranks.isdecimal() else 1
     descriptors = allowed_descriptors()

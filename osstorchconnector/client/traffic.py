@@ -29,8 +29,8 @@ from .retry import RetryDecision
 
 _logger = logging.getLogger(__name__)
 
-# A step follows from the answers to requests that were sent since the last one: of so many seconds, fewer if there are
-# many answers, still fewer if most were refused.
+# How long to gather answers before the rate changes again: the usual time, the time if there are many answers, and the
+# time if most were refused. Only answers to requests that were sent since the last change count.
 HOLD_SECONDS, MANY_SECONDS, MOST_REFUSED_SECONDS = 0.25, 0.1, 0.05
 MANY_ANSWERS = 32
 SHORT_STEP, LONG_STEP, LONGEST_STEP = 0.96, 0.5, 0.1

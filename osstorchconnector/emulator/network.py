@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
-# A line's bytes leave in pieces of so many seconds, so that answers share it fairly.
+# A line sends pieces that take this long each, so that answers share it fairly.
 PIECE_SECONDS = 0.002
 MIN_PIECE_BYTES = 16 * 1024
 MAX_PIECE_BYTES = 256 * 1024
-# A sender that comes late (the processor was busy, the client did not read) catches up so much, and loses the rest.
+# A sender that comes late (a busy processor, a client that did not read) catches up by at most this.
 CATCH_UP_SECONDS = 0.01
 # The part of a second whose requests may come at once under a limit of requests a second.
 BURST_SECONDS = 0.1
@@ -160,7 +160,7 @@ class Pipe:
 
 
 class Throttle:
-    """Admits so many requests a second; all of them if the rate is None."""
+    """Admits `requests_per_second`; all requests if it is None."""
 
     __slots__ = ("_next_at", "_seconds_each", "_tolerance")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from statistics import median
 
-# Every eighth answer is timed, and so many are looked at together.
+# Every `TIMED_EVERY`th answer is timed. A connection is judged by its last `WINDOW` times.
 TIMED_EVERY = 8
 WINDOW = 8
 # Compare with at least this many other connections.
