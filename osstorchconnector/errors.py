@@ -16,6 +16,7 @@
         ├── OssPermissionError    also PermissionError
         ├── OssObjectChangedError the object was replaced since it was first seen (412)
         ├── OssConflictError      409
+        │   └── OssExistsError    also FileExistsError: the object is there, and was not to be overwritten
         └── OssThrottledError     429 or 503 until the retries were used up
 
 The text contains everything that a user needs, because sometimes only the text survives: torch rebuilds a worker's
@@ -109,6 +110,12 @@ class OssConflictError(OssServiceError):
     """The object's state does not allow the operation (409)."""
 
 
+class OssExistsError(OssConflictError, FileExistsError):
+    """There is an object of that name already, and it was not to be overwritten (409 FileAlreadyExists)."""
+
+    os_errno = errno.EEXIST
+
+
 class OssThrottledError(OssServiceError):
     """OSS asked for fewer requests (429, 503) until the retries were used up."""
 
@@ -119,7 +126,7 @@ def service_error(text: str, *, status: int, code: str, request_id: str) -> OssS
         401: OssPermissionError,
         403: OssPermissionError,
         404: OssNotFoundError,
-        409: OssConflictError,
+        409: OssExistsError if code == "FileAlreadyExists" else OssConflictError,
         412: OssObjectChangedError,
         429: OssThrottledError,
         503: OssThrottledError,

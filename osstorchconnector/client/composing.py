@@ -10,7 +10,7 @@ from importlib import metadata
 from ..credentials import Credentials
 from ..protocol.endpoint import Endpoint, Route, SigningPlan
 from ..protocol.get_heads import GetHeads
-from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query
+from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query, presigned_query
 from ..protocol.values import Request
 from ..version import __version__
 from .transport.base import WireRequest
@@ -39,6 +39,15 @@ class Composer:
         if not isinstance(signer, V4Signer):
             return None
         return GetHeads(signer, bucket, self.route(bucket), self._headers)
+
+    def signed_url(self, request: Request, credentials: Credentials, epoch_seconds: int, lifetime_seconds: int) -> str:
+        """Return a URL that has the signature in its query, and is valid for a while."""
+        version, region = self._signing
+        route = self.route(request.bucket)
+        query = presigned_query(credentials, request, version, region, epoch_seconds, lifetime_seconds)
+        return (
+            f"{route.origin.scheme}://{route.host_header}{route.target(encode_key(request.key), encode_query(query))}"
+        )
 
     def _headers(self, request: Request, route: Route, signature: list[tuple[str, str]]) -> list[tuple[str, str]]:
         headers = [("Host", route.host_header), ("User-Agent", self._user_agent), *request.headers, *signature]

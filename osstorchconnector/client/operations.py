@@ -28,6 +28,7 @@ from ..protocol.heads import ResponseHead, bare_etag, object_stat, parse_crc64, 
 from ..protocol.values import (
     ByteSpan,
     Download,
+    ListedBucket,
     ListedUpload,
     ListPage,
     ObjectStat,
@@ -175,11 +176,42 @@ class Operations:
             if not xml.carries_key(key):  # XML 1.0 has no way to write most control characters
                 await self.delete(OssUri(bucket, key))
 
-    async def copy(self, source: OssUri, target: OssUri, *, if_match: str = "") -> StoredObject:
+    async def append(
+        self, uri: OssUri, body: BytesLike | Iterable[BytesLike], *, position: int, crc64: int
+    ) -> StoredObject:
+        """Add bytes to an appendable object of `position` bytes, whose CRC-64 is `crc64`.
+
+        Raises `OssConflictError` if the object has another length by now, or is not appendable.
+        """
+        request = requests.append_object(uri.bucket, uri.key, position, body)
+        upload = UploadAttempt(request, uri)
+        upload.crc = combine_crc64(crc64, upload.crc, upload.size)  # what OSS answers is that of the whole
+        try:
+            await self._sender.perform(upload)
+        except OssConflictError as error:
+            if upload.sent == 1:
+                raise
+            return await self._object_as_expected(uri, position + upload.size, upload.crc, error)
+        return StoredObject(bare_etag(upload.result.get("etag")), upload.crc)
+
+    async def copy(
+        self, source: OssUri, target: OssUri, *, if_match: str = "", forbid_overwrite: bool = False
+    ) -> StoredObject:
         """Copy an object within the service; with `if_match` only if the source still has that ETag."""
-        request = requests.copy_object(source.bucket, source.key, target.bucket, target.key, if_match=if_match)
-        etag = await self._document(request, _body(xml.parse_copy))
-        return StoredObject(etag, None)
+        request = requests.copy_object(
+            source.bucket, source.key, target.bucket, target.key, if_match, forbid_overwrite=forbid_overwrite
+        )
+        attempt = DocumentAttempt(request, _body(xml.parse_copy))
+        try:
+            await self._sender.perform(attempt)
+        except OssConflictError as error:
+            if not forbid_overwrite or attempt.sent == 1:
+                raise
+            stat = await self.head(source)
+            if stat.crc64 is None:
+                raise
+            return await self._object_as_expected(target, stat.size, stat.crc64, error)
+        return StoredObject(attempt.result, None)
 
     async def create_upload(self, uri: OssUri) -> str:
         """Begin a multipart upload and return its id."""
@@ -201,7 +233,16 @@ class Operations:
         await self._sender.perform(upload)
         return UploadedPart(number, bare_etag(upload.result.get("etag")), upload.size, upload.crc)
 
-    async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
+    async def upload_part_copy(
+        self, uri: OssUri, upload_id: str, number: int, source: OssUri, span: ByteSpan, *, if_match: str = ""
+    ) -> None:
+        """Make a part from a span of another object. `list_parts` tells the CRC-64 that it has."""
+        request = requests.upload_part_copy(uri.bucket, uri.key, upload_id, number, source, span, if_match)
+        await self._document(request, _body(functools.partial(xml.parse_copy, root_name="CopyPartResult")))
+
+    async def complete_upload(
+        self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart], *, forbid_overwrite: bool = False
+    ) -> StoredObject:
         """Publish the object made of `parts`.
 
         If answers were lost, it is not known whether the upload was completed. Then the object is looked at: if it is
@@ -209,7 +250,7 @@ class Operations:
         the parts.
         """
         whole_crc, size = _whole(parts)
-        request = requests.complete_upload(uri.bucket, uri.key, upload_id, parts)
+        request = requests.complete_upload(uri.bucket, uri.key, upload_id, parts, forbid_overwrite=forbid_overwrite)
         attempt = DocumentAttempt(
             request, lambda head, body: StoredObject(xml.parse_complete(body, uri.key), stored_crc64(head))
         )
@@ -275,6 +316,23 @@ class Operations:
                 return found
             key_marker, id_marker = follow((page.next_key_marker, page.next_upload_id_marker), seen)
 
+    async def list_buckets(self) -> list[ListedBucket]:
+        """Return the buckets of the account, by name. The credentials must allow ListBuckets."""
+        found: list[ListedBucket] = []
+        marker, seen = "", set[str]()
+        while True:
+            parse = functools.partial(xml.parse_buckets, marker=marker)
+            page = await self._document(requests.list_buckets(marker=marker), _body(parse))
+            found += page.buckets
+            if not page.next_marker:
+                return found
+            marker = follow(page.next_marker, seen)
+
+    async def signed_url(self, uri: OssUri, *, method: str = "GET", seconds: int) -> str:
+        """Return a URL that lets anybody send one method to an object for a while; no request is sent."""
+        request = Request("GetObject", method, uri.bucket, uri.key)
+        return await self._sender.signed_url(request, seconds)
+
     async def _document(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> R:
         return await _document(self._sender, request, parse)
 
@@ -311,7 +369,8 @@ def _nothing(head: ResponseHead, body: bytearray) -> None:
 def _may_be_done(error: OssError, sent: int) -> bool:
     """Say whether one of the `sent` requests may have completed the upload, although the last ended in `error`."""
     if isinstance(error, OssServiceError) and error.status < 500:
-        return error.status == 404 and error.code in ("", "NoSuchUpload") and sent > 1
+        is_gone = error.status == 404 and error.code in ("", "NoSuchUpload")
+        return sent > 1 and (is_gone or error.code == "FileAlreadyExists")  # the object may be the one that was sent
     return True
 
 

@@ -343,6 +343,12 @@ class Sender:
                 raise
             return spare
 
+    async def signed_url(self, request: Request, seconds: int) -> str:
+        """Return a URL that lets anybody send this request, which has no body, for a while."""
+        credentials = self.session.credentials.current() or await self._refresh_credentials()
+        now = int(self.session.clock() + self.session.clock_offset_seconds)
+        return self._composer.signed_url(request, credentials, now, seconds)
+
     async def _sleep(self, seconds: float) -> None:
         with loop_clock().used():
             await asyncio.sleep(seconds)

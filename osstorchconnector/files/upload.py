@@ -92,7 +92,8 @@ class _Stored(NamedTuple):
 class MultipartUpload:
     """Sends parts in parallel, at most `concurrency` parts and `memory_bytes` of memory at a time.
 
-    With "auto" the memory decides, and `enough_parts`.
+    With "auto" the memory decides, and `enough_parts`. With `forbid_overwrite`, `complete` raises `OssExistsError` if
+    there is an object by then.
 
     End it with `complete` or `abort`; abort it before dropping it. Everything is for one thread, except that finalisers
     and the end of the interpreter call `abort` and `wait_until_gone` in any thread.
@@ -106,11 +107,12 @@ class MultipartUpload:
         concurrency: Concurrency,
         memory_bytes: int,
         workers: int,
+        forbid_overwrite: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._client, self._uri, self._clock = client, uri, clock
         self._concurrency = MOST_TRANSFERS if concurrency == "auto" else concurrency
-        self._memory_bytes = memory_bytes
+        self._memory_bytes, self._forbid_overwrite = memory_bytes, forbid_overwrite
         self._tasks = RunningTasks[_Sent, _Stored](client, workers)
         self._completion = RunningTasks[None, StoredObject](client, workers)  # the last request
         self._created: Future[str] | None = None
@@ -177,7 +179,9 @@ class MultipartUpload:
             self._wait_for_one()
         self._free.clear()
         parts = sorted(self._parts, key=lambda part: part.number)
-        self._completion.begin(None, functools.partial(_complete, self._uri, self._create().result(), parts))
+        upload_id = self._create().result()
+        complete = functools.partial(_complete, self._uri, upload_id, parts, self._forbid_overwrite)
+        self._completion.begin(None, complete)
 
     def complete(self) -> StoredObject:
         """Publish the object. Raises the error of a part, or of the last request."""
@@ -332,8 +336,10 @@ async def _send_part(
     return _Stored(part, clock())
 
 
-async def _complete(uri: OssUri, upload_id: str, parts: list[UploadedPart], operations: Operations) -> StoredObject:
-    return await operations.complete_upload(uri, upload_id, parts)
+async def _complete(
+    uri: OssUri, upload_id: str, parts: list[UploadedPart], forbid_overwrite: bool, operations: Operations
+) -> StoredObject:
+    return await operations.complete_upload(uri, upload_id, parts, forbid_overwrite=forbid_overwrite)
 
 
 async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:

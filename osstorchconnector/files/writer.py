@@ -189,6 +189,8 @@ class OssWriter(PublishingFile):
     A writer can't be read, and has no `seek`, `truncate` or `fileno`: these raise `io.UnsupportedOperation`. Use
     `OssCheckpoint.writer(uri, seekable=True)` for a file that has them.
 
+    With `forbid_overwrite` an object that is there when the writer is closed stays: `close` raises `OssExistsError`.
+
     A `TextIOWrapper` or `BufferedWriter` around a writer closes the writer, and so stores the object, whenever it is
     closed itself, also after an exception and by garbage collection. Call its `detach()`, or write without one.
     """
@@ -196,8 +198,11 @@ class OssWriter(PublishingFile):
     mode = "wb"
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
-    def __init__(self, client: OssClient, uri: OssUri, *, transfer: TransferConfig) -> None:
+    def __init__(
+        self, client: OssClient, uri: OssUri, *, transfer: TransferConfig, forbid_overwrite: bool = False
+    ) -> None:
         super().__init__(client, uri, transfer=transfer)
+        self._forbid_overwrite = forbid_overwrite
         config = client.config
         self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, config.upload_memory_bytes)
         self._memory: memoryview | None = None
@@ -286,6 +291,7 @@ class OssWriter(PublishingFile):
             concurrency=self._transfer.upload_concurrency,
             memory_bytes=self._client.config.upload_memory_bytes,
             workers=self._transfer.prefetch_worker,
+            forbid_overwrite=self._forbid_overwrite,
         )
         if self._memory is not None:
             self._upload.adopt(self._memory)
@@ -296,7 +302,7 @@ class OssWriter(PublishingFile):
     def _publish(self) -> None:
         if self._upload is None:
             body = self._memory[: self._filled_bytes] if self._memory is not None else b""
-            self._client.put(self._uri, body)
+            self._client.put(self._uri, body, forbid_overwrite=self._forbid_overwrite)
             return
         if self._filled_bytes:
             self._send(None)

@@ -30,16 +30,19 @@ GOOD_STATUSES: Mapping[str, frozenset[int]] = {
     "GetObject": frozenset({200, 206}),
     "HeadObject": _OK,
     "PutObject": _OK,
+    "AppendObject": _OK,
     "CopyObject": _OK,
     "DeleteObject": _NO_CONTENT,
     "DeleteMultipleObjects": _OK,
     "ListObjectsV2": _OK,
     "InitiateMultipartUpload": _OK,
     "UploadPart": _OK,
+    "UploadPartCopy": _OK,
     "CompleteMultipartUpload": _OK,
     "AbortMultipartUpload": _NO_CONTENT,
     "ListParts": _OK,
     "ListMultipartUploads": _OK,
+    "ListBuckets": _OK,
 }
 # Callers conclude from these refusals which objects are stored.
 _STATUSES_ABOUT_OBJECTS = frozenset({404, 409, 412, 416})
@@ -71,7 +74,7 @@ def stored_crc64(head: ResponseHead) -> int:
 # --- pages of listings
 
 
-Marker = TypeVar("Marker", int, tuple[str, str])
+Marker = TypeVar("Marker", int, str, tuple[str, str])
 
 
 class PageOrder:

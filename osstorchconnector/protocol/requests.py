@@ -53,18 +53,25 @@ def put_object(
     content_type: str = _BYTES,
 ) -> Request:
     """Store an object; with `forbid_overwrite` an existing one is an error (409)."""
-    headers: Pairs = (("content-type", content_type),)
-    if forbid_overwrite:
-        headers += (("x-oss-forbid-overwrite", "true"),)
+    headers: Pairs = (("content-type", content_type), *_forbidding(forbid_overwrite))
     return _of_object("PutObject", "PUT", bucket, key, headers=headers, body=_buffers("PutObject", bucket, key, body))
 
 
-def copy_object(source_bucket: str, source_key: str, bucket: str, key: str, if_match: str = "") -> Request:
-    """Copy an object within OSS; with `if_match` only while the source has that ETag."""
-    source = encode_key(source_key or _refuse_empty_key("CopyObject", source_bucket))
-    headers: Pairs = (("x-oss-copy-source", f"/{source_bucket}/{source}"),)
-    if if_match:
-        headers += (("x-oss-copy-source-if-match", quoted_etag(if_match)),)
+def append_object(bucket: str, key: str, position: int, body: BytesLike | Iterable[BytesLike]) -> Request:
+    """Add bytes to an appendable object that has `position` bytes; at 0 a missing one is created."""
+    query = (("append", ""), ("position", str(position)))
+    buffers = _buffers("AppendObject", bucket, key, body)
+    return _of_object("AppendObject", "POST", bucket, key, query, (("content-type", _BYTES),), buffers)
+
+
+def copy_object(
+    source_bucket: str, source_key: str, bucket: str, key: str, if_match: str = "", forbid_overwrite: bool = False
+) -> Request:
+    """Copy an object within OSS; with `if_match` only while the source has that ETag.
+
+    With `forbid_overwrite` an existing object is an error (409).
+    """
+    headers = _copy_source("CopyObject", source_bucket, source_key, if_match) + _forbidding(forbid_overwrite)
     return _of_object("CopyObject", "PUT", bucket, key, headers=headers)
 
 
@@ -119,11 +126,27 @@ def upload_part(bucket: str, key: str, upload_id: str, number: int, body: BytesL
     )
 
 
-def complete_upload(bucket: str, key: str, upload_id: str, parts: Iterable[UploadedPart]) -> Request:
-    """Make an object of the parts, in ascending order of their numbers."""
+def upload_part_copy(
+    bucket: str, key: str, upload_id: str, number: int, source: OssUri, span: ByteSpan, if_match: str = ""
+) -> Request:
+    """Make part `number` of an upload from a span of the object `source`."""
+    query = (("partNumber", str(number)), ("uploadId", upload_id))
+    headers = _copy_source("UploadPartCopy", source.bucket, source.key, if_match)
+    return _of_object(
+        "UploadPartCopy", "PUT", bucket, key, query, (*headers, ("x-oss-copy-source-range", span.header()))
+    )
+
+
+def complete_upload(
+    bucket: str, key: str, upload_id: str, parts: Iterable[UploadedPart], forbid_overwrite: bool = False
+) -> Request:
+    """Make an object of the parts, in ascending order of their numbers.
+
+    With `forbid_overwrite` an existing object is an error (409).
+    """
     query = (("uploadId", upload_id), _URL_ENCODED)
-    body = (render_complete(parts),)
-    return _of_object("CompleteMultipartUpload", "POST", bucket, key, query, (("content-type", _XML),), body)
+    headers = (("content-type", _XML), *_forbidding(forbid_overwrite))
+    return _of_object("CompleteMultipartUpload", "POST", bucket, key, query, headers, (render_complete(parts),))
 
 
 def abort_upload(bucket: str, key: str, upload_id: str) -> Request:
@@ -150,6 +173,22 @@ def list_uploads(
         *_given(("prefix", prefix), ("key-marker", key_marker), ("upload-id-marker", upload_id_marker)),
     )
     return Request("ListMultipartUploads", "GET", bucket, "", query)
+
+
+def list_buckets(prefix: str = "", marker: str = "", max_keys: int = MAX_KEYS) -> Request:
+    """Ask for a page of the account's buckets: those whose names come after `marker`."""
+    query = (*_given(("prefix", prefix), ("marker", marker)), ("max-keys", str(max_keys)))
+    return Request("ListBuckets", "GET", query=query)
+
+
+def _copy_source(operation: str, bucket: str, key: str, if_match: str) -> Pairs:
+    source = encode_key(key or _refuse_empty_key(operation, bucket))
+    headers: Pairs = (("x-oss-copy-source", f"/{bucket}/{source}"),)
+    return (*headers, ("x-oss-copy-source-if-match", quoted_etag(if_match))) if if_match else headers
+
+
+def _forbidding(forbid_overwrite: bool) -> Pairs:
+    return (("x-oss-forbid-overwrite", "true"),) if forbid_overwrite else ()
 
 
 def _of_object(

@@ -259,6 +259,37 @@ class V1Signer:
         return added
 
 
+# --- presigned URLs
+
+
+def presigned_query(
+    credentials: Credentials, request: Request, version: str, region: str, epoch_seconds: int, lifetime_seconds: int
+) -> Pairs:
+    """Return the query that signs a request without headers; version 4 allows up to `MAX_PRESIGN_SECONDS`."""
+    if version == "v1":
+        expires, token = str(epoch_seconds + lifetime_seconds), credentials.security_token
+        query = (*request.query, *((("security-token", token),) if token else ()))
+        text = string_to_sign_v1(request.method, request.bucket, request.key, query, {}, expires)
+        signature = signature_v1(credentials.access_key_secret, text)
+        return (*query, ("OSSAccessKeyId", credentials.access_key_id), ("Expires", expires), ("Signature", signature))
+    date = oss_date(epoch_seconds)
+    day, scope = date[:8], scope_v4(date[:8], region)
+    query = (
+        *request.query,
+        ("x-oss-signature-version", ALGORITHM_V4),
+        ("x-oss-credential", f"{credentials.access_key_id}/{scope}"),
+        ("x-oss-date", date),
+        ("x-oss-expires", str(lifetime_seconds)),
+    )
+    if credentials.security_token:
+        query += (("x-oss-security-token", credentials.security_token),)
+    tail = canonical_tail({}, ())
+    canonical = Secret(canonical_request_v4(request.method, request.bucket, request.key, query, tail))
+    key = derive_key_v4(credentials.access_key_secret, day, region)
+    signed = string_to_sign_v4(canonical, timestamp=date, scope=scope)
+    return (*query, ("x-oss-signature", hmac.digest(key, signed.encode(), "sha256").hex()))
+
+
 # --- for a server that verifies signatures
 
 

@@ -215,6 +215,14 @@ class ListedUpload(NamedTuple):
     initiated: str
 
 
+class ListedBucket(NamedTuple):
+    """A bucket of the account; `created` as OSS writes it, `region` such as `cn-hangzhou`, "" if OSS does not say."""
+
+    name: str
+    created: str
+    region: str
+
+
 # --- bytes that callers pass
 
 

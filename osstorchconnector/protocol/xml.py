@@ -15,7 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from ..errors import OssProtocolError
 from .heads import ResponseHead, bare_etag, error_document, parse_crc64
-from .values import Buffer, ListedObject, ListedObjects, ListedUpload, ListPage, UploadedPart
+from .values import Buffer, ListedBucket, ListedObject, ListedObjects, ListedUpload, ListPage, UploadedPart
 from .xml_tree import MAX_DOCUMENT_BYTES, Element, parse_document
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -178,6 +178,28 @@ def parse_parts(body: Buffer, key: str, upload_id: str, marker: int) -> PartsPag
     return PartsPage(parts, _number(root, "NextPartNumberMarker") if _flag(root, "IsTruncated") else 0)
 
 
+class BucketsPage(NamedTuple):
+    """One answer of ListBuckets; `next_marker` is empty on the last page."""
+
+    buckets: list[ListedBucket]
+    next_marker: str
+
+
+def parse_buckets(body: Buffer, marker: str) -> BucketsPage:
+    """Return a page of ListBuckets: names that rise above `marker`."""
+    root = parse_document(body, "ListAllMyBucketsResult")
+    buckets = [
+        ListedBucket(entry.need("Name"), entry.get("CreationDate"), entry.get("Region"))
+        for group in root.find_all("Buckets")
+        for entry in group.find_all("Bucket")
+    ]
+    names = [marker, *(bucket.name for bucket in buckets)]
+    if any(after <= before for before, after in pairwise(names)):
+        raise OssProtocolError(f"the names of the buckets do not rise above {marker!r}")
+    is_truncated = root.get("IsTruncated") == "true"  # absent where all fit on one page
+    return BucketsPage(buckets, root.need("NextMarker") if is_truncated else "")
+
+
 # --- answers to writes
 
 
@@ -196,9 +218,9 @@ def parse_complete(body: Buffer, key: str) -> str:
     return _etag(root)
 
 
-def parse_copy(body: Buffer) -> str:
-    """Return the ETag from the answer to CopyObject."""
-    root = parse_document(body, "CopyObjectResult")
+def parse_copy(body: Buffer, root_name: str = "CopyObjectResult") -> str:
+    """Return the ETag from the answer to CopyObject, or to UploadPartCopy (`CopyPartResult`)."""
+    root = parse_document(body, root_name)
     root.need("ETag")
     return _etag(root)
 

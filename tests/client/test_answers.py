@@ -21,26 +21,36 @@ from osstorchconnector.protocol.checksum import crc64
 from osstorchconnector.protocol.values import ByteSpan, UploadedPart
 from osstorchconnector.uri import parse_object_uri
 
+OBJECT = parse_object_uri(URI)
 PARTS = [UploadedPart(1, "E", len(BODY), crc64(BODY))]
 LARGE = bytes(16 * 1024 * 1024)  # more than sockets take in
 OPERATIONS = {
     "GetObject": lambda client: client.get(URI),
     "HeadObject": lambda client: client.head(URI),
     "PutObject": lambda client: client.put(URI, BODY),
+    "AppendObject": lambda client: run(client, lambda operations: operations.append(OBJECT, BODY, position=0, crc64=0)),
     "CopyObject": lambda client: client.copy(URI, URI + "2"),
     "DeleteObject": lambda client: client.delete(URI),
     "DeleteMultipleObjects": lambda client: client.delete_many("bucket", ["a", "b"]),
     "ListObjectsV2": lambda client: list(client.list("oss://bucket/")),
     "InitiateMultipartUpload": lambda client: client.create_upload(URI),
     "UploadPart": lambda client: client.upload_part(URI, "ID", 1, BODY),
+    "UploadPartCopy": lambda client: run(
+        client, lambda operations: operations.upload_part_copy(OBJECT, "ID", 1, OBJECT, ByteSpan(0, 5))
+    ),
     "CompleteMultipartUpload": lambda client: client.complete_upload(URI, "ID", PARTS),
     "AbortMultipartUpload": lambda client: client.abort_upload(URI, "ID"),
     "ListParts": lambda client: client.list_parts(URI, "ID"),
     "ListMultipartUploads": lambda client: client.list_uploads("oss://bucket/"),
+    "ListBuckets": lambda client: run(client, lambda operations: operations.list_buckets()),
 }
-UPLOADS = ("PutObject", "UploadPart", "CompleteMultipartUpload")
+UPLOADS = ("PutObject", "AppendObject", "UploadPart", "CompleteMultipartUpload")
 DELETES = ("DeleteObject", "AbortMultipartUpload")
 PAGE = b"<html><body>Please log in.</body></html>"
+
+
+def run(client, work):
+    return client.submit(work).result()
 
 
 def always(step: bytes) -> ScriptedServer:

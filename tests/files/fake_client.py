@@ -120,7 +120,8 @@ class FakeClient:
     def get(self, uri: OssUri, span: ByteSpan | None = None, **options: Any) -> Download:
         return self._run(self._operations.get(uri, span, **options))
 
-    def put(self, uri: OssUri, body: Any) -> StoredObject:
+    def put(self, uri: OssUri, body: Any, *, forbid_overwrite: bool = False) -> StoredObject:
+        assert not forbid_overwrite
         return self._run(self._operations.put(uri, body))
 
     def reference(self) -> FakeReference:
@@ -200,7 +201,10 @@ class FakeOperations:
             self._upload(upload_id)[number] = data
             return UploadedPart(number, f"etag-{number}", len(data), crc64_of(data))
 
-    async def complete_upload(self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
+    async def complete_upload(
+        self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart], *, forbid_overwrite: bool = False
+    ) -> StoredObject:
+        assert not forbid_overwrite
         async with self._call(Call("complete", uri, number=len(parts))):
             held = self._upload(upload_id)
             assert [part.number for part in parts] == sorted(held), "complete without every part"

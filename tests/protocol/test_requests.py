@@ -11,6 +11,7 @@ import pytest
 from osstorchconnector.errors import OssUriError
 from osstorchconnector.protocol import requests
 from osstorchconnector.protocol.values import ByteSpan, Request, UploadedPart
+from osstorchconnector.uri import OssUri
 
 BYTES = ("content-type", "application/octet-stream")
 XML = ("content-type", "application/xml")
@@ -47,6 +48,40 @@ TABLE = [
     (
         requests.copy_object("a", "dir/ü +", "b", "k"),
         Request("CopyObject", "PUT", "b", "k", headers=(("x-oss-copy-source", "/a/dir/%C3%BC%20%2B"),)),
+    ),
+    (
+        requests.append_object("b", "k", 7, b"x"),
+        Request("AppendObject", "POST", "b", "k", (("append", ""), ("position", "7")), (BYTES,), (b"x",)),
+    ),
+    (
+        requests.copy_object("a", "s", "b", "k", forbid_overwrite=True),
+        Request(
+            "CopyObject",
+            "PUT",
+            "b",
+            "k",
+            headers=(("x-oss-copy-source", "/a/s"), ("x-oss-forbid-overwrite", "true")),
+        ),
+    ),
+    (
+        requests.upload_part_copy("b", "k", "ID", 2, OssUri("a", "s"), ByteSpan(5, 10), "AB"),
+        Request(
+            "UploadPartCopy",
+            "PUT",
+            "b",
+            "k",
+            (("partNumber", "2"), ("uploadId", "ID")),
+            (
+                ("x-oss-copy-source", "/a/s"),
+                ("x-oss-copy-source-if-match", '"AB"'),
+                ("x-oss-copy-source-range", "bytes=5-9"),
+            ),
+        ),
+    ),
+    (requests.list_buckets(), Request("ListBuckets", "GET", query=(("max-keys", "1000"),))),
+    (
+        requests.list_buckets("p", "m", 7),
+        Request("ListBuckets", "GET", query=(("prefix", "p"), ("marker", "m"), ("max-keys", "7"))),
     ),
     (
         requests.copy_object("a", "s", "b", "k", "AB"),
@@ -94,6 +129,18 @@ TABLE = [
             (("uploadId", "ID"), URL_ENCODED),
             (XML,),
             (DECLARATION + b"<CompleteMultipartUpload>" + ONE_PART + b"</CompleteMultipartUpload>",),
+        ),
+    ),
+    (
+        requests.complete_upload("b", "k", "ID", [], forbid_overwrite=True),
+        Request(
+            "CompleteMultipartUpload",
+            "POST",
+            "b",
+            "k",
+            (("uploadId", "ID"), URL_ENCODED),
+            (XML, ("x-oss-forbid-overwrite", "true")),
+            (DECLARATION + b"<CompleteMultipartUpload></CompleteMultipartUpload>",),
         ),
     ),
     (
@@ -150,6 +197,8 @@ def test_an_operation_is_this_request(made: Request, expected: Request) -> None:
         lambda: requests.put_object("b", "", b"x"),
         lambda: requests.copy_object("b", "k", "b", ""),
         lambda: requests.copy_object("b", "", "b", "k"),
+        lambda: requests.append_object("b", "", 0, b"x"),
+        lambda: requests.upload_part_copy("b", "k", "ID", 1, OssUri("b", ""), ByteSpan(0, 1)),
         lambda: requests.delete_object("b", ""),
         lambda: requests.create_upload("b", ""),
         lambda: requests.upload_part("b", "", "ID", 1, b"x"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from osstorchconnector.errors import OssProtocolError
 from osstorchconnector.protocol import xml
 from osstorchconnector.protocol.heads import ResponseHead
-from osstorchconnector.protocol.values import ListedUpload, UploadedPart
+from osstorchconnector.protocol.values import ListedBucket, ListedUpload, UploadedPart
 from osstorchconnector.protocol.xml import ServiceFault
 from osstorchconnector.protocol.xml_tree import MAX_DEPTH, MAX_DOCUMENT_BYTES, parse_document
 
@@ -27,6 +27,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "CompleteMultipartUploadResult": partial(xml.parse_complete, key="k"),
     "CopyObjectResult": xml.parse_copy,
     "DeleteResult": partial(xml.parse_deleted, asked=["a\nb", "c"]),
+    "ListAllMyBucketsResult": partial(xml.parse_buckets, marker="a"),
 }
 # Sound documents of each kind, as OSS writes them.
 SAMPLES = {
@@ -66,6 +67,10 @@ SAMPLES = {
     "DeleteResult": b"""<?xml version="1.0" encoding="UTF-8"?>
 <DeleteResult><EncodingType>url</EncodingType><Deleted><Key>a%0Ab</Key></Deleted><Deleted><Key>c</Key></Deleted>
 </DeleteResult>""",
+    "ListAllMyBucketsResult": b"""<?xml version="1.0" encoding="UTF-8"?>
+<ListAllMyBucketsResult><IsTruncated>true</IsTruncated><NextMarker>c</NextMarker><Buckets>
+  <Bucket><Name>b</Name><CreationDate>2025-03-14T15:09:26.000Z</CreationDate><Region>cn-test</Region></Bucket>
+  <Bucket><Name>c</Name></Bucket></Buckets></ListAllMyBucketsResult>""",
 }
 EVERY_KIND = pytest.mark.parametrize("kind", PARSERS)
 
@@ -100,6 +105,13 @@ def test_answers_to_writes() -> None:
     assert xml.parse_deleted(b"", ["a"]) == []
 
 
+def test_buckets() -> None:
+    page = xml.parse_buckets(SAMPLES["ListAllMyBucketsResult"], "")
+    assert page.buckets == [ListedBucket("b", "2025-03-14T15:09:26.000Z", "cn-test"), ListedBucket("c", "", "")]
+    assert page.next_marker == "c"
+    assert xml.parse_buckets(SAMPLES["ListAllMyBucketsResult"].replace(b">true<", b">false<"), "").next_marker == ""
+
+
 def test_a_key_that_could_not_be_deleted_is_an_error_that_names_it() -> None:
     body = (
         b"<DeleteResult><EncodingType>url</EncodingType><Deleted><Key>a</Key></Deleted>"
@@ -123,6 +135,8 @@ def test_a_key_that_could_not_be_deleted_is_an_error_that_names_it() -> None:
         ("CompleteMultipartUploadResult", '<o:ETag>"AB-2"</o:ETag>', ""),
         ("CopyObjectResult", '<ETag>"AB"</ETag>', ""),
         ("DeleteResult", "<Key>c<", "<Key>d<"),
+        ("ListAllMyBucketsResult", "<Name>b<", "<Name>a<"),
+        ("ListAllMyBucketsResult", "<Name>c<", "<Name>b<"),
     ],
 )
 def test_an_answer_to_another_request_is_refused(kind: str, sound: str, foreign: str) -> None:
