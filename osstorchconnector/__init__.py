@@ -6,6 +6,7 @@
 - Distributed checkpoints: `OssStorageWriter`, `OssStorageReader`, `OssDCPFileSystem`, `OssCheckpointManager`
 - The client: `OssClient`, `OssUri`, `ByteSpan`
 - Errors: `OssError` is the base class of all
+- From the C++ connector of this name: `new_data_object`, and the modules `oss_checkpoint` etc.
 
 More is in `osstorchconnector.datapipes`, `.nodes`, `.dataloader2`, `.emulator` and `.testing`.
 """
@@ -19,7 +20,8 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .checkpoint import OssCheckpoint
-    from .client.client import OssClient
+    from .compat.client import OssClient
+    from .compat.objects import new_data_object
     from .datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
     from .datapipes.state import merge_states
     from .datasets.iterable import OssIterableDataset
@@ -93,6 +95,7 @@ __all__ = [
     "imagenet_manifest_parser",
     "jsonl_manifest_parser",
     "merge_states",
+    "new_data_object",
 ]
 
 # The modules of all public names except errors. Each is imported when its name is first used (PEP 562), so that
@@ -103,7 +106,7 @@ _HOMES = {
     "ObjectInfo": ".index.info",
     "OssCheckpoint": ".checkpoint",
     "OssCheckpointManager": ".dcp",
-    "OssClient": ".client.client",
+    "OssClient": ".compat.client",
     "OssDCPFileSystem": ".dcp",
     "OssIterableDataset": ".datasets.iterable",
     "OssMapDataset": ".datasets.map",
@@ -117,6 +120,7 @@ _HOMES = {
     "imagenet_manifest_parser": ".datapipes.manifest",
     "jsonl_manifest_parser": ".datapipes.manifest",
     "merge_states": ".datapipes.state",
+    "new_data_object": ".compat.objects",
 }
 
 

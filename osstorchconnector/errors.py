@@ -1,12 +1,12 @@
 """The errors of this library, and the built-in exceptions that they also are.
 
-    OssError
+    OssError                      a RuntimeError, as the errors of the C++ connector are
     ├── OssConfigError            also ValueError: a setting, URI, credential or manifest file is wrong
     │   ├── OssUriError
     │   ├── OssCredentialsError
     │   └── OssManifestError
-    ├── OssUsageError             also RuntimeError: this call is not allowed here (a blocking call on the I/O loop)
-    ├── OssTransformError         also RuntimeError: the user's transform raised; `__cause__` is the original error
+    ├── OssUsageError             this call is not allowed here (a blocking call on the I/O loop)
+    ├── OssTransformError         the user's transform raised; `__cause__` is the original error
     ├── OssConnectionError        also ConnectionError: no connection, or it broke before the answer was complete
     │   └── OssProtocolError      the answer is not HTTP, or not from OSS
     ├── OssTimeoutError           also TimeoutError
@@ -29,7 +29,7 @@ from __future__ import annotations
 import errno
 
 
-class OssError(Exception):
+class OssError(RuntimeError):
     """Base class of every error that this library defines."""
 
 
@@ -49,11 +49,11 @@ class OssManifestError(OssConfigError):
     """The manifest can't be read, or one of its lines or entries does not name an object."""
 
 
-class OssUsageError(OssError, RuntimeError):
+class OssUsageError(OssError):
     """This call is not allowed here or with these arguments. The text says what to do instead."""
 
 
-class OssTransformError(OssError, RuntimeError):
+class OssTransformError(OssError):
     """The user's transform raised. The text names the object; `__cause__` is the original error."""
 
 

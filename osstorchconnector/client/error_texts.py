@@ -16,6 +16,7 @@ from ..redaction import MAX_NAME_LETTERS, Secret, printable, without
 _MAX_MESSAGE = 300
 _MAX_EC = 40
 _WRONG_REGION_EC = "0002-00000226"
+_VERSION_1_EC = "0002-00000080"
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,200}").fullmatch
 _MAX_PLACE = 1200  # a bucket's name, and a key of 1,023 bytes
 
@@ -108,6 +109,8 @@ def _advice(code: str, message: str, ec: str, endpoint: str, region: str) -> str
         return f"the bucket is reached elsewhere: pass endpoint='https://{endpoint}' (or its internal one)"
     if ec == _WRONG_REGION_EC or "signing region" in message:
         return f"check region=: the request was signed for {region or 'none'}, which is not the endpoint's"
+    if ec == _VERSION_1_EC:
+        return "OSS takes no signatures of version 1 here: pass region='cn-...', the bucket's, for version 4"
     return _ADVICE.get(code, "")
 
 

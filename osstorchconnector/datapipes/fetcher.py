@@ -132,18 +132,27 @@ def fetch(
     if it is given, are opened before the first object is known.
     """
     pipeline = functools.partial(
-        _downloads, client, infos, in_order=in_order, returns_errors=skip is not None, bucket=bucket
+        downloads, client, infos, in_order=in_order, returns_errors=skip is not None, bucket=bucket
     )
     if begin:
-        downloads = pipeline()
-        downloads.begin()
-        return _items(client, lambda: downloads, transform, skip)
+        begun = pipeline()
+        begun.begin()
+        return _items(client, lambda: begun, transform, skip)
     return _items(client, pipeline, transform, skip)
 
 
-def _downloads(
-    client: OssClient, infos: Iterable[ObjectInfo], *, in_order: bool, returns_errors: bool, bucket: str
+def downloads(
+    client: OssClient,
+    infos: Iterable[ObjectInfo],
+    *,
+    in_order: bool = True,
+    returns_errors: bool = False,
+    bucket: str = "",
 ) -> Pipeline[ObjectInfo, Any]:
+    """Return the `Download` of each object, or with `returns_errors` the `OssError` in its place. Close it at the end.
+
+    `item` is the `ObjectInfo` of the one that came last.
+    """
     exit_when_job_is_killed()
     config = client.config.dataset
     return client.map(
@@ -166,27 +175,27 @@ def _items(
     transform: Callable[[DataObject], Any],
     skip: Skip | None,
 ) -> Generator[Any, None, None]:
-    with contextlib.closing(pipeline()) as downloads:
+    with contextlib.closing(pipeline()) as fetched:
         if skip is not None:
-            for download in downloads:
+            for download in fetched:
                 try:
                     if isinstance(download, OssError):
                         raise download
-                    item = transformed(data_object(client, downloads.item, download), transform)
+                    item = transformed(data_object(client, fetched.item, download), transform)
                 except OssError as error:
-                    skip(downloads.item, error)
+                    skip(fetched.item, error)
                 else:
                     yield item
         elif transform is identity:
-            for download in downloads:
-                info, stat = downloads.item, download.stat
+            for download in fetched:
+                info, stat = fetched.item, download.stat
                 if download.span.stop < stat.size:
                     yield data_object(client, info, download)
                 else:  # without the call: so come small objects
                     yield DataObject(info.uri, download.body, label=info.label, etag=stat.etag)
         else:
-            for download in downloads:
-                yield transformed(data_object(client, downloads.item, download), transform)
+            for download in fetched:
+                yield transformed(data_object(client, fetched.item, download), transform)
 
 
 def checked_transform(transform: Callable[[DataObject], T]) -> Callable[[DataObject], T]:

@@ -53,6 +53,18 @@ class NamedFile(_BinaryFile):
         """The object's key in its bucket."""
         return self._uri.key
 
+    def err(self) -> int:
+        """Return the number of the error that stands in the place of this object, as `errno` has it; 0 for none.
+
+        Errors of reading and writing are raised. Only `OssClient.list_objects...(include_errors=True)` gives objects
+        that stand for an error.
+        """
+        return 0
+
+    def error_msg(self) -> str:
+        """Return the text of that error; `""` for none."""
+        return ""
+
     def write(self, data: Any, /) -> int:
         """Always raises `io.UnsupportedOperation`: the file is open for reading."""
         raise io.UnsupportedOperation(f"write: {self._uri.shown} is open for reading; OssCheckpoint.writer(uri) writes")

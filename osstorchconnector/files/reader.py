@@ -47,6 +47,7 @@ class OssReader(NamedFile):
     """
 
     mode = "rb"
+    label: Any = ""  # an object that is opened by its name has none
     _is_exiting = staticmethod(sys.is_finalizing)  # bound here: at exit the globals of modules may be gone
 
     def __init__(

@@ -196,6 +196,7 @@ class OssWriter(PublishingFile):
     """
 
     mode = "wb"
+    label: Any = ""  # an object that is opened by its name has none
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
     def __init__(
@@ -211,10 +212,15 @@ class OssWriter(PublishingFile):
         self._sent_bytes = 0
         self._upload: MultipartUpload | None = None
 
+    @property
+    def size(self) -> int:
+        """The number of bytes written so far, also when the writer is closed."""
+        return self._sent_bytes + self._filled_bytes
+
     def tell(self) -> int:
         """Return the number of bytes written so far; `ValueError` if closed."""
         self._check_open()
-        return self._sent_bytes + self._filled_bytes
+        return self.size
 
     def read(self, size: int | None = -1, /) -> NoReturn:
         """Always raises `io.UnsupportedOperation`: use `OssCheckpoint.writer(uri, seekable=True)`."""

@@ -25,6 +25,7 @@ _OWN_HOST = re.compile(
 )
 # oss-accelerate and oss-accelerate-overseas name no region. The accelerator once had zones: oss-cache-cn-beijing-h.
 _REGION_IN_HOST = re.compile(r"(?:cache-)?([a-z]{2}-[^.]+?)")
+_ACCELERATED_HOSTS = ("oss-accelerate.aliyuncs.com", "oss-accelerate-overseas.aliyuncs.com")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
@@ -66,6 +67,11 @@ class Endpoint:
     def is_local(self) -> bool:
         """True for an IP address or `localhost`: hosts that no bucket name can be put in front of."""
         return _is_local(self.host)
+
+    @property
+    def is_accelerated(self) -> bool:
+        """True for the accelerator's hosts, which lead to buckets of all regions."""
+        return self.host in _ACCELERATED_HOSTS
 
     @property
     def is_exposed(self) -> bool:
@@ -168,7 +174,9 @@ class SigningPlan(NamedTuple):
 
 
 def plan_signing(endpoint: Endpoint, region: str, version: Literal["auto", "v1", "v4"]) -> SigningPlan:
-    """Choose V4 if a region is given or can be inferred, V1 for addresses and localhost without one.
+    """Choose V4 if a region is given or can be inferred, V1 for addresses, localhost and the accelerator without one.
+
+    The accelerator's hosts name no region, and a V4 signature is valid only with the region of the bucket.
 
     Raises `OssConfigError`, which names `region=`, if V4 needs a region and there is none, or if it is not valid.
     """
@@ -179,7 +187,7 @@ def plan_signing(endpoint: Endpoint, region: str, version: Literal["auto", "v1",
         return SigningPlan("v1", "")
     if region:
         return SigningPlan("v4", region)
-    if version == "auto" and endpoint.is_local:
+    if version == "auto" and (endpoint.is_local or endpoint.is_accelerated):
         return SigningPlan("v1", "")
     is_named = "." not in endpoint.host and _REGION.fullmatch(endpoint.host)
     hint = f"; if {endpoint.host} is the region, pass endpoint='https://oss-{endpoint.host}.aliyuncs.com'"

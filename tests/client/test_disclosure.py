@@ -145,3 +145,10 @@ def test_a_wrong_region_is_told_with_the_one_that_was_signed_for(oss_bucket: Oss
     client = OssClient(**{**oss_bucket.options, "region": "cn-elsewhere"})
     with pytest.raises(OssServiceError, match=r"check region=: the request was signed for cn-elsewhere"):
         client.get(oss_bucket.uri + "key")
+
+
+def test_where_version_1_is_refused_the_error_names_the_region_to_pass(connect: Connect) -> None:
+    with ScriptedServer.in_turn(elsewhere("<EC>0002-00000080</EC>", "403 Forbidden")) as server:
+        client = connect(server)
+        with pytest.raises(OssPermissionError, match=r"version 1 here: pass region='cn-\.\.\.', the bucket's"):
+            client.get(URI)

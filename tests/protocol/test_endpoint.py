@@ -129,6 +129,10 @@ def test_the_region_is_told_by_the_host(host, region):
         ("oss-cn-x.aliyuncs.com", "cn-y", "v1", ("v1", "")),
         ("http://127.0.0.1:1", "", "auto", ("v1", "")),
         ("http://127.0.0.1:1", "cn-y", "auto", ("v4", "cn-y")),
+        ("oss-accelerate.aliyuncs.com", "", "auto", ("v1", "")),
+        ("https://oss-accelerate-overseas.aliyuncs.com/", "", "auto", ("v1", "")),
+        ("oss-accelerate.aliyuncs.com", "cn-y", "auto", ("v4", "cn-y")),
+        ("http://cn-beijing-internal.oss-data-acc.aliyuncs.com", "", "auto", ("v4", "cn-beijing")),
     ],
 )
 def test_v4_is_signed_where_a_region_is_known(endpoint, region, version, plan):
@@ -142,7 +146,10 @@ def test_what_is_no_region_is_refused_before_it_is_signed_with(region, version):
         plan_signing(parse_endpoint("https://oss-cn-x.aliyuncs.com"), region, version)
 
 
-@pytest.mark.parametrize(("endpoint", "version"), [("https://data.example.com", "auto"), ("http://127.0.0.1", "v4")])
+@pytest.mark.parametrize(
+    ("endpoint", "version"),
+    [("https://data.example.com", "auto"), ("http://127.0.0.1", "v4"), ("oss-accelerate.aliyuncs.com", "v4")],
+)
 def test_no_region_where_one_is_needed_names_the_parameter(endpoint, version):
     with pytest.raises(OssConfigError, match="region="):
         plan_signing(parse_endpoint(endpoint), "", version)

@@ -1,0 +1,9 @@
+"""The names of osstorchconnector 1.2.3, the C++ connector, on our client. Programs written for it run unchanged.
+
+- `client` is the public `OssClient`: ours, with the arguments and methods of that one
+- `objects` are what these methods return: objects that are read when somebody reads them, are written, or stand for an
+  error
+
+The modules `oss_checkpoint`, `oss_iterable_dataset`, `oss_map_dataset`, `oss_dcp_filesystem`, `_oss_client` and
+`_oss_bucket_iterable` of the package have the names that the modules of 1.2.3 have.
+"""

@@ -1,0 +1,162 @@
+"""The public client: ours, with the arguments and methods of 1.2.3."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from ..client.client import OssClient as Client
+from ..client.transport.base import TransportFactory
+from ..errors import OssUsageError
+from ..files.data_object import DataObject
+from ..files.reader import OssReader
+from ..files.writer import OssWriter
+from ..index.info import ObjectInfo
+from ..protocol.values import Download
+from ..uri import OssUri, checked_bucket, checked_key, parse_object_uri
+from .objects import OpenedObject, UnreadObject, WrittenObject
+
+
+class OssClient(Client):
+    __doc__ = f"""{(Client.__doc__ or "").rstrip()}
+
+    The arguments may be positional, in the order of the C++ connector. Those of its methods are here too, for programs
+    that were written for it: `get_object`, `put_object`, `head_object`, `rename_object`, `remove_object`,
+    `list_objects` and so on. They take bucket and key apart and return `DataObject`s. `uuid`, `id` and `total` have no
+    effect.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        cred_path: str = "",
+        config_path: str = "",
+        uuid: str = "",
+        id: int = 0,
+        total: int = 1,
+        cred_provider: object | None = None,
+        region: str = "",
+        *,
+        transport: Literal["", "direct", "aiohttp"] | TransportFactory = "",
+    ) -> None:
+        super().__init__(
+            endpoint,
+            cred_path=cred_path,
+            cred_provider=cred_provider,
+            config_path=config_path,
+            region=region,
+            transport=transport,
+        )
+
+    # the methods of 1.2.3
+
+    def get_object(self, bucket: str, key: str, size: int = 0, type: int = 0, label: Any = "") -> DataObject:
+        """Return an object that is open for reading, with this label.
+
+        The first request is sent when it is read, or when its size is needed: then a missing object raises
+        `OssNotFoundError`. `size` and `type` have no effect.
+        """
+        return self._open_object(_uri(bucket, key), label)
+
+    def put_object(self, bucket: str, key: str) -> DataObject:
+        """Return an object that is open for writing. It is stored by `close`, all at once.
+
+        If the `with` block is left by an exception, or it is never closed, what was there before stays.
+        """
+        uri = _uri(bucket, key)
+        return WrittenObject(OssWriter(self, uri, transfer=self.config.checkpoint), uri)
+
+    def head_object(self, bucket: str, key: str) -> DataObject:
+        """Return an object that is open for reading, with its ETag; `OssNotFoundError` if there is none."""
+        uri = _uri(bucket, key)
+        return OpenedObject(uri, self._reader(uri), etag=self.head(uri).etag)
+
+    def rename_object(self, bucket: str, key: str, new_bucket: str, new_key: str) -> None:
+        """Copy an object (up to 1 GB) within OSS, then delete the old one: for a moment both exist.
+
+        Raises `OssNotFoundError` if there is no such object. An object at the new place is replaced.
+        """
+        old, new = _uri(bucket, key), _uri(new_bucket, new_key)
+        if old != new:
+            self.copy(old, new)
+            self.delete(old)
+
+    def remove_object(self, bucket: str, key: str) -> None:
+        """Delete an object; one that does not exist counts as deleted."""
+        self.delete(_uri(bucket, key))
+
+    def list_objects(self, bucket: str, prefix: str = "") -> Iterator[DataObject]:
+        """Iterate over the objects whose keys start with `prefix`, in UTF-8 byte order, open for reading.
+
+        Nothing of them is fetched before they are read. Markers of folders (empty, and the key ends in `/`) are left
+        out.
+        """
+        return (self._open_object(info.uri, "", info.etag) for info in self._infos(bucket, prefix))
+
+    def list_objects_with_preload(
+        self, bucket: str, prefix: str = "", include_errors: bool = False
+    ) -> Iterator[DataObject]:
+        """Do the same as `list_objects`, and fetch the objects ahead, `prefetchConcurrency` requests in flight.
+
+        An object that can't be read raises the error at its place; with `include_errors` a `DataObject` comes there
+        whose `err()` is not 0.
+        """
+        return self._fetched(self._infos(bucket, prefix), include_errors)
+
+    def list_objects_from_uris(
+        self, object_uris: Iterable[DataObject | str], prefetch: bool = False, include_errors: bool = False
+    ) -> Iterator[DataObject]:
+        """Iterate over the objects that are named, in this order, open for reading, with the labels given.
+
+        `object_uris` are made by `new_data_object`, or texts. With `prefetch` they are fetched ahead, and
+        `include_errors` is as for `list_objects_with_preload`; without, a missing object raises `OssNotFoundError` when
+        it is read.
+        """
+        if isinstance(object_uris, str):
+            raise OssUsageError(f"object_uris: several URIs are wanted, not the one text {object_uris!r}")
+        infos = (_named(given) for given in object_uris)
+        if prefetch:
+            return self._fetched(infos, include_errors)
+        return (self._open_object(info.uri, info.label) for info in infos)
+
+    def list_objects_from_uris_with_preload(
+        self, object_uris: Iterable[DataObject | str], include_errors: bool = False
+    ) -> Iterator[DataObject]:
+        """Do the same as `list_objects_from_uris` with `prefetch`."""
+        return self.list_objects_from_uris(object_uris, True, include_errors)
+
+    def _infos(self, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
+        below = OssUri(checked_bucket(bucket, bucket), checked_key(prefix, prefix))
+        for found in self.list(below):
+            if found.size or not found.key.endswith("/"):
+                yield ObjectInfo(OssUri(bucket, found.key), found.size, etag=found.etag)
+
+    def _fetched(self, infos: Iterable[ObjectInfo], include_errors: bool) -> Iterator[DataObject]:
+        from ..datapipes.fetcher import data_object, downloads  # imports torch
+
+        with contextlib.closing(downloads(self, infos, returns_errors=True)) as pipeline:
+            for download in pipeline:
+                info: ObjectInfo = pipeline.item
+                if isinstance(download, Download):
+                    yield data_object(self, info, download)
+                elif include_errors:
+                    yield UnreadObject(info.uri, download, label=info.label)
+                else:
+                    raise download
+
+    def _open_object(self, uri: OssUri, label: Any, etag: str = "") -> DataObject:
+        return OpenedObject(uri, self._reader(uri), label=label, etag=etag)
+
+    def _reader(self, uri: OssUri) -> OssReader:
+        return OssReader(self, uri, transfer=self.config.dataset)
+
+
+def _uri(bucket: str, key: str) -> OssUri:
+    return parse_object_uri(f"oss://{bucket}/{key}")
+
+
+def _named(given: DataObject | str) -> ObjectInfo:
+    if isinstance(given, DataObject):
+        return ObjectInfo(parse_object_uri(given.uri), label=given.label)
+    return ObjectInfo(parse_object_uri(given))
