@@ -16,13 +16,15 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import IterDataPipe
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from .datapipes.graph import OssPipeDataset
 from .datapipes.state import LARGEST_NUMBER, merge_states
-from .errors import OssConfigError, OssUsageError
+from .errors import OssUsageError
+from .optional import needed
 
 if TYPE_CHECKING:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
     CheckpointableReadingServiceInterface = Any
 else:
     try:
@@ -32,11 +34,13 @@ else:
                 "ignore", message=r"[\s#]*WARNING!\s+The 'datapipes', 'dataloader2' modules are depr"
             )
             from torchdata.dataloader2.reading_service import CheckpointableReadingServiceInterface
-    except ImportError:
+            from torchdata.stateful_dataloader import StatefulDataLoader
+    except Exception as error:  # missing, of another version or broken
+        _problem = error
 
         class CheckpointableReadingServiceInterface:
             def __init__(self) -> None:
-                raise OssConfigError("osstorchconnector.dataloader2 needs a torchdata that has DataLoader2: below 0.10")
+                raise needed("osstorchconnector.dataloader2", "torchdata>=0.8,<0.10", _problem)
 
 
 class OssReadingService(CheckpointableReadingServiceInterface):  # type: ignore[misc, unused-ignore]

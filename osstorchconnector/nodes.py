@@ -22,17 +22,19 @@ from .files.data_object import DataObject
 from .index.info import ObjectInfo
 from .index.orders import Filter, Share
 from .index.shared import SharedNumbers
+from .optional import needed
 
 if TYPE_CHECKING:
     BaseNode = Any
 else:
     try:
         from torchdata.nodes import BaseNode
-    except ImportError:
+    except Exception as error:  # missing, too old or broken
+        _problem = error
 
         class BaseNode:
             def __init__(self) -> None:
-                raise OssConfigError("osstorchconnector.nodes needs torchdata 0.10 or newer")
+                raise needed("osstorchconnector.nodes", "torchdata>=0.10", _problem)
 
 
 _UNDECIDED = "give OssLister rank and world_size to share them out, or world_size=1 if that is meant"

@@ -27,7 +27,7 @@ OLD_MODULES = (
 # two on one floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"version", "errors", "redaction", "patience", "local_files"}),
-    frozenset({"config", "credentials", "uri"}),
+    frozenset({"config", "credentials", "optional", "uri"}),
     frozenset({"logs", "protocol", "index"}),
     frozenset({"client", "emulator"}),
     frozenset({"files"}),

@@ -27,4 +27,5 @@ What is in [brackets] is there only if the configuration asks for it. Layers are
 - `limiter` measures how many requests in flight pay, `concurrency` decides how many there are, within `limits`
 - `flight` runs requests whose bodies go into memory that the caller takes back, and waits for them first
 - `sharing` has what the processes of a job share of one client, `clocks` time as connections and deadlines count it
+- `oss2_objects` takes a client's arguments, some of them from a `Bucket` of oss2
 """

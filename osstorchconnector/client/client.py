@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..config import Concurrency, load_config
-from ..credentials import CredentialsCache, credentials_source
+from ..config import Concurrency
+from ..credentials import CredentialsCache
 from ..errors import OssConfigError
 from ..logs import audit_log, configure_logging
 from ..protocol.answers import PageOrder
@@ -38,6 +38,7 @@ from ..uri import OssUri, parse_object_uri, parse_uri
 from .engine import LoopThread, engine
 from .limiter import Kind, Limiter, limiter
 from .operations import Operations
+from .oss2_objects import Oss2Service, client_arguments
 from .paging import Ahead, PageStream
 from .pipeline import Pipeline
 from .sender import Session
@@ -58,12 +59,12 @@ _logger = logging.getLogger(__name__)
 class OssClient:
     """Requests to one endpoint with one set of credentials.
 
-    `cred_path` names a JSON credential file, `cred_provider` is an oss2 (or alibabacloud-oss-v2) credentials provider;
-    without both, the environment variables of oss2 are used. `config_path` names the JSON config file. `region` is
-    needed if the endpoint's host does not contain it. `transport` is "direct" or "aiohttp", as the config key
-    `transport`, or a factory of your own transport (see `osstorchconnector.client.transport.base`), such as an
-    `osstorchconnector.testing.ScriptedTransport`. A wrong argument raises `OssConfigError` here. The first request is
-    sent, and credentials are read, when a method needs them.
+    `endpoint` is a URL, or a `Bucket` of oss2. `cred_path` names a JSON credential file, `cred_provider` is an oss2 (or
+    alibabacloud-oss-v2) credentials provider; without both, the environment variables of oss2 are used. `config_path`
+    names the JSON config file. `region` is needed if the endpoint's host does not contain it. `transport` is "direct"
+    or "aiohttp", as the config key `transport`, or a factory of your own transport (see
+    `osstorchconnector.client.transport.base`), such as an `osstorchconnector.testing.ScriptedTransport`. A wrong
+    argument raises `OssConfigError`. The first request is sent, and credentials are read, when a method needs them.
 
     All methods take URIs as text (`oss://bucket/key`) or as `OssUri`, block until done, and may be called from any
     thread. They repeat requests after errors that may be temporary, within the configured attempts and time, and check
@@ -77,7 +78,7 @@ class OssClient:
 
     def __init__(
         self,
-        endpoint: str,
+        endpoint: str | Oss2Service,
         *,
         cred_path: str = "",
         cred_provider: object | None = None,
@@ -85,13 +86,13 @@ class OssClient:
         region: str = "",
         transport: Literal["", "direct", "aiohttp"] | TransportFactory = "",
     ) -> None:
-        source, config = credentials_source(cred_path, cred_provider), load_config(config_path)
+        url, region, source, config = client_arguments(endpoint, region, cred_path, cred_provider, config_path)
         factory = transport if callable(transport) else None
         if transport == "direct" or transport == "aiohttp":
             config = dataclasses.replace(config, transport=transport)
         elif factory is None and transport != "":
             raise OssConfigError(f'transport: expected "direct", "aiohttp" or a factory, not {transport!r:.80}')
-        self.__setstate__((endpoint, region, source, config, secrets.token_hex(8), None, factory))
+        self.__setstate__((url, region, source, config, secrets.token_hex(8), None, factory))
         self._opened = self._open()
 
     @property

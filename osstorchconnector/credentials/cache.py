@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import OssCredentialsError
 from ..patience import Asking, NoAnswerError
-from .providers import ProviderCredentials
+from .providers import ProviderCredentials, is_oss2_auth, provider_of_oss2
 from .sources import Credentials, CredentialsSource, DefaultCredentials, FileCredentials, spelled_moment
 
 # Ask the source at most this often whether it has changed (a `stat` for a file).
@@ -37,9 +37,10 @@ def credentials_source(
 ) -> CredentialsSource:
     """Return the source that the user's two parameters name; reads nothing yet.
 
-    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2 or alibabacloud-oss-v2, a
-    callable, or a `CredentialsSource`. With neither: the environment variables that oss2 knows, else the file
-    `~/.alibabacloud/credentials`. Raises `OssCredentialsError` for both, or for an object of another kind.
+    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2 or alibabacloud-oss-v2, an `Auth` of
+    oss2 (for its provider), a callable, or a `CredentialsSource`. With neither: the environment variables that oss2
+    knows, else the file `~/.alibabacloud/credentials`. Raises `OssCredentialsError` for both, or for an object of
+    another kind.
     """
     if cred_provider is None:
         return FileCredentials(cred_path) if cred_path else DefaultCredentials()
@@ -47,7 +48,7 @@ def credentials_source(
         raise OssCredentialsError(f"both cred_path ({cred_path}) and cred_provider are given: give one of them")
     if isinstance(cred_provider, CredentialsSource):
         return cred_provider
-    return ProviderCredentials(cred_provider)
+    return ProviderCredentials(provider_of_oss2(cred_provider) if is_oss2_auth(cred_provider) else cred_provider)
 
 
 _Found = tuple[Hashable, Credentials]  # the source's mark, and what it gave

@@ -54,8 +54,9 @@ class ProviderCredentials(CredentialsSource):
     def __init__(self, provider: object) -> None:
         if isinstance(provider, type) or not (hasattr(provider, "get_credentials") or callable(provider)):
             raise OssCredentialsError(
-                "cred_provider must be a credentials provider of oss2 or alibabacloud-oss-v2, or a callable that "
-                f"returns credentials, not {_kind(provider)} (the path of a credential file goes to cred_path=)"
+                "cred_provider must be a credentials provider of oss2 or alibabacloud-oss-v2, an Auth of oss2, or a "
+                f"callable that returns credentials, not {_kind(provider)} (the path of a credential file goes to "
+                "cred_path=)"
             )
         self._provider: Callable[[], Any] = keeper(provider)
         self._pid = os.getpid()
@@ -138,6 +139,23 @@ class ProviderCredentials(CredentialsSource):
 
     def _reason(self, error: Exception) -> str:
         return printable(without(f"{type(error).__name__}: {error}", self._secrets), _MAX_REASON_LETTERS)
+
+
+def is_oss2_auth(candidate: object) -> bool:
+    """Say whether this is an auth of oss2: it signs requests, with the credentials of a provider in it."""
+    return hasattr(candidate, "_sign_request") and not isinstance(candidate, type)
+
+
+def provider_of_oss2(auth: Any) -> object:
+    """Return the provider in an auth of oss2; `OssCredentialsError` for one without, such as `AnonymousAuth`."""
+    inner = getattr(auth, "_StsAuth__auth", auth)  # where the class hides it
+    provider: object = getattr(inner, "credentials_provider", None)
+    if provider is None:
+        raise OssCredentialsError(
+            f"the {type(auth).__name__} of oss2 has no credentials, and all requests are signed: give an oss2.Auth, "
+            "ProviderAuth or StsAuth, or cred_path="
+        )
+    return provider
 
 
 class UnavailableCredentials(CredentialsSource):

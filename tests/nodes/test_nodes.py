@@ -28,5 +28,5 @@ def test_nodes_and_stateful_dataloader_of_torchdata_0_11() -> None:
 
 def test_an_older_torchdata_has_no_nodes() -> None:
     pytest.importorskip("torchdata.datapipes")  # which is the older one
-    with pytest.raises(OssConfigError, match=r"torchdata 0\.10"):
+    with pytest.raises(OssConfigError, match=r"pip install 'torchdata>=0\.10'"):
         OssLister("oss://bucket/", "http://127.0.0.1:1")

@@ -49,7 +49,7 @@ def test_this_is_the_version_that_is_meant() -> None:
 
 
 def test_it_has_no_dataloader2() -> None:
-    with pytest.raises(OssConfigError, match=r"below 0\.10"):
+    with pytest.raises(OssConfigError, match=r"torchdata>=0\.8,<0\.10"):
         OssReadingService()
 
 
