@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, overload
 
 from .client.client import OssClient, as_client
+from .client.oss2_objects import Oss2Service
 from .files.reader import OssReader
 from .files.spooled_writer import OssSpooledWriter
 from .files.writer import OssWriter
@@ -20,7 +21,7 @@ class OssCheckpoint:
         with checkpoint.reader("oss://bucket/epoch.1") as reader:
             state_dict = torch.load(reader)
 
-    - `endpoint`: the URL of OSS, or an `OssClient`, which then has all other settings
+    - `endpoint`: the URL of OSS; or an `OssClient`, which then has all other settings; or a `Bucket` of oss2
     - `cred_path`: the file with the credentials; or `cred_provider`: an object that returns them
     - `config_path`: the file with the configuration
     - `region`: the bucket's region, where the endpoint's name does not tell it
@@ -31,7 +32,7 @@ class OssCheckpoint:
 
     def __init__(
         self,
-        endpoint: str | OssClient,
+        endpoint: str | OssClient | Oss2Service,
         cred_path: str = "",
         config_path: str = "",
         cred_provider: object | None = None,

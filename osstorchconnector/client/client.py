@@ -383,7 +383,7 @@ def _any(uri: OssUri | str) -> OssUri:
 
 
 def as_client(
-    endpoint: str | OssClient,
+    endpoint: str | OssClient | Oss2Service,
     *,
     cred_path: str = "",
     cred_provider: object | None = None,
