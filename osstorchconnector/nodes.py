@@ -141,7 +141,7 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
 
     @property
     def skipped_objects(self) -> int:
-        """How many objects have been left out because they can't be read."""
+        """How many objects have been left out or replaced because they can't be read."""
         return self._skipping.count()
 
     def reset(self, initial_state: dict[str, Any] | None = None) -> None:
@@ -154,9 +154,11 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
         self._states = states = deque[dict[str, Any]]()
         skipping = self._skipping
 
-        def skip(info: ObjectInfo, error: OssError) -> None:
-            skipping(info, error)
-            states.popleft()
+        def skip(info: ObjectInfo, error: OssError) -> object:
+            substitute = skipping(info, error)
+            if substitute is None:
+                states.popleft()
+            return substitute
 
         self._items = fetch(
             self._client,

@@ -55,7 +55,8 @@ _NEVER_SKIPPED_CODES = frozenset(
 class Skipping:
     """Leaves out, logs and counts objects that can't be read, in a slot of `numbers`, which all processes share.
 
-    `on_error` may be a function: it is called with the `ObjectInfo` and the error, and may raise.
+    `on_error` may be a function: it is called with the `ObjectInfo` and the error, may return a substitute, and may
+    raise.
     """
 
     def __init__(self, on_error: OnError, numbers: SharedNumbers, slot: int = 0) -> None:
@@ -68,17 +69,24 @@ class Skipping:
         """Whether anything may be left out at all."""
         return self._on_error != "raise"
 
-    def __call__(self, info: ObjectInfo, error: OssError) -> None:
-        """Note that the object is left out, or raise."""
+    def __call__(self, info: ObjectInfo, error: OssError) -> object:
+        """Note that the object can't be read. Return what stands in its place, or None if it is left out; or raise."""
         if self._on_error == "raise" or _is_mistake(error):
             raise error
-        if callable(self._on_error):
-            self._on_error(info, error)
-        _logger.warning("left out %s: %s", info.uri.shown, error)
+        substitute = self._on_error(info, error) if callable(self._on_error) else None
+        _logger.warning("%s %s: %s", "left out" if substitute is None else "replaced", info.uri.shown, error)
         self._numbers.add(self._slot, 1)
+        return substitute
+
+    def substitute(self, info: ObjectInfo, error: OssError) -> object:
+        """Return what stands in the place of an object that was asked for alone; raise the error if it is nothing."""
+        substitute = self(info, error) if callable(self._on_error) else None
+        if substitute is None:
+            raise error
+        return substitute
 
     def count(self) -> int:
-        """Return how many objects all processes have left out."""
+        """Return how many objects all processes have left out or replaced."""
         return self._numbers.get(self._slot)
 
 
@@ -90,7 +98,8 @@ def _is_mistake(error: OssError) -> bool:
 
 T = TypeVar("T")
 
-Skip = Callable[[ObjectInfo, OssError], None]
+# Returns what stands in the place of an object that can't be had; None leaves it out.
+Skip = Callable[[ObjectInfo, OssError], object]
 
 # An object up to this size is fetched whole by one request; of a larger one the first `FIRST_BYTES`.
 FIRST_BYTES = 16 << 20
@@ -127,7 +136,7 @@ def fetch(
 ) -> Generator[Any, None, None]:
     """Yield what `transform` makes of each object, `prefetchConcurrency` requests in flight ahead of the consumer.
 
-    An object that can't be had is an error at its place; with `skip`, it is left out, unless that raises. A large
+    An object that can't be had is an error at its place; with `skip`, what that returns stands there. A large
     object's rest is fetched when it is read. With `begin` the first requests are sent at once. Connections to `bucket`,
     if it is given, are opened before the first object is known.
     """
@@ -183,9 +192,10 @@ def _items(
                         raise download
                     item = transformed(data_object(client, fetched.item, download), transform)
                 except OssError as error:
-                    skip(fetched.item, error)
-                else:
-                    yield item
+                    item = skip(fetched.item, error)
+                    if item is None:
+                        continue
+                yield item
         elif transform is identity:
             for download in fetched:
                 info, stat = fetched.item, download.stat
@@ -222,7 +232,7 @@ class OssObjectFetcher(IterDataPipe[Any]):
     `source` yields `ObjectInfo`s or URIs. Many requests are in flight at a time (`prefetchConcurrency`); objects come
     in the order of `source` unless `in_order` is false. An object that does not exist is an `OssNotFoundError`;
     `on_error="skip"` leaves out what can't be read even after retries, logs it and counts it in `skipped_objects`; a
-    function is called with the `ObjectInfo` and the error before that, and may raise.
+    function is called with the `ObjectInfo` and the error: what it returns, if not None, stands in the object's place.
     """
 
     def __init__(
@@ -252,7 +262,7 @@ class OssObjectFetcher(IterDataPipe[Any]):
 
     @property
     def skipped_objects(self) -> int:
-        """How many objects all copies of this pipe have left out because they can't be read."""
+        """How many objects all copies of this pipe have left out or replaced because they can't be read."""
         return self._skipping.count()
 
     def __len__(self) -> int:

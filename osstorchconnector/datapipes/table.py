@@ -101,9 +101,9 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
     both.
 
     With `on_error="skip"`, an object that can't be read even after retries is left out of a batch or an iteration,
-    logged and counted in `skipped_objects`. If `on_error` is a function, it is first called with the `ObjectInfo` and
-    the error, and may raise. The error is raised if it would leave a batch empty, or if the object was asked for by
-    its own number.
+    logged and counted in `skipped_objects`. The error is raised if it would leave a batch empty, or if the object was
+    asked for by its own number. If `on_error` is a function, it is called with the `ObjectInfo` and the error: what it
+    returns, if not None, stands in the place of the object. It may raise.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
 
     @property
     def skipped_objects(self) -> int:
-        """The number of objects that all copies of this pipe have left out because they can't be read."""
+        """The number of objects that all copies of this pipe have left out or replaced because they can't be read."""
         return self._skipping.count()
 
     def __len__(self) -> int:
@@ -137,8 +137,11 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
         if not isinstance(position, int) and is_batch(position):
             return self.__getitems__(position)
         info = as_info(self._source[position])
-        data = data_object(self._client, info, self._client.get(info.uri, first_span(info)))
-        return data if self._transform is identity else transformed(data, self._transform)
+        try:
+            data = data_object(self._client, info, self._client.get(info.uri, first_span(info)))
+            return data if self._transform is identity else transformed(data, self._transform)
+        except OssError as error:
+            return self._skipping.substitute(info, error)
 
     def __getitems__(self, positions: Sequence[int]) -> list[Any]:
         """Return the objects of a batch, in its order, fetched in parallel."""
@@ -155,9 +158,11 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
             return fetch(self._client, infos, transform=self._transform, begin=True)
         left_out: deque[LeftOut] = deque()
 
-        def skip(info: ObjectInfo, error: OssError) -> None:
-            self._skipping(info, error)
-            left_out.append(LeftOut(error))
+        def skip(info: ObjectInfo, error: OssError) -> object:
+            substitute = self._skipping(info, error)
+            if substitute is None:
+                left_out.append(LeftOut(error))
+            return substitute
 
         return _with_left_out(fetch(self._client, infos, transform=self._transform, skip=skip, begin=True), left_out)
 

@@ -47,7 +47,8 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         call.
     on_error: "raise" | "skip" | function = "raise"
         "skip": an object that can't be read even after retries is left out, logged and counted in `skipped_objects`.
-        A function does the same, but is called first with the `ObjectInfo` and the error, and may raise.
+        A function is called with the `ObjectInfo` and the error. What it returns stands in the place of the object; if
+        it returns None, the object is left out. It may raise.
     in_order: bool = True
         False: objects come as they arrive. Then there is no position to resume from.
 
@@ -96,7 +97,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
 
     @property
     def skipped_objects(self) -> int:
-        """The number of objects that all processes have left out because they can't be read."""
+        """The number of objects that all processes have left out or replaced because they can't be read."""
         return self._skipping.count()
 
     def set_epoch(self, epoch: int) -> None:
@@ -134,9 +135,10 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         )
 
     def _items(self, run: ObjectRun) -> Iterator[Any]:
-        def skip(info: ObjectInfo, error: OssError) -> None:
-            self._skipping(info, error)
-            run.consumed += 1
+        def skip(info: ObjectInfo, error: OssError) -> object:
+            substitute = self._skipping(info, error)
+            run.consumed += substitute is None
+            return substitute
 
         return fetch(
             self._client,

@@ -24,8 +24,9 @@ class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
 
     on_error: "raise" | "skip" | function = "raise"
         "skip": an object that can't be read even after retries is left out of its batch, logged and counted in
-        `skipped_objects`. A function does the same, but is called first with the `ObjectInfo` and the error, and may
-        raise. If no object of a batch is left, or a single object can't be read, the error is raised.
+        `skipped_objects`. If no object of a batch is left, or a single object can't be read, the error is raised.
+        A function is called with the `ObjectInfo` and the error. What it returns stands in the place of the object, so
+        that batches keep their length; if it returns None, the object is left out. It may raise.
     share_listing: bool = False
         All ranks of torch.distributed read rank 0's listing, so that a number is the same object on each. Making the
         dataset is then a collective call: all ranks make it at the same point of the program.
@@ -52,19 +53,19 @@ class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
 
     @property
     def skipped_objects(self) -> int:
-        """The number of objects that all processes have left out because they can't be read."""
+        """The number of objects that all processes have left out or replaced because they can't be read."""
         return self._pipe.skipped_objects
 
     def __len__(self) -> int:
         return len(self._pipe)
 
-    def __getitem__(self, position: int | Sequence[int]) -> Any:
+    def __getitem__(self, i: int | Sequence[int]) -> Any:
         """Return the object with this number, or a list of those with these numbers, fetched in parallel."""
-        return self._pipe[position]
+        return self._pipe[i]
 
-    def __getitems__(self, positions: Sequence[int]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the objects with these numbers, in this order, fetched in parallel; a DataLoader calls this."""
-        return self._pipe.__getitems__(positions)
+        return self._pipe.__getitems__(indices)
 
     def outcomes(self, positions: Sequence[int]) -> Generator[Any, None, None]:
         """For internal use, by `a + b`: yield an object, or a mark for one that is left out, for each number."""

@@ -100,12 +100,12 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         parse_uri(os.fspath(path))
         return os.fspath(path)
 
-    def rename(self, path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
+    def rename(self, old_path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
         """Copy an object (up to 1 GB) within OSS, then delete the old one: for a moment both exist.
 
-        Raises `OssNotFoundError` if there is no object `path`.
+        Raises `OssNotFoundError` if there is no object `old_path`.
         """
-        old, new = parse_object_uri(os.fspath(path)), parse_object_uri(os.fspath(new_path))
+        old, new = parse_object_uri(os.fspath(old_path)), parse_object_uri(os.fspath(new_path))
         if old != new:
             self.client.copy(old, new)
             self.client.delete(old)

@@ -162,6 +162,50 @@ def test_a_function_may_decide_what_is_left_out(bucket: OssBucket) -> None:
     assert seen == [("x", OssNotFoundError), ("y", OssNotFoundError)]
 
 
+def stand_in(info: ObjectInfo, error: OssError) -> str:
+    """Return what takes the place of a missing object."""
+    assert isinstance(error, OssNotFoundError)
+    return f"instead of {info.uri.key}"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_function_may_put_something_in_the_place_of_an_object(bucket: OssBucket, workers: int) -> None:
+    options = {**bucket.options, "transform": NAME, "on_error": stand_in}
+    dataset = OssMapDataset.from_prefix(bucket.uri + "a/", **options)
+    assert len(dataset) == 12
+    stream: Any = OssIterableDataset.from_index(saved(dataset, bucket), **options)
+    bucket.delete(KEYS[3])
+    expected = [*KEYS[:3], f"instead of {KEYS[3]}", *KEYS[4:]]
+    loader = DataLoader(dataset, batch_size=4, num_workers=workers)
+    assert list(loader) == [expected[:4], expected[4:8], expected[8:]]
+    assert list(dataset) == expected
+    assert dataset.__getitems__(indices=[3, 0]) == [expected[3], KEYS[0]]
+    assert dataset.__getitem__(i=3) == expected[3]
+    assert dataset.skipped_objects == 4
+    assert sorted(DataLoader(stream, batch_size=None, num_workers=workers)) == sorted(expected)
+    items = iter(stream)
+    assert [next(items) for _ in range(5)] == expected[:5]
+    assert stream.state_dict()["consumed"] == 5
+    stream.load_state_dict(stream.state_dict())
+    assert list(stream) == expected[5:]
+
+
+def saved(dataset: OssMapDataset, bucket: OssBucket) -> str:
+    dataset.save_index(bucket.uri + "kept/index")
+    return bucket.uri + "kept/index"
+
+
+def test_a_single_object_for_which_there_is_no_substitute_raises_its_error(bucket: OssBucket) -> None:
+    seen: list[ObjectInfo] = []
+    uris = [bucket.uri + "x", bucket.uri + KEYS[0]]
+    dataset = OssMapDataset.from_objects(uris, **bucket.options, on_error=lambda info, _: seen.append(info))
+    with pytest.raises(OssNotFoundError):
+        dataset[0]
+    assert [info.uri.key for info in seen] == ["x"]
+    assert [item.name for item in dataset[[0, 1]]] == [KEYS[0]]
+    assert dataset.skipped_objects == 2
+
+
 def test_mistakes_are_never_left_out(bucket: OssBucket, tmp_path: Path) -> None:
     cred_path = tmp_path / "credentials.json"
     credentials = json.loads(Path(bucket.cred_path).read_text())

@@ -99,7 +99,7 @@ def test_files_are_renamed_removed_and_listed(fs: OssDCPFileSystem, oss_bucket: 
     fs.mkdir(oss_bucket.uri + "folder")
     oss_bucket.put("folder/old", b"content")
     oss_bucket.put("folder/deeper/file", b"")
-    fs.rename(old, new)
+    fs.rename(old_path=old, new_path=new)
     fs.rename(new, new)
     assert oss_bucket.get("folder/new") == b"content"
     assert sorted(fs.ls(oss_bucket.uri + "folder")) == [oss_bucket.uri + "folder/deeper", new]

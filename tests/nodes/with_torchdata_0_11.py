@@ -117,6 +117,20 @@ def test_what_can_not_be_read_may_be_left_out(bucket: OssBucket) -> None:
     assert list(second) == [KEYS[4], *KEYS[6:8]]
 
 
+def test_something_may_take_the_place_of_what_can_not_be_read(bucket: OssBucket) -> None:
+    def loader() -> Any:
+        client = OssClient(**bucket.options)
+        lister = OssLister(OssObjectNames([bucket.uri + key for key in KEYS[:5]]), client)
+        return Loader(OssFetcher(lister, client, transform=NAME, on_error=lambda info, _: f"no {info.uri.key}"))
+
+    bucket.delete(KEYS[2])
+    first, second, expected = loader(), loader(), [*KEYS[:2], f"no {KEYS[2]}", *KEYS[3:5]]
+    items = iter(first)
+    head = [next(items) for _ in range(3)]
+    second.load_state_dict(first.state_dict())
+    assert (head, list(second)) == (expected[:3], expected[3:])
+
+
 def test_mistakes_are_errors(bucket: OssBucket) -> None:
     with pytest.raises(OssConfigError, match="rank"):
         OssLister(bucket.uri, rank=2, world_size=2, **bucket.options)
