@@ -15,6 +15,11 @@ ADVISED_GAIN = 2.0
 FULL_BYTES_PER_SECOND = 4e9
 MOST_TRANSFERS = 128
 LEAST_TRANSFER_BYTES = 1 << 20
+# A server this far away is not in the next rack. What Alibaba states for OSS is expected of its connections: up to a
+# hundred MB/s each. The first large request tells more.
+FAR_SECONDS = 0.01
+EXPECTED_BYTES_PER_SECOND = 100e6
+EXPECTED_BYTES = 8 << 20
 MOST_PARTS = 10_000  # of an upload
 
 
@@ -51,23 +56,42 @@ def enough_transfers(seconds_per_byte: float) -> int:
     return 2 + math.ceil(min(FULL_BYTES_PER_SECOND * seconds_per_byte, MOST_PARTS))
 
 
+def expected_transfers(latency_seconds: float) -> int:
+    """Return how many large requests to begin with, before one has told how quick they are; 0 if the server is near.
+
+    It is twice what is enough when they end one by one: the first ones all begin at the same time, and together wait
+    for the first byte.
+    """
+    if latency_seconds < FAR_SECONDS:
+        return 0
+    return 2 * enough_transfers(latency_seconds / EXPECTED_BYTES + 1 / EXPECTED_BYTES_PER_SECOND)
+
+
 class TransferLimit:
     """How many large requests to keep in flight, between `least` and `most`: bandwidth times delay.
 
-    They are too few for rounds, and so large that the time of one tells enough. Loop threads may call `note` at once:
-    either value will do.
+    They are too few for rounds, and so large that the time of one tells enough. Before there was one, small requests
+    tell whether the server is far. Loop threads may call `note` at once: either value will do.
     """
 
     def __init__(self, *, least: int = FIRST_LIMIT, most: int = MOST_TRANSFERS) -> None:
         self.limit, self.most = least, max(most, least)
-        self._seconds_per_byte = math.inf
+        self._latency_seconds = self._seconds_per_byte = math.inf
         self._least = least
 
     def note(self, seconds: float, size_bytes: int) -> None:
-        """Take in the time of one request; those of less than 1 MiB tell little."""
-        if size_bytes >= LEAST_TRANSFER_BYTES and seconds < self._seconds_per_byte * size_bytes:
-            self._seconds_per_byte = seconds / size_bytes
-            self.limit = min(max(enough_transfers(self._seconds_per_byte), self._least), self.most)
+        """Take in the time of one request; one of less than 1 MiB tells how far the server is, and nothing else."""
+        if size_bytes >= LEAST_TRANSFER_BYTES:
+            if seconds < self._seconds_per_byte * size_bytes:
+                self._seconds_per_byte = seconds / size_bytes
+                self._set(enough_transfers(self._seconds_per_byte))
+        elif seconds < self._latency_seconds:
+            self._latency_seconds = seconds
+            if self._seconds_per_byte == math.inf:
+                self._set(expected_transfers(seconds))
+
+    def _set(self, wanted: int) -> None:
+        self.limit = min(max(wanted, self._least), self.most)
 
 
 class FixedLimit:

@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 from torch.distributed.checkpoint.metadata import Metadata
 
 from ..client.client import OssClient
+from ..client.limiter import transfer_limit
 from ..client.operations import Operations
 from ..errors import OssConfigError, OssError, OssNotFoundError
 from ..uri import OssUri, checked_key, parse_uri
@@ -154,12 +156,15 @@ class CheckpointFolder:
         For `allowed` see `load_metadata`. If there is none, `OssNotFoundError` says which other objects the folder has.
         """
         uri = self.member(metadata_name(rank))
+        in_flight = transfer_limit(self.client.endpoint, self.client.config.checkpoint.prefetch_concurrency)
+        begun = time.perf_counter()
         try:
             download = self.client.get(uri)
         except OssNotFoundError as error:
             raise OssNotFoundError(
                 f"{self._missing()} ({error})", status=error.status, code=error.code, request_id=error.request_id
             ) from error
+        in_flight.note(time.perf_counter() - begun, len(download.body))
         return load_metadata(download.body, str(uri), allowed), download.stat.etag
 
     def _missing(self) -> str:

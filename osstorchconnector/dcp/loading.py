@@ -25,7 +25,7 @@ from .load_item import LoadItem
 from .segments import Range, RangePlan, RangeSizes, Segment
 from .tensors import memory, uninitialised
 
-MIN_RANGE_BYTES, MAX_RANGE_BYTES = 1 << 20, 8 << 20
+MIN_RANGE_BYTES = 1 << 20
 # Of what has to be copied: the sooner the first range is whole, the sooner that begins.
 MAX_STAGED_BYTES = 4 << 20
 # The first range of a file is small when many others follow: it is requested before those are planned.
@@ -55,7 +55,7 @@ class RankLoad:
             memory_bytes=memory_bytes,
         )
         self.total_bytes = sum(map(_fetched_bytes, items.values()))
-        self._range_bytes = min(request_bytes(self.total_bytes, in_flight.limit), MAX_RANGE_BYTES)
+        self._range_bytes = request_bytes(self.total_bytes, in_flight.limit)
         # Ranges that need memory are so large that one for each request in flight fits.
         fitting = min(self._range_bytes, memory_bytes // in_flight.limit, MAX_STAGED_BYTES)
         self._pool = BufferPool(max(fitting, MIN_RANGE_BYTES))

@@ -115,19 +115,18 @@ class ObjectRequests:
     def _timed_get(self, span: ByteSpan) -> Download:
         begun = time.perf_counter()
         download = self._client.get(self._uri, span, if_match=self.received.etag)
-        self._note_latency(time.perf_counter() - begun)
+        self._note(time.perf_counter() - begun, span.size)
         return download
 
     async def _get_into(self, operations: Operations, span: ByteSpan, target: memoryview) -> Download:
         begun = time.perf_counter()
         download = await operations.get(self._uri, span, into=target, if_match=self.received.etag)
-        seconds = time.perf_counter() - begun
-        self._note_latency(seconds)
-        self._in_flight.note(seconds, span.size)
+        self._note(time.perf_counter() - begun, span.size)
         return self._checked(download, span)
 
-    def _note_latency(self, seconds: float) -> None:
+    def _note(self, seconds: float, size_bytes: int) -> None:
         self.latency_seconds = min(self.latency_seconds, seconds)
+        self._in_flight.note(seconds, size_bytes)
 
     def _checked(self, download: Download, span: ByteSpan) -> Download:
         self.has_asked_again = True

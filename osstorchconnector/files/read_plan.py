@@ -25,7 +25,7 @@ DIRECT_BYTES = MIB
 MAX_LEFTOVER_BYTES = 64 * KIB
 MAX_LEFTOVERS = 16
 
-_MAX_REQUEST_BYTES = 8 * MIB
+_USUAL_REQUEST_BYTES, _MAX_REQUEST_BYTES = 8 * MIB, 12 * MIB
 _MAX_BLOCK_BYTES = 4 * MIB
 # A request costs client and server about as much as 100 KiB of data. At low latency a few large requests keep the
 # network busy. At high latency it takes as many as may be under way, small ones if need be.
@@ -86,13 +86,16 @@ def cut(span: ByteSpan, each_bytes: int) -> list[ByteSpan]:
 
 
 def request_bytes(size_bytes: int, concurrency: int, *, latency_seconds: float = math.inf) -> int:
-    """Return the size of the spans that a large read is cut into: one for each request under way, 1 to 8 MiB.
+    """Return the size of the spans that a large read is cut into, 1 to 12 MiB: one for each request under way.
+
+    If that is more than some 8 MiB, each connection carries two, three ... of them: all connections end together.
 
     It is 8 MiB if the server is near: then one connection brings as much as the machine can take.
     """
-    least = _MAX_REQUEST_BYTES if latency_seconds < _LOCAL_SECONDS else MIB
-    even = -(-size_bytes // concurrency)
-    return min(max(even, least), _MAX_REQUEST_BYTES)
+    if latency_seconds < _LOCAL_SECONDS:
+        return _USUAL_REQUEST_BYTES
+    rounds = max(round(size_bytes / concurrency / _USUAL_REQUEST_BYTES), 1)
+    return min(max(-(-size_bytes // (rounds * concurrency)), MIB), _MAX_REQUEST_BYTES)
 
 
 def begins_torch_archive(head: memoryview) -> bool:

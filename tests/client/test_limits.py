@@ -12,6 +12,7 @@ from osstorchconnector.client.limits import (
     FixedLimit,
     TransferLimit,
     enough_transfers,
+    expected_transfers,
     most_in_flight,
 )
 
@@ -55,7 +56,30 @@ def test_large_requests_in_flight_are_bandwidth_times_delay():
     limit.note(0.115, 8 * MIB)  # 35 ms, then 100 MB/s
     assert limit.limit == enough_transfers(0.115 / (8 * MIB)) == 57
     limit.note(0.002, 100_000)
-    assert limit.limit == 57, "a small request tells nothing"
+    assert limit.limit == 57, "a small request tells nothing then"
+
+
+def test_the_first_large_requests_are_as_many_as_the_distance_asks_for():
+    limit = TransferLimit()
+    limit.note(0.037, 64 << 10)
+    limit.note(0.035, 64 << 10)
+    limit.note(0.2, 64 << 10)
+    assert limit.limit == expected_transfers(0.035) == 118
+    limit.note(0.115, 8 * MIB)
+    assert limit.limit == 57, "a large one tells more"
+
+
+def test_how_near_a_server_is_tells_the_quickest_small_request():
+    limit = TransferLimit()
+    limit.note(0.035, 64 << 10)
+    limit.note(0.001, 64 << 10)
+    assert limit.limit == FIRST_LIMIT
+
+
+@given(st.floats(0, 100), st.floats(0, 100))
+def test_the_farther_the_more_requests_at_first(one, other):
+    near, far = sorted((one, other))
+    assert expected_transfers(near) <= expected_transfers(far)
 
 
 def test_near_by_no_more_than_the_first_number_are_needed():

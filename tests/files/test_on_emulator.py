@@ -95,6 +95,19 @@ def test_a_large_read_is_parallel_and_each_byte_is_fetched_once(
     assert all(entry.headers.get("if-match") for entry in counters.log[1:])
 
 
+def test_a_large_read_from_far_away_begins_with_all_its_requests(
+    oss_client: OssClient, uri: OssUri, oss_bucket: OssBucket
+) -> None:
+    size = 40 * MIB
+    oss_bucket.put(uri.key, bytes(size))
+    oss_bucket.server.fail("GetObject", "latency", key=uri.key, seconds=0.2)
+    with reader_of(oss_client, uri) as reader:
+        assert reader.readinto(bytearray(size)) == size
+    counters = oss_bucket.server.counters()
+    assert 24 < counters.max_concurrency["GetObject"] <= 40
+    assert counters.requests["GetObject"] == 41, "one finds out the size and the distance"
+
+
 @pytest.mark.parametrize("step", [64 * KIB, 100_000, 3 * MIB])
 def test_reading_on_and_on(oss_client: OssClient, uri: OssUri, oss_bucket: OssBucket, step: int) -> None:
     oss_bucket.put(uri.key, DATA)

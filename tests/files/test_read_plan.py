@@ -37,15 +37,25 @@ def test_a_cut_span_is_the_span(start: int, size: int, piece: int) -> None:
     assert 0 < spans[-1].size <= piece
 
 
-@pytest.mark.parametrize(("latency", "least"), [(0.0001, 8 * MIB), (0.001, MIB), (0.1, MIB)])
 @given(size=st.integers(1, 100 * GIB), concurrency=st.integers(1, 4096))
-def test_a_large_read_is_cut_for_all_requests_in_flight_but_not_too_finely(
-    latency: float, least: int, size: int, concurrency: int
-) -> None:
-    piece = request_bytes(size, concurrency, latency_seconds=latency)
-    assert least <= piece <= 8 * MIB
-    assert piece * concurrency >= size or piece == 8 * MIB
-    assert piece == least or piece * (concurrency - 1) < size
+def test_a_large_read_is_cut_evenly_for_all_requests_in_flight_but_not_too_finely(size: int, concurrency: int) -> None:
+    piece = request_bytes(size, concurrency, latency_seconds=0.001)
+    assert MIB <= piece <= 12 * MIB
+    rounds = -(-size // (piece * concurrency))
+    assert piece == MIB or (piece - 1) * rounds * concurrency < size, "each connection carries as many"
+    if rounds > 1:
+        assert piece >= 5 * MIB
+
+
+def test_a_large_read_from_a_near_server_is_cut_coarsely() -> None:
+    assert request_bytes(GIB, 24, latency_seconds=0.0001) == 8 * MIB
+    assert request_bytes(MIB, 24, latency_seconds=0.0001) == 8 * MIB
+
+
+def test_all_connections_of_a_large_read_end_together() -> None:
+    assert request_bytes(GIB, 118) == -(-GIB // 118)
+    assert request_bytes(GIB, 59) == -(-GIB // 118)
+    assert request_bytes(GIB, 24) == -(-GIB // 120)
 
 
 @given(st.integers(0, 10 * GIB), st.integers(1, MIB), st.integers(1, 10 * GIB))
