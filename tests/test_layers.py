@@ -31,13 +31,13 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"logs", "protocol", "index"}),
     frozenset({"client", "emulator"}),
     frozenset({"files"}),
-    frozenset(),
-    frozenset({"datapipes", "dcp", "checkpoint", "testing"}),
+    frozenset({"tensors"}),
+    frozenset({"datapipes", "dcp", "checkpoint", "safetensors", "testing"}),
     frozenset({"dataloader2", "datasets", "nodes"}),
     frozenset({"compat"}),
     frozenset(OLD_MODULES),
 )
-FIRST_WITH_TORCH = next(floor for floor, names in enumerate(FLOORS) if "datapipes" in names)
+FIRST_WITH_TORCH = next(floor for floor, names in enumerate(FLOORS) if "tensors" in names)
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -115,7 +115,7 @@ def test_modules_import_only_from_floors_below(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if floor(name) < FIRST_WITH_TORCH])
-def test_below_the_datapipes_nothing_imports_torch(name: str) -> None:
+def test_below_the_tensors_nothing_imports_torch(name: str) -> None:
     wrong = [
         f"{name}:{line} imports {imported}"
         for line, imported in imports(MODULES[name])

@@ -16,7 +16,7 @@ How a load flows, from a checkpoint to a rank's tensors:
 The modules, in the order in which to read them:
 
 - public: `writer` and `reader` (what they share is `storage`), `filesystem`, `manager` (of a `run`'s checkpoints)
-- `stager` copies the state for `dcp.async_save`; `isolation` switches off torch contexts and garbage collection
+- `stager` copies the state for `dcp.async_save`
 - names: `folder`; `cleaning` removes what saves left that did not finish
 - saving: `saving`, `data_files`, `publishing`
 - loading: `loading`, `segments`, `fetching`, `load_item`, and `decoding` for items out of the ordinary

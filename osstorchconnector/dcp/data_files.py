@@ -18,7 +18,9 @@ from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteIt
 from ..errors import OssUsageError
 from ..protocol.checksum import crc32
 from ..protocol.values import Buffer
-from .tensors import bare, is_plain, memory, tensor_archive
+from ..tensors.dtypes import SAFETENSORS_NAMES
+from ..tensors.memory import bare, is_plain, memory
+from .tensors import tensor_archive
 
 # Takes the next piece of an item, whose bytes nobody changes, and returns its CRC-32.
 Add = Callable[[Buffer], int]
@@ -125,26 +127,6 @@ def _write_all(stream: Any, piece: Buffer) -> None:
         view = view[len(view) if written is None else written :]
 
 
-_SAFETENSORS_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint64: "U64",
-    torch.uint32: "U32",
-    torch.uint16: "U16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-    torch.complex64: "C64",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-}
-
-
 class SafetensorsEntry(NamedTuple):
     """One tensor of a safetensors file."""
 
@@ -164,12 +146,12 @@ def safetensors_header(entries: list[SafetensorsEntry]) -> tuple[bytes, list[int
     sharding: dict[str, Any] = {}
     position, positions = 0, []
     for entry in entries:
-        if entry.dtype not in _SAFETENSORS_DTYPES:
+        if entry.dtype not in SAFETENSORS_NAMES:
             raise ValueError(f"safetensors has no {entry.dtype} ({entry.name}): save in torch's format")
         name = entry.name if entry.name not in content else f"{entry.name}@{','.join(map(str, entry.offsets))}"
         positions.append(position)
         content[name] = {
-            "dtype": _SAFETENSORS_DTYPES[entry.dtype],
+            "dtype": SAFETENSORS_NAMES[entry.dtype],
             "shape": list(entry.shape),
             "data_offsets": [position, position + entry.size_bytes],
         }

@@ -44,12 +44,13 @@ from torch.distributed.checkpoint.planner import LoadItemType, LoadPlanner, Read
 from ..errors import OssIntegrityError
 from ..protocol.checksum import combine_crc32
 from ..protocol.values import ByteSpan
+from ..tensors.memory import contiguous, copy_into, fill, is_plain, writable_memory
 from ..uri import OssUri
 from .allowed import AllowList
 from .archive import stated_crc
 from .decoding import check_records, decode_tensor, restored, strided, vet_object
 from .segments import Segment, Slice, slice_of
-from .tensors import QUANTISED_DTYPES, contiguous, copy_into, fill, is_plain, tensor_archive, writable_memory
+from .tensors import QUANTISED_DTYPES, tensor_archive
 
 # From this size on a tensor's bytes go straight into the target; fewer are staged and copied. What goes straight into a
 # target is received by itself, and so is what stands before it: 25 more calls in Python, which take as long as copying

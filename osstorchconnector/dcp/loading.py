@@ -19,11 +19,11 @@ from ..client.limiter import transfer_limit
 from ..client.memory import Memory, Pieces, part
 from ..files.read_plan import cut, request_bytes
 from ..protocol.values import ByteSpan
+from ..tensors.memory import memory, uninitialised
 from ..uri import OssUri
 from .fetching import Fetch, FetchedFile, Fetcher
 from .load_item import LoadItem
 from .segments import Range, RangePlan, RangeSizes, Segment
-from .tensors import memory, uninitialised
 
 MIN_RANGE_BYTES = 1 << 20
 # Of what has to be copied: the sooner the first range is whole, the sooner that begins.

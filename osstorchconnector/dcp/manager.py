@@ -21,8 +21,8 @@ from torch.distributed.checkpoint.stateful import Stateful
 
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssObjectChangedError
+from ..tensors.isolation import outside_contexts, uncompiled
 from .cleaning import DEFAULT_AGE, clean
-from .isolation import outside_contexts, uncompiled
 from .reader import OssStorageReader, ReaderOptions
 from .run import RunFolder
 from .storage import Access, HasClient, open_folder

@@ -36,8 +36,8 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from ..errors import OssIntegrityError, OssUsageError
+from ..tensors.isolation import garbage_collection_paused
 from .allowed import HARMLESS, AllowList, listed
-from .isolation import garbage_collection_paused
 from .pickle_limits import Budget, DryRun, Filled, Kept, Name, check_opcodes
 
 _logger = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from torch.futures import Future
 
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError, OssObjectChangedError
+from ..tensors.isolation import garbage_collection_paused, outside_contexts
 from ..uri import OssUri
 from .allowed import AllowList
-from .isolation import garbage_collection_paused, outside_contexts
 from .load_item import LoadContext, LoadItem, StoredItem
 from .loading import RankLoad, open_ahead
 from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary

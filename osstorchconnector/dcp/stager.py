@@ -15,8 +15,8 @@ from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_st
 from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.tensor import DTensor
 
-from .isolation import garbage_collection_paused, outside_contexts, plain_torch
-from .tensors import Shape, bare
+from ..tensors.isolation import garbage_collection_paused, outside_contexts, plain_torch
+from ..tensors.memory import Shape, bare
 
 _logger = logging.getLogger(__name__)
 

@@ -24,9 +24,9 @@ from torch.futures import Future
 
 from ..client.client import OssClient
 from ..errors import OssConflictError, OssUsageError
+from ..tensors.isolation import outside_contexts
 from .data_files import item_bytes, split_into_files
 from .folder import CheckpointFolder, PrefixStrategy, SaveTicket, make_ticket, metadata_name, new_token, quietly
-from .isolation import outside_contexts
 from .publishing import Publisher
 from .saving import RankSave
 from .stager import OssStager

@@ -11,7 +11,8 @@ How a read flows, from the bytes that a caller wants to requests:
 How a write flows, from a caller's bytes to an object:
 
     writer --> upload --> OSS                                    a part is sent when it is full, up to several at once;
-      ^                                                          `close` makes the object appear
+      ^          ^                                               `close` makes the object appear
+      |          '-- file_upload                                 blocks of memory that need not be copied
       '-- spooled_writer                                         written in any order, in a file, then front to back
 
 The modules, in the order in which to read them:
@@ -20,6 +21,7 @@ The modules, in the order in which to read them:
 - reading: `reader` is the file, `source` the bytes behind it, which chooses a way to get them; `blocks` are the bytes
   in memory, kept or read ahead; `read_plan` says which bytes to ask for, `object_requests` asks for them, `coverage`
   checks the whole
-- writing: `writer` is the file, `upload` its multipart upload; `spooled_writer` is a file that can seek
+- writing: `writer` is the file, `upload` its multipart upload; `spooled_writer` is a file that can seek; `file_upload`
+  sends tensors where they stand
 - one object of a dataset: `data_object`
 """

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.dcp.archive import Archive, NotAnArchiveError, archive_around, read_directory, stated_crc
-from osstorchconnector.dcp.tensors import memory, tensor_archive
+from osstorchconnector.dcp.tensors import tensor_archive
 from osstorchconnector.protocol.checksum import crc32
+from osstorchconnector.tensors.memory import memory
 
 ID_BYTES = 20  # the half of the serialization id that stands for the content; torch's own sum
 GIB = 1 << 30

@@ -21,8 +21,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem, OssStager
-from osstorchconnector.dcp.isolation import garbage_collection_paused, outside_contexts, plain_torch
-from osstorchconnector.dcp.tensors import tensor_archive, uninitialised
+from osstorchconnector.dcp.tensors import tensor_archive
+from osstorchconnector.tensors.isolation import garbage_collection_paused, outside_contexts, plain_torch
+from osstorchconnector.tensors.memory import uninitialised
 from osstorchconnector.testing import OssBucket
 
 Action = Callable[[], Any]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.dcp.segments import Range, RangePlan, RangeSizes, Segment, ranges, slice_of
-from osstorchconnector.dcp.tensors import contiguous
 from osstorchconnector.protocol.values import ByteSpan
+from osstorchconnector.tensors.memory import contiguous
 
 parts = st.lists(st.tuples(st.integers(0, 100_000), st.integers(1, 5000), st.booleans()), max_size=40).map(
     lambda parts: [Segment(start, start + size, number, lands) for number, (start, size, lands) in enumerate(parts)]
