@@ -3,6 +3,7 @@
 - Datasets: `OssIterableDataset`, `OssMapDataset` with `ResumableSampler`, `DataObject`, `ObjectInfo`,
   `imagenet_manifest_parser`, `jsonl_manifest_parser`, `merge_states`
 - Checkpoints: `OssCheckpoint` with `OssReader`, `OssWriter` and `OssSpooledWriter`
+- Files of tensors: `OssSafetensor`
 - Distributed checkpoints: `OssStorageWriter`, `OssStorageReader`, `OssDCPFileSystem`, `OssCheckpointManager`
 - The client: `OssClient`, `OssUri`, `ByteSpan`
 - Errors: `OssError` is the base class of all
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .files.writer import OssWriter
     from .index.info import ObjectInfo
     from .protocol.values import ByteSpan
+    from .safetensors import OssSafetensor, OssSafetensorError
     from .uri import OssUri
 
 __all__ = [
@@ -79,6 +81,8 @@ __all__ = [
     "OssPermissionError",
     "OssProtocolError",
     "OssReader",
+    "OssSafetensor",
+    "OssSafetensorError",
     "OssServiceError",
     "OssSpooledWriter",
     "OssStorageReader",
@@ -111,6 +115,8 @@ _HOMES = {
     "OssIterableDataset": ".datasets.iterable",
     "OssMapDataset": ".datasets.map",
     "OssReader": ".files.reader",
+    "OssSafetensor": ".safetensors",
+    "OssSafetensorError": ".safetensors",
     "OssSpooledWriter": ".files.spooled_writer",
     "OssStorageReader": ".dcp",
     "OssStorageWriter": ".dcp",

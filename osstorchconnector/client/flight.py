@@ -11,8 +11,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -23,6 +22,7 @@ from .client import OssClient
 from .clocks import wait_running
 from .limiter import usable_cores
 from .limits import TransferLimit
+from .memory import Memory
 from .operations import Operations
 
 R = TypeVar("R")
@@ -202,25 +202,37 @@ class RunningTasks(Generic[S, R]):
                 then()
 
 
-Get = Callable[[Operations, ByteSpan, memoryview], Coroutine[Any, Any, Download]]
-Landed = Callable[[Download, memoryview], None]
+Get = Callable[[Operations, ByteSpan, Memory], Coroutine[Any, Any, Download]]
+Landed = Callable[[Download, Memory], None]
 
 
 class ParallelRead:
-    """Spans of one object that are read into memory, as many requests at a time as `in_flight` says.
+    """Spans of one object that are read into memory, as many requests at a time as `in_flight` says, and `most`.
 
     After `begin`, call `finish` or `abandon`: only then does nothing write to that memory any more. `landed` is called
     on the caller's thread for each span that has come.
     """
 
-    def __init__(self, client: OssClient, get: Get, landed: Landed, *, in_flight: TransferLimit, workers: int) -> None:
-        self._get, self._landed, self._in_flight = get, landed, in_flight
-        self._waiting: deque[tuple[ByteSpan, memoryview]] = deque()
-        self._tasks = RunningTasks[memoryview, Download](client, workers)
+    def __init__(
+        self,
+        client: OssClient,
+        get: Get,
+        landed: Landed,
+        *,
+        in_flight: TransferLimit,
+        workers: int,
+        most: int | None = None,
+    ) -> None:
+        self._get, self._landed, self._in_flight, self._most = get, landed, in_flight, most
+        self._coming: Iterator[tuple[ByteSpan, Memory]] = iter(())
+        self._tasks = RunningTasks[Memory, Download](client, workers)
 
-    def begin(self, spans: Iterable[tuple[ByteSpan, memoryview]]) -> None:
-        """Start to read each span into the view beside it, which has as many bytes."""
-        self._waiting.extend(spans)
+    def begin(self, spans: Iterable[tuple[ByteSpan, Memory]]) -> None:
+        """Start to read each span into the memory beside it, which has as many bytes.
+
+        A span is taken when its request can begin: so an iterator may hand out memory that `landed` gives back.
+        """
+        self._coming = iter(spans)
         self._top_up()
 
     def finish(self, nearly: Callable[[int], None]) -> None:
@@ -232,9 +244,9 @@ class ParallelRead:
         is_nearly_done = False
         while True:
             self._top_up()
-            limit = self._in_flight.limit
+            limit = self._limit
             free = limit - len(self._tasks)
-            if not is_nearly_done and 2 * free >= limit and not self._waiting:
+            if not is_nearly_done and 2 * free >= limit:  # free after topping up, so nothing is coming any more
                 is_nearly_done = True
                 nearly(free)
             if not self._tasks:
@@ -244,13 +256,20 @@ class ParallelRead:
 
     def abandon(self) -> None:
         """Stop, and return when nothing writes to the memory any more; raises as `RunningTasks.abandon`."""
-        self._waiting.clear()
+        self._coming = iter(())
         self._tasks.abandon()
 
-    def _top_up(self) -> None:
-        while self._waiting and len(self._tasks) < self._in_flight.limit:
-            span, view = self._waiting.popleft()
-            self._tasks.begin(view, self._work(span, view))
+    @property
+    def _limit(self) -> int:
+        return self._in_flight.limit if self._most is None else min(self._in_flight.limit, self._most)
 
-    def _work(self, span: ByteSpan, view: memoryview) -> Work[Download]:
+    def _top_up(self) -> None:
+        while len(self._tasks) < self._limit:
+            for span, view in self._coming:
+                self._tasks.begin(view, self._work(span, view))
+                break
+            else:
+                return
+
+    def _work(self, span: ByteSpan, view: Memory) -> Work[Download]:
         return lambda operations: self._get(operations, span, view)

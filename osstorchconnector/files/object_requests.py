@@ -11,6 +11,7 @@ from ..client.client import OssClient
 from ..client.flight import ParallelRead, RunningTasks
 from ..client.limiter import transfer_limit
 from ..client.limits import TransferLimit
+from ..client.memory import Memory
 from ..client.operations import Operations
 from ..config import TransferConfig
 from ..errors import OssServiceError
@@ -91,19 +92,27 @@ class ObjectRequests:
 
     def get_into(
         self,
-        targets: Iterable[tuple[ByteSpan, memoryview]],
+        targets: Iterable[tuple[ByteSpan, Memory]],
         *,
         meanwhile: Callable[[], None] = _nothing,
+        landed: Callable[[ByteSpan], None] = _nothing,
         when_half_free: Callable[[int], None] = _nothing,
+        most: int | None = None,
     ) -> None:
-        """Fetch each span into its memory, in parallel, and count it.
+        """Fetch each span into its memory, in parallel, and count it; at most `most` at a time.
 
-        `meanwhile` is called when the first requests are under way. `when_half_free` is called once, with the number of
-        requests that are free from then on: at least half of `concurrency`. If this method raises, nothing writes to
-        the memory any more, except after the `OssTimeoutError` of `RunningTasks.abandon`.
+        `meanwhile` is called when the first requests are under way, `landed` when a span has come. `when_half_free` is
+        called once, with the number of requests that are free from then on: at least half of `concurrency`. If this
+        method raises, nothing writes to the memory any more, except after the `OssTimeoutError` of
+        `RunningTasks.abandon`.
         """
+
+        def count(download: Download, target: Memory) -> None:
+            self.count(download, target if isinstance(target, memoryview) else None)
+            landed(download.span)
+
         workers = self._transfer.prefetch_worker
-        read = ParallelRead(self._client, self._get_into, self.count, in_flight=self._in_flight, workers=workers)
+        read = ParallelRead(self._client, self._get_into, count, in_flight=self._in_flight, workers=workers, most=most)
         try:
             read.begin(targets)
             meanwhile()
@@ -118,7 +127,7 @@ class ObjectRequests:
         self._note(time.perf_counter() - begun, span.size)
         return download
 
-    async def _get_into(self, operations: Operations, span: ByteSpan, target: memoryview) -> Download:
+    async def _get_into(self, operations: Operations, span: ByteSpan, target: Memory) -> Download:
         begun = time.perf_counter()
         download = await operations.get(self._uri, span, into=target, if_match=self.received.etag)
         self._note(time.perf_counter() - begun, span.size)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 
 from ..client.client import OssClient
-from ..client.memory import prefault
+from ..client.memory import Memory, prefault
 from ..config import TransferConfig
 from ..errors import OssError, OssIntegrityError
 from ..protocol.checksum import crc64
@@ -144,6 +144,27 @@ class ObjectSource:
         else:
             self._copy_blocks(span, target)
         self._pattern.note_read_into(span, is_direct=is_direct)
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be under way at a time, as of now."""
+        return self._requests.concurrency
+
+    def read_spans(
+        self,
+        targets: Iterable[tuple[ByteSpan, Memory]],
+        *,
+        meanwhile: Callable[[], None],
+        landed: Callable[[ByteSpan], None],
+        most: int | None = None,
+    ) -> None:
+        """Fetch each span into its memory, whatever is here already; as `ObjectRequests.get_into`."""
+        self._check()
+        try:
+            self._requests.get_into(targets, meanwhile=meanwhile, landed=landed, most=most)
+        except OssIntegrityError:
+            self._retire_all()
+            raise
 
     def close(self, *, check: bool) -> None:
         """Let everything go; with `check`, first fetch the last few bytes that nobody read, to check the whole.
