@@ -157,10 +157,9 @@ class ServerConnection:
         while budget > 0 and self._steps is None and self._is_reading and self._work is not None:
             most = RECEIVE_BYTES if self._decoder is not None else min(self._body_left, RECEIVE_BYTES)
             count = self._channel.receive(self._scratch[:most])
-            if count is None:
-                return
-            if count == 0:
-                self.close()
+            if not count:
+                if count == 0:
+                    self.close()
                 return
             budget -= count
             self._take_body(self._scratch[:count])
@@ -194,13 +193,15 @@ class ServerConnection:
         if self._leaves_bytes:
             head, rest = head._replace(keep_alive=False, content_length=0, chunked=False), bytearray()
         self._work = self._begin(head)
-        self._keep_alive = head.keep_alive
-        self._sent = 0
+        self._keep_alive, self._sent = head.keep_alive, 0
         self._decoder = ChunkedDecoder() if head.chunked else None
         self._body_left = head.content_length or 0
         if head.expect_continue and not rest and self._has_body_left():
             self._channel.send(_CONTINUE)
-        self._take_body(memoryview(rest))
+        if rest or self._has_body_left():
+            self._take_body(memoryview(rest))
+        else:
+            self._answer_if_whole()
 
     def _has_body_left(self) -> bool:
         return not self._decoder.is_done if self._decoder is not None else self._body_left > 0
@@ -233,7 +234,14 @@ class ServerConnection:
         """Begin the answer if the body is complete, unless a fault holds it up."""
         if self._work is None or self._steps is not None or self.is_paused or self._has_body_left():
             return
-        self._steps = iter(self._work.answer())
+        steps = self._work.answer()
+        self._steps = iter(steps)
+        if type(steps) is tuple and len(steps) == 1 and type(steps[0]) is bytes:  # most answers are one block
+            self._sent = self._channel.send(steps[0]) or 0
+            if self._sent == len(steps[0]):
+                self._finish_answer()
+                return
+            self._steps, self._step = iter(()), memoryview(steps[0])[self._sent :]
         self._pump()
 
     def _mind(self, wanted: Pause | Hangup | Early | Until | None) -> None:

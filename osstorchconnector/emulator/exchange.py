@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ..protocol.repeats import CommonHead
 from .blobs import Content, size_of
 
 XML_TYPE = "application/xml"
@@ -14,7 +15,7 @@ XML_TYPE = "application/xml"
 
 @dataclass(slots=True)
 class Call:
-    """A request: key and query are decoded, header names are lower-case."""
+    """A request: key and query are decoded, header names are lower-case. `common` is that of its head."""
 
     operation: str
     method: str
@@ -24,6 +25,7 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict)
     content_length: int | None = None
     chunked: bool = False
+    common: CommonHead | None = None
 
     def parameter(self, name: str, default: str = "") -> str:
         """Return the value of a query parameter, the first if there are several."""

@@ -116,7 +116,8 @@ class OssWork:
         self._past: list[Effect] = []
         self._call = self._understand()
         self._effects: Sequence[Effect] = frontend.faults.draw(self._call)
-        self._since = frontend.recorder.begun(self._call.operation, names_of(self._effects))
+        fault = names_of(self._effects) if self._effects else ""
+        self._since = frontend.recorder.begun(self._call.operation, fault)
         self._admit()
         for effect in self._effects:
             effect.rewrite(self._call)
@@ -205,7 +206,8 @@ class OssWork:
             self._refused, resource = refused, Resource("", "")
         operation = name_operation(head.method, resource, query, head.headers)
         bucket, key = resource
-        return Call(operation, head.method, bucket, key, query, head.headers, head.content_length, head.chunked)
+        framing = (head.content_length, head.chunked)
+        return Call(operation, head.method, bucket, key, query, head.headers, *framing, head.common)
 
     def _admit(self) -> None:
         if self._refused is not None:
@@ -220,21 +222,23 @@ class OssWork:
 
     def _result(self) -> Reply | Hangup:
         """Perform the call, unless a fault prevents it, and return the answer."""
-        instead = [effect for effect in self._effects if effect.instead is not None]
-        reply: Reply | Hangup | Refused | None = None
-        if all(effect.after_work for effect in instead):
-            reply = self._perform()
+        reply: Reply | Hangup | Refused | None = self._struck() if self._effects else self._perform()
         self._let_go_of_intake()
-        if instead:
-            reply = instead[0].instead
-            if isinstance(reply, Reply):
-                reply = replace(reply, headers=dict(reply.headers))
         if isinstance(reply, Refused):
             self._refused = reply
             host = self._call.headers.get("host", "")
             return error_reply(reply, method=self._call.method, request_id=self._request_id, host=host)
         assert reply is not None
         return reply
+
+    def _struck(self) -> Reply | Hangup | Refused | None:
+        """Return the result of a call that has faults."""
+        instead = [effect for effect in self._effects if effect.instead is not None]
+        result = self._perform() if all(effect.after_work for effect in instead) else None
+        if not instead:
+            return result
+        first = instead[0].instead
+        return replace(first, headers=dict(first.headers)) if isinstance(first, Reply) else first
 
     def _perform(self) -> Reply | Refused:
         if self._refused is not None:

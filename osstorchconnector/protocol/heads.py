@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..errors import OssProtocolError
 from ..redaction import Secret, SecretBytes
+from .repeats import CommonHead, RepeatedHeads
 from .shapes import BEGIN_LETTERS, AnswerShapes, HeadShapes
 from .values import Buffer, ObjectStat
 
@@ -44,6 +45,7 @@ _DOCUMENT = "x-oss-err"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 _shapes, _request_shapes, _answer_shapes = HeadShapes(), HeadShapes(), AnswerShapes()
+_repeated_heads = RepeatedHeads()
 
 # `_new(Kind, values)` makes a named tuple without the Python call that `Kind(*values)` takes: for every request.
 _new = tuple.__new__
@@ -76,7 +78,8 @@ class ResponseHead(NamedTuple):
 class RequestHead(NamedTuple):
     """Request line and headers, names in lower case; `path` and `query` as they were sent, nothing is decoded.
 
-    A request with neither a length nor chunks has no body: `content_length` is 0.
+    A request with neither a length nor chunks has no body: `content_length` is 0. `common` is the same for heads that
+    differ only in method, target and signature; `None` for one that is unlike the others, or the first of its kind.
     """
 
     method: str
@@ -87,6 +90,7 @@ class RequestHead(NamedTuple):
     chunked: bool
     keep_alive: bool
     expect_continue: bool
+    common: CommonHead | None = None
 
     def get(self, name: str, default: str = "") -> str:
         """Return a header's value by its lower-case name."""
@@ -138,8 +142,24 @@ def _parse_any_answer(buffer: Buffer, filled: int, shapes: AnswerShapes) -> tupl
     return None
 
 
-def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] | None:
-    """The same for a request, as a server reads it; empty lines before it are skipped."""
+def parse_request_head(
+    buffer: Buffer, filled: int, repeated: RepeatedHeads = _repeated_heads
+) -> tuple[RequestHead, int] | None:
+    """The same for a request, as a server reads it; empty lines before it are skipped.
+
+    `repeated` has what is known of earlier requests.
+    """
+    if type(buffer) is not memoryview:
+        end = buffer.find(_END, 0, filled)
+        if 0 <= end <= _LAST_END and (found := repeated.find(buffer[: end + 2].decode("latin-1"))):
+            method, target, headers, common = found
+            path, _, query = target.partition("?")
+            framing = (common.content_length, common.chunked, common.keep_alive, common.expect_continue)
+            return _new(RequestHead, (method, path, query, headers, *framing, common)), end + 4
+    return _parse_any_request(buffer, filled, repeated)
+
+
+def _parse_any_request(buffer: Buffer, filled: int, repeated: RepeatedHeads) -> tuple[RequestHead, int] | None:
     start = 0
     while start < filled - 1 and buffer[start] == 13 and buffer[start + 1] == 10:
         start += 2
@@ -160,6 +180,9 @@ def parse_request_head(buffer: Buffer, filled: int) -> tuple[RequestHead, int] |
     # RFC 9112, 6.1: the coding counts, and the connection ends, because a proxy in front may have used the length.
     keep_alive = _keep_alive(headers, line[3]) and not is_twofold
     expect = headers.get("expect", "").lower() == "100-continue"
+    if "authorization" in headers and line[3] == "1":
+        common = CommonHead(headers, length, chunked=chunked, keep_alive=keep_alive, expect_continue=expect)
+        repeated.remember(text, common)
     return RequestHead(line[1], path, query, headers, length, chunked, keep_alive, expect), end
 
 

@@ -11,6 +11,7 @@ from osstorchconnector.emulator.auth import Keyring, Rules, authenticate, is_sig
 from osstorchconnector.emulator.exchange import Call
 from osstorchconnector.emulator.refusals import Refused
 from osstorchconnector.protocol import signing
+from osstorchconnector.protocol.repeats import CommonHead
 from osstorchconnector.protocol.values import Pairs, Request
 
 KEY_ID, SECRET = "LTAI5tTESTACCESSKEYID", "tEsTaCcEsSkEySeCrEt0123456789AB"
@@ -287,3 +288,50 @@ def test_keys_come_and_go() -> None:
     assert keyring.all() == []
     keyring.add(STS)
     assert keyring.find(KEY_ID, TOKEN, NOW) is STS
+
+
+# --- requests with a common head
+
+RULES = Rules("cn-hangzhou", ("v1", "v4"))
+
+
+def alike(signature: str, common: CommonHead | None = None) -> Call:
+    return replace(
+        V4_A, headers={**V4_A.headers, "authorization": v4(signature, "range")["authorization"]}, common=common
+    )
+
+
+def test_a_repeated_head_is_judged_as_if_it_were_the_first() -> None:
+    common = CommonHead(V4_A.headers, 0, chunked=False, keep_alive=True, expect_continue=False)
+    good, wrong = replace(V4_A, common=common), alike("0" * 64, common)
+    keyring = Keyring(PLAIN)
+    for _ in range(3):
+        assert authenticate(good, keyring, RULES, NOW) == PLAIN
+        for call in (wrong, replace(good, key="other"), replace(good, query=[("acl", "")])):
+            with pytest.raises(Refused) as alone:
+                authenticate(replace(call, common=None), Keyring(PLAIN), RULES, NOW)
+            with pytest.raises(Refused) as repeated:
+                authenticate(call, keyring, RULES, NOW)
+            assert (repeated.value.code, repeated.value.extras) == (alone.value.code, alone.value.extras)
+    with pytest.raises(Refused, match="RequestTimeTooSkewed"):
+        authenticate(good, keyring, RULES, NOW + 1000)
+    with pytest.raises(Refused, match="InvalidArgument"):
+        authenticate(good, keyring, Rules("cn-other", ("v1", "v4")), NOW)
+    keyring.add(replace(PLAIN, access_key_secret="another"))
+    with pytest.raises(Refused, match="SignatureDoesNotMatch"):
+        authenticate(good, keyring, RULES, NOW)
+    keyring.add(replace(PLAIN, expires_at=NOW + 10))
+    assert authenticate(good, keyring, RULES, NOW)
+    with pytest.raises(Refused, match="SecurityTokenExpired"):
+        authenticate(good, keyring, RULES, NOW + 20)
+    keyring.remove(KEY_ID)
+    with pytest.raises(Refused, match="InvalidAccessKeyId"):
+        authenticate(good, keyring, RULES, NOW)
+
+
+def test_the_proofs_of_repeated_heads_are_limited() -> None:
+    keyring = Keyring(PLAIN)
+    for _ in range(Keyring.MAX_PROOFS + 1):
+        common = CommonHead(V4_A.headers, 0, chunked=False, keep_alive=True, expect_continue=False)
+        authenticate(replace(V4_A, common=common), keyring, RULES, NOW)
+    assert len(keyring.proofs) == 1
