@@ -26,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):  # which foreign clients ask even for this machine
         for spelled in (name, name.upper()):
             os.environ.pop(spelled, None)
+    # No test asks the network for a role; those of roles name a server of their own.
+    os.environ["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] = "true"
     # Shells start what runs in the background with Ctrl-C turned off, which tests of it could not bear.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_FOLDER] = folder = tempfile.mkdtemp(prefix="osstorchconnector-tests-")

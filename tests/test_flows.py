@@ -10,7 +10,7 @@ import pytest
 from scripts import ROOT, run_python
 
 # Modules on the way. A new one is fine where it stands for an idea of its own: raise the number then.
-MOST = {"key": 56, "save": 61, "load": 53}
+MOST = {"key": 58, "save": 62, "load": 55}
 
 
 @cache

@@ -8,9 +8,10 @@ import sys
 from importlib import metadata
 
 from ..credentials import Credentials
+from ..errors import OssCredentialsError
 from ..protocol.endpoint import Endpoint, Route, SigningPlan
 from ..protocol.get_heads import GetHeads
-from ..protocol.signing import V1Signer, V4Signer, encode_key, encode_query, presigned_query
+from ..protocol.signing import NoSigner, V1Signer, V4Signer, encode_key, encode_query, presigned_query
 from ..protocol.values import Request
 from ..version import __version__
 from .transport.base import WireRequest
@@ -23,7 +24,7 @@ class Composer:
         self._endpoint, self._signing, self._user_agent = endpoint, signing, user_agent
         self._routes: dict[str, Route] = {}
         self._signed_with: Credentials | None = None
-        self._signer: V1Signer | V4Signer | None = None
+        self._signer: NoSigner | V1Signer | V4Signer | None = None
 
     def wire(self, request: Request, credentials: Credentials, attempt: int, epoch_seconds: int) -> WireRequest:
         """Return the request as it is sent, signed at this time."""
@@ -42,6 +43,10 @@ class Composer:
 
     def signed_url(self, request: Request, credentials: Credentials, epoch_seconds: int, lifetime_seconds: int) -> str:
         """Return a URL that has the signature in its query, and is valid for a while."""
+        if credentials.is_anonymous:
+            raise OssCredentialsError(
+                f"sign oss://{request.bucket}/{request.key}: anonymous access has no key to sign with"
+            )
         version, region = self._signing
         route = self.route(request.bucket)
         query = presigned_query(credentials, request, version, region, epoch_seconds, lifetime_seconds)
@@ -55,10 +60,9 @@ class Composer:
             headers.append(("Content-Length", str(sum(memoryview(part).nbytes for part in request.body))))
         return headers
 
-    def _signer_of(self, credentials: Credentials) -> V1Signer | V4Signer:
+    def _signer_of(self, credentials: Credentials) -> NoSigner | V1Signer | V4Signer:
         if credentials is not self._signed_with or self._signer is None:
-            version, region = self._signing
-            self._signer = V4Signer(credentials, region) if version == "v4" else V1Signer(credentials)
+            self._signer = _signer(self._signing, credentials)
             self._signed_with = credentials
         return self._signer
 
@@ -68,6 +72,13 @@ class Composer:
         if route is None:
             route = self._routes[bucket] = self._endpoint.route(bucket)
         return route
+
+
+def _signer(signing: SigningPlan, credentials: Credentials) -> NoSigner | V1Signer | V4Signer:
+    if credentials.is_anonymous:
+        return NoSigner()
+    version, region = signing
+    return V4Signer(credentials, region) if version == "v4" else V1Signer(credentials)
 
 
 @functools.lru_cache(maxsize=1)

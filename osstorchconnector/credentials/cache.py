@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -12,13 +13,17 @@ from typing import NamedTuple
 
 from ..errors import OssCredentialsError
 from ..patience import Asking, NoAnswerError
+from .chain import DefaultCredentials, NamedCredentials
 from .providers import ProviderCredentials, is_oss2_auth, provider_of_oss2
-from .sources import Credentials, CredentialsSource, DefaultCredentials, FileCredentials, spelled_moment
+from .sources import CredentialsSource, FileCredentials
+from .values import Credentials, spelled_moment
 
 # Ask the source at most this often whether it has changed (a `stat` for a file).
 _CHECK_SECONDS = 1.0
-# This long before credentials expire, begin to fetch; until there are new ones, retry at the second interval.
+# This long before credentials expire, begin to fetch; until there are new ones, retry at the second interval. Each
+# process begins up to a minute earlier, so that the many processes of a job don't ask at the same moment.
 _EARLY_SECONDS = 300.0
+_JITTER_SECONDS = 60.0
 _EARLY_RETRY_SECONDS = 10.0
 # Ask a source this often if it can't tell whether it changed and its credentials have no expiry.
 _UNMARKED_SECONDS = 60.0
@@ -37,10 +42,11 @@ def credentials_source(
 ) -> CredentialsSource:
     """Return the source that the user's two parameters name; reads nothing yet.
 
-    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2 or alibabacloud-oss-v2, an `Auth` of
-    oss2 (for its provider), a callable, or a `CredentialsSource`. With neither: the environment variables that oss2
-    knows, else the file `~/.alibabacloud/credentials`. Raises `OssCredentialsError` for both, or for an object of
-    another kind.
+    `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2, alibabacloud-oss-v2 or
+    alibabacloud-credentials, an `Auth` of oss2 (for its provider), a callable, a `CredentialsSource`, or the name of a
+    place: "environment", "oidc", "uri", "file", "profile", "profile:NAME", "ecs", "ecs:ROLE" or "anonymous". With
+    neither: the first of these places that there is (`DefaultCredentials`). Raises `OssCredentialsError` for both, or
+    for an object of another kind.
     """
     if cred_provider is None:
         return FileCredentials(cred_path) if cred_path else DefaultCredentials()
@@ -48,6 +54,8 @@ def credentials_source(
         raise OssCredentialsError(f"both cred_path ({cred_path}) and cred_provider are given: give one of them")
     if isinstance(cred_provider, CredentialsSource):
         return cred_provider
+    if isinstance(cred_provider, str):
+        return NamedCredentials(cred_provider)
     return ProviderCredentials(provider_of_oss2(cred_provider) if is_oss2_auth(cred_provider) else cred_provider)
 
 
@@ -92,10 +100,12 @@ class CredentialsCache:
         clock: Callable[[], float] = time.time,
         patience_seconds: float = _PATIENCE_SECONDS,
         short_patience_seconds: float = _SHORT_PATIENCE_SECONDS,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
         self._clock = clock
         self._patience, self._short_patience = patience_seconds, short_patience_seconds
+        self._early_seconds = _EARLY_SECONDS + _JITTER_SECONDS * chance()
         self._held: _Held | None = None
         self._check_after = self._check_before = 0.0
         self._has_complained = False
@@ -200,9 +210,16 @@ class CredentialsCache:
         mark = self._source.mark()  # before the fetch: a change in between is seen at the next check
         if held is not None and not held.is_expired(now) and mark == held.mark:
             is_new = rejected is not None and not held.is_older_than(_REJECTED_SECONDS, now)
-            if is_new or (rejected is None and not _is_due(held, now)):
+            if is_new or (rejected is None and not self._is_due(held, now)):
                 return None
         return mark, self._source.fetch()
+
+    def _is_due(self, held: _Held, now: float) -> bool:
+        """Whether to ask a source with an unchanged mark: it can't tell of changes, or the credentials expire soon."""
+        expires_at = held.credentials.expires_at
+        if expires_at is not None:
+            return now >= expires_at - self._early_seconds and held.is_older_than(_EARLY_RETRY_SECONDS, now)
+        return held.mark is None and held.is_older_than(_UNMARKED_SECONDS, now)
 
     def _kept(self, error: OssCredentialsError, now: float) -> Credentials | OssCredentialsError:
         """Return the credentials held if they are still valid, although the source raised `error`; else the error."""
@@ -219,14 +236,6 @@ class CredentialsCache:
         later = now + _CHECK_SECONDS
         self._check_before = later if expires_at is None else min(later, expires_at)
         self._check_after = now  # after the clock is set back, `now` is smaller: check again at once
-
-
-def _is_due(held: _Held, now: float) -> bool:
-    """Whether to ask a source with an unchanged mark: it can't tell of changes, or the credentials expire soon."""
-    expires_at = held.credentials.expires_at
-    if expires_at is not None:
-        return now >= expires_at - _EARLY_SECONDS and held.is_older_than(_EARLY_RETRY_SECONDS, now)
-    return held.mark is None and held.is_older_than(_UNMARKED_SECONDS, now)
 
 
 def _is_expired(credentials: Credentials, now: float) -> bool:

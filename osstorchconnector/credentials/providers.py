@@ -1,4 +1,4 @@
-"""A user's object as a source: a credentials provider of oss2 or alibabacloud-oss-v2, or a plain callable.
+"""A user's object as a source: a credentials provider of one of Alibaba Cloud's SDKs, or a plain callable.
 
 Most of this module is about how a provider reaches another process, since its pickle must never hold a secret:
 
@@ -29,7 +29,8 @@ from typing import Any
 
 from ..errors import OssCredentialsError
 from ..redaction import Secret, SecretBytes, keeper, printable, without
-from .sources import Credentials, CredentialsSource, checked_credentials
+from .sources import CredentialsSource
+from .values import Credentials, checked_credentials
 
 _NAMES = {
     "access_key_id": "access_key_id",
@@ -52,11 +53,11 @@ class ProviderCredentials(CredentialsSource):
     """The user's `cred_provider`, called at every `fetch`."""
 
     def __init__(self, provider: object) -> None:
-        if isinstance(provider, type) or not (hasattr(provider, "get_credentials") or callable(provider)):
+        if isinstance(provider, type) or _asker(provider) is None:
             raise OssCredentialsError(
-                "cred_provider must be a credentials provider of oss2 or alibabacloud-oss-v2, an Auth of oss2, or a "
-                f"callable that returns credentials, not {_kind(provider)} (the path of a credential file goes to "
-                "cred_path=)"
+                "cred_provider must be a credentials provider of oss2, alibabacloud-oss-v2 or "
+                "alibabacloud-credentials, an Auth of oss2, a callable that returns credentials, or the name of a "
+                f"source, not {_kind(provider)} (the path of a credential file goes to cred_path=)"
             )
         self._provider: Callable[[], Any] = keeper(provider)
         self._pid = os.getpid()
@@ -68,9 +69,7 @@ class ProviderCredentials(CredentialsSource):
         try:
             # No local variable holds the provider or its answer: tracebacks show variables, and the `repr` of a user's
             # object may show secrets.
-            outcome = _read(
-                keeper(provider().get_credentials() if hasattr(provider(), "get_credentials") else provider()())
-            )
+            outcome = _read(keeper(_asker(provider())()))  # type: ignore[misc]
         except OssCredentialsError:
             raise
         except Exception as error:
@@ -225,6 +224,14 @@ def _read(kept: Callable[[], Any]) -> Credentials | str:
         return f"returned {_kind(kept())}, which holds no access_key_id and access_key_secret"
     outcome = checked_credentials(lambda field: _value(kept, _NAMES[field]), _NAMES)
     return outcome if isinstance(outcome, Credentials) else f"returned credentials whose {outcome}"
+
+
+def _asker(provider: Any) -> Callable[[], Any] | None:
+    """Return what gives credentials: `get_credential` is the method of alibabacloud-credentials' `Client`."""
+    for name in ("get_credentials", "get_credential"):
+        if hasattr(provider, name):
+            return getattr(provider, name)  # type: ignore[no-any-return]
+    return provider if callable(provider) else None
 
 
 def _value(kept: Callable[[], Any], name: str) -> object:

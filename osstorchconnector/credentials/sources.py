@@ -1,23 +1,18 @@
-"""What credentials are, what a source of them promises, and two sources: a JSON file and the environment."""
+"""What a source of credentials promises, and three sources: a JSON file, environment variables, and none at all."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from ..errors import OssCredentialsError
-from ..redaction import Secret, SecretBytes, keeper
+from ..redaction import SecretBytes, keeper
+from .values import Credentials, TornDocument, checked_credentials, read_credentials
 
-DEFAULT_CREDENTIALS_PATH = "~/.alibabacloud/credentials"
 MAX_FILE_BYTES = 1 << 20
 
 # Pauses before a broken file is read again. A file is written within milliseconds, so one that stays broken is an error
@@ -27,46 +22,21 @@ _PATIENCE_AT_FIRST_SECONDS = (*_PATIENCE_SECONDS, 0.4, 0.8)
 # Errors while a file is replaced: a writer may remove the old one first, and set the owner of the new one last.
 _PASSING_ERRORS = frozenset({errno.ENOENT, errno.EACCES, errno.ESTALE})
 
-_FILE_NAMES = {
-    "access_key_id": "AccessKeyId",
-    "access_key_secret": "AccessKeySecret",
-    "security_token": "SecurityToken",
-    "expires_at": "Expiration",
-}
-_VARIABLES = {
-    "access_key_id": "OSS_ACCESS_KEY_ID",
-    "access_key_secret": "OSS_ACCESS_KEY_SECRET",
-    "security_token": "OSS_SESSION_TOKEN",
-    "expires_at": "",
-}
-_UTC_TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.\d+)?\s*(?:[Zz]|([+-])(\d\d):?(\d\d))?", re.ASCII
+# The variables of oss2 and ossutil, then those of Alibaba Cloud's other SDKs. The first set that has a key counts.
+_VARIABLE_SETS: tuple[Mapping[str, str], ...] = (
+    {
+        "access_key_id": "OSS_ACCESS_KEY_ID",
+        "access_key_secret": "OSS_ACCESS_KEY_SECRET",
+        "security_token": "OSS_SESSION_TOKEN",
+        "expires_at": "",
+    },
+    {
+        "access_key_id": "ALIBABA_CLOUD_ACCESS_KEY_ID",
+        "access_key_secret": "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+        "security_token": "ALIBABA_CLOUD_SECURITY_TOKEN",
+        "expires_at": "",
+    },
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_END_OF_TIME = 253402300800  # the year 10000, which is past the range of `datetime`
-_IS_NEEDED = {"access_key_id": True, "access_key_secret": True, "security_token": False}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """The keys that sign a request; `expires_at` is in seconds since the epoch, `None` for never.
-
-    Printing them shows no secret. Pickling them raises `OssCredentialsError`: pickle the `CredentialsSource` instead.
-    """
-
-    access_key_id: str
-    access_key_secret: str = field(repr=False)
-    security_token: str = field(default="", repr=False)
-    expires_at: float | None = None
-
-    def __post_init__(self) -> None:
-        # Each value hides itself, so it stays hidden where it is passed on alone.
-        object.__setattr__(self, "access_key_id", str(self.access_key_id))
-        object.__setattr__(self, "access_key_secret", Secret(self.access_key_secret))
-        object.__setattr__(self, "security_token", Secret(self.security_token))
-
-    def __reduce__(self) -> NoReturn:
-        raise OssCredentialsError("credentials are never pickled; pickle the CredentialsSource they come from")
 
 
 class CredentialsSource(ABC):
@@ -87,6 +57,10 @@ class CredentialsSource(ABC):
         """Return the source to pickle where no file may carry secrets beside the pickle: usually this one."""
         return self
 
+    def identity(self) -> Sequence[str]:
+        """Return what sources that give the same credentials have in common, in all processes; by default nothing."""
+        return str(self), str(os.getpid()), str(id(self))
+
     @abstractmethod
     def __str__(self) -> str: ...
 
@@ -106,7 +80,7 @@ class FileCredentials(CredentialsSource):
         """Return what the file holds; read it again for a moment while somebody is writing or replacing it."""
         outcome = self._read()
         for seconds in _PATIENCE_SECONDS if self.was_read else _PATIENCE_AT_FIRST_SECONDS:
-            if not isinstance(outcome, _Torn):
+            if not isinstance(outcome, TornDocument):
                 break
             self._sleep(seconds)
             outcome = self._read()
@@ -122,6 +96,9 @@ class FileCredentials(CredentialsSource):
             return error.errno
         return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
+    def identity(self) -> Sequence[str]:
+        return (str(self),)
+
     def __str__(self) -> str:
         return f"the credential file {self._path}"
 
@@ -135,77 +112,65 @@ class FileCredentials(CredentialsSource):
                 text = SecretBytes(file.read(MAX_FILE_BYTES + 1))
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            return _Torn(reason) if error.errno in _PASSING_ERRORS else reason
+            return TornDocument(reason) if error.errno in _PASSING_ERRORS else reason
         if len(text) > MAX_FILE_BYTES:
             return f"longer than {MAX_FILE_BYTES} bytes"
-        return _parsed(text)
+        return read_credentials(text)
 
 
-class _Torn(str):
-    """A problem of a file that may be gone a moment later, because somebody is writing the file."""
+class EnvironmentCredentials(CredentialsSource):
+    """Environment variables: `OSS_ACCESS_KEY_ID`, ... or else `ALIBABA_CLOUD_ACCESS_KEY_ID`, ...
 
-    __slots__ = ()
+    Every `fetch` looks again.
+    """
 
-
-class DefaultCredentials(CredentialsSource):
-    """The environment variables that oss2 knows if one is set, else the default file; every `fetch` looks again."""
-
-    def __init__(
-        self,
-        environ: Mapping[str, str] | None = None,
-        default_path: str = DEFAULT_CREDENTIALS_PATH,
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = keeper(os.environ if environ is None else environ)
-        self._default_path = default_path
-        self._known_file: FileCredentials | None = None
 
     def fetch(self) -> Credentials:
-        if self._has_variables():
-            return self._from_variables()
-        file = self._file()
-        if file is not None:
-            return file.fetch()
-        raise OssCredentialsError(
-            f"no credentials: give cred_path= or cred_provider=, set {_VARIABLES['access_key_id']} and "
-            f"{_VARIABLES['access_key_secret']}, or write {self._default_path}"
-        )
-
-    def mark(self) -> Hashable:
-        if self._has_variables():
-            return hash(tuple(self._variable(name) for name in _VARIABLES.values()))
-        return self._default_file().mark()
-
-    def __str__(self) -> str:
-        # Does not look at the file: this text is for the error that says the file hangs.
-        variables, file = "the environment variables OSS_ACCESS_KEY_ID, ...", self._default_file()
-        if self._has_variables():
-            return variables
-        return str(file) if file.was_read else f"{variables} or {file}"
-
-    def __reduce__(self) -> tuple[type[DefaultCredentials], tuple[()]]:
-        return DefaultCredentials, ()
-
-    def _has_variables(self) -> bool:
-        return bool(self._variable("OSS_ACCESS_KEY_ID") or self._variable("OSS_ACCESS_KEY_SECRET"))
-
-    def _variable(self, name: str) -> str | None:
-        return self._environ().get(name)
-
-    def _from_variables(self) -> Credentials:
-        outcome = checked_credentials(lambda field: self._variable(_VARIABLES[field]), _VARIABLES)
+        names = self._names()
+        outcome = checked_credentials(lambda field: self._environ().get(names[field]), names)
         if isinstance(outcome, Credentials):
             return outcome
         raise OssCredentialsError(f"the environment variable {outcome}")
 
-    def _file(self) -> FileCredentials | None:
-        """Return the default file if it is there."""
-        file = self._default_file()
-        return file if isinstance(file.mark(), tuple) else None
+    def mark(self) -> Hashable:
+        return hash(tuple(self._environ().get(name) for name in self._names().values()))
 
-    def _default_file(self) -> FileCredentials:
-        if self._known_file is None:
-            self._known_file = FileCredentials(self._default_path)
-        return self._known_file
+    def identity(self) -> Sequence[str]:
+        return str(self), self._environ().get(self._names()["access_key_id"], "")
+
+    def is_set(self) -> bool:
+        """Whether a key, or half of one, is there."""
+        return any(self._has_key(names) for names in _VARIABLE_SETS)
+
+    def __str__(self) -> str:
+        return f"the environment variables {self._names()['access_key_id']}, ..."
+
+    def __reduce__(self) -> tuple[type[EnvironmentCredentials], tuple[()]]:
+        return EnvironmentCredentials, ()
+
+    def _names(self) -> Mapping[str, str]:
+        return next(filter(self._has_key, _VARIABLE_SETS), _VARIABLE_SETS[0])
+
+    def _has_key(self, names: Mapping[str, str]) -> bool:
+        return bool(self._environ().get(names["access_key_id"]) or self._environ().get(names["access_key_secret"]))
+
+
+class AnonymousCredentials(CredentialsSource):
+    """No credentials: requests are not signed. OSS answers them for buckets and objects that are public."""
+
+    def fetch(self) -> Credentials:
+        return Credentials(access_key_id="", access_key_secret="")
+
+    def mark(self) -> Hashable:
+        return "anonymous"
+
+    def __str__(self) -> str:
+        return "no source (anonymous access)"
+
+    def __reduce__(self) -> tuple[type[AnonymousCredentials], tuple[()]]:
+        return AnonymousCredentials, ()
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
@@ -216,70 +181,3 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser().absolute()
     except (TypeError, ValueError, RuntimeError) as error:
         raise OssCredentialsError(f"cred_path names no file: {path!r} ({error})") from None
-
-
-def _parsed(text: SecretBytes) -> Credentials | str:
-    try:
-        document = keeper(json.loads(Secret(text.decode("utf-8-sig"))))
-    except RecursionError:
-        return "nested too deeply"
-    except ValueError as error:
-        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        return _Torn(f"not valid JSON{place}")
-    if not isinstance(document(), dict):
-        return 'must hold a JSON object, {"AccessKeyId": ..., "AccessKeySecret": ...}'
-    return checked_credentials(lambda field: document().get(_FILE_NAMES[field]), _FILE_NAMES)
-
-
-def checked_credentials(value_of: Callable[[str], object], names: dict[str, str]) -> Credentials | str:
-    """Return credentials whose fields are what `value_of` returns for their names, or a text that says what is wrong.
-
-    `names` holds the user's name for each field. The text never shows a value.
-    """
-    texts: dict[str, Secret] = {}
-    for name, needed in _IS_NEEDED.items():
-        value = keeper(value_of(name))
-        if not isinstance(value(), str | None):
-            return f"{names[name]} must be a string, not {type(value()).__name__}"
-        text = Secret(str(value() or "").strip())
-        if needed and not text:
-            return f"{names[name]} is missing or empty"
-        # They become header values, where only visible ASCII is valid.
-        if not all("!" <= letter <= "~" for letter in text):
-            return f"{names[name]} holds a character that no key has (blank, control or not ASCII)"
-        texts[name] = text
-    moment = expiry(value_of("expires_at"))
-    if isinstance(moment, str):
-        return f"{names['expires_at']} {moment}"
-    return Credentials(**texts, expires_at=moment)
-
-
-def expiry(value: object) -> float | str | None:
-    """Return the moment of expiry in seconds since the epoch (`None` for never), or a text that says what is wrong.
-
-    Accepts `2024-08-02T15:04:05Z` with any offset in place of Z, a `datetime`, and seconds since the epoch. A time
-    without a zone is UTC.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        if isinstance(value, datetime):
-            return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _END_OF_TIME:
-            return float(value)
-        found = _UTC_TIME.fullmatch(value.strip()) if isinstance(value, str) else None
-        return _moment(*found.groups()) if found else "must be a time like 2024-08-02T15:04:05Z"
-    except (ValueError, OverflowError) as error:
-        return f"is no moment in time ({error})"
-
-
-def _moment(*parts: str | None) -> float:
-    *numbers, sign, hours, minutes = parts
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
-    year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
-    return datetime(year, month, day, hour, minute, second, tzinfo=timezone(offset)).timestamp()
-
-
-def spelled_moment(epoch_seconds: float) -> str:
-    """Return the moment as text, in the format of the credential file."""
-    return (_EPOCH + timedelta(seconds=int(epoch_seconds))).isoformat().replace("+00:00", "Z")

@@ -239,6 +239,14 @@ def signature_v1(secret: str, text: str) -> Secret:
     return Secret(base64.b64encode(hmac.digest(secret.encode(), text.encode(), "sha1")).decode())
 
 
+class NoSigner:
+    """Signs nothing, for anonymous access: OSS answers requests about what is public."""
+
+    def sign(self, request: Request, epoch_seconds: int) -> list[tuple[str, str]]:
+        """Return no headers."""
+        return []
+
+
 class V1Signer:
     """Sign requests by version 1, which OSS still accepts from old accounts, and which needs no region."""
 

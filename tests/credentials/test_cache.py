@@ -117,12 +117,20 @@ def test_a_source_that_tells_no_change_is_asked_every_minute(clock: Clock) -> No
 
 def test_before_they_expire_credentials_are_fetched_until_the_new_ones_are_there(clock: Clock) -> None:
     source = Scripted(keys(1, clock.now + 400))
-    cache = CredentialsCache(source, clock=clock)
+    cache = CredentialsCache(source, clock=clock, chance=lambda: 0)
     ask(cache)
     assert fetches_over(cache, source, clock, 125) == [100, 110, 120]
     source.answer = keys(2, clock.now + 4000)
     assert fetches_over(cache, source, clock, 60) == pytest.approx([5.1])
     assert cache.current() == keys(2, source.answer.expires_at)
+
+
+@pytest.mark.parametrize(("chance", "first"), [(0.0, 100), (0.5, 70), (1.0, 40)])
+def test_processes_of_a_job_begin_to_fetch_at_different_moments(clock: Clock, chance: float, first: int) -> None:
+    source = Scripted(keys(1, clock.now + 400))
+    cache = CredentialsCache(source, clock=clock, chance=lambda: chance)
+    ask(cache)
+    assert fetches_over(cache, source, clock, 101)[0] == first
 
 
 def test_expired_credentials_are_never_used(clock: Clock) -> None:

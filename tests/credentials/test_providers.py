@@ -140,6 +140,14 @@ def test_oss2s_ram_role_credentials_tell_when_they_expire() -> None:
     assert fetched(Giving(answer)).expires_at == 1722611045
 
 
+def test_a_client_of_alibabacloud_credentials_is_a_provider() -> None:
+    answer = SimpleNamespace(access_key_id="LTAI", access_key_secret="CANARY-SECRET", security_token="CANARY-TOKEN")
+    source = credentials_source(cred_provider=SimpleNamespace(get_credential=lambda: answer))
+    assert source.fetch() == Credentials(
+        access_key_id="LTAI", access_key_secret="CANARY-SECRET", security_token="CANARY-TOKEN"
+    )
+
+
 def test_the_environment_provider_of_oss2_reads_it_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     source = credentials_source(cred_provider=oss2.credentials.EnvironmentVariableCredentialsProvider())
     for name in ("first", "second"):
@@ -151,7 +159,7 @@ def test_the_environment_provider_of_oss2_reads_it_each_time(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("wrong", "called"),
     [
-        ("/root/.alibabacloud/credentials", "a str"),
+        ("/root/.alibabacloud/credentials", "another str"),
         ({"AccessKeyId": "CANARY"}, "a dict"),
         (7, "a int"),
         (oss2.credentials.StaticCredentialsProvider, "the class oss2.credentials.StaticCredentialsProvider"),

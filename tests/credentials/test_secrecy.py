@@ -16,8 +16,13 @@ import pytest
 from exposure import assert_nothing_exposed
 
 import osstorchconnector
-from osstorchconnector.credentials import Credentials, CredentialsCache, credentials_source
-from osstorchconnector.credentials.sources import DefaultCredentials, FileCredentials
+from osstorchconnector.credentials import (
+    Credentials,
+    CredentialsCache,
+    DefaultCredentials,
+    FileCredentials,
+    credentials_source,
+)
 from osstorchconnector.errors import OssCredentialsError
 
 PACKAGE = str(Path(osstorchconnector.__file__).parent)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.credentials import Credentials, credentials_source
-from osstorchconnector.credentials.sources import MAX_FILE_BYTES, DefaultCredentials, FileCredentials
+from osstorchconnector.credentials.chain import DefaultCredentials
+from osstorchconnector.credentials.sources import MAX_FILE_BYTES, FileCredentials
 from osstorchconnector.errors import OssCredentialsError
 
 GOOD = {"AccessKeyId": "LTAI", "AccessKeySecret": "CANARY-SECRET"}

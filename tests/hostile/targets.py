@@ -30,7 +30,7 @@ from osstorchconnector.client.attempts import GetAttempt
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.client.error_texts import printable
 from osstorchconnector.config import parse_config
-from osstorchconnector.credentials import sources
+from osstorchconnector.credentials.values import read_credentials
 from osstorchconnector.datapipes import saved as saved_format
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
 from osstorchconnector.dcp.decoding import decode_tensor, read_tensor_pickle, vet_object
@@ -44,6 +44,7 @@ from osstorchconnector.protocol.endpoint import parse_endpoint
 from osstorchconnector.protocol.requests import get_object
 from osstorchconnector.protocol.signing import encode_key, parse_authorization
 from osstorchconnector.protocol.values import ByteSpan
+from osstorchconnector.redaction import SecretBytes
 from osstorchconnector.uri import OssUri, parse_object_uri, parse_uri
 
 URI = OssUri("bucket", "key")
@@ -149,7 +150,7 @@ def config(data: bytes) -> None:
 
 
 def credentials(data: bytes) -> None:
-    found = sources._parsed(data)
+    found = read_credentials(SecretBytes(data))
     assert isinstance(found, str) or found.access_key_id
 
 

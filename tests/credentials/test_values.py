@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.credentials import Credentials
-from osstorchconnector.credentials.sources import checked_credentials, expiry, spelled_moment
+from osstorchconnector.credentials.values import checked_credentials, expiry, spelled_moment
 from osstorchconnector.errors import OssCredentialsError
 
 NAMES = {name: name for name in ("access_key_id", "access_key_secret", "security_token", "expires_at")}
