@@ -159,6 +159,11 @@ class ConcurrencyLimit:
         """How many finished requests make the next round."""
         return self._drained_from or (self.limit if self.is_starting else max(self.limit, _STEADY_REQUESTS))
 
+    def begin_with(self, first: int) -> None:
+        """Begin with at least this many, if nothing has been seen yet."""
+        if self.is_starting and not self._best:
+            self._set(max(first, self.limit))
+
     def bound(self, most: int) -> None:
         """Allow at most this many from now on."""
         self.most = max(most, 1)

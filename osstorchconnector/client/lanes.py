@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from .concurrency import Meter
 from .engine import LoopThread
-from .limiter import Limiter
+from .limiter import LOOK_SECONDS, Limiter
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -105,8 +105,22 @@ class Lane(Generic[T, R]):
             wanted -= 1
         if self._meter is not None:
             self._meter.expect(len(self._tasks) - started)
+            if not started and self._limiter is not None and self._limiter.is_new:
+                self._look()
         if self._sleepers or len(self._tasks) < self._width:
             self._work_queue.is_hungry = True
+
+    def _look(self) -> None:
+        """Look every few milliseconds whether OSS is far, until it is, or a worker has ended its first request."""
+        limiter, meter = self._limiter, self._meter
+        assert limiter is not None
+        assert meter is not None
+        if self._is_stopped or meter.fresh < len(self._tasks):
+            return
+        if limiter.look():
+            self._work_queue.wakeup.put(None)
+        elif limiter.is_new:
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def resize(self, change: int) -> None:
         """Add `change` workers, or remove some if it is negative; then begin a round."""

@@ -24,6 +24,12 @@ from .traffic import Gate, shared
 # `lookups` are heads and short listings, `pages` those of a long one: a thousand keys each.
 Kind = Literal["objects", "uploads", "lookups", "pages"]
 FIRST_LIMITS: dict[Kind, int] = {"objects": FIRST_LIMIT, "uploads": 64, "lookups": 16, "pages": 16}
+# To begin with where OSS is far: no answer has come while the thread had nothing to do for a look's time. A near one
+# would have answered some of the first requests, and more in flight gain nothing there. All who do the same work on
+# this machine divide it, since a server that allows few requests a second refuses the others.
+FAR_FIRST_LIMITS: dict[Kind, int] = {"objects": 64}
+LOOK_SECONDS = 0.004
+_MOST_BUSY_LOOK = 0.25
 # One thread reads some hundred pages a second. Each range that is listed side by side may cost a request more.
 MOST_PAGES = 64
 Controller = ConcurrencyLimit | FixedLimit
@@ -47,6 +53,7 @@ class Limiter:
         kept: _Kept,
         *,
         gate: Gate,
+        far_first: int,
         learn: Callable[[int], None],
         clock: Callable[[], float],
         busy_clock: Callable[[], float],
@@ -55,6 +62,8 @@ class Limiter:
         self.meter = Meter()
         self.adapts = isinstance(controller, ConcurrencyLimit)
         self.is_paused = False
+        self._far_first = far_first
+        self._looked = self._looked_busy = 0.0
         self._controller: Controller | None = controller
         self._kept, self._gate, self._learn = kept, gate, learn
         self._clock, self._busy_clock = clock, busy_clock
@@ -63,6 +72,25 @@ class Limiter:
     def most(self) -> int:
         """What `limit` may become at the most."""
         return self.limit if self._controller is None else self._controller.most
+
+    @property
+    def is_new(self) -> bool:
+        """True if it may begin with more where OSS is far: then `look` every `LOOK_SECONDS` until an answer comes."""
+        controller = self._controller
+        if not isinstance(controller, ConcurrencyLimit) or not controller.is_starting:
+            return False
+        return controller.limit < min(self._far_first, controller.most)
+
+    def look(self) -> bool:
+        """Look once more whether OSS is far; True if the limit is another one now. The first look only begins."""
+        controller, before = self._controller, self.limit
+        since, busy_since = self._looked, self._looked_busy
+        self._looked, self._looked_busy = self._clock(), self._busy_clock()
+        is_idle = self._looked_busy - busy_since < _MOST_BUSY_LOOK * (self._looked - since)
+        if since and is_idle and isinstance(controller, ConcurrencyLimit):
+            controller.begin_with(self._far_first)
+            self.limit = controller.limit
+        return self.limit != before
 
     def begin_round(self) -> None:
         """Begin to measure: the limit has been applied, or connections have been opened."""
@@ -157,7 +185,8 @@ def limiter(
     `close` it when it is not used any more.
     """
     kept = _kept.setdefault((server, kind), _Kept(server, kind))
-    most = _most(processes * (1 + len(kept.in_use)), retries)
+    sharers = processes * (1 + len(kept.in_use)) * _ranks()
+    most = _most(sharers, retries)
     if kind == "pages":
         most = min(most, MOST_PAGES)
 
@@ -171,7 +200,8 @@ def limiter(
         controller = kept.controller(most, lambda: known.learned(kind))
     else:
         controller = FixedLimit(configured, most=most)
-    made = Limiter(controller, kept, gate=shared.gate(server), learn=learn, clock=clock, busy_clock=busy_clock)
+    far_first, gate = FAR_FIRST_LIMITS.get(kind, 0) // sharers, shared.gate(server)
+    made = Limiter(controller, kept, gate=gate, far_first=far_first, learn=learn, clock=clock, busy_clock=busy_clock)
     if made.adapts:
         kept.in_use.add(made)
     return made
@@ -181,16 +211,20 @@ def transfer_limit(server: str, configured: Concurrency) -> TransferLimit:
     """Return the limit for large reads from `server`, an endpoint, which all of this process share, or a fixed one."""
     if configured != "auto":
         return TransferLimit(least=configured, most=configured)
-    most = min(_most(1, None), MOST_TRANSFERS)
+    most = min(_most(_ranks(), None), MOST_TRANSFERS)
     return _transfers.setdefault(server, TransferLimit(least=min(FIRST_LIMIT, most), most=most))
 
 
-def _most(processes: int, retries: int | None) -> int:
-    """Return how many requests this process may have in flight, if `processes` of its rank do the same."""
-    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")  # of this machine, by torchrun
-    processes *= int(ranks) if ranks.isdecimal() else 1
+def _most(sharers: int, retries: int | None) -> int:
+    """Return how many requests this process may have in flight for one purpose, if `sharers` do the same."""
     descriptors = allowed_descriptors()
-    return most_in_flight(cores=usable_cores(), processes=processes, descriptors=descriptors, retries=retries)
+    return most_in_flight(cores=usable_cores(), processes=sharers, descriptors=descriptors, retries=retries)
+
+
+def _ranks() -> int:
+    """Return how many ranks of a job run on this machine, as torchrun says."""
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(int(ranks), 1) if ranks.isdecimal() else 1
 
 
 def forget() -> None:

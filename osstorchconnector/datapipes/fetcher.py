@@ -103,9 +103,11 @@ Skip = Callable[[ObjectInfo, OssError], object]
 
 # An object up to this size is fetched whole by one request; of a larger one the first `FIRST_BYTES`.
 FIRST_BYTES = 16 << 20
-# What is fetched and not yet asked for, at most; an object of unknown size counts as a small one.
+# What is fetched and not yet asked for, at most. An object of unknown size counts for what the last ones had: at first
+# so much that 64 are fetched, and never less than that 512 are.
 PREFETCH_BYTES = 256 << 20
-_ASSUMED_BYTES = 1 << 20
+_ASSUMED_BYTES, _LEAST_ASSUMED_BYTES = PREFETCH_BYTES // 64, PREFETCH_BYTES // 512
+_REMEMBERED = 8
 
 
 class _Identity:
@@ -163,7 +165,7 @@ def downloads(
     `item` is the `ObjectInfo` of the one that came last.
     """
     exit_when_job_is_killed()
-    config = client.config.dataset
+    config, sizes = client.config.dataset, _Sizes()
     return client.map(
         _first_bytes_or_error if returns_errors else _first_bytes,
         infos,
@@ -171,9 +173,9 @@ def downloads(
         workers=config.prefetch_worker,
         processes=worker_share().step,
         in_order=in_order,
-        weight=_weight,
+        weight=sizes.weight,
         max_bytes=PREFETCH_BYTES,
-        size=_received_bytes,
+        size=sizes.received_bytes,
         bucket=bucket,
     )
 
@@ -336,12 +338,22 @@ def first_span(info: ObjectInfo) -> ByteSpan:
     return ByteSpan(0, FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1)
 
 
-def _received_bytes(download: Download | OssError) -> int:
-    return len(download.body) if type(download) is Download else 0
+class _Sizes:
+    """How many bytes an object will have in memory, and had."""
 
+    def __init__(self) -> None:
+        self._assumed = _ASSUMED_BYTES
 
-def _weight(info: ObjectInfo) -> int:
-    size = info.size
-    if size is None:
-        return _ASSUMED_BYTES
-    return size if size < FIRST_BYTES else FIRST_BYTES  # noqa: FURB136 - `min` is a call
+    def weight(self, info: ObjectInfo) -> int:
+        """Return what the first bytes of this object will take, at a guess if its size is unknown."""
+        size = info.size
+        if size is None:
+            return self._assumed
+        return size if size < FIRST_BYTES else FIRST_BYTES  # noqa: FURB136 - `min` is a call
+
+    def received_bytes(self, download: Download | OssError) -> int:
+        """Return what came, and learn from it."""
+        received = len(download.body) if type(download) is Download else 0
+        assumed = self._assumed + (received - self._assumed) // _REMEMBERED
+        self._assumed = assumed if assumed > _LEAST_ASSUMED_BYTES else _LEAST_ASSUMED_BYTES  # noqa: FURB136
+        return received

@@ -10,8 +10,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from client.simulated_network import new_limit
+
 from osstorchconnector.client.concurrency import ConcurrencyLimit, Meter
 from osstorchconnector.client.retry import FailedTry, RetryPolicy, backoff_seconds
+from osstorchconnector.client.traffic import EARNED_PER_SUCCESS as EARNED
 from osstorchconnector.client.traffic import Gate
 
 _POLICY, _REFUSED = RetryPolicy(), FailedTry(kind="service", status=503)
@@ -73,7 +76,7 @@ class Simulation:
         for _ in range(processes):
             gate, start = Gate(lambda: self.now), self.dice.uniform(0, 0.05)
             for _ in range(clients):
-                client = Client(gate, ConcurrencyLimit(most=most))
+                client = Client(gate, new_limit(latency, most, processes * clients))
                 self._at(start + self.dice.uniform(0, 0.01), self._resize, client)
 
     def run(self, until: float) -> None:
@@ -91,6 +94,14 @@ class Simulation:
         """The share of the requests of this time that the server refused."""
         refused = sum(start <= at < stop for at in self.refused_at)
         return refused / (refused + self.rate(start, stop) * (stop - start))
+
+    def most_owed(self) -> float:
+        """The most retries that the operations owed at any time, if each refused request was sent again."""
+        most = debt = 0.0
+        for _, change in sorted([(at, 1.0) for at in self.refused_at] + [(at, -EARNED) for at in self.accepted_at]):
+            debt = max(debt + change, 0.0)
+            most = max(most, debt)
+        return most
 
     def _at(self, when: float, call: Callable[..., None], *arguments: object) -> None:
         self._number += 1

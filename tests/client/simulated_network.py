@@ -13,8 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from osstorchconnector.client.concurrency import ConcurrencyLimit, Meter
+from osstorchconnector.client.limiter import FAR_FIRST_LIMITS, FIRST_LIMITS, LOOK_SECONDS
 
 PERIOD_SECONDS = 2.5
+
+
+def new_limit(latency_seconds: float, most: int, sharers: int = 1) -> ConcurrencyLimit:
+    """Return the controller of a pipeline of objects, begun where answers take so long and `sharers` do the same."""
+    controller = ConcurrencyLimit(first=FIRST_LIMITS["objects"], most=most)
+    if latency_seconds > LOOK_SECONDS:
+        controller.begin_with(FAR_FIRST_LIMITS["objects"] // sharers)
+    return controller
 
 
 @dataclass(frozen=True, kw_only=True)

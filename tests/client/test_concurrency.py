@@ -7,7 +7,7 @@ import math
 import statistics
 
 import pytest
-from client.simulated_network import PERIOD_SECONDS, Network, Simulation
+from client.simulated_network import PERIOD_SECONDS, Network, Simulation, new_limit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +55,7 @@ def test_after_two_seconds_the_rate_is_within_a_tenth_of_the_best(latency, jitte
         network = Network(latency_seconds=latency, jitter=jitter, **wire)
         best = network.best_rate(MOST)
         simulation = Simulation(network, seed=number)
-        client = simulation.add(ConcurrencyLimit(most=MOST))
+        client = simulation.add(new_limit(latency, MOST))
         simulation.run(2 * PERIOD_SECONDS if network.tenant_share else PERIOD_SECONDS)
         shares = [client.rate(2.0, 2.5) / best]
         if network.tenant_share:  # two seconds after another tenant has come
@@ -71,26 +71,26 @@ def test_after_two_seconds_the_rate_is_within_a_tenth_of_the_best(latency, jitte
 @pytest.mark.parametrize("wire", [wire for wire in WIRES if "tenant_share" not in wire and "mixed_sizes" not in wire])
 def test_it_does_not_oscillate(wire):
     simulation = Simulation(Network(latency_seconds=0.02, **wire))
-    client = simulation.add(ConcurrencyLimit(most=MOST))
+    client = simulation.add(new_limit(0.02, MOST))
     simulation.run(6.0)
     limits = [limit for when, limit in client.limits if when >= 2.0]
     assert statistics.pstdev(limits) <= 0.1 * statistics.mean(limits)
     assert sum(one != other for one, other in itertools.pairwise(limits)) <= 4
 
 
-def test_start_up_takes_six_round_trips_beyond_the_connections():
+def test_start_up_takes_five_round_trips_beyond_the_connections():
     for cpu_seconds in (100e-6, 275e-6):
         network = Network(latency_seconds=0.035, cpu_seconds=cpu_seconds, setup_round_trips=0)
         simulation = Simulation(network)
-        client = simulation.add(ConcurrencyLimit(most=MOST))
-        simulation.run(7 * 0.035)
+        client = simulation.add(new_limit(0.035, MOST))
+        simulation.run(5 * 0.035)
         assert client.limit >= 0.9 * min(MOST, network.best_rate(MOST) * network.mean_seconds())
 
 
 def test_two_seconds_lose_a_quarter_of_a_second_to_start_up():
     network = Network(latency_seconds=0.035)
     simulation = Simulation(network)
-    client = simulation.add(ConcurrencyLimit(most=MOST))
+    client = simulation.add(new_limit(0.035, MOST))
     simulation.run(2.0)
     assert len(client.finished_at) >= 1.7 * network.best_rate(MOST)
 
@@ -107,7 +107,7 @@ def test_where_the_clients_cpu_is_the_limit_nothing_is_tried():
 def test_processes_of_one_machine_share_fairly(starts, jitter):
     network = Network(latency_seconds=0.035, jitter=jitter, total_bytes_per_second=400e6)
     simulation = Simulation(network)
-    clients = [simulation.add(ConcurrencyLimit(most=MOST), start=start) for start in starts]
+    clients = [simulation.add(new_limit(0.035, MOST, len(starts)), start=start) for start in starts]
     simulation.run(14.0)
     rates = [client.rate(11.0, 14.0) for client in clients]
     assert sum(rates) >= 0.95 * network.best_rate(10**6)
@@ -165,6 +165,18 @@ def test_rounds_that_something_else_held_back_change_nothing(seen):
         controller.see(Round(now, seconds, finished, 24, False, busy))
     assert controller.limit == FIRST_LIMIT
     assert controller.is_starting
+
+
+def test_it_may_begin_with_more_until_something_was_seen():
+    controller = ConcurrencyLimit(most=50)
+    controller.begin_with(64)
+    assert controller.limit == 50
+    controller.begin_with(20)
+    assert controller.limit == 50, "not with less"
+    controller = ConcurrencyLimit()
+    controller.see(Round(1.0, 0.035, FIRST_LIMIT, FIRST_LIMIT, busy_share=1.0))
+    controller.begin_with(64)
+    assert controller.limit < 64, "the first round has told more"
 
 
 def test_a_lower_bound_holds_from_then_on():

@@ -8,7 +8,15 @@ import multiprocessing
 import pytest
 
 from osstorchconnector.client import limiter as module
-from osstorchconnector.client.limiter import FIRST_LIMITS, allowed_descriptors, limiter, transfer_limit, usable_cores
+from osstorchconnector.client.limiter import (
+    FAR_FIRST_LIMITS,
+    FIRST_LIMITS,
+    LOOK_SECONDS,
+    allowed_descriptors,
+    limiter,
+    transfer_limit,
+    usable_cores,
+)
 from osstorchconnector.client.sharing import SharedState
 from osstorchconnector.client.traffic import shared
 
@@ -131,6 +139,44 @@ def test_where_the_server_asks_to_slow_down_no_more_are_in_flight_than_its_rate_
     assert run(limit, clocks, 5.0)
     assert limit.limit == FIRST_LIMITS["objects"]
     assert not run(limit, clocks, 5.0)
+
+
+def look(limit, clocks, *, busy_share):
+    clocks.now += LOOK_SECONDS
+    clocks.busy += busy_share * LOOK_SECONDS
+    return limit.look()
+
+
+def test_it_begins_with_more_where_no_answer_comes_though_the_thread_has_nothing_to_do():
+    clocks = Clocks()
+    limit = timed(clocks)
+    assert limit.is_new
+    looks = [look(limit, clocks, busy_share=share) for share in (0.0, 0.9, 0.5, 0.0)]
+    assert looks == [False, False, False, True], "the first look only begins; one of a busy thread tells nothing"
+    assert limit.limit == FAR_FIRST_LIMITS["objects"]
+    assert not limit.is_new
+
+
+@pytest.mark.parametrize(
+    "options", [{"configured": 24}, {"kind": "lookups"}, {"kind": "uploads"}, {"processes": 10_000}], ids=str
+)
+def test_it_does_not_where_there_is_no_more_to_begin_with(options):
+    assert not timed(Clocks(), **options).is_new
+
+
+def test_many_processes_begin_with_no_more_than_their_share():
+    clocks = Clocks()
+    limit = timed(clocks, processes=16 * usable_cores())
+    look(limit, clocks, busy_share=0.0)
+    look(limit, clocks, busy_share=0.0)
+    assert limit.limit <= limit.most
+    assert not limit.is_new
+
+
+def test_what_was_learned_is_not_looked_for_again():
+    known, clocks = SharedState(), Clocks()
+    known.learn("objects", 30)
+    assert not timed(clocks, known=known).is_new
 
 
 def test_a_slow_consumer_does_not_make_it_grow():

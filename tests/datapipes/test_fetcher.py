@@ -12,10 +12,11 @@ from torch.utils.data.graph import traverse_dps
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import numbered_objects as common
-from osstorchconnector.datapipes.fetcher import OssObjectFetcher
+from osstorchconnector.datapipes.fetcher import FIRST_BYTES, PREFETCH_BYTES, OssObjectFetcher, _Sizes
 from osstorchconnector.datapipes.lister import OssObjectLister, OssObjectNames
 from osstorchconnector.errors import OssNotFoundError, OssTransformError, OssUriError
 from osstorchconnector.index.info import ObjectInfo
+from osstorchconnector.protocol.values import ByteSpan, Download, ObjectStat
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri
 
@@ -139,3 +140,16 @@ def test_a_name_that_is_taken_by_another_pipe_is_refused() -> None:
 
     with pytest.raises(Exception, match="already taken"):
         common.functional("batch")(Other)
+
+
+def test_objects_of_unknown_size_are_taken_for_what_the_last_ones_had() -> None:
+    sizes = _Sizes()
+    unknown, known, large = (ObjectInfo(OssUri("b", "k"), size=size) for size in (None, 1000, 1 << 40))
+    assert PREFETCH_BYTES // sizes.weight(unknown) == 64, "before anything is known"
+    assert (sizes.weight(known), sizes.weight(large)) == (1000, FIRST_BYTES)
+    for size, fetched in ((FIRST_BYTES, 16), (0, 512)):
+        for _ in range(200):
+            download = Download(ObjectStat(size, "etag", 0), ByteSpan(0, size), bytes(size), 0)
+            assert sizes.received_bytes(download) == size
+        assert PREFETCH_BYTES // sizes.weight(unknown) in (fetched, fetched + 1)
+    assert sizes.received_bytes(OssUriError("what came in place of an object")) == 0

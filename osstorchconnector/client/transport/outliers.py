@@ -9,7 +9,6 @@ times the median), a good connection is taken for one once in a hundred million 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from statistics import median
 
 # Every `TIMED_EVERY`th answer is timed. A connection is judged by its last `WINDOW` times.
 TIMED_EVERY = 8
@@ -48,7 +47,8 @@ class FirstBytes:
         self._times.append(self._clock() - self._begun)
         self.is_begun = False
         if len(self._times) == WINDOW:
-            self.fastest_seconds, self.typical_seconds = min(self._times), median(self._times)
+            self._times.sort()
+            self.fastest_seconds, self.typical_seconds = self._times[0], self._times[WINDOW // 2]
             self._times.clear()
             self.is_known = self.is_due = True
 
