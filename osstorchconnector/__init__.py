@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .files.reader import OssReader
     from .files.spooled_writer import OssSpooledWriter
     from .files.writer import OssWriter
+    from .filesystem.core import OssFileSystem
     from .index.info import ObjectInfo
     from .protocol.values import ByteSpan
     from .safetensors import OssSafetensor, OssSafetensorError
@@ -72,6 +73,7 @@ __all__ = [
     "OssDCPFileSystem",
     "OssError",
     "OssExistsError",
+    "OssFileSystem",
     "OssIntegrityError",
     "OssIterableDataset",
     "OssManifestError",
@@ -112,6 +114,7 @@ _HOMES = {
     "OssCheckpointManager": ".dcp",
     "OssClient": ".compat.client",
     "OssDCPFileSystem": ".dcp",
+    "OssFileSystem": ".filesystem.core",
     "OssIterableDataset": ".datasets.iterable",
     "OssMapDataset": ".datasets.map",
     "OssReader": ".files.reader",

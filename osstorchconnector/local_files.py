@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 _FLAGS = (
-    os.O_WRONLY
+    os.O_RDWR  # so that it can be mapped
     | os.O_CREAT
     | os.O_EXCL  # with an unguessable name: never write to a file or link of another user
     | getattr(os, "O_NOFOLLOW", 0)
@@ -26,11 +26,12 @@ _FLAGS = (
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+def written_whole(path: str | os.PathLike[str], *, mode: int = 0o666, is_durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a file for writing that replaces `path` when the block ends, and is deleted if the block raises.
 
     `mode` is the mode of a new file, without the bits of the process's umask. A link at `path` is replaced, not
-    followed. Raises `OSError` if the file can't be written, or if `path` is not a file (a folder, a device).
+    followed. Without `is_durable` the file is not synced: after a loss of power it may be empty. Raises `OSError` if
+    the file can't be written, or if `path` is not a file (a folder, a device).
     """
     place = Path(path)
     _check_replaceable(place)
@@ -41,14 +42,16 @@ def written_whole(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterato
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(descriptor)
+            if is_durable:
+                os.fsync(descriptor)
         _check_replaceable(place)
         draft.replace(place)
     except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
-    _keep_name(place.parent)
+    if is_durable:
+        _keep_name(place.parent)
 
 
 def _check_replaceable(place: Path) -> None:

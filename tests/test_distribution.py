@@ -47,6 +47,7 @@ def test_the_wheel_is_the_package_alone_typed_and_for_every_platform(built: Path
     assert names == PACKAGE | {"osstorchconnector/py.typed"}
     assert "Root-Is-Purelib: true" in about["WHEEL"]
     assert "osstorchconnector.testing = osstorchconnector.testing" in about["entry_points.txt"]
+    assert "oss = osstorchconnector.filesystem.core:OssFileSystem" in about["entry_points.txt"]
     assert about["LICENSE"].startswith("MIT License")
 
 

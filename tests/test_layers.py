@@ -32,7 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"client", "emulator"}),
     frozenset({"files"}),
     frozenset({"tensors"}),
-    frozenset({"datapipes", "dcp", "checkpoint", "safetensors", "testing"}),
+    frozenset({"datapipes", "dcp", "checkpoint", "filesystem", "safetensors", "testing"}),
     frozenset({"dataloader2", "datasets", "nodes"}),
     frozenset({"compat"}),
     frozenset(OLD_MODULES),

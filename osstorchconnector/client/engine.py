@@ -58,6 +58,11 @@ class LoopThread:
         return f"<LoopThread {self._thread.name}>"
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop itself, for others who run coroutines on it."""
+        return self._loop
+
+    @property
     def is_current(self) -> bool:
         """True when asked from the loop's own thread."""
         return threading.current_thread() is self._thread
