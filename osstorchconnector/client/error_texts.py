@@ -1,9 +1,14 @@
-"""What is said about a request that failed: operation, object, OSS's answer, attempts, and what to do."""
+"""What is said about a request that failed: operation, object, OSS's answer, attempts, and what to do.
+
+The page docs/errors.md is made from the table `ADVICE` here and from the docstrings of `errors` (by
+`python docs/make_errors.py`). A test compares them.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from ..errors import OssError, OssServiceError, service_error
 from ..protocol.answers import NOT_OSS
@@ -13,24 +18,188 @@ from ..protocol.values import Buffer, Request
 from ..protocol.xml import parse_error
 from ..redaction import MAX_NAME_LETTERS, Secret, printable, without
 
-_MAX_MESSAGE = 300
-_MAX_EC = 40
+PAGE = "docs/errors.md"
 _WRONG_REGION_EC = "0002-00000226"
 _VERSION_1_EC = "0002-00000080"
-_HOST = re.compile(r"[A-Za-z0-9.-]{1,200}").fullmatch
+_is_host = re.compile(r"[A-Za-z0-9.-]{1,200}").fullmatch
+_MAX_MESSAGE = 300
+_MAX_EC = 40
 _MAX_PLACE = 1200  # a bucket's name, and a key of 1,023 bytes
 
-_ADVICE = {
-    "NoSuchBucket": "check the bucket's name, and that the endpoint is the one of its region",
-    "NoSuchKey": "check the key, upper and lower case included",
-    "NoSuchUpload": "the multipart upload was completed, aborted or cleaned up",
-    "AccessDenied": "check the permissions of these credentials, and that the endpoint is the bucket's",
-    "InvalidAccessKeyId": "check the access key id in the credential file or provider",
-    "SignatureDoesNotMatch": "check the access key secret, and region=",
-    "SecurityTokenExpired": "renew the temporary credentials: the source was read again and still gave expired ones",
-    "InvalidSecurityToken": "check the security token: it must belong to the access key",
-    "RequestTimeTooSkewed": "set this machine's clock",
-    "InvalidObjectState": "the object is archived: restore it first",
+
+class Advice(NamedTuple):
+    """What to do, in a few words for the error's text, and what the page says about the causes."""
+
+    todo: str
+    causes: str
+
+
+ADVICE: Mapping[str, Advice] = {
+    "AccessDenied": Advice(
+        "check the permissions of these credentials, and that the endpoint is the bucket's",
+        "The signature is right, but these credentials may not do this here. Look at the RAM policy of the user or "
+        "role, at the bucket's policy and ACL, and whether the bucket allows only some networks. Each operation needs "
+        "its own permission: oss:ListObjects on the bucket for datasets of a prefix, oss:GetObject on the objects, "
+        "oss:PutObject and oss:AbortMultipartUpload for checkpoints. The EC in the text is OSS's number of the exact "
+        "rule. Anonymous access reads public buckets only.",
+    ),
+    "AccessKeyIdAndSecurityTokenNotMatch": Advice(
+        "use an access key and a security token that were issued together",
+        "A security token is valid with the temporary key it came with. Often OSS_SESSION_TOKEN is left from an older "
+        "session while the key is new.",
+    ),
+    "BadRequest": Advice(
+        "look for a proxy on the way that changes requests",
+        "OSS did not understand the request.",
+    ),
+    "BucketAlreadyExists": Advice(
+        "choose another name",
+        "Names of buckets are unique among all users of OSS.",
+    ),
+    "BucketNotEmpty": Advice(
+        "delete its objects and unfinished uploads first",
+        "Only an empty bucket can be deleted.",
+    ),
+    "CallbackFailed": Advice(
+        "check the callback's server",
+        "The object was stored, but the callback failed.",
+    ),
+    "EntityTooLarge": Advice(
+        "write it in parts: use a writer instead of put",
+        "One PUT takes at most 5 GB.",
+    ),
+    "EntityTooSmall": Advice(
+        "set partSize to 100 KiB or more",
+        "Parts, except the last, have at least 100 KB.",
+    ),
+    "FileAlreadyExists": Advice(
+        "choose another key, or allow overwriting",
+        "The request asked not to overwrite, and there is an object of this name. With `overwrite=False` that is what "
+        "you asked for.",
+    ),
+    "FileImmutable": Advice(
+        "wait until the retention period is over, or write to another key",
+        "The bucket has a retention policy (WORM), which forbids changing or deleting this object.",
+    ),
+    "InternalError": Advice(
+        "try again later; OSS's support asks for the request id",
+        "OSS has a problem. The request was repeated until the retries were used up.",
+    ),
+    "InvalidAccessKeyId": Advice(
+        "check the access key id in the credential file or provider",
+        "OSS does not know the key, or it is disabled or deleted. Temporary keys begin with STS. and need their "
+        "security token. README's section Credentials says which source is taken.",
+    ),
+    "InvalidArgument": Advice(
+        "see what OSS says about it",
+        "An argument of the request is wrong. The message names it.",
+    ),
+    "InvalidBucketName": Advice(
+        "check the bucket's name in the URI",
+        "A bucket's name has 3 to 63 lower-case letters, digits and hyphens, and no hyphen first or last.",
+    ),
+    "InvalidDigest": Advice(
+        "look for broken memory, or a proxy that changes bodies",
+        "What arrived is not what was sent. It was sent twice.",
+    ),
+    "InvalidObjectName": Advice(
+        "check the key in the URI",
+        "A key has 1 to 1,023 bytes in UTF-8 and does not begin with `/` or `\\`.",
+    ),
+    "InvalidObjectState": Advice(
+        "the object is archived: restore it first",
+        "Objects of the classes Archive, ColdArchive and DeepColdArchive can be read after RestoreObject is done, or "
+        "by real-time access of archives if the bucket has it.",
+    ),
+    "InvalidPart": Advice(
+        "write the object again",
+        "A part of the upload is gone. Somebody may have aborted the upload, for example a lifecycle rule.",
+    ),
+    "InvalidRange": Advice(
+        "open the object again",
+        "The object has become shorter since it was opened.",
+    ),
+    "InvalidSecurityToken": Advice(
+        "check the security token: it must belong to the access key",
+        "The token is malformed, cut off, or of another account.",
+    ),
+    "NoSuchBucket": Advice(
+        "check the bucket's name, and that the endpoint is the one of its region",
+        "No bucket has this name at this endpoint. A bucket can be reached at the endpoints of its own region only.",
+    ),
+    "NoSuchKey": Advice(
+        "check the key, upper and lower case included",
+        "There is no object of this name. Keys are compared byte by byte: no leading `/`, no folders. An object that "
+        "a manifest names may have been deleted since.",
+    ),
+    "NoSuchUpload": Advice(
+        "the multipart upload was completed, aborted or cleaned up",
+        "Another process has completed or aborted the upload, or a lifecycle rule removed it.",
+    ),
+    "NotImplemented": Advice(
+        "use an endpoint of OSS itself",
+        "The server (the emulator, or another storage) has not got this operation.",
+    ),
+    "ObjectNotAppendable": Advice(
+        "append to an object that was made by appending",
+        "An object that was put or uploaded in parts can't be appended to.",
+    ),
+    "OperationNotSupported": Advice(
+        "see what OSS says about it",
+        "The bucket or the object is of a kind that does not have this operation.",
+    ),
+    "PositionNotEqualToLength": Advice(
+        "let only one process append to an object",
+        "Somebody else has appended to the object in the meantime.",
+    ),
+    "PreconditionFailed": Advice(
+        "read or write it again from the beginning",
+        "The object is no longer the one that was seen first: it was replaced in the meantime.",
+    ),
+    "QpsLimitExceeded": Advice(
+        "lower the number of workers, or ask OSS for a higher limit",
+        "The bucket or account has reached its limit of requests. The library had slowed down, and the retries were "
+        "used up.",
+    ),
+    "RequestTimeTooSkewed": Advice(
+        "set this machine's clock",
+        "The clock of this machine differs from OSS's by more than 15 minutes. The request was sent again with OSS's "
+        "time, which OSS refused, too. Use NTP.",
+    ),
+    "RequestTimeout": Advice(
+        "check the network",
+        "OSS got no bytes for too long while the request was sent.",
+    ),
+    "RestoreAlreadyInProgress": Advice(
+        "wait until it is restored",
+        "The object is being restored from an archive.",
+    ),
+    "SecurityTokenExpired": Advice(
+        "renew the temporary credentials: the source was read again and still gave expired ones",
+        "The source of the credentials has not renewed them. A `cred_path` file must be rewritten before they expire; "
+        "environment variables can't be renewed in a process that runs: use a file, a profile or a role.",
+    ),
+    "ServiceUnavailable": Advice(
+        "lower the number of workers, or ask OSS for a higher limit",
+        "OSS asked for fewer requests until the retries were used up.",
+    ),
+    "SignatureDoesNotMatch": Advice(
+        "check the access key secret, and region=",
+        "The secret does not belong to the key, or the request was signed for another region, or a proxy changed it. "
+        "A secret that was copied with a blank or a line end is a common cause.",
+    ),
+    "SymlinkTargetNotExist": Advice(
+        "check the target of the link",
+        "The object is a link to an object that is not there.",
+    ),
+    "TooManyBuckets": Advice(
+        "delete buckets, or ask OSS for a higher limit",
+        "An account has at most 100 buckets.",
+    ),
+    "UserDisable": Advice(
+        "look at the account: it may be in arrears",
+        "The account is disabled, usually since a bill is unpaid.",
+    ),
 }
 
 
@@ -98,20 +267,25 @@ def refusal(
     answer = " ".join(part for part in said if part)
     who = "OSS" if request_id else NOT_OSS
     text = f"{subject(request)}: {who} answered {answer} {circumstances(attempts, request_id, ec)}"
-    advice = _advice(code, message, ec, endpoint, region)
-    if advice:
-        text += f"; {advice}"
+    todo = advice(code, message, ec, endpoint, region)
+    if todo:
+        text += f"; {todo}"
     return service_error(text, status=status, code=code, request_id=request_id)
 
 
-def _advice(code: str, message: str, ec: str, endpoint: str, region: str) -> str:
-    if _HOST(endpoint):
+def advice(code: str, message: str, ec: str, endpoint: str, region: str) -> str:
+    """Return what to do about OSS's answer, with where the page says more, or "" if nothing is known.
+
+    `endpoint` is the one that OSS names as the bucket's, `region` the one that the request was signed for.
+    """
+    if _is_host(endpoint):
         return f"the bucket is reached elsewhere: pass endpoint='https://{endpoint}' (or its internal one)"
     if ec == _WRONG_REGION_EC or "signing region" in message:
         return f"check region=: the request was signed for {region or 'none'}, which is not the endpoint's"
     if ec == _VERSION_1_EC:
         return "OSS takes no signatures of version 1 here: pass region='cn-...', the bucket's, for version 4"
-    return _ADVICE.get(code, "")
+    known = ADVICE.get(code)
+    return f"{known.todo} ({PAGE}#{code.lower()})" if known else ""
 
 
 def retried(error: OssError, *, next_attempt: int, delay_seconds: float, left_seconds: float, untold: int) -> str:

@@ -118,9 +118,8 @@ def test_a_failing_server_is_not_asked_more_often_than_the_budget_allows(connect
         with pytest.raises(OssServiceError) as caught:
             client.delete(URI)
     assert len(requests) == 50 + 7
-    assert "1 attempt]; not tried again: this process has used up its retries (retryBudget) of this endpoint" in str(
-        caught.value
-    )
+    assert "1 attempt]; " in str(caught.value)
+    assert "; not tried again: this process has used up its retries (retryBudget) of this endpoint" in str(caught.value)
 
 
 def test_an_operation_that_ran_out_of_time_says_so(connect: Connect) -> None:
