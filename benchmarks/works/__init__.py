@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import checkpoints, curves, far, independent, keys, large, objects, scale, starting, tuning
+from . import checkpoints, curves, far, independent, keys, large, objects, scale, starting, tensors, tuning
 
 CURVES: tuple[Work, ...] = tuple(curves.WORKS)
 SCALE: tuple[Work, ...] = tuple(scale.WORKS)
@@ -13,6 +13,7 @@ WORKS: tuple[Work, ...] = (
     *objects.WORKS,
     *far.WORKS,
     *large.WORKS,
+    *tensors.WORKS,
     *independent.WORKS,
     *checkpoints.WORKS,
     *keys.WORKS,
