@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save
 
 from benchmarks.gauge import Done, Program, cpu_seconds_of, measure
-from benchmarks.programs import large, limits, listing, objects, scale
+from benchmarks.programs import large, limits, listing, objects, scale, tensors
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
 from benchmarks.works import independent
 
@@ -58,6 +60,18 @@ def test_a_large_object_is_read_in_all_ways(site: Site) -> None:
     assert amount(large.read_into(**options)) == size
     assert amount(large.read_pieces(**options, piece=65536)) == size
     assert amount(limits.bare_reads(site.keys(), "large", size, part=1 << 20, threads=2)) == size
+
+
+def test_a_safetensors_file_is_saved_and_loaded(site: Site, tmp_path: Path) -> None:
+    size, state = 1 << 20, large.make_state(1 << 20, 4)
+    site.put_stream("tensors.small", [save(state)])
+    options: dict[str, Any] = {"access": site.access(), "uri": f"oss://{BUCKET}/tensors", "size": size}
+    assert amount(tensors.save(**options, tensors=4)) == size
+    assert amount(tensors.load(**options)) == size
+    path = tmp_path / "tensors"
+    path.write_bytes(save(state))
+    assert amount(tensors.load_local(str(path), size)) == size
+    assert amount(tensors.copy_local(str(path), size)) == size
 
 
 def test_a_state_dict_is_saved_and_loaded(site: Site) -> None:

@@ -52,6 +52,10 @@ def test_transform() -> None:
     assert all("(3, 32, 32)" in line for line in lines)
 
 
+def test_safetensors_file() -> None:
+    assert run_example("safetensors_file.py") == "the same weights: True\nthe same rows: True\n"
+
+
 def test_dataloader() -> None:
     lines = run_example("dataloader.py").splitlines()
     assert [line.partition(" (")[0] for line in lines] == ["iterable"] * 4 + ["shuffled"] * 4

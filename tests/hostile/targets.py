@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
@@ -45,6 +46,8 @@ from osstorchconnector.protocol.requests import get_object
 from osstorchconnector.protocol.signing import encode_key, parse_authorization
 from osstorchconnector.protocol.values import ByteSpan
 from osstorchconnector.redaction import SecretBytes
+from osstorchconnector.safetensors.header import LENGTH_BYTES, header_bytes, parse_header
+from osstorchconnector.safetensors.loading import kind_of
 from osstorchconnector.uri import OssUri, parse_object_uri, parse_uri
 
 URI = OssUri("bucket", "key")
@@ -186,6 +189,14 @@ def object_pickle(data: bytes) -> None:
     vet_object(archive, "here")
 
 
+def safetensors_header(data: bytes) -> None:
+    length = header_bytes(data[:LENGTH_BYTES], len(data), "here")
+    header = parse_header(data[LENGTH_BYTES : LENGTH_BYTES + length], len(data), "here")
+    assert sum(found.stop - found.start for found in header.tensors.values()) == len(data) - header.data_start
+    for name, found in header.tensors.items():
+        kind_of(found, name, "here")
+
+
 def saved(value: object) -> bytes:
     file = io.BytesIO()
     torch.save(value, file)
@@ -231,6 +242,8 @@ VIEW = saved(torch.ones(3, 2).t()[1:])
 PLAIN = {"lr": 0.1, "betas": (0.9, 0.99), "seen": {1, 2}, "rng": b"1", "dtype": torch.float32, "n": range(3)}
 OBJECT = saved({**PLAIN, "weight": torch.ones(2)})
 
+TENSORS = {"a": torch.ones(2, 3), "b": torch.ones(1, dtype=torch.bfloat16), "c": torch.zeros(0, 2)}
+
 ROWS = Batch("bucket/", ["a", "b/ü"], [5, -1], ["cat", [1, {"x": None}]], b"")
 OFFLINE = OssClient("http://127.0.0.1:9")
 INDEX = b"2" + saved_index_of(ROWS)
@@ -258,6 +271,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "tensor pickle": (tensor_pickle, [pickle_of(TENSOR), pickle_of(VIEW), b"\x80\x02Nr\xff\xff\xff\x7f."]),
     "tensor item": (tensor_item, [TENSOR, VIEW, saved(torch.ones(2).bool()), saved(torch.nn.Parameter(torch.ones(2)))]),
     "object pickle": (object_pickle, [pickle.dumps(PLAIN, protocol) for protocol in (0, 2, 5)]),
+    "safetensors": (safetensors_header, [safetensors.torch.save(TENSORS, {"a": "b"}), safetensors.torch.save({})]),
     "object item": (object_item, [OBJECT, saved(None), saved([torch.ones(2), torch.Size([1])])]),
 }
 
