@@ -280,7 +280,9 @@ class ConcurrencyLimit:
         if math.isnan(self._renewed):
             self._renewed = now
         period = DOUBTFUL_SECONDS if self._is_doubtful else RENEW_SECONDS
-        return int(now / period) != int(self._renewed / period)
+        # What was measured a moment ago, by start-up too, is not measured again.
+        is_fresh = now - self._renewed < period / 4
+        return int(now / period) != int(self._renewed / period) and not is_fresh
 
     def _renew(self, now: float) -> None:
         self._renewed, self._is_doubtful = now, False

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ..config import Concurrency
-from .concurrency import FIRST_LIMIT, NEVER, ConcurrencyLimit, Meter
+from .concurrency import FIRST_LIMIT, MOST_LIMIT, NEVER, ConcurrencyLimit, Meter
 from .limits import MOST_TRANSFERS, FixedLimit, TransferLimit, most_in_flight
 from .sharing import SharedState
 from .traffic import Gate, shared
@@ -54,6 +54,7 @@ class Limiter:
         *,
         gate: Gate,
         far_first: int,
+        bound: Callable[[], int],
         learn: Callable[[int], None],
         clock: Callable[[], float],
         busy_clock: Callable[[], float],
@@ -62,7 +63,7 @@ class Limiter:
         self.meter = Meter()
         self.adapts = isinstance(controller, ConcurrencyLimit)
         self.is_paused = False
-        self._far_first = far_first
+        self._far_first, self._bound = far_first, bound
         self._looked = self._looked_busy = 0.0
         self._controller: Controller | None = controller
         self._kept, self._gate, self._learn = kept, gate, learn
@@ -112,6 +113,8 @@ class Limiter:
         if seen is None:
             return False
         before = self.limit
+        if isinstance(controller, ConcurrencyLimit):
+            controller.bound(self._bound())  # the retries that may be sent are other ones now
         self.limit = controller.see(seen) if self._gate.is_open else controller.slow_down(seen.rate)
         self._learn(controller.settled)
         if isinstance(controller, FixedLimit) and controller.advised:
@@ -186,9 +189,10 @@ def limiter(
     """
     kept = _kept.setdefault((server, kind), _Kept(server, kind))
     sharers = processes * (1 + len(kept.in_use)) * _ranks()
-    most = _most(sharers, retries)
-    if kind == "pages":
-        most = min(most, MOST_PAGES)
+
+    def bound() -> int:
+        allowed = None if retries is None else int(shared.budget(server).allowed(retries))
+        return min(_most(sharers, allowed), MOST_PAGES if kind == "pages" else MOST_LIMIT)
 
     def learn(limit: int) -> None:
         if limit and kept.learned != limit:
@@ -197,11 +201,20 @@ def limiter(
 
     controller: Controller
     if configured == "auto":
-        controller = kept.controller(most, lambda: known.learned(kind))
+        controller = kept.controller(bound(), lambda: known.learned(kind))
     else:
-        controller = FixedLimit(configured, most=most)
+        controller = FixedLimit(configured, most=bound())
     far_first, gate = FAR_FIRST_LIMITS.get(kind, 0) // sharers, shared.gate(server)
-    made = Limiter(controller, kept, gate=gate, far_first=far_first, learn=learn, clock=clock, busy_clock=busy_clock)
+    made = Limiter(
+        controller,
+        kept,
+        gate=gate,
+        far_first=far_first,
+        bound=bound,
+        learn=learn,
+        clock=clock,
+        busy_clock=busy_clock,
+    )
     if made.adapts:
         kept.in_use.add(made)
     return made

@@ -148,7 +148,7 @@ class Sender:
                     if pending.wants_early_look:
                         await pending.look_early()
                     pending.finish(head)
-                    if not self._is_reached or self._budget.debt:
+                    if not self._is_reached or self._budget.debt > 0:
                         self._note_success()
                     return head
                 request = _asked(pending, request)
@@ -306,7 +306,7 @@ class Sender:
     def _note_success(self) -> None:
         if not self._is_reached:
             self._note_reached()
-        if self._budget.debt:
+        if self._budget.debt > 0:
             self._budget.earn()
 
     def _note_reached(self) -> None:

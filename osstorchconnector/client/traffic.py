@@ -112,11 +112,11 @@ class Gate:
     a turn that comes at once.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, budget: RetryBudget | None = None) -> None:
         self.is_open = True
         self.steps = 0
         self.answered = 0  # only an estimate: threads add without a lock and may lose an addition
-        self._clock = clock
+        self._clock, self._budget = clock, budget
         self._stamps = deque([(clock(), 0)], maxlen=_MOST_STAMPS)  # times, and how many answers there were then
         self._lock = threading.Lock()
         self._rate: RequestRate | None = None
@@ -154,6 +154,8 @@ class Gate:
         """Do what `accepted` does while the gate is not open, and at every `STAMP_EVERY`th answer otherwise."""
         if self.is_open:
             self._stamps.append((self._clock(), self.answered))
+            if self._budget is not None:
+                self._budget.save(self.answered)
             return
         with self._lock:
             if sent_at_step == self.steps:
@@ -215,6 +217,8 @@ class Gate:
 
 # A retry costs one; an operation that succeeds returns this much of it.
 EARNED_PER_SUCCESS = 0.2
+# Who owes nothing saves what is earned, up to this many times the retries of the beginning.
+_MOST_SAVED = 3
 
 
 class RetryBudget:
@@ -222,23 +226,47 @@ class RetryBudget:
 
     Requests stay within 1.2 times the operations plus `retryBudget`, however many operations fail at once: retries do
     not keep an overloaded server down.
+
+    `debt` is how many retries are owed; less than 0 if some are saved. Each success is an `earn` as long as there is a
+    debt. Otherwise `save` takes in many successes at once: a call for each would cost too much.
     """
 
     def __init__(self) -> None:
         self.debt = 0.0
         self._lock = threading.Lock()
+        self._answered = 0
+        self._was_in_debt = False  # since the last `save`
 
     def spend(self, limit: float) -> bool:
         """Take one retry; False if more than `limit` would then be owed."""
         with self._lock:
-            if self.debt + 1 > limit:
+            if self._allowed(limit) < 1:
                 return False
-            self.debt += 1
+            self.debt = limit - self._allowed(limit) + 1
+            self._was_in_debt = True
             return True
 
-    def earn(self) -> None:
+    def allowed(self, limit: float) -> float:
+        """Return how many retries may be taken now, if `limit` may be owed."""
         with self._lock:
-            self.debt = max(self.debt - EARNED_PER_SUCCESS, 0.0)
+            return self._allowed(limit)
+
+    def earn(self) -> None:
+        """An operation has succeeded."""
+        with self._lock:
+            if self.debt > 0:
+                self.debt = max(self.debt - EARNED_PER_SUCCESS, 0.0)
+
+    def save(self, answered: int) -> None:
+        """So many requests have been answered since the process began: save what those since the last time earned."""
+        with self._lock:
+            new, self._answered = answered - self._answered, answered
+            if not self._was_in_debt:
+                self.debt -= EARNED_PER_SUCCESS * max(new, 0)
+            self._was_in_debt = self.debt > 0
+
+    def _allowed(self, limit: float) -> float:
+        return limit - max(self.debt, -_MOST_SAVED * limit)
 
 
 # After this long the retries of an operation are a warning.
@@ -350,7 +378,8 @@ class _Shared:
     def gate(self, server: str) -> Gate:
         """Return the gate before `server`, an endpoint."""
         with self._lock:
-            return self._gates.setdefault(server, Gate())
+            budget = self._budgets.setdefault(server, RetryBudget())
+            return self._gates.setdefault(server, Gate(budget=budget))
 
 
 shared = _Shared()

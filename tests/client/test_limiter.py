@@ -8,6 +8,7 @@ import multiprocessing
 import pytest
 
 from osstorchconnector.client import limiter as module
+from osstorchconnector.client.concurrency import LEAST_LIMIT
 from osstorchconnector.client.limiter import (
     FAR_FIRST_LIMITS,
     FIRST_LIMITS,
@@ -177,6 +178,20 @@ def test_what_was_learned_is_not_looked_for_again():
     known, clocks = SharedState(), Clocks()
     known.learn("objects", 30)
     assert not timed(clocks, known=known).is_new
+
+
+def test_more_may_be_in_flight_when_retries_were_saved():
+    clocks = Clocks()
+    limit = timed(clocks, retries=100)
+    assert limit.most == 50
+    for _ in range(5000):
+        shared.gate(SERVER).accepted(0)
+    run(limit, clocks, 0.035)
+    assert limit.most == 200
+    for _ in range(400):
+        shared.budget(SERVER).spend(100)
+    run(limit, clocks, 0.035)
+    assert limit.most == LEAST_LIMIT
 
 
 def test_a_slow_consumer_does_not_make_it_grow():

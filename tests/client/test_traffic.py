@@ -19,6 +19,7 @@ from osstorchconnector.client.traffic import (
     LOOK_AGAIN_SECONDS,
     QUIET_NEWS_SECONDS,
     SLOWEST_PER_SECOND,
+    STAMP_EVERY,
     Gate,
     RequestRate,
     RetryBudget,
@@ -49,6 +50,39 @@ def test_what_is_owed_is_earned_back() -> None:
     for _ in range(5):
         budget.earn()
     assert [budget.spend(1), budget.spend(1)] == [True, False]
+
+
+@given(
+    limit=st.integers(0, 50),
+    story=st.lists(st.one_of(st.none(), st.integers(1, 200)), max_size=60),
+)
+def test_requests_stay_within_the_promise_though_retries_are_saved(limit: int, story: list[int | None]) -> None:
+    budget, answered, retries = RetryBudget(), 0, 0
+    for operations in story:
+        if operations is None:
+            while budget.spend(limit):  # all fail
+                retries += 1
+        else:
+            for _ in range(operations):
+                if budget.debt > 0:
+                    budget.earn()
+            answered += operations
+            budget.save(answered)
+        assert retries <= limit + EARNED_PER_SUCCESS * answered + 1e-6
+        assert budget.allowed(limit) <= 4 * limit
+    if not limit:
+        assert not retries, "who allows none gets none"
+
+
+def test_an_endpoint_that_answers_saves_retries() -> None:
+    server = "http://saves:80"
+    gate, budget = shared.gate(server), shared.budget(server)
+    for _ in range(10 * STAMP_EVERY):
+        gate.accepted(gate.steps)
+    assert budget.allowed(500) == pytest.approx(500 + EARNED_PER_SUCCESS * 10 * STAMP_EVERY)
+    assert budget.spend(500)
+    gate.accepted(gate.steps)
+    assert budget.allowed(500) == pytest.approx(499 + EARNED_PER_SUCCESS * 10 * STAMP_EVERY)
 
 
 def test_a_child_begins_with_a_budget_of_its_own() -> None:
@@ -227,15 +261,16 @@ def test_in_the_first_second_requests_are_refused_once_at_most(allowed: int) -> 
         assert len(world.refused_at) <= begun + 0.3 * allowed, f"{processes} processes, {clients} clients"
 
 
+@pytest.mark.parametrize("retries", [500, 2000])
 @pytest.mark.parametrize("allowed", [20, 100, 300, 500, 2000])
-def test_the_retries_suffice_if_a_server_begins_to_refuse(allowed: int) -> None:
+def test_the_retries_suffice_if_a_server_begins_to_refuse(allowed: int, retries: int) -> None:
     server = Server(1e6)
-    world = Simulation(server, processes=1, clients=1, most=250, latency=0.035)
+    world = Simulation(server, processes=1, clients=1, most=retries // 2, latency=0.035)
     world.run(3.0)
     assert world.rate(2.0, 3.0) > 6000
     server.change(allowed)
     world.run(13.0)
-    assert world.most_owed() < 500
+    assert world.most_owed() < retries
     assert world.rate(4.0, 13.0) >= 0.9 * allowed
     server.change(1e6)
     world.run(33.0)

@@ -31,7 +31,8 @@ def most_under_way(bucket: OssBucket) -> int:
 
 
 def bound(processes: int = 1) -> int:
-    return most_in_flight(cores=usable_cores(), processes=processes, descriptors=allowed_descriptors(), retries=500)
+    retries = 4 * 500  # all that may ever be saved
+    return most_in_flight(cores=usable_cores(), processes=processes, descriptors=allowed_descriptors(), retries=retries)
 
 
 def test_where_it_is_far_more_are_in_flight_and_the_order_stays(oss_bucket: OssBucket) -> None:
