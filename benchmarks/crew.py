@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from .values import Contender, Outcome, Sample, Where
+from .values import CallCounts, Contender, Outcome, Sample, Where
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
@@ -44,7 +44,15 @@ class Workshop:
 
     def measure(self, contender: Contender, *, limit_seconds: float) -> Sample:
         """Let a contender work in a new process. Raises `WorkshopError` if it fails."""
+        return Sample(**self._let_work(contender, "sample", limit_seconds))
+
+    def count_calls(self, contender: Contender, *, limit_seconds: float) -> CallCounts:
+        """The same, to count the contender's calls."""
+        return CallCounts(**self._let_work(contender, "calls", limit_seconds))
+
+    def _let_work(self, contender: Contender, wanted: str, limit_seconds: float) -> dict[str, Any]:
         job = {
+            "wanted": wanted,
             "program": contender.program,
             "options": contender.options,
             "preload": list(contender.preload),
@@ -53,7 +61,8 @@ class Workshop:
         answer = self._ask(job)
         if "error" in answer:
             raise WorkshopError(answer["error"])
-        return Sample(**answer["sample"])
+        result: dict[str, Any] = answer[wanted]
+        return result
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -109,6 +118,13 @@ class Crew:
         except WorkshopError as error:
             return Outcome(name=contender.name, missing=str(error))
         return Outcome(name=contender.name, samples=[sample])
+
+    def count_calls(self, contender: Contender, *, limit_seconds: float) -> CallCounts | None:
+        """Count a contender's calls for each unit of the work; `None` if it fails."""
+        try:
+            return self._workshop(contender.where).count_calls(contender, limit_seconds=limit_seconds)
+        except WorkshopError:
+            return None
 
     def _workshop(self, where: Where) -> Workshop:
         if where not in self._open:

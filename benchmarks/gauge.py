@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import resource
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Generator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-from .values import Sample
+from .values import CallCounts, Sample
 
 _STATUS = Path("/proc/self/status")
+_WARM_UP_CALLS = 100
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
@@ -47,6 +53,45 @@ def measure(program: Program) -> Sample:
     return Sample(
         done.amount, done.seconds or seconds, done.cpu_seconds or cpu, peak, dict(done.extra), caller_seconds=caller
     )
+
+
+def count_calls(program: Program) -> CallCounts:
+    """Run a program and count its calls: in this thread, and in all that it starts. It takes several times as long."""
+    counts, is_on = Counter[str](), False
+
+    def note(_frame: FrameType, event: str, _argument: Any) -> None:
+        if is_on:
+            counts[event] += 1
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        next(program)
+        is_on = True
+        done = next(program)
+        is_on = False
+        next(program, None)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert done is not None
+    return CallCounts(counts["call"] / done.amount, counts["c_call"] / done.amount)
+
+
+def one_by_one(read: Callable[[], int], reads: int, size: int) -> Program:
+    """Call `read`, which returns how many bytes it read, `reads` times, and take the time of each call."""
+
+    def seconds_of(count: int) -> Iterator[float]:
+        for _ in range(count):
+            start = time.perf_counter()
+            got = read()
+            yield time.perf_counter() - start
+            assert got == size
+
+    list(seconds_of(_WARM_UP_CALLS))
+    yield None
+    seconds = sorted(seconds_of(reads))
+    yield Done(reads, {f"p{percent}": seconds[math.ceil(reads * percent / 100) - 1] for percent in (50, 99)})
 
 
 def warm_memory(size_bytes: int) -> None:

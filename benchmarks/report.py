@@ -15,8 +15,9 @@ HEADINGS = (
     "CPU (caller)",
     "server's",
     "MiB",
-    "GB/s/process",
+    "GB/s/proc.",
     "GB/s/core",
+    "calls",
     "ours is",
 )
 WIDTH = 140  # of the terminal's table, in characters
@@ -136,6 +137,7 @@ def _row(result: Result, outcome: Outcome) -> tuple[str, ...]:
         cpu_text(spread(outcome.samples, "server").median * unit_each) if outcome.samples[0].server_seconds else "",
         number(spread(outcome.samples, "peak").median / MIB),
         *_byte_rates(result, outcome),
+        "" if outcome.calls is None else f"{outcome.calls.python:.0f} + {outcome.calls.c:.0f}",
         "" if times is None else f"{number(times)}x",
     )
 

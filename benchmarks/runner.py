@@ -106,7 +106,17 @@ def _measure(
         samples[name] += [replace(with_counts(each, counts), server_seconds=server_seconds) for each in outcome.samples]
         if outcome.missing:
             missing[name] = outcome.missing
+    calls = None
+    if work.counts_calls and samples[contenders[0].name]:
+        say(f"{work.name}: calls of {contenders[0].name}")
+        calls = crew.count_calls(contenders[0], limit_seconds=min(work.limit_seconds, budget.left()))
     return [
-        Outcome(name=each.name, samples=samples[each.name], missing=missing.get(each.name, ""), is_limit=each.is_limit)
+        Outcome(
+            name=each.name,
+            samples=samples[each.name],
+            missing=missing.get(each.name, ""),
+            is_limit=each.is_limit,
+            calls=calls if each is contenders[0] else None,
+        )
         for each in contenders
     ]

@@ -16,7 +16,7 @@ MIB = 1 << 20
 Keys = Mapping[str, str]
 Access = dict[str, Any]
 Where = Literal["main", "peers"]
-Figure = Literal["rate", "seconds_each", "cpu", "caller", "server", "peak"]
+Figure = Literal["rate", "seconds_each", "cpu", "caller", "server", "peak", "p50", "p99"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,24 @@ class Sample:
     @property
     def peak(self) -> float:
         return float(self.peak_bytes)
+
+    @property
+    def p50(self) -> float:
+        """The median of the seconds per unit, of a work that takes the time of each."""
+        return self.extra["p50"]
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile of the seconds per unit."""
+        return self.extra["p99"]
+
+
+@dataclass(frozen=True)
+class CallCounts:
+    """Calls of Python and of C functions for each unit of the work, in all threads of the process."""
+
+    python: float
+    c: float
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,8 @@ class Work:
     """A piece of work. `prepare(site, **sizes)` lays out the data and returns the contenders, this library first.
 
     `title` is formatted with the sizes: `full`, or with those of `quick` for a quick run. `label` is its name in charts
-    and summaries, in words; those leave out works without one. `options` are those of `open_site`. The table shows
+    and summaries, in words; those leave out works without one. With `counts_calls` this library works once more, not to
+    be timed, and its calls are counted; it must be one process. `options` are those of `open_site`. The table shows
     `figure` times `scale` in `unit`. A work may be the point `x` of a curve.
     """
 
@@ -138,6 +157,7 @@ class Work:
     curve: Curve | None = None
     x: float = 0.0
     label: str = ""
+    counts_calls: bool = False
 
     def sizes(self, *, is_quick: bool) -> Mapping[str, Any]:
         return {**self.full, **self.quick} if is_quick else self.full
@@ -156,12 +176,13 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The samples of one contender, one per round, or the reason why there are none."""
+    """The samples of one contender, one per round, or the reason why there are none. `calls` if they were counted."""
 
     name: str
     samples: Sequence[Sample] = ()
     missing: str = ""
     is_limit: bool = False
+    calls: CallCounts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,10 +219,12 @@ def dump_result(result: Result) -> dict[str, Any]:
 
 def load_result(values: Mapping[str, Any]) -> Result:
     """Undo `dump_result`."""
-    outcomes = [
-        Outcome(**{**outcome, "samples": tuple(Sample(**sample) for sample in outcome["samples"])})
-        for outcome in values["outcomes"]
-    ]
+    outcomes = [_load_outcome(outcome) for outcome in values["outcomes"]]
     goals = [Goal(**goal) for goal in values["goals"]]
     curve = Curve(**values["curve"]) if values["curve"] else None
     return Result(**{**values, "outcomes": outcomes, "goals": goals, "curve": curve})
+
+
+def _load_outcome(values: Mapping[str, Any]) -> Outcome:
+    calls = CallCounts(**values["calls"]) if values.get("calls") else None
+    return Outcome(**{**values, "samples": tuple(Sample(**sample) for sample in values["samples"]), "calls": calls})

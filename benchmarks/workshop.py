@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from .gauge import measure
+from .gauge import count_calls, measure
 
 # torch starts threads for sums and copies at will; a fork must come before that.
 _LINES_OF_TRACEBACK = 12
@@ -74,7 +74,8 @@ def _work(job: Mapping[str, Any], pipe: BinaryIO) -> None:
     try:
         module, _, name = job["program"].partition(":")
         program = getattr(importlib.import_module(f"benchmarks.programs.{module}"), name)
-        answer = {"sample": asdict(measure(program(**job["options"])))}
+        work = {"sample": measure, "calls": count_calls}[job["wanted"]]
+        answer = {job["wanted"]: asdict(work(program(**job["options"])))}
     except BaseException as error:
         sys.stderr.write(traceback.format_exc())
         answer = {"error": shortened(error)}

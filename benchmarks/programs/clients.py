@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.gauge import Done, Program, warm_memory
+from benchmarks.gauge import Done, Program, one_by_one, warm_memory
 from benchmarks.values import Keys
 
 IN_FLIGHT = 24
@@ -86,6 +86,20 @@ def obstore_objects(keys: Keys, names: Sequence[str], reads: int, size: int) -> 
     total = asyncio.run(share_out(itertools.islice(itertools.cycle(names), reads)))
     yield Done(reads)
     assert total == reads * size
+
+
+def obstore_get_one_by_one(keys: Keys, name: str, reads: int, size: int) -> Program:
+    """obstore's blocking calls, one after the other."""
+    import obstore
+
+    store = _obstore(keys)
+    return one_by_one(lambda: len(obstore.get(store, name).bytes()), reads, size)
+
+
+def oss2_get_one_by_one(keys: Keys, name: str, reads: int, size: int) -> Program:
+    """oss2's blocking calls, one after the other."""
+    bucket = oss2_bucket(keys)
+    return one_by_one(lambda: len(bucket.get_object(name).read()), reads, size)
 
 
 def obstore_large(keys: Keys, name: str, size: int) -> Program:

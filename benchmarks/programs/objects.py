@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.gauge import Done, Program, resident_bytes
+from benchmarks.gauge import Done, Program, one_by_one, resident_bytes
 from benchmarks.values import Access
 
 
@@ -25,6 +25,15 @@ def iterate(access: Access, uris: Sequence[str], reads: int, size: int) -> Progr
     total = sum(dataset)
     yield Done(reads)
     assert total == reads * size
+
+
+def get_one_by_one(access: Access, uri: str, reads: int, size: int) -> Program:
+    """Get the same object again and again, and take the time of each."""
+    from osstorchconnector import OssClient
+
+    client = OssClient(**access)
+    yield from one_by_one(lambda: len(client.get(uri).body), reads, size)
+    client.close()
 
 
 def first_objects(access: Access, uris: Sequence[str], first: int, size: int) -> Program:

@@ -41,6 +41,7 @@ def from_nginx(work: Work, goals: Sequence[Goal]) -> Work:
         label=f"{work.label}, from nginx",
         prepare=prepare,
         goals=goals,
+        counts_calls=False,
     )
 
 

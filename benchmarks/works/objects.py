@@ -14,6 +14,7 @@ from osstorchconnector.emulator import Network
 # Found by trial, with caFile and the authority's certificate: every read fails after minutes of retries.
 REFUSES_CERTIFICATE = "refuses a certificate that is not from a public authority"
 BEST = "all latency hidden"
+OBSTORE = "obstore (unsigned)"
 WITH_24 = f"{OURS}, 24 in flight"
 FEW_READS = {"count": 500, "reads": 1000}
 
@@ -68,7 +69,7 @@ def others(site: Site, kind: str, options: Mapping[str, Any]) -> list[Contender]
     """Return the clients without torch, and S3's connector; `kind` is `objects` or `large`."""
     options = {"keys": site.keys(), **options}
     names = {
-        "obstore": "obstore (unsigned)",
+        "obstore": OBSTORE,
         "oss2": "oss2",
         "oss_v2": "alibabacloud-oss-v2",
         "s3torch": "s3torchconnector (unsigned)",
@@ -111,6 +112,17 @@ def _late(site: Site, *, count: int, size: int, reads: int, milliseconds: int, i
     ]
 
 
+def _get_one_by_one(site: Site, *, size: int, reads: int) -> list[Contender]:
+    (uri,) = site.fill("single", 1, os.urandom(size))
+    ours = {"access": site.access(), "uri": uri, "reads": reads, "size": size}
+    theirs = {"keys": site.keys(), "name": names_of([uri])[0], "reads": reads, "size": size}
+    return [
+        Contender(name=OURS, program="objects:get_one_by_one", options=ours),
+        Contender(name=OBSTORE, program="clients:obstore_get_one_by_one", options=theirs, where="peers"),
+        Contender(name="oss2", program="clients:oss2_get_one_by_one", options=theirs, where="peers", is_extra=True),
+    ]
+
+
 def _soak(site: Site, *, count: int, size: int, reads: int) -> list[Contender]:
     options = {"uris": site.fill("small", count, os.urandom(size)), "reads": reads, "size": size}
     return with_extra_peer(connectors(site, "objects:soak", options))
@@ -124,6 +136,7 @@ WORKS = (
         prepare=_iterate,
         full={"count": 2000, "size": 110_000, "reads": 10_000},
         quick=FEW_READS,
+        counts_calls=True,
         goals=[
             Goal(against=CXX, reach=2.5, aim=4),
             Goal(against=CXX, figure="cpu", reach=1 / 3.5, aim=1 / 5, is_ceiling=True),
@@ -164,7 +177,22 @@ WORKS = (
         prepare=_iterate,
         full={"count": 10_000, "size": 4096, "reads": 20_000},
         quick={"count": 1000, "reads": 2000},
+        counts_calls=True,
         goals=[Goal(against=CXX, reach=3.5, aim=6)],
+    ),
+    Work(
+        name="get",
+        title="{reads:,} times client.get of one object of {size:,} bytes, one by one: 99 of 100 take at most",
+        unit="us",
+        figure="p99",
+        scale=1e6,
+        prepare=_get_one_by_one,
+        full={"size": 4096, "reads": 5000},
+        quick={"reads": 500},
+        goals=[
+            Goal(against=OBSTORE, figure="p99", reach=0.7, aim=0.5, is_ceiling=True),
+            Goal(against=OBSTORE, figure="p50", reach=0.9, aim=0.7, is_ceiling=True),
+        ],
     ),
     Work(
         name="latency",
@@ -183,7 +211,7 @@ WORKS = (
         prepare=_iterate,
         full={"count": 2000, "size": 110_000, "reads": 6000},
         quick=FEW_READS,
-        goals=[Goal(against=CXX, reach=1.5, aim=2), Goal(against="obstore (unsigned)", reach=1.5, aim=2)],
+        goals=[Goal(against=CXX, reach=1.5, aim=2), Goal(against=OBSTORE, reach=1.5, aim=2)],
     ),
     Work(
         name="soak",

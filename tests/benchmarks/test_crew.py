@@ -34,6 +34,13 @@ def test_a_contender_is_measured_in_a_process_of_its_own(crew: Crew) -> None:
     assert sample.cpu_seconds > 0
 
 
+def test_calls_are_counted_in_a_process_of_its_own(crew: Crew) -> None:
+    calls = crew.count_calls(importing("x", "pass"), limit_seconds=30)
+    assert calls is not None
+    assert calls.python > 0
+    assert crew.count_calls(importing("x", "raise SystemExit(3)"), limit_seconds=30) is None
+
+
 def test_a_failure_is_told_in_a_line(crew: Crew) -> None:
     outcome = crew.measure(importing("x", "raise SystemExit(3)"), limit_seconds=30)
     assert outcome.samples == ()

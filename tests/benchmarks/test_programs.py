@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import save
 
-from benchmarks.gauge import Done, Program, cpu_seconds_of, measure
+from benchmarks.gauge import Done, Program, count_calls, cpu_seconds_of, measure
 from benchmarks.programs import large, limits, listing, objects, scale, tensors
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
 from benchmarks.works import independent
@@ -41,6 +42,28 @@ def test_objects_are_iterated_over_more_often_than_there_are(small: dict[str, An
 def test_objects_are_loaded_in_batches(small: dict[str, Any]) -> None:
     assert amount(objects.load_batches(**small, workers=0, batch=7)) == READS
     assert amount(objects.load_shuffled(**small, batch=7)) == READS
+
+
+def test_one_object_is_got_many_times_and_each_time_is_taken(small: dict[str, Any]) -> None:
+    options = {name: small[name] for name in ("access", "reads", "size")}
+    sample = measure(objects.get_one_by_one(**options, uri=small["uris"][0]))
+    assert sample.amount == READS
+    assert 0 < sample.p50 <= sample.p99 < sample.seconds
+
+
+def test_calls_are_counted_in_all_threads_and_only_while_the_work_is_done() -> None:
+    def program() -> Program:
+        list(map(len, ["before"] * 100))
+        yield None
+        thread = threading.Thread(target=lambda: [len("in a thread") for _ in range(1000)])
+        thread.start()
+        thread.join()
+        yield Done(100)
+        list(map(len, ["after"] * 100))
+
+    calls = count_calls(program())
+    assert 10 <= calls.c < 12
+    assert 0 < calls.python < 1
 
 
 def test_growth_is_told(small: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from benchmark_results import result, taken
 
 from benchmarks.report import WIDTH, cpu_text, markdown_table, number, text_table
-from benchmarks.values import CXX, MIB, Curve, Goal, Outcome, dump_result, load_result
+from benchmarks.values import CXX, MIB, CallCounts, Curve, Goal, Outcome, dump_result, load_result
 
 GOALS = (
     Goal(against=CXX, reach=2.5, aim=4),
@@ -34,7 +34,16 @@ def test_bytes_are_shown_for_each_process_and_for_each_second_of_cpu_time() -> N
     _, _, ours, theirs = text_table([found]).splitlines()
     assert ours.split()[-2:] == ["4", "20"]
     assert theirs.split()[-3:] == ["2", "100", "2x"]
-    assert "| ours | 8 | 8 to 8 | 0.05 s | - | 0 | 4 | 20 | - |" in markdown_table([found])
+    assert "| ours | 8 | 8 to 8 | 0.05 s | - | 0 | 4 | 20 | - | - |" in markdown_table([found])
+
+
+def test_calls_are_shown_where_they_were_counted() -> None:
+    found = result(taken(8), taken(4))
+    ours, theirs = found.outcomes
+    found = replace(found, outcomes=[replace(ours, calls=CallCounts(37.04, 41.6)), theirs])
+    assert "37 + 42" in text_table([found]).splitlines()[2]
+    assert "| 37 + 42 | - |" in markdown_table([found])
+    assert load_result(json.loads(json.dumps(dump_result(found)))).outcomes[0].calls == CallCounts(37.04, 41.6)
 
 
 def test_who_could_not_take_part_says_why() -> None:
