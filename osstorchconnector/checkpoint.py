@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, overload
 
 from .client.client import OssClient, as_client
-from .client.oss2_objects import Oss2Service
+from .client.opening import Oss2Service
 from .files.reader import OssReader
 from .files.spooled_writer import OssSpooledWriter
 from .files.writer import OssWriter

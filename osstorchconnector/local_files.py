@@ -26,12 +26,15 @@ _FLAGS = (
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str], *, mode: int = 0o666, is_durable: bool = True) -> Iterator[IO[bytes]]:
+def written_whole(
+    path: str | os.PathLike[str], *, mode: int = 0o666, is_durable: bool = True, replaces: bool = True
+) -> Iterator[IO[bytes]]:
     """Open a file for writing that replaces `path` when the block ends, and is deleted if the block raises.
 
     `mode` is the mode of a new file, without the bits of the process's umask. A link at `path` is replaced, not
     followed. Without `is_durable` the file is not synced: after a loss of power it may be empty. Raises `OSError` if
-    the file can't be written, or if `path` is not a file (a folder, a device).
+    the file can't be written, or if `path` is not a file (a folder, a device), and without `replaces` `FileExistsError`
+    if there is one.
     """
     place = Path(path)
     _check_replaceable(place)
@@ -44,8 +47,12 @@ def written_whole(path: str | os.PathLike[str], *, mode: int = 0o666, is_durable
             file.flush()
             if is_durable:
                 os.fsync(descriptor)
-        _check_replaceable(place)
-        draft.replace(place)
+        if replaces:
+            _check_replaceable(place)
+            draft.replace(place)
+        else:
+            os.link(draft, place)
+            draft.unlink()
     except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink()

@@ -9,6 +9,8 @@ from .errors import OssUriError
 from .redaction import printable
 
 MAX_KEY_BYTES = 1023
+# What a local path may begin with (`OssClient("")`). A client of OSS refuses it if it can't be a bucket's name.
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
@@ -39,17 +41,19 @@ def parse_uri(text: str) -> OssUri:
     """Return bucket and key of `oss://bucket/key`, `/bucket/key` or a bucket alone.
 
     The key is not decoded: `%20` in a URI is three characters of the key. Raises `OssUriError` for any other text, and
-    for a bucket or key that OSS does not allow.
+    for a bucket or key that OSS does not allow. Only a path may begin with a name that no bucket has: it may be one of
+    a local file.
     """
     if not isinstance(text, str):
         raise OssUriError(f"not an OSS URI: {text!r} is a {type(text).__name__}, not a string")
     if text.startswith("oss://"):
-        rest = text[len("oss://") :]
+        bucket, _, key = text[len("oss://") :].partition("/")
     elif text.startswith("/"):
-        rest = text[1:]
+        bucket, _, key = text[1:].partition("/")
+        if _FOLDER.fullmatch(bucket):
+            return OssUri(bucket, checked_key(key, text))
     else:
         raise OssUriError(f"not an OSS URI: {text!r} (write oss://bucket/key or /bucket/key)")
-    bucket, _, key = rest.partition("/")
     return OssUri(checked_bucket(bucket, text), checked_key(key, text))
 
 

@@ -63,10 +63,21 @@ def test_what_is_no_text_is_no_oss_uri(value: Any) -> None:
 @pytest.mark.parametrize(
     "bucket", ["", "ab", "a" * 64, "-abc", "abc-", "Abc", "a_b", "a.b", "a b", "bücket", "abc\n", "abc:80"]
 )
-@pytest.mark.parametrize("form", ["oss://{}/key", "/{}/key", "oss://{}"])
+@pytest.mark.parametrize("form", ["oss://{}/key", "oss://{}"])
 def test_a_bucket_that_oss_would_not_have_is_refused(form: str, bucket: str) -> None:
     with pytest.raises(OssUriError, match="no valid bucket name"):
         parse_uri(form.format(bucket))
+
+
+@pytest.mark.parametrize("folder", ["ab", "Users", "my_data", "a.b", "a" * 64])
+def test_a_path_may_begin_with_a_folder_that_is_no_bucket(folder: str) -> None:
+    assert parse_uri(f"/{folder}/a/b") == (folder, "a/b")
+
+
+@pytest.mark.parametrize("folder", ["", ".", "..", "-abc", "a b", "bücket", "abc\n", "abc:80", "a@b"])
+def test_a_path_begins_with_the_name_of_a_folder(folder: str) -> None:
+    with pytest.raises(OssUriError):
+        parse_uri(f"/{folder}/key")
 
 
 @pytest.mark.parametrize("form", ["oss://{}bucket/key", "/{}bucket/key", "oss://{}bucket"])

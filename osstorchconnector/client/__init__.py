@@ -26,6 +26,7 @@ What is in [brackets] is there only if the configuration asks for it. Layers are
 - `listing` chooses how the pages of a prefix are listed; `key_space` where to cut a listing
 - `limiter` measures how many requests in flight pay, `concurrency` decides how many there are, within `limits`
 - `flight` runs requests whose bodies go into memory that the caller takes back, and waits for them first
+- `opening` makes a client of its arguments, some of which an object of oss2 may have; without an endpoint it works on
+  files of this machine, by `local`, and without any of this
 - `sharing` has what the processes of a job share of one client, `clocks` time as connections and deadlines count it
-- `oss2_objects` takes a client's arguments, some of them from a `Bucket` of oss2
 """

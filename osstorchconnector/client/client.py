@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import logging
 import secrets
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -18,11 +17,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..config import Concurrency
-from ..credentials import CredentialsCache
 from ..errors import OssConfigError
-from ..logs import audit_log, configure_logging
 from ..protocol.answers import PageOrder
-from ..protocol.endpoint import parse_endpoint, plan_signing
 from ..protocol.values import (
     ByteSpan,
     Download,
@@ -37,13 +33,12 @@ from ..protocol.values import (
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .engine import LoopThread, engine
 from .limiter import Kind, Limiter, limiter
+from .opening import Opened, Oss2Service, client_arguments, open_recipe
 from .operations import Operations
-from .oss2_objects import Oss2Service, client_arguments
 from .paging import Ahead, PageStream
 from .pipeline import Pipeline
-from .sender import Session
 from .sharing import ClientReference, Recipe, SharedState, can_travel, check_pickles, reference_to, remember
-from .transport.base import TransportFactory, tls_context
+from .transport.base import TransportFactory
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
@@ -51,18 +46,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_warned_of: set[str] = set()  # endpoints that may be overheard: each is told of once
 _client_numbers = itertools.count()
-_logger = logging.getLogger(__name__)
 
 
 class OssClient:
     """Requests to one endpoint with one set of credentials.
 
-    `endpoint` is a URL, or a `Bucket` of oss2. `cred_path` names a JSON credential file, `cred_provider` is an oss2 (or
-    alibabacloud-oss-v2) credentials provider; without both, the environment variables of oss2 are used. `config_path`
-    names the JSON config file. `region` is needed if the endpoint's host does not contain it. `transport` is "direct"
-    or "aiohttp", as the config key `transport`, or a factory of your own transport (see
+    `endpoint` is a URL, or a `Bucket` of oss2; `""` makes a client of files of this machine, whose bucket is the first
+    folder of a path (`/data/train/a.png` is `oss://data/train/a.png`). `cred_path` names a JSON credential file,
+    `cred_provider` is an oss2 (or alibabacloud-oss-v2) credentials provider; without both, the environment variables of
+    oss2 are used. `config_path` names the JSON config file. `region` is needed if the endpoint's host does not contain
+    it. `transport` is "direct" or "aiohttp", as the config key `transport`, or a factory of your own transport (see
     `osstorchconnector.client.transport.base`), such as an `osstorchconnector.testing.ScriptedTransport`. A wrong
     argument raises `OssConfigError`. The first request is sent, and credentials are read, when a method needs them.
 
@@ -74,7 +68,7 @@ class OssClient:
     A wrong URI raises `OssConfigError`, a call that is not allowed `OssUsageError`.
     """
 
-    _opened: Session | None
+    _opened: Opened | None
 
     def __init__(
         self,
@@ -93,35 +87,14 @@ class OssClient:
         elif factory is None and transport != "":
             raise OssConfigError(f'transport: expected "direct", "aiohttp" or a factory, not {transport!r:.80}')
         self.__setstate__((url, region, source, config, secrets.token_hex(8), None, factory))
-        self._opened = self._open()
+        self._opened = open_recipe(self._recipe, self._shared, factory)
 
     @property
-    def _session(self) -> Session:
+    def _works_on(self) -> Opened:
         """What the loops share. A client that was unpickled has none before it is used."""
         if self._opened is None:
-            self._opened = self._open()
+            self._opened = open_recipe(self._recipe, self._shared, self._transport_factory)
         return self._opened
-
-    def _open(self) -> Session:
-        endpoint, region, source, config, _ = self._recipe
-        parsed = parse_endpoint(endpoint, config.addressing)
-        configure_logging(config)
-        signing = plan_signing(parsed, region, config.signature_version)
-        if signing.version == "v1" and config.signature_version == "auto":
-            _logger.info("no region is known for %s: requests are signed with version 1 (region= for 4)", parsed)
-        if parsed.is_exposed and str(parsed) not in _warned_of:
-            _warned_of.add(str(parsed))
-            _logger.warning("%s is plain http: signatures, and the data, travel in the clear; use https", parsed)
-        return Session(
-            endpoint=parsed,
-            signing=signing,
-            config=config,
-            credentials=CredentialsCache(source, patience_seconds=min(60.0, config.operation_timeout_seconds / 2)),
-            audit=audit_log(config),
-            tls=tls_context(config.ca_file) if parsed.scheme == "https" else None,
-            shared=self._shared,
-            transport_factory=self._transport_factory,
-        )
 
     def __getstate__(self) -> tuple[Any, ...]:
         check_pickles(self._transport_factory)
@@ -148,12 +121,12 @@ class OssClient:
         return reference_to(self, self._recipe, self._transport_factory)
 
     def __repr__(self) -> str:
-        return f"OssClient({str(self._session.endpoint)!r})"
+        return f"OssClient({self.endpoint!r})"
 
     @property
     def endpoint(self) -> str:
-        """The endpoint as it is used: scheme, host and port."""
-        return str(self._session.endpoint)
+        """The endpoint as it is used: scheme, host and port; `""` for files of this machine."""
+        return self._works_on.endpoint
 
     @property
     def retries(self) -> int:
@@ -362,7 +335,7 @@ class OssClient:
     def _operations(self, thread: LoopThread) -> Operations:
         operations = thread.attached.get(self._number)
         if operations is None:
-            operations = thread.attached.setdefault(self._number, Operations(self._session))
+            operations = thread.attached.setdefault(self._number, self._works_on.operations())
         assert isinstance(operations, Operations)
         return operations
 

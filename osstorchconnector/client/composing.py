@@ -13,6 +13,7 @@ from ..protocol.endpoint import Endpoint, Route, SigningPlan
 from ..protocol.get_heads import GetHeads
 from ..protocol.signing import NoSigner, V1Signer, V4Signer, encode_key, encode_query, presigned_query
 from ..protocol.values import Request
+from ..uri import checked_bucket
 from ..version import __version__
 from .transport.base import WireRequest
 
@@ -70,6 +71,8 @@ class Composer:
         """Return how requests about a bucket are sent."""
         route = self._routes.get(bucket)
         if route is None:
+            if bucket:
+                checked_bucket(bucket, f"oss://{bucket}/")  # a path of a file may begin with any name
             route = self._routes[bucket] = self._endpoint.route(bucket)
         return route
 

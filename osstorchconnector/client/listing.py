@@ -96,9 +96,9 @@ class PrefixPages:
         return self._client.submit(lambda _: self._stream.next())
 
     def _ask(self, after: str) -> Future[ListPage]:
-        list_page = functools.partial(
-            Operations.list_page, uri=self._prefix, start_after=after, order=PageOrder(after), times=self._times
-        )
+        def list_page(operations: Operations) -> Coroutine[Any, Any, ListPage]:
+            return operations.list_page(self._prefix, start_after=after, order=PageOrder(after), times=self._times)
+
         return self._client.submit(list_page, workers=self._workers)
 
 

@@ -14,7 +14,7 @@ from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..index.info import ObjectInfo
 from ..protocol.values import Download
-from ..uri import OssUri, checked_bucket, checked_key, parse_object_uri
+from ..uri import OssUri, parse_object_uri, parse_uri
 from .objects import OpenedObject, UnreadObject, WrittenObject
 
 
@@ -127,8 +127,7 @@ class OssClient(Client):
         return self.list_objects_from_uris(object_uris, True, include_errors)
 
     def _infos(self, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
-        below = OssUri(checked_bucket(bucket, bucket), checked_key(prefix, prefix))
-        for found in self.list(below):
+        for found in self.list(parse_uri(f"/{bucket}/{prefix}")):
             if found.size or not found.key.endswith("/"):
                 yield ObjectInfo(OssUri(bucket, found.key), found.size, etag=found.etag)
 
@@ -153,10 +152,10 @@ class OssClient(Client):
 
 
 def _uri(bucket: str, key: str) -> OssUri:
-    return parse_object_uri(f"oss://{bucket}/{key}")
+    return parse_object_uri(f"/{bucket}/{key}")
 
 
 def _named(given: DataObject | str) -> ObjectInfo:
     if isinstance(given, DataObject):
-        return ObjectInfo(parse_object_uri(given.uri), label=given.label)
+        return ObjectInfo(parse_object_uri(given.key), label=given.label)
     return ObjectInfo(parse_object_uri(given))

@@ -17,7 +17,6 @@ from ..client.client import OssClient, as_client
 from ..client.key_space import EvenCuts
 from ..client.limiter import FIRST_LIMITS
 from ..client.listing import PrefixPages
-from ..client.operations import Operations
 from ..client.paging import parallel_pages
 from ..errors import OssConfigError, OssError, OssNotFoundError
 from ..index.fixed import FixedIndex
@@ -108,7 +107,7 @@ class Siblings:
 
 def _below(client: OssClient, parent: OssUri, wait: Wait) -> ListPage | None:
     try:
-        page: ListPage = wait(client.submit(functools.partial(Operations.list_page, uri=parent, delimiter="/")))
+        page: ListPage = wait(client.submit(lambda operations: operations.list_page(parent, delimiter="/")))
     except OssError:
         return None  # the caller's error is more useful than one about its hint
     return page
@@ -177,10 +176,10 @@ class PrefixListing:
         yield from self._client.list_pages(prefix, start_after=start_after, wait=wait)
 
     def _request_after(self, prefix: OssUri, workers: int, start_after: str) -> Future[ListPage]:
-        list_page = functools.partial(
-            Operations.list_page, uri=prefix, start_after=start_after, order=PageOrder(start_after)
+        return self._client.submit(
+            lambda operations: operations.list_page(prefix, start_after=start_after, order=PageOrder(start_after)),
+            workers=workers,
         )
-        return self._client.submit(list_page, workers=workers)
 
     def _batch(self, bucket: str, page: ListPage) -> Batch:
         keys, sizes = page.keys, page.sizes

@@ -521,8 +521,19 @@ def test_a_map_keeps_the_order_and_spreads_over_loops(connect):
 def test_settings_that_cannot_be_are_refused_before_any_request():
     with pytest.raises(OssConfigError, match="region="):
         OssClient("https://oss.example.com")
-    with pytest.raises(OssConfigError, match="endpoint"):
-        OssClient("")
+    for endpoint in (" ", None):
+        with pytest.raises(OssConfigError, match="endpoint"):
+            OssClient(endpoint)
+
+
+@pytest.mark.parametrize("folder", ["Users", "my_data", "a.b"])
+def test_a_path_that_begins_with_no_bucket_is_refused_before_any_request(connect, folder):
+    with ScriptedServer.in_turn(*[whole()] * 4) as server:
+        client = connect(server)
+        for use in (client.get, client.head, lambda uri: list(client.list(uri)), lambda uri: client.put(uri, b"")):
+            with pytest.raises(OssConfigError, match=f"no valid bucket name in 'oss://{folder}/'"):
+                use(f"/{folder}/key")
+        assert server.heads == []
 
 
 def list_document(*keys: str, token: str = "") -> bytes:
