@@ -14,7 +14,7 @@ from ..client.operations import Operations
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc32, crc64
 from ..protocol.values import Buffer, StoredObject
 from ..uri import OssUri
-from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes, next_part_bytes
+from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes
 
 # Blocks up to this size are copied and joined: they are too short to be sent one by one.
 SMALL_BLOCK_BYTES = 8 * 1024
@@ -150,7 +150,7 @@ class FileUpload:
         self._state = FileUploadState.IN_PARTS
         self._upload.send_constant(self._blocks, self._crc64)
         self._blocks, self._blocks_bytes, self._crc64 = [], 0, 0
-        self._part_bytes = next_part_bytes(self._first_part_bytes, self.position)
+        self._part_bytes = self._upload.next_part_bytes(self._first_part_bytes, self.position)
 
 
 def give_up(uploads: Sequence[FileUpload], seconds: float = ABORT_SECONDS) -> None:

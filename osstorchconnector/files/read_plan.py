@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from ..client.limits import EXPECTED_BYTES_PER_SECOND, FAR_SECONDS
 from ..protocol.values import ByteSpan
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -27,6 +28,9 @@ MAX_LEFTOVERS = 16
 
 _USUAL_REQUEST_BYTES, _MAX_REQUEST_BYTES = 8 * MIB, 12 * MIB
 _MAX_BLOCK_BYTES = 4 * MIB
+# Far away, a block of half the size comes sooner, and twice as many connections bring a window of the same memory.
+_MAX_FAR_BLOCK_BYTES = 2 * MIB
+_MAX_WINDOW_BYTES = 96 * MIB
 # A request costs client and server about as much as 100 KiB of data. At low latency a few large requests keep the
 # network busy. At high latency it takes as many as may be under way, small ones if need be.
 _SHORT_SECONDS = 0.002
@@ -43,15 +47,16 @@ class ReadAheadPlan(NamedTuple):
 
 def plan_read_ahead(run_bytes: int, *, latency_seconds: float, concurrency: int) -> ReadAheadPlan:
     """Return how to read ahead for a reader that has gone forward for `run_bytes`, 0 if it has just jumped."""
+    most = _MAX_BLOCK_BYTES
     if latency_seconds < _SHORT_SECONDS:
         window = 16 * MIB
-    elif latency_seconds < 0.010:
+    elif latency_seconds < FAR_SECONDS:
         window = 48 * MIB
     else:
-        window = 96 * MIB
-    ahead = min(2 * run_bytes, window, concurrency * _MAX_BLOCK_BYTES)
+        window, most = _MAX_WINDOW_BYTES, _MAX_FAR_BLOCK_BYTES
+    ahead = min(2 * run_bytes, window, concurrency * most)
     block = 1 << max(ahead // 4, 1).bit_length() - 1
-    return ReadAheadPlan(min(max(block, FIRST_BYTES), _MAX_BLOCK_BYTES), ahead)
+    return ReadAheadPlan(min(max(block, FIRST_BYTES), most), ahead)
 
 
 def next_stop(reached: int, wanted: ByteSpan, plan: ReadAheadPlan, size_bytes: int) -> int:
@@ -73,10 +78,12 @@ def prefetch_behind_bytes(run_bytes: int, *, latency_seconds: float) -> int:
     """Return how much to fetch behind a large read that goes straight into the caller's memory.
 
     Bytes that are fetched ahead must be copied later. So this is only as much as keeps a network of 1.5 GB/s busy
-    until the next read.
+    until the next read. Far away, a block takes the time that its connection needs for it, too.
     """
-    window = 64 * MIB if latency_seconds > 0.040 else max(int(latency_seconds * 1.5e9), 2 * MIB)
-    return min(2 * run_bytes, window)
+    seconds = latency_seconds
+    if seconds >= FAR_SECONDS:
+        seconds += _MAX_FAR_BLOCK_BYTES / EXPECTED_BYTES_PER_SECOND
+    return int(min(2 * run_bytes, max(seconds * 1.5e9, 2 * MIB), _MAX_WINDOW_BYTES))
 
 
 def cut(span: ByteSpan, each_bytes: int) -> list[ByteSpan]:

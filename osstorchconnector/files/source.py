@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 
 from ..client.client import OssClient
-from ..client.memory import Memory, prefault
+from ..client.memory import Memory, copy_bytes, prefault
 from ..config import TransferConfig
 from ..errors import OssError, OssIntegrityError
 from ..protocol.checksum import crc64
@@ -299,7 +299,7 @@ def _copied(block: Block, position: int, target: memoryview) -> int:
     """Copy what the block holds from `position` on into `target`; return how much that was."""
     start = position - block.start
     count = min(block.stop - position, len(target))
-    target[:count] = block.view[start : start + count]
+    copy_bytes(target[:count], block.view[start : start + count])
     return count
 
 

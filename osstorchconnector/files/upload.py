@@ -33,6 +33,7 @@ MAX_PARTS = 10_000
 MIN_PART_BYTES = 100 * KIB
 MAX_PART_BYTES = 5 * GIB
 LEAST_PARTS = 8
+SLOW_PART_SECONDS, SLOW_PART_BYTES = 0.1, 5 * MIB
 
 
 def first_part_bytes(configured_bytes: int, memory_bytes: int) -> int:
@@ -40,8 +41,15 @@ def first_part_bytes(configured_bytes: int, memory_bytes: int) -> int:
     return min(max(min(configured_bytes, memory_bytes // 2), MIN_PART_BYTES), MAX_PART_BYTES)
 
 
-def next_part_bytes(first_bytes: int, sent_bytes: int) -> int:
-    """Return the size of the part after `sent_bytes`, when the first had `first_bytes`: 10,000 parts must be enough."""
+def next_part_bytes(first_bytes: int, sent_bytes: int, *, seconds_per_byte: float = 0.0) -> int:
+    """Return the size of the part after `sent_bytes`, when the first had `first_bytes`: 10,000 parts must be enough.
+
+    If even the quickest part so far, which took `seconds_per_byte`, was slow, parts are smaller: the last ones end
+    sooner, and less memory is under way. After 100 parts of the first size the end is a small share of the upload.
+    """
+    is_slow = SLOW_PART_SECONDS <= seconds_per_byte * first_bytes < math.inf
+    if is_slow and sent_bytes <= 100 * first_bytes:
+        return min(first_bytes, SLOW_PART_BYTES)
     grown = -(-sent_bytes // (1000 * MIB)) * MIB if sent_bytes > 1000 * first_bytes else 0
     return min(max(first_bytes, grown), MAX_PART_BYTES)
 
@@ -138,6 +146,10 @@ class MultipartUpload:
             self._wait_for_one()
         self._used_bytes += size_bytes
         return fresh_memory(size_bytes).getbuffer()
+
+    def next_part_bytes(self, first_bytes: int, sent_bytes: int) -> int:
+        """Return the size of the part after `sent_bytes`, when the first had `first_bytes`, as of the parts so far."""
+        return next_part_bytes(first_bytes, sent_bytes, seconds_per_byte=self._seconds_per_byte)
 
     def adopt(self, memory: memoryview) -> None:
         """Count a buffer that the caller made as one lent by `memory`."""

@@ -18,7 +18,7 @@ from ..errors import OssError, OssUsageError
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc64
 from ..uri import OssUri
 from .named_file import NamedFile
-from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes, next_part_bytes
+from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -287,7 +287,7 @@ class OssWriter(PublishingFile):
         self._upload.send(self._memory, self._filled_bytes, self._crc, constant)
         self._sent_bytes += self._filled_bytes + (len(constant) if constant is not None else 0)
         self._memory, self._filled_bytes, self._summed_bytes, self._crc = None, 0, 0, 0
-        self._part_bytes = next_part_bytes(self._first_part_bytes, self._sent_bytes)
+        self._part_bytes = self._upload.next_part_bytes(self._first_part_bytes, self._sent_bytes)
 
     def _begin_upload(self, parts: int) -> None:
         """Begin an upload before the first part is full: OSS answers while the part is copied and summed."""

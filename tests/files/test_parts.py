@@ -21,10 +21,10 @@ from osstorchconnector.files.upload import (
 )
 
 
-def carried_by_all_parts(first_bytes: int) -> int:
+def carried_by_all_parts(first_bytes: int, *, seconds_per_byte: float = 0.0) -> int:
     sent = 0
     for _ in range(MAX_PARTS):
-        sent += next_part_bytes(first_bytes, sent)
+        sent += next_part_bytes(first_bytes, sent, seconds_per_byte=seconds_per_byte)
     return sent
 
 
@@ -65,6 +65,19 @@ def test_ten_thousand_parts_carry_twenty_terabytes() -> None:
 
 def test_ten_thousand_of_the_smallest_parts_carry_a_terabyte() -> None:
     assert carried_by_all_parts(MIN_PART_BYTES) > 1024 * GIB
+
+
+def test_parts_that_take_long_are_smaller_for_the_first_gigabytes() -> None:
+    slow, quick = 0.1 / (16 * MIB), 0.099 / (16 * MIB)
+    assert next_part_bytes(16 * MIB, 16 * MIB, seconds_per_byte=slow) == 5 * MIB
+    assert next_part_bytes(MIB, MIB, seconds_per_byte=1.0) == MIB
+    assert next_part_bytes(16 * MIB, 16 * MIB, seconds_per_byte=quick) == 16 * MIB
+    assert next_part_bytes(16 * MIB, 1601 * MIB, seconds_per_byte=slow) == 16 * MIB
+    assert next_part_bytes(16 * MIB, 0, seconds_per_byte=math.inf) == 16 * MIB, "none has ended yet"
+
+
+def test_ten_thousand_parts_that_take_long_carry_twenty_terabytes_too() -> None:
+    assert carried_by_all_parts(16 * MIB, seconds_per_byte=1e-7) > 20e12
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_the_window_is_bounded_in_bytes_and_requests(run: int, latency: float, c
     assert FIRST_BYTES <= plan.block_bytes <= 4 * MIB
     assert plan.ahead_bytes <= 96 * MIB
     assert plan.ahead_bytes <= concurrency * 4 * MIB
-    assert prefetch_behind_bytes(run, latency_seconds=latency) <= 64 * MIB
+    assert prefetch_behind_bytes(run, latency_seconds=latency) <= 96 * MIB
 
 
 @given(st.integers(1, GIB), st.integers(1, GIB), latencies, st.integers(1, 64))
@@ -124,10 +124,16 @@ def test_going_on_covers_what_is_wanted_and_the_window_in_whole_blocks(
 
 
 @pytest.mark.parametrize(
-    ("latency", "window"), [(0.0019, 16 * MIB), (0.002, 48 * MIB), (0.010, 96 * MIB), (float("inf"), 96 * MIB)]
+    ("latency", "block", "window"),
+    [
+        (0.0019, 4 * MIB, 16 * MIB),
+        (0.002, 4 * MIB, 48 * MIB),
+        (0.010, 2 * MIB, 96 * MIB),
+        (float("inf"), 2 * MIB, 96 * MIB),
+    ],
 )
-def test_the_window_is_deep_on_a_slow_wire(latency: float, window: int) -> None:
-    assert plan_read_ahead(GIB, latency_seconds=latency, concurrency=24) == (4 * MIB, window)
+def test_the_window_is_deep_on_a_slow_wire(latency: float, block: int, window: int) -> None:
+    assert plan_read_ahead(GIB, latency_seconds=latency, concurrency=48) == (block, window)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +157,9 @@ def test_a_few_bytes_that_are_missing_are_a_request_of_64_kib() -> None:
 
 def test_a_large_read_looks_ahead_as_far_as_the_latency_needs() -> None:
     assert prefetch_behind_bytes(GIB, latency_seconds=0.0003) == 2 * MIB
-    assert prefetch_behind_bytes(GIB, latency_seconds=0.02) == 30_000_000
-    assert prefetch_behind_bytes(GIB, latency_seconds=float("inf")) == 64 * MIB
+    assert prefetch_behind_bytes(GIB, latency_seconds=0.005) == 7_500_000
+    assert prefetch_behind_bytes(GIB, latency_seconds=0.02) == int((0.02 + 2 * MIB / 100e6) * 1.5e9)
+    assert prefetch_behind_bytes(GIB, latency_seconds=float("inf")) == 96 * MIB
 
 
 @pytest.mark.parametrize(
