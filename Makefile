@@ -95,7 +95,7 @@ define make-venv
 	@echo "Installing into $(1): once, and it takes a minute or more"
 	$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1)
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) editables hatchling setuptools wheel
-	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,dataloader2]'
+	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,cli,dataloader2]'
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --no-deps --upgrade --target $(1)/torchdata-0.11 torchdata==0.11.0
 	touch $(1)/installed
 endef
@@ -114,7 +114,7 @@ $(PEERS)/installed: benchmarks/peers.txt $(STAMP)
 constraints: $(STAMP)
 	$(BIN)/$(PIP) install --quiet $(INDEXES) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-		--extra dev --extra dataloader2 --output-file constraints.txt pyproject.toml
+		--extra dev --extra cli --extra dataloader2 --output-file constraints.txt pyproject.toml
 
 wheel: $(STAMP)
 	$(BIN)/$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

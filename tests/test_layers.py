@@ -34,8 +34,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tensors"}),
     frozenset({"datapipes", "dcp", "checkpoint", "filesystem", "safetensors", "testing"}),
     frozenset({"dataloader2", "datasets", "nodes"}),
-    frozenset({"compat"}),
-    frozenset(OLD_MODULES),
+    frozenset({"cli", "compat"}),
+    frozenset({"__main__", *OLD_MODULES}),
 )
 FIRST_WITH_TORCH = next(floor for floor, names in enumerate(FLOORS) if "tensors" in names)
 

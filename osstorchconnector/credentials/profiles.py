@@ -97,6 +97,10 @@ class Profiles:
     def __init__(self, by_name: Mapping[str, Profile], default: str) -> None:
         self._by_name, self._default = by_name, default
 
+    def setting(self, setting: str, name: str = "") -> str:
+        """Return another setting of a profile, such as ossutil's `endpoint`; "" if it has none."""
+        return str(_text(self._by_name.get(name or self._default, {}), setting))
+
     def source(self, name: str = "", links: int = 0) -> CredentialsSource:
         """Return what a profile stands for. Raises `OssCredentialsError`, whose text does not name the file."""
         name = name or self._default

@@ -1,0 +1,33 @@
+"""`osstorch`, the command line: `python -m osstorchconnector`, with the extra `cli` (typer and rich).
+
+- `run`: the app, options of all commands, exit statuses; `session`: how OSS is reached
+- `objects`: ls, du, stat, cat, rm, sign, clean; `copies`: cp, mv, sync
+- `places`: objects, prefixes, files and folders; `plans` (pure): what a copy of many does; `transfer`: does it
+- `show`: what people read
+
+A command prints its result to stdout, and everything else (bars, summaries, errors) to stderr.
+"""
+
+from __future__ import annotations
+
+from . import copies, objects
+from .places import Item, Local, Place, Remote, place
+from .plans import Filter, OverwriteRule, decisions, superfluous
+from .run import app, common_first, main
+
+__all__ = [
+    "Filter",
+    "Item",
+    "Local",
+    "OverwriteRule",
+    "Place",
+    "Remote",
+    "app",
+    "common_first",
+    "copies",
+    "decisions",
+    "main",
+    "objects",
+    "place",
+    "superfluous",
+]

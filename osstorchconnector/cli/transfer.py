@@ -1,0 +1,200 @@
+"""Copies between this machine and OSS: many at a time, each whole or not at all, with a list of those that failed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+from fsspec.callbacks import Callback
+
+from ..errors import OssUsageError
+from ..files.writer import OssWriter
+from ..filesystem import OssFileSystem
+from ..filesystem.paths import moment_of
+from .places import Item, Local, Place, Remote
+from .show import Bar, bar, note
+
+_PIECE_BYTES = 8 << 20
+_INTERRUPTED = 130  # as shells report a Ctrl-C
+# The name of what `written_whole` has not finished, which is no file of the user's.
+_UNFINISHED = ".osstorchconnector-"
+
+
+class Job(NamedTuple):
+    """One copy or removal: what to call it, how many bytes it has, and what does it."""
+
+    name: str
+    size: int
+    run: Callable[[Watch], None]
+
+
+class Failure(NamedTuple):
+    """A job that failed, and why."""
+
+    name: str
+    error: Exception
+
+
+@dataclass
+class Tally:
+    """What became of jobs: how many were done, of how many bytes, and which failed."""
+
+    done: int = 0
+    size: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def take(self, job: Job, future: Future[None]) -> None:
+        """Count a job that has ended. Raises what is no error of the job, such as a Ctrl-C."""
+        error = future.exception()
+        if error is None:
+            self.done, self.size = self.done + 1, self.size + job.size
+        elif isinstance(error, Exception):
+            self.failures.append(Failure(job.name, error))
+        else:
+            raise error
+
+
+class StoppedError(Exception):
+    """The user has pressed Ctrl-C: the copy ends, and publishes nothing."""
+
+
+class Stop:
+    """Ends the copies that are under way, from the thread that is told so."""
+
+    def __init__(self) -> None:
+        self._lock, self._is_set = threading.Lock(), False
+        self._give_ups: list[Callable[[], None]] = []
+
+    def set(self) -> None:
+        """Give up what is under way; whatever begins later is given up at once."""
+        with self._lock:
+            self._is_set = True
+            give_ups = tuple(self._give_ups)
+        for give_up in give_ups:
+            give_up()
+
+    def check(self) -> None:
+        """Raise `StoppedError` after `set`."""
+        if self._is_set:
+            raise StoppedError
+
+    @contextmanager
+    def giving_up(self, give_up: Callable[[], None]) -> Iterator[None]:
+        """Call `give_up` if `set` comes while the block runs. The block then ends with an error."""
+        with self._lock:
+            self.check()
+            self._give_ups.append(give_up)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._give_ups.remove(give_up)
+
+
+class Watch(Callback):  # type: ignore[misc]
+    """Passes what fsspec says about one copy on to the bar of all, and ends the copy if the user wants that."""
+
+    def __init__(self, shown: Bar, stop: Stop) -> None:
+        super().__init__()
+        self._shown, self.stop = shown, stop
+
+    def relative_update(self, inc: int = 1) -> None:
+        self.stop.check()
+        self._shown.advance(inc)
+
+
+def run_jobs(jobs: Iterable[Job], title: str, at_once: int) -> Tally:
+    """Do the jobs, `at_once` of them at a time; as many more are prepared."""
+    tally, stop = Tally(), Stop()
+    running: dict[Future[None], Job] = {}
+    with bar(title) as shown, ThreadPoolExecutor(at_once, "osstorch") as pool:
+        try:
+            for job in jobs:
+                shown.expect(job.size)
+                running[pool.submit(job.run, Watch(shown, stop))] = job
+                if len(running) >= 2 * at_once:
+                    _take_ended(tally, running, FIRST_COMPLETED)
+            while running:
+                _take_ended(tally, running, FIRST_COMPLETED)
+        except BaseException as error:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                note("osstorch: stopped; nothing half-done was published")
+                raise typer.Exit(_INTERRUPTED) from None
+            raise
+    return tally
+
+
+def _take_ended(tally: Tally, running: dict[Future[None], Job], until: str) -> None:
+    for future in wait(running, return_when=until).done:
+        tally.take(running.pop(future), future)
+
+
+def items_of(fs: OssFileSystem, source: Place) -> Iterator[Item]:
+    """Yield what is below a folder or prefix. Markers of directories and links to folders are left out."""
+    if isinstance(source, Local):
+        yield from _local_items(Path(source.path))
+        return
+    prefix = source.folder()
+    for listed in fs.client.list(prefix.uri):
+        name = listed.key[len(prefix.uri.key) :]
+        if name and not name.endswith("/"):
+            moment = moment_of(listed.last_modified)
+            yield Item(name, listed.size, moment.timestamp() if moment else 0.0)
+
+
+def _local_items(folder: Path) -> Iterator[Item]:
+    if not folder.is_dir():
+        raise OssUsageError(f"{folder} is no folder")
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            if path.is_file() and not name.startswith(_UNFINISHED):
+                status = path.stat()
+                yield Item(path.relative_to(folder).as_posix(), status.st_size, status.st_mtime)
+
+
+def copy_job(fs: OssFileSystem, source: Place, target: Place, size: int) -> Job:
+    """Return the copy of one file or object. Raises `OssUsageError` for two local paths."""
+    if isinstance(source, Remote) and isinstance(target, Remote):
+        return Job(str(source), size, lambda told: _copy_within(fs, source, target, told, size))
+    if isinstance(source, Remote) and isinstance(target, Local):
+        return Job(str(source), size, lambda told: _download(fs, source, target, told))
+    if isinstance(source, Local) and isinstance(target, Remote):
+        return Job(str(source), size, lambda told: _upload(fs, source, target, told))
+    raise OssUsageError(f"neither {source} nor {target} is in OSS: use cp of the system")
+
+
+def _copy_within(fs: OssFileSystem, source: Remote, target: Remote, told: Watch, size: int) -> None:
+    fs.cp_file(str(source.uri), str(target.uri))
+    told.relative_update(size)
+
+
+def _upload(fs: OssFileSystem, source: Local, target: Remote, told: Watch) -> None:
+    writer = OssWriter(fs.client, target.uri, transfer=fs.client.config.checkpoint)
+    with Path(source.path).open("rb", buffering=0) as file, writer, told.stop.giving_up(writer.discard):
+        while piece := file.read(_PIECE_BYTES):
+            writer.write(piece)
+            told.relative_update(len(piece))
+        writer.close()
+
+
+def _download(fs: OssFileSystem, source: Remote, target: Local, told: Watch) -> None:
+    Path(target.path).parent.mkdir(parents=True, exist_ok=True)
+    fs.get_file(str(source.uri), target.path, callback=told)
+
+
+def remove_job(fs: OssFileSystem, target: Place) -> Job:
+    """Return the removal of one file or object."""
+    if isinstance(target, Remote):
+        return Job(str(target), 0, lambda told: fs.client.delete(target.uri))
+    return Job(str(target), 0, lambda told: Path(target.path).unlink())
