@@ -74,7 +74,7 @@ class Config:
     max_attempts: int = 20
     retry_base_delay_seconds: float = 0.2
     retry_max_delay_seconds: float = 10
-    retry_budget: int = 500
+    retry_budget: int = 1000
     hedge_reads: bool | Literal["auto"] = False
     configured: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 

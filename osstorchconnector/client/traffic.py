@@ -218,7 +218,7 @@ class Gate:
 # A retry costs one; an operation that succeeds returns this much of it.
 EARNED_PER_SUCCESS = 0.2
 # Who owes nothing saves what is earned, up to this many times the retries of the beginning.
-_MOST_SAVED = 3
+_MOST_SAVED = 1
 
 
 class RetryBudget:

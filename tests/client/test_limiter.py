@@ -187,7 +187,7 @@ def test_more_may_be_in_flight_when_retries_were_saved():
     for _ in range(5000):
         shared.gate(SERVER).accepted(0)
     run(limit, clocks, 0.035)
-    assert limit.most == 200
+    assert limit.most == 100
     for _ in range(400):
         shared.budget(SERVER).spend(100)
     run(limit, clocks, 0.035)

@@ -69,7 +69,7 @@ def test_requests_stay_within_the_promise_though_retries_are_saved(limit: int, s
             answered += operations
             budget.save(answered)
         assert retries <= limit + EARNED_PER_SUCCESS * answered + 1e-6
-        assert budget.allowed(limit) <= 4 * limit
+        assert budget.allowed(limit) <= 2 * limit
     if not limit:
         assert not retries, "who allows none gets none"
 
@@ -261,7 +261,7 @@ def test_in_the_first_second_requests_are_refused_once_at_most(allowed: int) -> 
         assert len(world.refused_at) <= begun + 0.3 * allowed, f"{processes} processes, {clients} clients"
 
 
-@pytest.mark.parametrize("retries", [500, 2000])
+@pytest.mark.parametrize("retries", [1000, 2000])
 @pytest.mark.parametrize("allowed", [20, 100, 300, 500, 2000])
 def test_the_retries_suffice_if_a_server_begins_to_refuse(allowed: int, retries: int) -> None:
     server = Server(1e6)

@@ -31,7 +31,7 @@ def most_under_way(bucket: OssBucket) -> int:
 
 
 def bound(processes: int = 1) -> int:
-    retries = 4 * 500  # all that may ever be saved
+    retries = 2 * 1000  # with all that may ever be saved
     return most_in_flight(cores=usable_cores(), processes=processes, descriptors=allowed_descriptors(), retries=retries)
 
 
