@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from benchmarks.values import Work
 
-from . import checkpoints, curves, far, independent, keys, large, objects, scale, starting, tensors, tuning
+from . import (
+    checkpoints,
+    curves,
+    far,
+    filesystem,
+    independent,
+    keys,
+    large,
+    objects,
+    scale,
+    starting,
+    tensors,
+    tuning,
+)
 
 CURVES: tuple[Work, ...] = tuple(curves.WORKS)
 SCALE: tuple[Work, ...] = tuple(scale.WORKS)
@@ -17,5 +30,6 @@ WORKS: tuple[Work, ...] = (
     *independent.WORKS,
     *checkpoints.WORKS,
     *keys.WORKS,
+    *filesystem.WORKS,
     *starting.WORKS,
 )

@@ -222,6 +222,20 @@ class OssWriter(PublishingFile):
         self._check_open()
         return self.size
 
+    def write_from(self, file: Any, most_bytes: int) -> int:
+        """Write up to `most_bytes` that `file.readinto` gives, and return their number; 0 at the end of the file.
+
+        They are read straight into the memory from which they are sent. Raises the errors of `write`, and of the file.
+        """
+        self._check_usable()
+        if self._unclosed is None:
+            self._watch()
+        try:
+            return self._take_from(file, most_bytes)
+        except BaseException as error:
+            self._fail(error)
+            raise
+
     def read(self, size: int | None = -1, /) -> NoReturn:
         """Always raises `io.UnsupportedOperation`: use `OssCheckpoint.writer(uri, seekable=True)`."""
         self._refuse("read")
@@ -269,6 +283,26 @@ class OssWriter(PublishingFile):
         self._filled_bytes = stop
         if stop - self._summed_bytes >= CHECKSUM_BLOCK_BYTES:
             self._sum()
+
+    def _take_from(self, file: Any, most_bytes: int) -> int:
+        known_bytes = self._filled_bytes + most_bytes
+        if self._upload is None and known_bytes > self._part_bytes:
+            self._begin_upload(-(-known_bytes // self._part_bytes))
+        taken = 0
+        while taken < most_bytes:
+            if self._filled_bytes == self._part_bytes:
+                self._send(None)
+            if self._memory is None:
+                self._memory = self._new_memory()
+            start = self._filled_bytes
+            stop = min(start + most_bytes - taken, start + CHECKSUM_BLOCK_BYTES, self._part_bytes)
+            count = file.readinto(self._memory[start:stop])
+            if not count:
+                break
+            self._filled_bytes += count
+            taken += count
+            self._sum()
+        return taken
 
     def _sum(self) -> None:
         if self._memory is not None:

@@ -66,13 +66,22 @@ class Changes(Listings):
 
     def _upload(self, lpath: Any, uri: OssUri, forbids: bool, callback: Any) -> None:
         if isfilelike(lpath):
-            self._upload_from(lpath, uri, forbids, callback)
+            self._upload_stream(lpath, uri, forbids, callback)
             return
         with open(lpath, "rb", buffering=0) as file:
-            callback.set_size(os.fstat(file.fileno()).st_size)
-            self._upload_from(file, uri, forbids, callback)
+            left = os.fstat(file.fileno()).st_size
+            if not left:  # empty, or of a system that does not know the size
+                self._upload_stream(file, uri, forbids, callback)
+                return
+            callback.set_size(left)
+            with self._writer(uri, forbids) as writer:
+                while left and (count := writer.write_from(file, min(left, PIECE_BYTES))):
+                    left -= count
+                    callback.relative_update(count)
+                if left:
+                    raise OSError(errno.EIO, "it became shorter while it was uploaded, nothing is stored", str(lpath))
 
-    def _upload_from(self, file: Any, uri: OssUri, forbids: bool, callback: Any) -> None:
+    def _upload_stream(self, file: Any, uri: OssUri, forbids: bool, callback: Any) -> None:
         with self._writer(uri, forbids) as writer:
             while piece := file.read(PIECE_BYTES):
                 writer.write(piece)

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import save
 
 from benchmarks.gauge import Done, Program, count_calls, cpu_seconds_of, measure
-from benchmarks.programs import large, limits, listing, objects, scale, tensors
+from benchmarks.programs import filesystem, large, limits, listing, objects, scale, tensors
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
 from benchmarks.works import independent
 
@@ -177,3 +177,16 @@ def test_memory_and_cpu_between_the_yields_are_measured() -> None:
     sample = measure(program())
     assert sample.peak_bytes >= 64 << 20
     assert sample.cpu_seconds > 0
+
+
+def test_a_file_system_reads_writes_and_finds(site: Site, tmp_path: Path) -> None:
+    site.put_stream("large", [b"y" * 3000])
+    site.put_stream("large.small", [b"z"])
+    site.fill("some", 7, b"x")
+    where, path = site.access(), f"{BUCKET}/large"
+    for is_cat in (True, False):
+        assert amount(filesystem.read(where, path, 3000, is_cat)) == 3000
+    (tmp_path / "local").write_bytes(b"y" * 5000)
+    assert amount(filesystem.put_file(where, path, str(tmp_path / "local"), 5000)) == 5000
+    assert amount(filesystem.cat_ranges(where, [path], 5000, 20, 100)) == 20
+    assert amount(filesystem.find(where, f"{BUCKET}/some", f"{BUCKET}/some", 7)) == 7

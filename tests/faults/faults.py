@@ -83,7 +83,7 @@ FAULTS = [
         OssIntegrityError,
         GETS,
         "flip",
-        exceptions={"range": UNDETECTABLE},
+        exceptions={"range": UNDETECTABLE, "fs ranges": UNDETECTABLE},
         once=TOO_LATE,
     ),
     Fault(
@@ -92,7 +92,7 @@ FAULTS = [
         OssIntegrityError,
         (*GETS, *UPLOADS, "CompleteMultipartUpload"),
         "wrong_crc",
-        exceptions={"range": HARMLESS, **LOOKED_AT},
+        exceptions={"range": HARMLESS, "fs ranges": HARMLESS, **LOOKED_AT},
         once=TOO_LATE,
     ),
     Fault("garbage for a head", "no HTTP", OssConnectionError, effect="garbage", exceptions=DONE),

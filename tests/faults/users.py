@@ -13,7 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.utils.data import DataLoader
 
-from osstorchconnector import OssCheckpoint, OssClient, OssIterableDataset, OssMapDataset
+from osstorchconnector import OssCheckpoint, OssClient, OssFileSystem, OssIterableDataset, OssMapDataset
 from osstorchconnector.credentials import Credentials
 from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
 from osstorchconnector.emulator.handle import write_credentials
@@ -209,6 +209,48 @@ def load_dcp(site: Site, name: str) -> bool:
     return is_state(state)
 
 
+# --- users of fsspec
+
+
+def file_system(site: Site) -> OssFileSystem:
+    return OssFileSystem(**site.options, skip_instance_cache=True)
+
+
+def fs_read(site: Site) -> bool:
+    fs, path = file_system(site), site.uri("data")
+    with fs.open(path) as stream:
+        return bool(stream.read() == fs.cat_file(path) == DATA)
+
+
+def fs_ranges(site: Site) -> bool:
+    starts = [0, 200, 1500]
+    ends = [start + 100 for start in starts]
+    found = file_system(site).cat_ranges([site.uri("data")] * 3, starts, ends, max_gap=0, on_error="raise")
+    return bool(found == [DATA[start:end] for start, end in zip(starts, ends, strict=True)])
+
+
+def fs_write(site: Site) -> bool:
+    with file_system(site).open(site.uri("old"), "wb") as stream:
+        stream.write(LARGE)
+    return site.bucket.get("old") == LARGE
+
+
+def fs_find(site: Site) -> bool:
+    return bool(file_system(site).find(site.uri("crowd")) == [f"{site.bucket.name}/{key}" for key in CROWD])
+
+
+def fs_copy(site: Site) -> bool:
+    file_system(site).cp_file(site.uri("data"), site.uri("old"))
+    return site.bucket.get("old") == DATA
+
+
+def fs_remove(site: Site) -> bool:
+    for key, data in SAMPLES.items():  # a calamity has it remove them twice
+        site.bucket.put(key, data)
+    file_system(site).rm(site.uri("samples"), recursive=True)
+    return not set(SAMPLES) & set(site.bucket.keys())
+
+
 def seen(items: Any) -> dict[str, bytes]:
     """Return the samples by key; one that comes twice is an error."""
     found: dict[str, bytes] = {}
@@ -254,5 +296,11 @@ LIBRARY = [
     User("small writer", small_writer, ("PutObject",)),
     User("DCP save", dcp_save, (*LISTED, *PARTS, "PutObject", "HeadObject"), through_dcp=True),
     User("DCP load", dcp_load, ("GetObject",), through_dcp=True),
+    User("fs read", fs_read, ("GetObject",)),
+    User("fs ranges", fs_ranges, ("GetObject",)),
+    User("fs write", fs_write, PARTS),
+    User("fs find", fs_find, LISTED),
+    User("fs copy", fs_copy, ("HeadObject", "CopyObject")),
+    User("fs remove", fs_remove, (*LISTED, "DeleteMultipleObjects", "DeleteObject")),
 ]
 USERS = [*CLIENT, *LIBRARY]

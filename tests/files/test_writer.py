@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osstorchconnector.config import Config, TransferConfig
+from osstorchconnector.errors import OssError
 
 
 @pytest.fixture
@@ -274,3 +275,30 @@ def test_a_writer_does_not_pickle(client: FakeClient) -> None:
     with pytest.raises(TypeError, match="can't be pickled"):
         pickle.dumps(writer)
     writer.discard()
+
+
+@pytest.mark.parametrize("size", [0, 10, PART, PART + 1, 5 * PART + 7])
+def test_a_file_is_written_without_a_copy_of_its_bytes(client: FakeClient, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    source = io.BytesIO(data[:size])
+    with writer_of(client) as writer:
+        writer.write(b"before ")
+        taken = 0
+        while count := writer.write_from(source, 3 * PART):
+            taken += count
+        writer.write(b" behind")
+    assert taken == size
+    assert stored(client) == b"before " + data[:size] + b" behind"
+
+
+def test_nothing_is_stored_of_a_file_that_can_not_be_read(client: FakeClient) -> None:
+    class Broken:
+        def readinto(self, view: memoryview) -> int:
+            raise OSError("the disk is gone")
+
+    writer = writer_of(client)
+    with pytest.raises(OSError, match="the disk is gone"):
+        writer.write_from(Broken(), PART)
+    with pytest.raises(OssError, match="the disk is gone"):
+        writer.close()
+    assert stored(client) == OLD
