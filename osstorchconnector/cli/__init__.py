@@ -3,6 +3,7 @@
 - `run`: the app, options of all commands, exit statuses; `session`: how OSS is reached
 - `objects`: ls, du, stat, cat, rm, sign, clean; `copies`: cp, mv, sync
 - `places`: objects, prefixes, files and folders; `plans` (pure): what a copy of many does; `transfer`: does it
+- `doctor`: looks for what is wrong; `machine`: what this machine allows; `findings` (pure): what to make of it
 - `show`: what people read
 
 A command prints its result to stdout, and everything else (bars, summaries, errors) to stderr.
@@ -10,24 +11,31 @@ A command prints its result to stdout, and everything else (bars, summaries, err
 
 from __future__ import annotations
 
-from . import copies, objects
+from . import copies, doctor, objects
+from .findings import Finding, Level, worst
+from .machine import about_this_machine
 from .places import Item, Local, Place, Remote, place
 from .plans import Filter, OverwriteRule, decisions, superfluous
 from .run import app, common_first, main
 
 __all__ = [
     "Filter",
+    "Finding",
     "Item",
+    "Level",
     "Local",
     "OverwriteRule",
     "Place",
     "Remote",
+    "about_this_machine",
     "app",
     "common_first",
     "copies",
     "decisions",
+    "doctor",
     "main",
     "objects",
     "place",
     "superfluous",
+    "worst",
 ]

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..client.client import OssClient
-from ..credentials import Credentials, ProfileCredentials
+from ..credentials import Credentials, CredentialsSource, ProfileCredentials, credentials_source
 from ..credentials.chain import PROFILE_PATHS
 from ..credentials.profiles import read_profiles
 from ..credentials.sources import MAX_FILE_BYTES
@@ -46,8 +46,7 @@ class CommandSession:
         return OssClient(
             endpoint,
             region=region,
-            cred_path=self.settings.cred_path,
-            cred_provider=self._provider(),
+            cred_provider=self.source,
             config_path=self.settings.connector_config,
         )
 
@@ -55,6 +54,11 @@ class CommandSession:
     def fs(self) -> OssFileSystem:
         """The file system over this client."""
         return OssFileSystem(self.client, use_listings_cache=False)
+
+    @cached_property
+    def source(self) -> CredentialsSource:
+        """Where the credentials come from."""
+        return credentials_source(self.settings.cred_path, self._provider())
 
     def _provider(self) -> object | None:
         given = self.settings
