@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, NamedTuple, Protocol, TypeVar
@@ -38,6 +39,8 @@ from ...protocol.values import Buffer
 from ..memory import Memory
 
 S = TypeVar("S", bound=IntEnum)
+
+MAX_SESSIONS = 64
 
 FailureKind = Literal["setup", "connect", "connect_timeout", "reset", "timeout", "protocol"]
 
@@ -213,9 +216,48 @@ def unsent_bytes(transport: asyncio.WriteTransport | None) -> int:
         return 0
 
 
+class ResumingContext(ssl.SSLContext):
+    """A context whose connections take up the session of an earlier one to the same host, made by the same thread.
+
+    A server that does not know the session any more makes a new one. `earlier` holds the newest connection that was
+    made for each thread and host, and the session to take up: OpenSSL allows no two threads to use one connection.
+    """
+
+    earlier: dict[tuple[int, str | bytes | None], tuple[ssl.SSLObject, ssl.SSLSession | None]]
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """As the method of `ssl.SSLContext`, which asyncio and uvloop call for each connection."""
+        place = threading.get_ident(), server_hostname
+        session = session or self._session_of(place)
+        made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        if len(self.earlier) >= MAX_SESSIONS:
+            self.earlier.clear()
+        self.earlier[place] = made, session
+        return made
+
+    def _session_of(self, place: tuple[int, str | bytes | None]) -> ssl.SSLSession | None:
+        """Return the newest session: that of the last connection, unless its handshake has not ended."""
+        if place not in self.earlier:
+            return None
+        connection, session = self.earlier[place]
+        newest = connection.session
+        return newest if newest is not None and (newest.has_ticket or newest.id) else session
+
+
 def tls_context(ca_file: str) -> ssl.SSLContext:
     """Return what connections of https are checked by: the system's certificates, or those of a file."""
     try:
-        return ssl.create_default_context(cafile=ca_file or None)
+        context = ssl.create_default_context(cafile=ca_file or None)
     except OSError as error:
         raise OssConfigError(f"config key caFile: {ca_file!r} can't be loaded: {error}") from error
+    context.__class__ = ResumingContext  # all settings stay those of Python's default context
+    assert isinstance(context, ResumingContext)
+    context.earlier = {}
+    return context
