@@ -19,7 +19,9 @@ OLD_MODULES = (
     "oss_iterable_dataset",
     "oss_map_dataset",
     "oss_dcp_filesystem",
+    "oss_safetensor",
     "_oss_client",
+    "_oss_connector",
     "_oss_bucket_iterable",
 )
 

@@ -4,6 +4,6 @@
 - `objects` are what these methods return: objects that are read when somebody reads them, are written, or stand for an
   error
 
-The modules `oss_checkpoint`, `oss_iterable_dataset`, `oss_map_dataset`, `oss_dcp_filesystem`, `_oss_client` and
-`_oss_bucket_iterable` of the package have the names that the modules of 1.2.3 have.
+The modules `oss_checkpoint`, `oss_iterable_dataset`, `oss_map_dataset`, `oss_dcp_filesystem`, `oss_safetensor`,
+`_oss_client`, `_oss_connector` and `_oss_bucket_iterable` of the package have the names that the modules of 1.2.3 have.
 """

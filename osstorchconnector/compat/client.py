@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..client.client import OssClient as Client
 from ..client.transport.base import TransportFactory
-from ..errors import OssUsageError
+from ..errors import OssNotFoundError, OssUsageError
 from ..files.data_object import DataObject
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
@@ -68,9 +68,19 @@ class OssClient(Client):
         return WrittenObject(OssWriter(self, uri, transfer=self.config.checkpoint), uri)
 
     def head_object(self, bucket: str, key: str) -> DataObject:
-        """Return an object that is open for reading, with its ETag; `OssNotFoundError` if there is none."""
+        """Return an object that is open for reading, with its ETag; `OssNotFoundError` if there is none.
+
+        For a folder (there are objects below `key/`), return one of size 0 that can't be read: programs ask whether a
+        name is a file or a folder in this way.
+        """
         uri = _uri(bucket, key)
-        return OpenedObject(uri, self._reader(uri), etag=self.head(uri).etag)
+        try:
+            return OpenedObject(uri, self._reader(uri), etag=self.head(uri).etag)
+        except OssNotFoundError as error:
+            folder = OssUri(uri.bucket, f"{uri.key.rstrip('/')}/")
+            if not self.list_page(folder, max_keys=1).objects:
+                raise
+            return UnreadObject(uri, error, is_failure=False)
 
     def rename_object(self, bucket: str, key: str, new_bucket: str, new_key: str) -> None:
         """Copy an object (up to 1 GB) within OSS, then delete the old one: for a moment both exist.

@@ -1,0 +1,226 @@
+"""Programs written for 1.2.3, from its signatures: they run here, and on the C++ connector where it is installed.
+
+They work on a local folder (`endpoint=""`), so both need no server. The C++ connector is that of `make bench`, in
+`.venv-peers`. What it prints is compared, too: so the programs are what it really takes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripts import ROOT
+
+PEER = ROOT / ".venv-peers" / "bin" / "python"
+NAMES = [f"{number}.txt" for number in range(5)]
+
+HEAD = """
+import io, json, sys
+folder, config = sys.argv[1:]
+bucket, _, inside = folder[1:].partition("/")
+"""
+CLIENT = """
+from osstorchconnector import OssClient, new_data_object
+client = OssClient("", "", config, "some-uuid", 0, 1, None, "")
+"""
+
+# The name of a row, the program, and what it prints: sorted, since 1.2.3 gives objects as they come.
+PROGRAMS: dict[str, tuple[str, Any]] = {
+    "iterable dataset of a prefix": (
+        """
+from osstorchconnector import OssIterableDataset
+dataset = OssIterableDataset.from_prefix(folder + "/data/", "", cred_path="", config_path=config)
+out = sorted([item.key[len(folder):], item.size, item.label, item.read().decode()] for item in dataset)
+""",
+        [[f"/data/{name}", 5, "", name] for name in NAMES],
+    ),
+    "iterable dataset of objects, with a transform and workers": (
+        """
+import torch
+from osstorchconnector import OssIterableDataset
+def transform(data):
+    with data:
+        return data.key[len(folder):] + " " + data.read().decode()
+uris = [folder + "/data/%d.txt" % number for number in range(5)]
+dataset = OssIterableDataset.from_objects(uris, "", transform=transform, config_path=config)
+out = sorted(torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2))
+""",
+        [f"/data/{name} {name}" for name in NAMES],
+    ),
+    "map dataset of a manifest": (
+        """
+from osstorchconnector import OssMapDataset, imagenet_manifest_parser
+dataset = OssMapDataset.from_manifest_file(
+    folder + "/manifest", imagenet_manifest_parser, folder + "/data/", "", config_path=config)
+out = [len(dataset), [[item.label, item.read().decode()] for item in dataset.__getitems__(indices=[3, 0])]]
+""",
+        [5, [["label 3", "3.txt"], ["label 0", "0.txt"]]],
+    ),
+    "one object of a map dataset": (
+        """
+from osstorchconnector.oss_map_dataset import OssMapDataset
+dataset = OssMapDataset.from_objects([folder + "/data/2.txt"], endpoint="", config_path=config)
+item = dataset.__getitem__(i=0)
+out = [item.key[len(folder):], item.read(1).decode(), item.tell(), item.seek(0), item.read().decode(), item.size]
+""",
+        ["/data/2.txt", "2", 1, 0, "2.txt", 5],
+    ),
+    "get_object": (
+        CLIENT
+        + """
+item = client.get_object(bucket, inside + "/data/1.txt", 0, 1, "label")
+memory = bytearray(3)
+out = [item.key[len(folder):], item.label, item.read(2).decode(), item.readinto(memory), memory.decode(), item.size,
+       item.err(), item.error_msg()]
+""",
+        ["/data/1.txt", "label", "1.", 3, "txt", 5, 0, ""],
+    ),
+    "put_object": (
+        CLIENT
+        + """
+with client.put_object(bucket, inside + "/new") as target:
+    written = target.write(b"some bytes")
+out = [target.key[len(folder):], written, target.err(), open(folder + "/new").read()]
+""",
+        ["/new", 10, 0, "some bytes"],
+    ),
+    "head_object": (
+        CLIENT
+        + """
+item = client.head_object(bucket, inside + "/data/1.txt")
+try:
+    out = client.head_object(bucket, inside + "/none")
+except RuntimeError:
+    out = [item.size, item.key[len(folder):]]
+""",
+        [5, "/data/1.txt"],
+    ),
+    "list_objects": (
+        CLIENT
+        + """
+out = sorted([item.key[len(folder):], item.size, item.read().decode()]
+             for item in client.list_objects(bucket, inside + "/data/"))
+""",
+        [[f"/data/{name}", 5, name] for name in NAMES],
+    ),
+    "list_objects_with_preload": (
+        CLIENT
+        + """
+out = sorted([item.key[len(folder):], item.size, item.read().decode()]
+             for item in client.list_objects_with_preload(bucket, prefix=inside + "/data/", include_errors=True))
+""",
+        [[f"/data/{name}", 5, name] for name in NAMES],
+    ),
+    "list_objects_from_uris_with_preload": (
+        CLIENT
+        + """
+named = [new_data_object(folder + "/data/1.txt", 0, "one"), new_data_object(folder + "/none", 0, "none")]
+found = list(client.list_objects_from_uris_with_preload(named, include_errors=True))
+out = sorted([item.key[len(folder):], item.err(), item.read().decode() if item.err() == 0 else ""] for item in found)
+""",
+        [["/data/1.txt", 0, "1.txt"], ["/none", 2, ""]],
+    ),
+    "new_data_object": (
+        """
+from osstorchconnector import new_data_object
+from osstorchconnector._oss_client import DataObject
+item = new_data_object("oss://bucket/key", 7, "label")
+out = [item.size, item.label, item.err(), item.error_msg(), isinstance(item, DataObject)]
+""",
+        [7, "label", 0, "", True],
+    ),
+    "modules": (
+        """
+from osstorchconnector.oss_checkpoint import OssCheckpoint
+from osstorchconnector.oss_iterable_dataset import OssIterableDataset
+from osstorchconnector.oss_map_dataset import OssMapDataset
+from osstorchconnector.oss_dcp_filesystem import OssDCPFileSystem, OssStorageReader, OssStorageWriter
+from osstorchconnector.oss_safetensor import OssSafetensor
+from osstorchconnector._oss_connector import new_data_object
+from osstorchconnector._oss_bucket_iterable import parse_oss_uri
+out = list(parse_oss_uri("oss://bucket/some/key"))
+""",
+        ["bucket", "some/key"],
+    ),
+}
+
+# What 1.2.3 takes only with OSS, or does otherwise.
+OURS: dict[str, tuple[str, Any]] = {
+    "checkpoint": (
+        """
+from osstorchconnector import OssCheckpoint
+checkpoint = OssCheckpoint("", "", config)
+with checkpoint.writer(folder + "/checkpoint") as writer:
+    writer.write(b"weights")
+    out = [writer.size, writer.label]
+with checkpoint.reader(folder + "/checkpoint") as reader:
+    out += [reader.read().decode(), reader.label]
+""",
+        [7, "", "weights", ""],
+    ),
+    "safetensors": (
+        """
+import torch
+from osstorchconnector import OssSafetensor
+files = OssSafetensor("", "", config)
+files.save_file({"a": torch.arange(3), "b": torch.ones(2, 2)}, folder + "/model.safetensors")
+out = {name: tensor.tolist() for name, tensor in files.load_file(folder + "/model.safetensors").items()}
+""",
+        {"a": [0, 1, 2], "b": [[1.0, 1.0], [1.0, 1.0]]},
+    ),
+    "rename_object and remove_object": (
+        CLIENT
+        + """
+client.rename_object(bucket, inside + "/data/1.txt", bucket, inside + "/data/moved.txt")
+client.remove_object(bucket, inside + "/data/2.txt")
+out = sorted(item.key[len(folder) + 6:] for item in client.list_objects(bucket, inside + "/data/"))
+""",
+        ["0.txt", "3.txt", "4.txt", "moved.txt"],
+    ),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    for number, name in enumerate(NAMES):
+        (tmp_path / "data" / name).write_text(name)
+        with (tmp_path / "manifest").open("a") as file:
+            file.write(f"{name}\tlabel {number}\n")
+    return tmp_path
+
+
+def printed(python: str | Path, program: str, folder: Path, config: Path) -> Any:
+    """Run a program with an interpreter, and return what it prints at its end."""
+    # The C++ connector's threads may crash when the interpreter ends: so it does not end in the usual way.
+    end = "\nprint('printed:' + json.dumps(out), flush=True)\nimport os; os._exit(0)\n"
+    command = [str(python), "-W", "ignore", "-c", HEAD + program + end, str(folder), str(config)]
+    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=100)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("printed:")]
+    assert lines, done.stderr[-2000:]
+    return json.loads(lines[-1].removeprefix("printed:"))
+
+
+@pytest.fixture
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "config.json"
+    logs = {"logLevel": 1, "logPath": f"{path.parent}/log", "auditPath": f"{path.parent}/audit"}
+    path.write_text(json.dumps(logs))
+    return path
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, *OURS])
+def test_a_program_for_1_2_3_runs_here(name: str, folder: Path, config: Path) -> None:
+    program, expected = (PROGRAMS | OURS)[name]
+    assert printed(sys.executable, program, folder, config) == expected
+
+
+@pytest.mark.skipif(not PEER.exists(), reason="the C++ connector is not installed: make bench installs it")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_program_does_the_same_on_1_2_3(name: str, folder: Path, config: Path) -> None:
+    program, expected = PROGRAMS[name]
+    assert printed(PEER, program, folder, config) == expected
