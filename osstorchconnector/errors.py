@@ -4,7 +4,8 @@
     ├── OssConfigError            also ValueError: a setting, URI, credential or manifest file is wrong
     │   ├── OssUriError
     │   ├── OssCredentialsError
-    │   └── OssManifestError
+    │   ├── OssManifestError
+    │   └── OssTarError
     ├── OssUsageError             this call is not allowed here (a blocking call on the I/O loop)
     ├── OssTransformError         the user's transform raised; `__cause__` is the original error
     ├── OssConnectionError        also ConnectionError: no connection, or it broke before the answer was complete
@@ -47,6 +48,10 @@ class OssCredentialsError(OssConfigError):
 
 class OssManifestError(OssConfigError):
     """The manifest can't be read, or one of its lines or entries does not name an object."""
+
+
+class OssTarError(OssConfigError):
+    """The tar, or the index of a tar, can't be used: damaged, cut off, compressed, or of another tar."""
 
 
 class OssUsageError(OssError):
