@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from .errors import OssUriError
 from .redaction import printable
@@ -35,6 +35,61 @@ class OssUri(NamedTuple):
     def path(self) -> str:
         """The form `/bucket/key`, the same as `DataObject.key`."""
         return f"/{self.bucket}/{self.key}"
+
+
+class MemberUri(OssUri):
+    """A member of a tar: `bucket` is the tar's, `key` is the member's name in it, "" if that is not known yet.
+
+    `start` and `stop` are where it lies in the tar, from its first header to the next member's, in bytes. With
+    `is_sample` it is several members, side by side, that share this beginning of their names.
+    `str(uri)` is `oss://bucket/name.tar!/member`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, bucket: str, key: str, tar_key: str, start: int, stop: int, is_sample: bool = False) -> MemberUri:
+        return tuple.__new__(cls, (bucket, key, tar_key, start, stop, is_sample))
+
+    def __getnewargs__(self) -> Any:
+        return tuple(self)
+
+    def __str__(self) -> str:
+        return f"{self.tar}!/{self.key}" if self.key else f"{self.tar}!/@{self.start}"
+
+    def __repr__(self) -> str:
+        return f"MemberUri{tuple(self)!r}"
+
+    @property
+    def tar(self) -> OssUri:
+        """The tar."""
+        return OssUri(self.bucket, self._field(2))
+
+    @property
+    def start(self) -> int:
+        """The position of the member's first header in the tar."""
+        return cast("int", self._field(3))
+
+    @property
+    def stop(self) -> int:
+        """The position behind the member, and behind what follows it that is no member."""
+        return cast("int", self._field(4))
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether this is several members that are one sample."""
+        return cast("bool", self._field(5))
+
+    @property
+    def path(self) -> str:
+        """The member's name, the same as `DataObject.key`."""
+        return self.key
+
+    def named(self, name: str) -> MemberUri:
+        """Return the member with its name."""
+        return MemberUri(self.bucket, name, self.tar.key, self.start, self.stop)
+
+    def _field(self, number: int) -> Any:
+        return tuple.__getitem__(self, number)
 
 
 def parse_uri(text: str) -> OssUri:

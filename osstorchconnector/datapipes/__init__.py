@@ -14,6 +14,7 @@ How a key flows:
         v
     `DataObject`, or what a transform makes of it
 
+- `tar_lister` lists the members of tars, in the same table
 - `graph` makes a dataset of a graph of pipes; `state` is where an epoch stands, as a dictionary
 - `job` is who this process is: which rank, which worker, and what all of them do together
 - `saver` goes the other way: bytes into objects
@@ -21,14 +22,15 @@ How a key flows:
 
 from __future__ import annotations
 
-from .fetcher import OssNamedStreams, OssObjectFetcher
-from .graph import OssPipeDataset
+from .fetcher import OssObjectFetcher
+from .graph import OssNamedStreams, OssPipeDataset
 from .lister import OssObjectLister, OssObjectNames
 from .manifest import OssManifestParser, imagenet_manifest_parser, jsonl_manifest_parser
 from .numbered_objects import OssObjectSharder, OssObjectShuffler
 from .saver import OssObjectSaver
 from .state import merge_states
 from .table import OssObjectMapFetcher, OssObjectTable
+from .tar_lister import OssTarLister
 
 __all__ = [
     "OssManifestParser",
@@ -42,6 +44,7 @@ __all__ = [
     "OssObjectShuffler",
     "OssObjectTable",
     "OssPipeDataset",
+    "OssTarLister",
     "imagenet_manifest_parser",
     "jsonl_manifest_parser",
     "merge_states",

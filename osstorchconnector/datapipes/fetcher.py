@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from torch.utils.data import IterDataPipe
-from torch.utils.data.datapipes.utils.common import StreamWrapper
 
 from ..client.client import OssClient, as_client
 from ..client.operations import Operations
@@ -26,9 +27,11 @@ from ..errors import (
 from ..files.data_object import DataObject
 from ..files.reader import OssReader
 from ..index.info import ObjectInfo
+from ..index.orders import NO_CHUNKS
 from ..index.shared import SharedNumbers
 from ..protocol.values import ByteSpan, Download
-from ..uri import OssUri, parse_object_uri
+from ..tar.runs import MemberRun, fetch_run, outcomes, runs_of
+from ..uri import MemberUri, OssUri, parse_object_uri
 from .job import exit_when_job_is_killed, worker_share
 from .numbered_objects import functional
 
@@ -97,6 +100,7 @@ def _is_mistake(error: OssError) -> bool:
 
 
 T = TypeVar("T")
+W = TypeVar("W", bound=ObjectInfo | MemberRun)
 
 # Returns what stands in the place of an object that can't be had; None leaves it out.
 Skip = Callable[[ObjectInfo, OssError], object]
@@ -108,6 +112,8 @@ FIRST_BYTES = 16 << 20
 PREFETCH_BYTES = 256 << 20
 _ASSUMED_BYTES, _LEAST_ASSUMED_BYTES = PREFETCH_BYTES // 64, PREFETCH_BYTES // 512
 _REMEMBERED = 8
+# Without a Python call for an object.
+_KIND = attrgetter("uri.__class__")
 
 
 class _Identity:
@@ -135,15 +141,18 @@ def fetch(
     skip: Skip | None = None,
     begin: bool = False,
     bucket: str = "",
+    window: tuple[int, int] = (0, 0),
 ) -> Generator[Any, None, None]:
     """Yield what `transform` makes of each object, `prefetchConcurrency` requests in flight ahead of the consumer.
 
     An object that can't be had is an error at its place; with `skip`, what that returns stands there. A large
     object's rest is fetched when it is read. With `begin` the first requests are sent at once. Connections to `bucket`,
-    if it is given, are opened before the first object is known.
+    if it is given, are opened before the first object is known. `window` tells what is known of the order in which
+    members of tars come: how many of them end the present chunk, and how many are a chunk.
     """
+    wanted = _wanted(infos, window)
     pipeline = functools.partial(
-        downloads, client, infos, in_order=in_order, returns_errors=skip is not None, bucket=bucket
+        downloads, client, wanted, in_order=in_order, returns_errors=skip is not None, bucket=bucket
     )
     if begin:
         begun = pipeline()
@@ -154,12 +163,12 @@ def fetch(
 
 def downloads(
     client: OssClient,
-    infos: Iterable[ObjectInfo],
+    wanted: Iterable[W],
     *,
     in_order: bool = True,
     returns_errors: bool = False,
     bucket: str = "",
-) -> Pipeline[ObjectInfo, Any]:
+) -> Pipeline[W, Any]:
     """Return the `Download` of each object, or with `returns_errors` the `OssError` in its place. Close it at the end.
 
     `item` is the `ObjectInfo` of the one that came last.
@@ -168,7 +177,7 @@ def downloads(
     config, sizes = client.config.dataset, _Sizes()
     return client.map(
         _first_bytes_or_error if returns_errors else _first_bytes,
-        infos,
+        wanted,
         concurrency=config.prefetch_concurrency,
         workers=config.prefetch_worker,
         processes=worker_share().step,
@@ -182,32 +191,54 @@ def downloads(
 
 def _items(
     client: OssClient,
-    pipeline: Callable[[], Pipeline[ObjectInfo, Any]],
+    pipeline: Callable[[], Pipeline[Any, Any]],
     transform: Callable[[DataObject], Any],
     skip: Skip | None,
 ) -> Generator[Any, None, None]:
     with contextlib.closing(pipeline()) as fetched:
         if skip is not None:
             for download in fetched:
-                try:
-                    if isinstance(download, OssError):
-                        raise download
-                    item = transformed(data_object(client, fetched.item, download), transform)
-                except OssError as error:
-                    item = skip(fetched.item, error)
-                    if item is None:
-                        continue
-                yield item
-        elif transform is identity:
-            for download in fetched:
-                info, stat = fetched.item, download.stat
-                if download.span.stop < stat.size:
-                    yield data_object(client, info, download)
-                else:  # without the call: so come small objects
-                    yield DataObject(info.uri, download.body, label=info.label, etag=stat.etag)
+                for info, found in _found(client, fetched.item, download):
+                    try:
+                        if isinstance(found, OssError):
+                            raise found
+                        item = transformed(found, transform, info.uri)
+                    except OssError as error:
+                        item = skip(info, error)
+                        if item is None:
+                            continue
+                    yield item
         else:
             for download in fetched:
-                yield transformed(data_object(client, fetched.item, download), transform)
+                item = fetched.item
+                if type(item) is not ObjectInfo:
+                    yield from _run_items(client, item, download, transform)
+                elif transform is identity:
+                    stat = download.stat
+                    if download.span.stop < stat.size:
+                        yield data_object(client, item, download)
+                    else:  # without the call: so come small objects
+                        yield DataObject(item.uri, download.body, label=item.label, etag=stat.etag)
+                else:
+                    yield transformed(data_object(client, item, download), transform, item.uri)
+
+
+def _run_items(
+    client: OssClient, run: MemberRun, download: Download, transform: Callable[[DataObject], Any]
+) -> Iterator[Any]:
+    for info, found in outcomes(client, run, download):
+        if isinstance(found, OssError):
+            raise found
+        yield found if transform is identity else transformed(found, transform, info.uri)
+
+
+def _found(
+    client: OssClient, item: ObjectInfo | MemberRun, download: Download | OssError
+) -> Iterable[tuple[ObjectInfo, Any]]:
+    """Return what has come, each with what is known of it: a `DataObject`, a sample, or an error in its place."""
+    if isinstance(item, MemberRun):
+        return outcomes(client, item, download)
+    return [(item, download if isinstance(download, OssError) else data_object(client, item, download))]
 
 
 def checked_transform(transform: Callable[[DataObject], T]) -> Callable[[DataObject], T]:
@@ -217,14 +248,14 @@ def checked_transform(transform: Callable[[DataObject], T]) -> Callable[[DataObj
     return transform
 
 
-def transformed(data: DataObject, transform: Callable[[DataObject], T]) -> T:
-    """Return what `transform` makes of an object; an error of its own becomes one that names the object."""
+def transformed(data: Any, transform: Callable[[Any], T], uri: OssUri) -> T:
+    """Return what `transform` makes of an object or a sample; an error of its own becomes one that names `uri`."""
     try:
         return transform(data)
     except OssError:
         raise
     except Exception as error:
-        raise OssTransformError(f"the transform failed on {data.uri}: {type(error).__name__}: {error}") from error
+        raise OssTransformError(f"the transform failed on {uri}: {type(error).__name__}: {error}") from error
 
 
 @functional("fetch_oss_objects")
@@ -279,26 +310,8 @@ class OssObjectFetcher(IterDataPipe[Any]):
             in_order=self._in_order,
             skip=self._skipping if self._skipping.is_on else None,
             bucket=getattr(self._source, "awaited_bucket", ""),
+            window=getattr(self._source, "chunking", NO_CHUNKS).window(0),
         )
-
-
-@functional("as_named_streams")
-class OssNamedStreams(IterDataPipe[tuple[str, StreamWrapper]]):
-    """Yield (uri, stream) for each `DataObject` (functional form: `as_named_streams`).
-
-    This is what `load_from_tar` and `load_from_zip` take.
-    """
-
-    def __init__(self, source: Iterable[DataObject]) -> None:
-        self._source = source
-
-    def __len__(self) -> int:
-        """Return the length of the source, if it has one."""
-        return len(self._source)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[tuple[str, StreamWrapper]]:
-        for data in self._source:
-            yield data.uri, StreamWrapper(data, name=data.uri)
 
 
 def as_info(item: ObjectInfo | OssUri | str) -> ObjectInfo:
@@ -312,14 +325,41 @@ def as_info(item: ObjectInfo | OssUri | str) -> ObjectInfo:
     raise OssUriError(f"not an object to fetch: {item!r} (give an ObjectInfo, an OssUri or oss://bucket/key)")
 
 
-async def _first_bytes_or_error(operations: Operations, info: ObjectInfo) -> Download | OssError:
+async def _first_bytes_or_error(operations: Operations, info: ObjectInfo | MemberRun) -> Download | OssError:
     try:
         return await _first_bytes(operations, info)
     except OssError as error:
         return error
 
 
-def _first_bytes(operations: Operations, info: ObjectInfo) -> Coroutine[Any, Any, Download]:
+class _Wanted(itertools.chain[ObjectInfo | MemberRun]):
+    """An iterator that costs no Python call for an object, and closes its source."""
+
+    source: Iterable[ObjectInfo] = ()
+
+    def close(self) -> None:
+        """Close the source, if it can be closed."""
+        close = getattr(self.source, "close", None)
+        if close is not None:
+            close()
+
+
+def _wanted(infos: Iterable[ObjectInfo], window: tuple[int, int]) -> _Wanted:
+    """Return what is to be fetched for `infos`, in their order: members of tars as runs, objects as they are."""
+    first_rows, chunk_rows = window
+    items = _Wanted.from_iterable(
+        runs_of(group, first_rows=first_rows, chunk_rows=chunk_rows) if kind is MemberUri else group
+        for kind, group in itertools.groupby(infos, key=_KIND)
+    )
+    assert isinstance(items, _Wanted)
+    items.source = infos
+    return items
+
+
+def _first_bytes(operations: Operations, info: ObjectInfo | MemberRun) -> Coroutine[Any, Any, Download]:
+    if type(info) is MemberRun:
+        return fetch_run(operations, info)
+    assert type(info) is ObjectInfo
     size = info.size  # as `first_span`, without the call: for every object
     stop = FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1
     return operations.get(info.uri, tuple.__new__(ByteSpan, (0, stop)))
@@ -334,8 +374,7 @@ def data_object(client: OssClient, info: ObjectInfo, download: Download) -> Data
 
 
 def first_span(info: ObjectInfo) -> ByteSpan:
-    size = info.size
-    return ByteSpan(0, FIRST_BYTES if size is None or size > FIRST_BYTES else size or 1)
+    return ByteSpan(0, FIRST_BYTES if info.size is None else min(info.size, FIRST_BYTES) or 1)
 
 
 class _Sizes:
@@ -344,7 +383,7 @@ class _Sizes:
     def __init__(self) -> None:
         self._assumed = _ASSUMED_BYTES
 
-    def weight(self, info: ObjectInfo) -> int:
+    def weight(self, info: ObjectInfo | MemberRun) -> int:
         """Return what the first bytes of this object will take, at a guess if its size is unknown."""
         size = info.size
         if size is None:

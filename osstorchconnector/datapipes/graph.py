@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch.utils.data import IterDataPipe
 from torch.utils.data.datapipes.iter import Mapper, ShardingFilter
+from torch.utils.data.datapipes.utils.common import StreamWrapper
 from torch.utils.data.graph import traverse_dps
 
 from ..errors import OssUsageError
-from .fetcher import OssNamedStreams, OssObjectFetcher
-from .numbered_objects import NumberedObjects, OssObjectSharder, OssObjectShuffler
+from ..files.data_object import DataObject
+from .fetcher import OssObjectFetcher
+from .numbered_objects import NumberedObjects, OssObjectSharder, OssObjectShuffler, functional
 from .resumable import ObjectRun, ResumableDataset
 
 _UNDECIDED = (
     "take an OssIterableDataset with shard_ranks=True to share them out, or call shard_ranks(Share(rank, world_size)) "
     "of the graph's sharder before to_dataset(), with Share() if that is meant"
 )
+
+
+@functional("as_named_streams")
+class OssNamedStreams(IterDataPipe[tuple[str, StreamWrapper]]):
+    """Yield (uri, stream) for each `DataObject` (functional form: `as_named_streams`).
+
+    This is what `load_from_tar` and `load_from_zip` take.
+    """
+
+    def __init__(self, source: Iterable[DataObject]) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        """Return the length of the source, if it has one."""
+        return len(self._source)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[str, StreamWrapper]]:
+        for data in self._source:
+            yield data.uri, StreamWrapper(data, name=data.uri)
 
 
 class OssPipeDataset(ResumableDataset):
@@ -50,6 +71,7 @@ class OssPipeDataset(ResumableDataset):
             rank=sharder.rank,
             balance=sharder.balance,
             undecided="" if sharder.is_decided else _UNDECIDED,
+            chunking=sharder.chunking,
         )
         self._pipe = pipe
         self._obstacle = _obstacle(stages[: stages.index(sharder)])

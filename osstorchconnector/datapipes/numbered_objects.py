@@ -18,9 +18,10 @@ from torch.utils.data.datapipes.iter import ShardingFilter
 from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
 
 from ..errors import OssUsageError
+from ..index.chunks import Chunks
 from ..index.fixed import FixedIndex
 from ..index.info import ObjectInfo
-from ..index.orders import Balanced, RankBalance, Share, Shuffled, View, balanced, nested
+from ..index.orders import NO_CHUNKS, Balanced, Chunking, RankBalance, Share, View, balanced, nested
 from ..index.shared import ObjectIndex
 from ..index.shared_file import Source
 from .job import share_rank0_index
@@ -56,11 +57,13 @@ class NumberedObjects(IterDataPipe[ObjectInfo]):
 
     `index` is `None` where the objects depend on what comes through another pipe; then `stream` yields them.
     `identity` tells the objects from those of another pipe, on the next run, too. `bucket` is where they are, if that
-    is known before they are listed.
+    is known before they are listed. `chunking` tells which of them should stay together when they are shared out.
     """
 
-    def __init__(self, index: ObjectIndex | None, identity: str = "", bucket: str = "") -> None:
-        self.index, self.identity, self.bucket = index, identity, bucket
+    def __init__(
+        self, index: ObjectIndex | None, identity: str = "", bucket: str = "", chunking: Chunking = NO_CHUNKS
+    ) -> None:
+        self.index, self.identity, self.bucket, self.chunking = index, identity, bucket, chunking
 
     @property
     def awaited_bucket(self) -> str:
@@ -103,12 +106,16 @@ class OssObjectShuffler(NumberedObjects):
     The order is one of all objects, decided by seed and epoch; it waits until all are known and takes no memory. Put
     it before `shard_oss_objects`. Loaders set its seed anew for each epoch through `apply_random_seed`, the same in all
     processes; without one it is `seed`, and `set_epoch` makes another order of it.
+
+    With `chunk_rows`, only chunks of so many neighbours are shuffled, and the objects of each chunk. That suits members
+    of tars: a chunk comes by a few requests.
     """
 
-    def __init__(self, source: NumberedObjects, *, seed: int = 0) -> None:
+    def __init__(self, source: NumberedObjects, *, seed: int = 0, chunk_rows: int = 0) -> None:
         if source.index is None:
             raise OssUsageError("objects that come through a pipe have no numbers: give the prefixes or names directly")
-        super().__init__(source.index, source.identity, source.bucket)
+        chunking = Chunks(chunk_rows, are_shuffled=True) if chunk_rows else NO_CHUNKS
+        super().__init__(source.index, source.identity, source.bucket, chunking)
         self._source = source
         self._seed, self._epoch, self._is_on = seed, 0, True
 
@@ -138,7 +145,9 @@ class OssObjectShuffler(NumberedObjects):
 
     def view(self) -> View[ObjectInfo] | None:
         below = self._source.view()
-        return Shuffled(below, self._seed, self._epoch) if self._is_on and below is not None else below
+        if not self._is_on or below is None:
+            return below
+        return self.chunking.shuffled(below, self._seed, self._epoch)
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         view = self.view()
@@ -174,6 +183,11 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
     def awaited_bucket(self) -> str:
         """The bucket of objects that are still being listed; "" if all are known, or where they are is not."""
         return getattr(self._filter.source_datapipe, "awaited_bucket", "")
+
+    @property
+    def chunking(self) -> Chunking:
+        """Which objects stay together."""
+        return getattr(self._filter.source_datapipe, "chunking", NO_CHUNKS)
 
     @property
     def is_decided(self) -> bool:
@@ -216,6 +230,7 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
         source = self._filter.source_datapipe
         view = source.view() if isinstance(source, NumberedObjects) else None
         if view is not None:
+            view = self.chunking.striped(view, step, is_shuffled=False)
             return Balanced(view, self.rank.step, self._balance).items(first, step)
         return islice(source, first, None, step)
 

@@ -22,7 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..errors import OssUsageError
 from ..index.info import ObjectInfo
-from ..index.orders import RankBalance, Share, Taken, View, ordered
+from ..index.orders import NO_CHUNKS, Chunking, RankBalance, Share, Taken, View, ordered
 from ..index.shared import ObjectIndex, SharedNumbers
 from .job import reads_for_all, warn_of_everything, worker_share
 from .state import Anchor, EpochState, checked_epoch
@@ -45,13 +45,17 @@ class EpochRun(Generic[T]):
         seed: int | None,
         ranks: int = 1,
         balance: RankBalance = "none",
+        chunking: Chunking = NO_CHUNKS,
     ) -> None:
         self._begun, self._share = state, share
         self._seed, self._balance = seed, balance
+        self._is_striped = chunking is not NO_CHUNKS and (share.step > 1 or bool(state.taken))
         taken = [Taken(layer) for layer in state.taken]
+        order: dict[str, Any] = {"seed": seed, "epoch": state.epoch, "chunking": chunking}
         # The order that was left after each layer of taken items: numbers in an anchor are those of one of these.
-        self._orders = [ordered(items, seed=seed, epoch=state.epoch, taken=taken[:n]) for n in range(len(taken) + 1)]
-        self._order = ordered(items, seed=seed, epoch=state.epoch, taken=taken, ranks=ranks, balance=balance)
+        shares = [*(len(layer.counts) for layer in taken), share.step]
+        self._orders = [ordered(items, taken=taken[:n], shares=count, **order) for n, count in enumerate(shares)]
+        self._order = ordered(items, taken=taken, shares=share.step, ranks=ranks, balance=balance, **order)
         self.consumed = state.consumed
 
     @property
@@ -101,7 +105,7 @@ class ObjectRun(EpochRun[ObjectInfo]):
             layers, number = len(self._orders) - 1, self._share.number(self.consumed - 1)
             digest = self._digest(layers, number)
             anchor = Anchor(layers, number, digest) if digest else None
-        depends_on_count = self._seed is not None or self._balance != "none"
+        depends_on_count = self._seed is not None or self._balance != "none" or self._is_striped
         rows = self._index.count() if depends_on_count and self.consumed else begun.rows
         return dataclasses.replace(begun, share=self._share, consumed=self.consumed, rows=rows, anchor=anchor)
 
@@ -152,10 +156,11 @@ class ResumableDataset(IterableDataset[Any]):
         rank: Share = Share(),  # noqa: B008
         balance: RankBalance = "none",
         undecided: str = "",
+        chunking: Chunking = NO_CHUNKS,
     ) -> None:
         self._index, self._identity, self._undecided = index, identity, undecided
         self._numbers = SharedNumbers(folder=folder, initial={Slot.EPOCH: epoch})
-        self._seed, self._rank, self._balance = seed, rank, balance
+        self._seed, self._rank, self._balance, self._chunking = seed, rank, balance, chunking
         self._loaded: _Loaded | None = None
         self._run: ObjectRun | None = None
 
@@ -245,7 +250,8 @@ class ResumableDataset(IterableDataset[Any]):
                 f"{share.step}: load it with as many ranks and workers, or merge the states of all by merge_states"
             )
         index, ranks = self._index_of(state.epoch), self._rank.step
-        return ObjectRun(index, state, share, seed=self._seed, ranks=ranks, balance=self._balance)
+        order = {"seed": self._seed, "balance": self._balance, "chunking": self._chunking}
+        return ObjectRun(index, state, share, ranks=ranks, **order)
 
     def _pending(self) -> EpochState | None:
         """Return the loaded state that this process has not begun with yet."""
@@ -272,5 +278,5 @@ class ResumableDataset(IterableDataset[Any]):
             warn_of_everything(self._undecided)
 
     def _fingerprint(self) -> str:
-        text = f"{self._identity} {self._seed} {self._balance}"
+        text = f"{self._identity} {self._seed} {self._balance}{self._chunking.identity}"
         return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()

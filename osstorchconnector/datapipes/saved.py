@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import IO, Any, NamedTuple
 
@@ -23,7 +24,7 @@ from ..errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..index.layout import MAGIC as MAGIC_BEFORE
-from ..index.layout import Batch, RowBlock, block_bytes, read_block
+from ..index.layout import Batch, RowBlock, TarPlaces, block_bytes
 from ..index.orders import Filter, Filtered, as_keep, described
 from ..index.shared import ObjectIndex, SharedIndex
 from ..index.shared_file import Source, Wait
@@ -149,6 +150,44 @@ class SavedListing:
             f"the saved index {self._place} is damaged or cut off: what stands at byte {offset} is not what was saved; "
             "save it again by save_index"
         )
+
+
+def read_block(memory: memoryview, cursor: bytes) -> Batch:
+    """Return the rows of a block that may come from another user.
+
+    Raises `OssError` if it is damaged, if a name is not an object's, or if reading it could run code.
+    """
+    try:
+        batch = RowBlock(memory, 0).batch(cursor)
+        if len(batch.sizes) != len(batch.tails):
+            raise ValueError("as many sizes as names are needed")
+        if batch.places is None:
+            _check_names(batch.base, batch.tails)
+        else:
+            _check_places(batch.places)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, struct.error) as error:
+        if isinstance(error, OssError):
+            raise
+        raise OssError(f"a block of rows is damaged: {type(error).__name__}: {error}") from error
+    return batch
+
+
+def _check_names(base: str, tails: Sequence[str]) -> None:
+    """Raise unless each name is that of an object.
+
+    If the base has the bucket and a beginning of the key, only a name's length can still be wrong: check the longest.
+    """
+    if tails and re.search("/[^/\\\\]", base):
+        tails = [max(tails, key=lambda tail: len(tail.encode()))]
+    for tail in tails:
+        parse_object_uri(f"/{base}{tail}")
+
+
+def _check_places(places: TarPlaces) -> None:
+    """Raise unless the tar is an object, and each member lies somewhere in it."""
+    parse_object_uri(f"/{places.tar}")
+    if any(not 0 <= start < stop for start, stop in zip(places.starts, places.stops, strict=True)):
+        raise ValueError("a member of a tar has no place in it")
 
 
 class OssSavedObjects(NumberedObjects):

@@ -23,6 +23,7 @@ from ..files.data_object import DataObject
 from ..index.info import ObjectInfo
 from ..index.orders import View
 from ..index.shared import SharedNumbers
+from ..uri import MemberUri
 from .fetcher import (
     OnError,
     Skipping,
@@ -138,8 +139,10 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
             return self.__getitems__(position)
         info = as_info(self._source[position])
         try:
+            if isinstance(info.uri, MemberUri):
+                return next(fetch(self._client, [info], transform=self._transform))
             data = data_object(self._client, info, self._client.get(info.uri, first_span(info)))
-            return data if self._transform is identity else transformed(data, self._transform)
+            return data if self._transform is identity else transformed(data, self._transform, info.uri)
         except OssError as error:
             return self._skipping.substitute(info, error)
 
@@ -154,8 +157,9 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
             infos = source.__getitems__(positions)
         else:
             infos = [as_info(source[position]) for position in positions]
+        window = (len(infos), len(infos))  # neighbours in a tar come together, however the batch is ordered
         if not self._skipping.is_on:
-            return fetch(self._client, infos, transform=self._transform, begin=True)
+            return fetch(self._client, infos, transform=self._transform, begin=True, window=window)
         left_out: deque[LeftOut] = deque()
 
         def skip(info: ObjectInfo, error: OssError) -> object:
@@ -164,7 +168,8 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
                 left_out.append(LeftOut(error))
             return substitute
 
-        return _with_left_out(fetch(self._client, infos, transform=self._transform, skip=skip, begin=True), left_out)
+        fetched = fetch(self._client, infos, transform=self._transform, skip=skip, begin=True, window=window)
+        return _with_left_out(fetched, left_out)
 
     def __iter__(self) -> Iterator[Any]:
         source = self._source

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import torch
 from torch.utils.data import IterDataPipe
 
 from ..client.client import OssClient
@@ -13,7 +14,8 @@ from ..datapipes.job import share_rank0_index, this_rank
 from ..datapipes.numbered_objects import NumberedObjects, OssObjectSharder, OssObjectShuffler
 from ..datapipes.resumable import ObjectRun, ResumableDataset, Slot
 from ..datapipes.state import checked_epoch
-from ..errors import OssConfigError, OssError
+from ..errors import OssConfigError, OssError, OssUsageError
+from ..index.chunks import Chunks
 from ..index.info import ObjectInfo
 from ..index.orders import RankBalance, Share
 from ..index.shared import ObjectIndex, SharedIndex
@@ -26,13 +28,18 @@ _UNDECIDED = "give OssIterableDataset shard_ranks=True to share them out, or sha
 class OssIterableDataset(ObjectDataset, ResumableDataset):
     """Objects in the order of the listing, the manifest or the names, fetched ahead of the reader.
 
-    Create it with `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. In a DataLoader with n workers,
-    each worker yields every n-th object, and all workers together yield each object once. All use the same listing.
-    The dataset can be iterated any number of times, and by several iterators at once. Options of the `from_` methods:
+    Create it with `from_prefix`, `from_objects`, `from_manifest_file`, `from_tar` or `from_index`. In a DataLoader with
+    n workers, each worker yields every n-th object (of tars, every n-th group of neighbours), and all workers together
+    yield each object once. All use the same listing. The dataset can be iterated any number of times, and by several
+    iterators at once. Options of the `from_` methods:
 
-    shuffle: bool = False
+    shuffle: bool | "chunks" = False
         True: each epoch (see `set_epoch`) has another order, which depends only on `seed` and the epoch. All objects
         are shuffled, so the first one comes when the listing is complete. Shuffling takes no memory.
+        "chunks": chunks of `shuffle_chunk_size` neighbours come in a random order, and the objects of each chunk in
+        another. For members of a tar this is faster: those of a chunk come by a few requests.
+    shuffle_chunk_size: int = 1000
+        How many neighbours are a chunk.
     seed: int = 0
         The seed of `shuffle`.
     shard_ranks: bool | None = None
@@ -67,7 +74,8 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         client: OssClient,
         transform: Transform = identity,
         *,
-        shuffle: bool = False,
+        shuffle: bool | Literal["chunks"] = False,
+        shuffle_chunk_size: int = 1000,
         seed: int = 0,
         shard_ranks: bool | None = None,
         even: RankBalance = "none",
@@ -78,6 +86,10 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         ObjectDataset.__init__(self, objects, client, transform)
         _check_choice("even", even, ("none", "drop", "repeat"))
         _check_choice("relist", relist, ("never", "epoch"))
+        _check_choice("shuffle", shuffle or "", ("", True, "chunks"))
+        if shuffle_chunk_size < 1:
+            raise OssConfigError(f"shuffle_chunk_size: {shuffle_chunk_size} is less than one")
+        self._chunk_rows = shuffle_chunk_size if shuffle == "chunks" else 0
         if even != "none" and not shard_ranks:
             raise OssConfigError(f'even="{even}" evens out ranks: it needs shard_ranks=True')
         ResumableDataset.__init__(
@@ -89,6 +101,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             rank=Share(*this_rank(_SHARD_RANKS)) if shard_ranks else Share(),
             balance=even,
             undecided=_UNDECIDED if shard_ranks is None else "",
+            chunking=Chunks(self._chunk_rows, are_shuffled=True) if self._chunk_rows else objects.chunking,
         )
         self._skipping = Skipping(on_error, self._numbers, Slot.SKIPPED)
         self._relist, self._in_order, self._shard_ranks, self._on_error = relist, in_order, shard_ranks, on_error
@@ -113,6 +126,18 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
                 share_rank0_index(index, _SHARD_RANKS)
         super().set_epoch(epoch)
 
+    def shuffle(self, generator: torch.Generator | None = None) -> None:
+        """Give the next iterators another order: that of the next epoch, or of one that `generator` draws.
+
+        Raises `OssUsageError` for a dataset that is not shuffled. `set_epoch` does the same by number.
+        """
+        if self._seed is None:
+            raise OssUsageError('the dataset is in order: make it with shuffle=True or shuffle="chunks"')
+        if generator is None:
+            self.set_epoch(self.epoch + 1)
+        else:
+            self.set_epoch(int(torch.randint(1 << 62, (), generator=generator)))
+
     def datapipe(self) -> IterDataPipe[Any]:
         """Return the dataset as a graph of datapipes, to which further stages may be chained.
 
@@ -123,9 +148,9 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         index = self._index_of(self.epoch)
         objects = self._objects
         if index is not self._index:
-            objects = NumberedObjects(index, self._objects.identity, self._objects.bucket)
+            objects = NumberedObjects(index, objects.identity, objects.bucket, objects.chunking)
         if self._seed is not None:
-            objects = OssObjectShuffler(objects, seed=self._seed)
+            objects = OssObjectShuffler(objects, seed=self._seed, chunk_rows=self._chunk_rows)
             objects.set_epoch(self.epoch)
         sharder = OssObjectSharder(objects)
         if self._shard_ranks:
@@ -147,6 +172,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             in_order=self._in_order,
             skip=skip if self._skipping.is_on else None,
             bucket=self._objects.awaited_bucket,
+            window=self._chunking.window(run.consumed),
         )
 
     def _no_position(self) -> str:
@@ -158,6 +184,6 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         return self._index
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: Any, choices: tuple[str | bool, ...]) -> None:
     if value not in choices:
-        raise OssConfigError(f"{name}: {value!r} is none of {', '.join(choices)}")
+        raise OssConfigError(f"{name}: {value!r} is none of {', '.join(map(str, choices))}")

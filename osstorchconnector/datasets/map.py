@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch.utils.data import Dataset, MapDataPipe
@@ -17,10 +18,11 @@ from .object_dataset import ObjectDataset, Transform
 class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
     """Objects by number, in the order of the listing, the manifest or the names.
 
-    Create it with `from_prefix`, `from_objects`, `from_manifest_file` or `from_index`. `len` and the first access wait
-    until the listing is complete; workers and later epochs use the same listing. Objects are fetched in parallel for a
-    batch of a DataLoader, for `dataset[[3, 1, 2]]`, for iteration, and for the batches of `a + b`, which has the
-    objects of both. Negative numbers count from the end. Slices are not supported. Options of the `from_` methods:
+    Create it with `from_prefix`, `from_objects`, `from_manifest_file`, `from_tar` or `from_index`. `len` and the first
+    access wait until the listing is complete; workers and later epochs use the same listing. Objects are fetched in
+    parallel for a batch of a DataLoader, for `dataset[[3, 1, 2]]`, for iteration, and for the batches of `a + b`, which
+    has the objects of both. Negative numbers count from the end. Slices are not supported. Options of the `from_`
+    methods:
 
     on_error: "raise" | "skip" | function = "raise"
         "skip": an object that can't be read even after retries is left out of its batch, logged and counted in
@@ -66,6 +68,13 @@ class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the objects with these numbers, in this order, fetched in parallel; a DataLoader calls this."""
         return self._pipe.__getitems__(indices)
+
+    def is_continuous(self, indices: Sequence[int]) -> bool:
+        """Return whether each number is the one before it plus one, as in the C++ connector.
+
+        Nothing depends on it here: neighbours in a tar are fetched together in any order.
+        """
+        return all(after - before == 1 for before, after in pairwise(indices))
 
     def outcomes(self, positions: Sequence[int]) -> Generator[Any, None, None]:
         """For internal use, by `a + b`: yield an object, or a mark for one that is left out, for each number."""

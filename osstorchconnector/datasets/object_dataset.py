@@ -12,6 +12,7 @@ from ..datapipes.lister import OssObjectLister, OssObjectNames
 from ..datapipes.manifest import ManifestParser, OssManifestParser
 from ..datapipes.numbered_objects import NumberedObjects
 from ..datapipes.saved import OssSavedObjects, save_index
+from ..datapipes.tar_lister import GroupBy, OssTarLister
 from ..errors import OssConfigError
 from ..files.data_object import DataObject
 from ..index.orders import Filter
@@ -155,6 +156,46 @@ class ObjectDataset:
         return cls._of(OssSavedObjects(index_uri, client, filter=filter), client, transform, options)
 
     @classmethod
+    def from_tar(
+        cls,
+        tar_uri: str | Iterable[str | tuple[str, str | None]],
+        tar_index_uri: str | os.PathLike[str] | Iterable[str | None] | None,
+        endpoint: str | OssClient,
+        *,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        transform: Transform = identity,
+        region: str = "",
+        filter: Filter = None,
+        group_by: GroupBy = "",
+        keep_index: bool = False,
+        **options: Unpack[DatasetOptions],
+    ) -> Self:
+        """Create a dataset of the members of a tar, in its order, or of several tars.
+
+        `tar_uri` is `oss://bucket/name.tar`, a prefix that ends in `/` (all below it that end in `.tar`), several of
+        both, or pairs of a tar and its index. `tar_index_uri` is the index, as `generate_tar_archive` writes it, in OSS
+        or in a local file; several for several tars. With `None` it is `NAME.tar.idx` beside the tar; if that is not
+        there, the headers of the tar are read instead, and `keep_index=True` stores an index there.
+
+        A member is a `DataObject`: `key` is its name in the tar, `label` its number in the tar as text, `etag` that of
+        the tar. Only regular files are members. With `group_by="basename"`, neighbours whose names differ only behind
+        the first dot are one sample: a dictionary of `DataObject`s by what they have behind it
+        (`{"jpg": ..., "json": ...}`).
+
+        Neighbours are fetched together. At first use, and where a member is read, it raises `OssTarError` if the tar is
+        damaged, cut off or compressed, or if the index is of another tar.
+        """
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        lister = OssTarLister(
+            tar_uri, client, indexes=tar_index_uri, group_by=group_by, keep_index=keep_index, filter=filter
+        )
+        return cls._of(lister, client, transform, options)
+
+    @classmethod
     def _of(cls, objects: NumberedObjects, client: OssClient, transform: Transform, options: DatasetOptions) -> Self:
         make: Callable[..., Self] = cls  # each class refuses the options that it does not have
         return make(objects, client, transform, **options)
@@ -191,7 +232,8 @@ class DatasetOptions(TypedDict, total=False):
     # of both
     on_error: OnError
     # of OssIterableDataset
-    shuffle: bool
+    shuffle: bool | Literal["chunks"]
+    shuffle_chunk_size: int
     seed: int
     shard_ranks: bool | None
     even: RankBalance

@@ -23,5 +23,5 @@ The modules, in the order in which to read them:
   checks the whole
 - writing: `writer` is the file, `upload` its multipart upload; `spooled_writer` is a file that can seek; `file_upload`
   sends tensors where they stand
-- one object of a dataset: `data_object`
+- one object of a dataset: `data_object`; of a large member of a tar: `span_reader`
 """

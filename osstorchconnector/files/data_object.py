@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from ..uri import OssUri
 from .named_file import InvalidSeekError, NamedFile
 from .reader import OssReader
+from .span_reader import SpanReader
 
 
 class _ClosedFile:
@@ -63,12 +64,12 @@ class DataObject(NamedFile):
     mode = "rb"
     _when_closed = _ClosedFile  # bound here: a finaliser may close it when the globals of modules are gone
 
-    def __init__(self, uri: OssUri, body: bytes | OssReader, *, label: Any = "", etag: str = "") -> None:
+    def __init__(self, uri: OssUri, body: bytes | OssReader | SpanReader, *, label: Any = "", etag: str = "") -> None:
         """Make a `DataObject` from all bytes of the object, or from a reader at its beginning."""
         self._uri = uri  # what the base class does, without the call: there are many small objects
         self.label = label
         self.etag = etag
-        self._file: io.BytesIO | OssReader | _ClosedFile
+        self._file: io.BytesIO | OssReader | SpanReader | _ClosedFile
         if isinstance(body, bytes):
             self.size = len(body)
             self._file = io.BytesIO(body)  # copies nothing: it shares the bytes, and `read()` returns them
@@ -91,7 +92,7 @@ class DataObject(NamedFile):
     def __reduce__(self) -> tuple[Callable[..., DataObject], tuple[Any, ...]]:
         # A multiprocessing queue pickles in a thread of its own. An error there is only printed, and the item is lost.
         file = self._file
-        if isinstance(file, OssReader):
+        if isinstance(file, OssReader | SpanReader):
             return _with_reader, (self._uri, *file.__reduce__(), self.size, self.label, self.etag)
         try:
             return _with_bytes, (self._uri, file.getvalue(), file.tell(), self.label, self.etag)
@@ -212,7 +213,7 @@ def _with_bytes(uri: OssUri, data: bytes, position: int, label: Any, etag: str) 
 
 def _with_reader(
     uri: OssUri,
-    make: Callable[..., OssReader],
+    make: Callable[..., OssReader | SpanReader],
     arguments: tuple[Any, ...],
     size: int,
     label: Any,

@@ -11,6 +11,7 @@
         v
     `orders.Share`                                    every n-th number: what one worker of one rank reads
 
+- `chunks` has orders that keep neighbours together, for tars
 - `info` is a row of the table, `fixed` a table of names that are known from the start, in memory
 - `shared` also has the few numbers that the processes of a job share
 

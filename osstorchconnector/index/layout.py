@@ -5,6 +5,10 @@
 
 A name is `bucket/key`. The common beginning of all names of a block is stored once, as its base. A block also has the
 point where its source resumes after it (the cursor), so that another process can continue an unfinished table.
+
+A block of members of a tar also has where each of them lies, before the ends of the names: starts: q[rows] |
+stops: q[rows]. Its names are those in the tar, and its base is JSON: the tar, its ETag, whether a row is a
+sample of several members, and the names' base.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ from __future__ import annotations
 import enum
 import json
 import pickle
-import re
 import struct
 import zlib
 from array import array
@@ -23,24 +26,26 @@ from os.path import commonprefix
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import OssError
-from ..uri import OssUri, parse_object_uri
+from ..uri import MemberUri, OssUri
 from .info import ObjectInfo
 
+T = TypeVar("T")
 N = TypeVar("N", bound=tuple[Any, ...])
 
 HEAD_BYTES = 4096
 MAGIC = struct.pack("=Q", 0x0131_3058_4449_534F)  # "OSIDX01", or another number in a file of the other byte order
-UNKNOWN_SIZE = -1
 
 _SLOT_OFFSETS = (64, 128)
 _SLOT = struct.Struct("=QQQQQI")
 _CHECK = struct.Struct("=I")
 _FAILURE_OFFSET = 256
 _FAILURE = struct.Struct("=II")
+UNKNOWN_SIZE = -1
+
 _BLOCK = struct.Struct("=IIIIIIII")
 _SIZE, _END, _SPAN = struct.Struct("=q"), struct.Struct("=I"), struct.Struct("=II")
 _BLOCK_MAGIC = 0x4B4C_4249
-_ASCII, _LABELLED = 1, 2
+_ASCII, _LABELLED, _MEMBERS = 1, 2, 4
 
 
 class TableState(enum.IntEnum):
@@ -66,8 +71,24 @@ class TableProgress(NamedTuple):
     state: TableState = TableState.GROWING
 
 
+class TarPlaces(NamedTuple):
+    """Where the rows of a batch lie in a tar `bucket/key`: `starts` and `stops` are columns, in bytes.
+
+    With `are_samples` a row is several members, side by side.
+    """
+
+    tar: str
+    etag: str
+    starts: Sequence[int]
+    stops: Sequence[int]
+    are_samples: bool = False
+
+
 class Batch(NamedTuple):
-    """Rows to append. A name is `base + tail`. A size may be `UNKNOWN_SIZE`. `labels=None` means that all are empty."""
+    """Rows to append. A name is `base + tail`. A size may be `UNKNOWN_SIZE`. `labels=None` means that all are empty.
+
+    With `places` the rows are members of a tar, and a name is the member's, "" if it is not known.
+    """
 
     base: str
     tails: Sequence[str]
@@ -75,6 +96,7 @@ class Batch(NamedTuple):
     labels: Sequence[Any] | None = None
     cursor: bytes = b""
     skipped: int = 0
+    places: TarPlaces | None = None
 
 
 def pack_progress(progress: TableProgress) -> tuple[int, bytes]:
@@ -118,15 +140,19 @@ def pack_block(batch: Batch) -> bytes:
     """Return the rows as one block. Its length is a multiple of eight bytes."""
     shared = commonprefix([min(batch.tails), max(batch.tails)]) if batch.tails else ""
     tails = [tail[len(shared) :] for tail in batch.tails] if shared else batch.tails
-    base = (batch.base + shared).encode()
+    places = batch.places
+    whole = batch.base + shared
+    base = (whole if places is None else json.dumps([places.tar, places.etag, places.are_samples, whole])).encode()
     joined = "".join(tails)
     names = joined.encode()
     lengths = map(len, tails) if joined.isascii() else (len(tail.encode()) for tail in tails)
     labels = [_pack_label(label) for label in batch.labels or ()]
     label_text = b"".join(labels)
     flags = (_ASCII if joined.isascii() else 0) | (_LABELLED if label_text else 0)
+    flags |= 0 if places is None else _MEMBERS
     parts = [
         array("q", batch.sizes).tobytes(),
+        b"" if places is None else array("q", [*places.starts, *places.stops]).tobytes(),
         array("I", accumulate(lengths)).tobytes(),
         array("I", accumulate(map(len, labels))).tobytes() if label_text else b"",
         base,
@@ -148,6 +174,7 @@ class RowBlock:
         "_cursor_at",
         "_ends_at",
         "_is_ascii",
+        "_is_of_tar",
         "_label_ends_at",
         "_labels_at",
         "_memory",
@@ -161,7 +188,8 @@ class RowBlock:
         _, _, flags, rows, base_bytes, name_bytes, label_bytes, cursor_bytes = _block_counts(memory, offset)
         self.rows, self._memory, self._is_ascii = rows, memory, bool(flags & _ASCII)
         self._sizes_at = offset + _BLOCK.size
-        self._ends_at = self._sizes_at + 8 * rows
+        self._is_of_tar = bool(flags & _MEMBERS)
+        self._ends_at = self._sizes_at + 8 * rows * (3 if self._is_of_tar else 1)
         self._label_ends_at = self._ends_at + 4 * rows
         self._base_at = self._label_ends_at + (4 * rows if flags & _LABELLED else 0)
         self._names_at = self._base_at + base_bytes
@@ -176,6 +204,8 @@ class RowBlock:
 
     def info(self, row: int) -> ObjectInfo:
         """Return one row of the block."""
+        if self._is_of_tar:
+            return self._members(row, row + 1)[0]
         memory, names_at = self._memory, self._names_at
         start, end = self._span(self._ends_at, row)
         (size,) = _SIZE.unpack_from(memory, self._sizes_at + 8 * row)
@@ -184,6 +214,8 @@ class RowBlock:
 
     def infos(self, first: int = 0, step: int = 1) -> list[ObjectInfo]:
         """Return the rows `first`, `first + step` and so on to the block's end."""
+        if self._is_of_tar:
+            return self._members(first, self.rows, step)
         base = str(self._memory[self._base_at : self._names_at], "utf-8")
         bucket, slash, key_base = base.partition("/")
         tails = self._tails(first, step)
@@ -192,21 +224,24 @@ class RowBlock:
             uris = _named_tuples(OssUri, zip(repeat(bucket), [key_base + tail for tail in tails]))
         else:
             uris = [_uri(base + tail) for tail in tails]
-        stored = self._memory[self._sizes_at : self._ends_at].cast("q")[first::step]
+        stored = self._column(0)[first::step]
         sizes = [size if size >= 0 else None for size in stored]
         labels = map(self._label, range(first, self.rows, step)) if self._is_labelled else repeat("")
         return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(""))))
 
     def batch(self, cursor: bytes) -> Batch:
         """Return the rows as they were appended. Raise `OssError` if labels are pickled."""
-        base = str(self._memory[self._base_at : self._names_at], "utf-8")
-        sizes = self._memory[self._sizes_at : self._ends_at].cast("q").tolist()
+        places, base = None, str(self._memory[self._base_at : self._names_at], "utf-8")
+        if self._is_of_tar:
+            tar, etag, are_samples, base = self._tar_and_base()
+            places = TarPlaces(tar, etag, self._column(1).tolist(), self._column(2).tolist(), are_samples)
+        sizes = self._column(0).tolist()
         labels = None
         if self._is_labelled:
             if self.has_pickled_labels:
                 raise OssError("the saved index has labels that are not plain values: loading them could run anything")
             labels = list(map(self._label, range(self.rows)))
-        return Batch(base, self._tails(0, 1), sizes, labels, cursor)
+        return Batch(base, self._tails(), sizes, labels, cursor, places=places)
 
     @property
     def has_pickled_labels(self) -> bool:
@@ -217,9 +252,36 @@ class RowBlock:
     def _is_labelled(self) -> bool:
         return self._base_at != self._label_ends_at
 
-    def _tails(self, first: int, step: int) -> list[str]:
+    def _members(self, first: int, stop: int, step: int = 1) -> list[ObjectInfo]:
+        tar, etag, are_samples, base = self._tar_and_base()
+        bucket, _, tar_key = tar.partition("/")
+        numbers = range(first, stop, step)
+        starts, stops = self._column(1), self._column(2)
+        labels = map(self._label, numbers) if self._is_labelled else repeat("")
+        sizes = (size if size >= 0 else None for size in self._column(0)[first:stop:step])
+        names = [base + tail for tail in self._tails(first, step, stop)]
+        uris = [
+            tuple.__new__(MemberUri, (bucket, name, tar_key, starts[number], stops[number], are_samples))
+            for name, number in zip(names, numbers, strict=True)
+        ]
+        return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(etag))))
+
+    def _tar_and_base(self) -> tuple[str, str, bool, str]:
+        tar, etag, are_samples, base = json.loads(bytes(self._memory[self._base_at : self._names_at]))
+        return str(tar), str(etag), bool(are_samples), str(base)
+
+    def _column(self, number: int) -> memoryview:
+        """Return the sizes (0), or where members begin (1) and end (2)."""
+        start = self._sizes_at + 8 * self.rows * number
+        return self._memory[start : start + 8 * self.rows].cast("q")
+
+    def _tails(self, first: int = 0, step: int = 1, stop: int | None = None) -> list[str]:
+        stop = self.rows if stop is None else stop
+        if stop - first == 1:  # one row, without a look at all of them
+            start, end = self._span(self._ends_at, first)
+            return [str(self._memory[self._names_at + start : self._names_at + end], "utf-8")]
         ends = self._memory[self._ends_at : self._label_ends_at].cast("I").tolist()
-        spans = zip([0, *ends][first : self.rows : step], ends[first::step], strict=True)
+        spans = zip([0, *ends][first:stop:step], ends[first:stop:step], strict=True)
         names = self._memory[self._names_at : self._labels_at]
         if self._is_ascii:
             text = str(names, "ascii")
@@ -247,34 +309,6 @@ def block_bytes(head: bytes) -> int:
         return 0
     magic, total, *_ = _BLOCK.unpack_from(head)
     return total if magic == _BLOCK_MAGIC and total >= _BLOCK.size else 0
-
-
-def read_block(memory: memoryview, cursor: bytes) -> Batch:
-    """Return the rows of a block that may come from another user.
-
-    Raises `OssError` if it is damaged, if a name is not an object's, or if reading it could run code.
-    """
-    try:
-        batch = RowBlock(memory, 0).batch(cursor)
-        if len(batch.sizes) != len(batch.tails):
-            raise ValueError("as many sizes as names are needed")
-        _check_names(batch.base, batch.tails)
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, struct.error) as error:
-        if isinstance(error, OssError):
-            raise
-        raise OssError(f"a block of rows is damaged: {type(error).__name__}: {error}") from error
-    return batch
-
-
-def _check_names(base: str, tails: Sequence[str]) -> None:
-    """Raise unless each name is that of an object.
-
-    If the base has the bucket and a beginning of the key, only a name's length can still be wrong: check the longest.
-    """
-    if tails and re.search("/[^/\\\\]", base):
-        tails = [max(tails, key=lambda tail: len(tail.encode()))]
-    for tail in tails:
-        parse_object_uri(f"/{base}{tail}")
 
 
 class Table:

@@ -23,7 +23,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from ..errors import OssConfigError, OssError, OssTransformError, OssUsageError
 from ..uri import OssUri
 from .info import ObjectInfo
-from .layout import Batch
+from .layout import Batch, RowBlock, pack_block
 from .shared_file import Source, Wait
 
 _ROUNDS = 8  # half-rounds: each mixes one half of the number into the other
@@ -90,10 +90,37 @@ class Numbers:
         return iter(range(first, self._total, step))
 
     def at(self, positions: Iterable[int]) -> Iterator[int]:
-        return _up_to(positions, self._total)
+        return up_to(positions, self._total)
 
     def count(self) -> int:
         return self._total
+
+
+class Chunking:
+    """How neighbours stay together: not at all. `chunks.Chunks` are kinds in which they do."""
+
+    def shuffled(self, view: View[T], seed: int, epoch: int) -> View[T]:
+        """Return the view in a random order."""
+        return Shuffled(view, seed, epoch)
+
+    def striped(self, view: View[T], shares: int, *, is_shuffled: bool) -> View[T]:
+        """Return the view so that each of `shares` strides through it has neighbours, if they stay together."""
+        return view
+
+    def window(self, consumed: int) -> tuple[int, int]:
+        """Return how many items of a share end its present chunk, when `consumed` have come, and those of a chunk.
+
+        Both are 0 if nothing is known of their order.
+        """
+        return 0, 0
+
+    @property
+    def identity(self) -> str:
+        """What distinguishes the orders that follow from it from others."""
+        return ""
+
+
+NO_CHUNKS = Chunking()
 
 
 def ordered(
@@ -101,15 +128,21 @@ def ordered(
     *,
     seed: int | None = None,
     epoch: int = 0,
-    taken: Iterable[Taken] = (),
+    taken: Sequence[Taken] = (),
     ranks: int = 1,
     balance: RankBalance = "none",
+    chunking: Chunking = NO_CHUNKS,
+    shares: int = 1,
 ) -> View[T]:
-    """Return the order of an epoch: shuffled if there is a seed, without each layer of `taken`, balanced for ranks."""
-    view: View[T] = index if seed is None else Shuffled(index, seed, epoch)
+    """Return the order of an epoch: shuffled if there is a seed, without each layer of `taken`, balanced for ranks.
+
+    It will be divided into `shares` by strides.
+    """
+    is_shuffled = seed is not None
+    view: View[T] = index if seed is None else chunking.shuffled(index, seed, epoch)
     for layer in taken:
-        view = Remaining(view, layer)
-    return Balanced(view, ranks, balance)
+        view = Remaining(chunking.striped(view, len(layer.counts), is_shuffled=is_shuffled), layer)
+    return Balanced(chunking.striped(view, shares, is_shuffled=is_shuffled), ranks, balance)
 
 
 class Permutation:
@@ -144,7 +177,7 @@ class Permutation:
                 return number
 
 
-class _Order(Generic[T]):
+class Order(Generic[T]):
     """A view of which only `at` and `count` are its own."""
 
     def items(self, first: int = 0, step: int = 1) -> Iterator[T]:
@@ -154,7 +187,7 @@ class _Order(Generic[T]):
         raise NotImplementedError
 
 
-class Shuffled(_Order[T]):
+class Shuffled(Order[T]):
     """All items in a random order, the same for the same seed, epoch and count; it waits for the count."""
 
     def __init__(self, below: View[T], seed: int, epoch: int) -> None:
@@ -162,7 +195,7 @@ class Shuffled(_Order[T]):
 
     def at(self, positions: Iterable[int]) -> Iterator[T]:
         count = self.count()
-        return self._below.at(map(Permutation(count, self._seed, self._epoch), _up_to(positions, count)))
+        return self._below.at(map(Permutation(count, self._seed, self._epoch), up_to(positions, count)))
 
     def count(self) -> int:
         return self._below.count()
@@ -208,7 +241,7 @@ class Taken:
         return sum(len(share.numbers(total, after=count)) for share, count in self.by_share())
 
 
-class Remaining(_Order[T]):
+class Remaining(Order[T]):
     """What is left of an order, in its order."""
 
     def __init__(self, below: View[T], taken: Taken) -> None:
@@ -221,7 +254,7 @@ class Remaining(_Order[T]):
         return self._taken.rest(self._below.count())
 
 
-class Balanced(_Order[T]):
+class Balanced(Order[T]):
     """As many items for each of `ranks`: "drop" leaves out the last few, "repeat" gives the first few again at the end.
 
     With "none" it is the view below, unchanged.
@@ -241,7 +274,7 @@ class Balanced(_Order[T]):
         if self._balance == "none":
             return self._below.at(positions)
         count = self._below.count()
-        return self._below.at(position % count for position in _up_to(positions, self.count()))
+        return self._below.at(position % count for position in up_to(positions, self.count()))
 
     def count(self) -> int:
         return balanced(self._below.count(), self._ranks, self._balance)
@@ -255,7 +288,7 @@ def balanced(count: int, ranks: int, balance: RankBalance) -> int:
     return count - surplus if balance == "drop" else count + ranks - surplus
 
 
-def _up_to(positions: Iterable[int], count: int) -> Iterator[int]:
+def up_to(positions: Iterable[int], count: int) -> Iterator[int]:
     return itertools.takewhile(count.__gt__, positions)
 
 
@@ -334,14 +367,22 @@ def filtered(batch: Batch, keep: Keep) -> Batch:
     rows = [row for row, info in enumerate(_infos(batch)) if _asked(keep, info)]
     if len(rows) == len(batch.tails):
         return batch
+    places = batch.places
+    if places is not None:
+        starts, stops = ([column[row] for row in rows] for column in (places.starts, places.stops))
+        places = places._replace(starts=starts, stops=stops)
     return batch._replace(
         tails=[batch.tails[row] for row in rows],
         sizes=[batch.sizes[row] for row in rows],
         labels=None if batch.labels is None else [batch.labels[row] for row in rows],
+        places=places,
     )
 
 
 def _infos(batch: Batch) -> Iterator[ObjectInfo]:
+    if batch.places is not None:
+        yield from RowBlock(memoryview(pack_block(batch)), 0).infos()
+        return
     for row, (tail, size) in enumerate(zip(batch.tails, batch.sizes, strict=True)):
         bucket, _, key = (batch.base + tail).partition("/")
         label = "" if batch.labels is None else batch.labels[row]

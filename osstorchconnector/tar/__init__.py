@@ -1,5 +1,28 @@
-"""Tars of samples: their headers, and the index that says where the members are. Nothing here imports torch.
+"""Tars of samples: their headers, their index, their members. Nothing here imports torch.
+
+    tar, and its index if there is one -> `listing`: members as rows of the table of objects (index/)
+    rows in the order in which they are wanted -> `runs`: a range for neighbours -> members
 
 - `headers`: what a tar's blocks say, read from any bytes within bounds
 - `index_file`: the file that lists where members are, in the C++ connector's format
+- `samples`: members that are one sample
 """
+
+from __future__ import annotations
+
+from .headers import TarEntry, entries
+from .index_file import TarIndex, index_of, pack_index, unpack_index
+from .listing import TarFile, TarListing
+from .runs import Sample
+
+__all__ = [
+    "Sample",
+    "TarEntry",
+    "TarFile",
+    "TarIndex",
+    "TarListing",
+    "entries",
+    "index_of",
+    "pack_index",
+    "unpack_index",
+]

@@ -107,10 +107,10 @@ def test_errors_keep_their_type_through_torchs_hooks(bucket: OssBucket, client: 
 
 RELOADING = """
 import importlib
-from osstorchconnector.datapipes import fetcher, graph, lister, manifest, numbered_objects, saver, table
+from osstorchconnector.datapipes import fetcher, graph, lister, manifest, numbered_objects, saver, table, tar_lister
 from torch.utils.data import IterDataPipe, MapDataPipe
 
-for module in (numbered_objects, lister, manifest, fetcher, table, saver, graph):
+for module in (numbered_objects, lister, tar_lister, manifest, fetcher, table, saver, graph):
     importlib.reload(module)
 forms = {
     "list_oss_objects": lister.OssObjectLister,
@@ -118,8 +118,9 @@ forms = {
     "shuffle_oss_objects": numbered_objects.OssObjectShuffler,
     "shard_oss_objects": numbered_objects.OssObjectSharder,
     "fetch_oss_objects": fetcher.OssObjectFetcher,
+    "list_tar_members": tar_lister.OssTarLister,
     "save_oss_objects": saver.OssObjectSaver,
-    "as_named_streams": fetcher.OssNamedStreams,
+    "as_named_streams": graph.OssNamedStreams,
 }
 for name, pipe in forms.items():
     assert IterDataPipe.functions[name].args[0] is pipe, name

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from osstorchconnector.index.epochs import ordered
 
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.index.layout import Batch
-from osstorchconnector.index.orders import RankBalance, Taken, View, ordered
+from osstorchconnector.index.orders import RankBalance, Taken, View
 
 
 def index_of(count: int) -> FixedIndex:

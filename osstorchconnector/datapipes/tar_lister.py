@@ -1,0 +1,64 @@
+"""A pipe of the members of tars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Literal
+
+from ..client.client import OssClient, as_client
+from ..errors import OssConfigError
+from ..index.chunks import Chunks
+from ..index.orders import Filter, Filtered, as_keep, described
+from ..index.shared import SharedIndex
+from ..index.shared_file import Source
+from ..tar.listing import TarListing, tar_files
+from .numbered_objects import NumberedObjects, functional
+
+GroupBy = Literal["", "basename"]
+
+# So many neighbours go to one worker, then as many to the next one: what one request brings, of small members.
+_SHARE_ROWS = 128
+
+
+@functional("list_tar_members")
+class OssTarLister(NumberedObjects):
+    """Yield an `ObjectInfo` for each member of tars (functional form: `list_tar_members`), for `fetch_oss_objects`.
+
+    `tars` is one `oss://bucket/name.tar`, a prefix that ends in `/` (all below it that end in `.tar`), several of both,
+    or pairs of a tar and its index. `indexes` is the index of one tar, or a list of as many as there are tars: a URI or
+    a local path each. Where there is none, it is `NAME.tar.idx` beside the tar. If that is not there, the headers of
+    the tar are read, and `keep_index` stores an index there. Raises `OssTarError` if an index is of another tar.
+
+    Only regular files are members. Their labels are their numbers in the tar, as text. `group_by="basename"` makes one
+    sample of neighbours whose names differ only behind the first dot.
+    """
+
+    def __init__(
+        self,
+        tars: str | Iterable[str | tuple[str, str | None]],
+        endpoint: str | OssClient,
+        *,
+        indexes: str | os.PathLike[str] | Iterable[str | None] | None = None,
+        cred_path: str = "",
+        cred_provider: object | None = None,
+        config_path: str = "",
+        region: str = "",
+        group_by: GroupBy = "",
+        keep_index: bool = False,
+        filter: Filter = None,
+    ) -> None:
+        client = as_client(
+            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+        )
+        if group_by not in ("", "basename"):
+            raise OssConfigError(f'group_by: {group_by!r:.80} is neither "" nor "basename"')
+        files, keep = tar_files(tars, indexes), as_keep(filter)
+        source: Source = TarListing(
+            client, files, names=keep is not None, samples=group_by == "basename", keep_index=keep_index
+        )
+        if keep is not None:
+            source = Filtered(source, keep)
+        identity = f"in tars {[str(file.uri) for file in files]} {group_by} {described(keep)}"
+        super().__init__(SharedIndex(source, folder=client.config.index_dir), identity, files[0].uri.bucket)
+        self.chunking = Chunks(_SHARE_ROWS)
