@@ -47,11 +47,12 @@ bench-scale: $(PEERS)/installed
 # NAME=epyc-2-cores        the folder of docs/figures that the results go to; those of other works stay there
 # MACHINE="what it is"     how readers should see this machine
 # WORKS="small save"       only these works; by default all of the page, which takes two or three hours
+# ONLY="C++ connector,wrk" only these beside this library; by default all, which takes twice as long for small objects
 # ROUNDS=3                 measurements of each participant; 5 by default
 bench-publish: $(PEERS)/installed
 	$(if $(NAME),,$(error make bench-publish NAME=folder MACHINE="what it is"))
 	@mkdir -p build docs/figures/$(NAME)
-	$(BIN)/python -m benchmarks $(or $(WORKS),works curves scale) $(if $(ROUNDS),--rounds $(ROUNDS)) --machine "$(MACHINE)" --peers $(PEERS)/bin/python --json build/publish.json
+	$(BIN)/python -m benchmarks $(or $(WORKS),works curves scale) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only "$(ONLY)") --machine "$(MACHINE)" --peers $(PEERS)/bin/python --json build/publish.json
 	$(BIN)/python -m benchmarks --merge $(wildcard docs/figures/$(NAME)/run.json) build/publish.json --json docs/figures/$(NAME)/run.json
 	$(BIN)/python -m benchmarks.page --peers $(PEERS)/bin/python
 
