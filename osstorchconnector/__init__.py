@@ -2,6 +2,7 @@
 
 - Datasets: `OssIterableDataset`, `OssMapDataset` with `ResumableSampler`, `DataObject`, `ObjectInfo`,
   `imagenet_manifest_parser`, `jsonl_manifest_parser`, `merge_states`
+- Tars: `generate_tar_archive`
 - Checkpoints: `OssCheckpoint` with `OssReader`, `OssWriter` and `OssSpooledWriter`
 - Files of tensors: `OssSafetensor`
 - Distributed checkpoints: `OssStorageWriter`, `OssStorageReader`, `OssDCPFileSystem`, `OssCheckpointManager`
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .index.info import ObjectInfo
     from .protocol.values import ByteSpan
     from .safetensors import OssSafetensor, OssSafetensorError
+    from .tar import generate_tar_archive
     from .uri import OssUri
 
 __all__ = [
@@ -100,6 +102,7 @@ __all__ = [
     "OssWriter",
     "ResumableSampler",
     "__version__",
+    "generate_tar_archive",
     "imagenet_manifest_parser",
     "jsonl_manifest_parser",
     "merge_states",
@@ -128,6 +131,7 @@ _HOMES = {
     "OssUri": ".uri",
     "OssWriter": ".files.writer",
     "ResumableSampler": ".datasets.sampler",
+    "generate_tar_archive": ".tar",
     "imagenet_manifest_parser": ".datapipes.manifest",
     "jsonl_manifest_parser": ".datapipes.manifest",
     "merge_states": ".datapipes.state",

@@ -6,10 +6,12 @@
 - `headers`: what a tar's blocks say, read from any bytes within bounds
 - `index_file`: the file that lists where members are, in the C++ connector's format
 - `samples`: members that are one sample
+- `archive`: objects or files are packed into tars, with their indexes
 """
 
 from __future__ import annotations
 
+from .archive import generate_tar_archive
 from .headers import TarEntry, entries
 from .index_file import TarIndex, index_of, pack_index, unpack_index
 from .listing import TarFile, TarListing
@@ -22,6 +24,7 @@ __all__ = [
     "TarIndex",
     "TarListing",
     "entries",
+    "generate_tar_archive",
     "index_of",
     "pack_index",
     "unpack_index",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from tar.cxx_connector.recipe import TARS
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
@@ -48,6 +49,8 @@ from osstorchconnector.protocol.values import ByteSpan
 from osstorchconnector.redaction import SecretBytes
 from osstorchconnector.safetensors.header import LENGTH_BYTES, header_bytes, parse_header
 from osstorchconnector.safetensors.loading import kind_of
+from osstorchconnector.tar.headers import entries
+from osstorchconnector.tar.index_file import MemberDetails, TarIndex, pack_index, unpack_index
 from osstorchconnector.uri import OssUri, parse_object_uri, parse_uri
 
 URI = OssUri("bucket", "key")
@@ -122,8 +125,31 @@ def saved_index(data: bytes) -> None:
         file.flush()
         for batch in saved_format.SavedListing(OFFLINE, file.name).batches(b""):
             assert len(batch.tails) == len(batch.sizes)
+            if batch.places is not None:
+                parse_object_uri(f"/{batch.places.tar}")
+                continue
             for tail in batch.tails:
                 parse_object_uri(f"/{batch.base}{tail}")
+
+
+def tar_headers(data: bytes) -> None:
+    """No header leads backwards, or takes memory for what is not there."""
+    position = 0
+    for entry in entries(lambda start, size: data[start : start + size]):
+        assert entry.start == position
+        assert entry.body > entry.start
+        assert entry.size >= 0
+        position = entry.stop
+
+
+def tar_index(data: bytes) -> None:
+    """Members lie in the tar, one behind the other."""
+    index = unpack_index(data, TAR_BYTES)
+    assert sorted(set(index.bounds)) == list(index.bounds)
+    assert index.bounds[0] >= 0
+    assert index.bounds[-1] <= TAR_BYTES
+    if index.details is not None:
+        assert {len(column) for column in index.details} == {index.members}
 
 
 def saved_index_of(rows: Batch) -> bytes:
@@ -248,6 +274,9 @@ ROWS = Batch("bucket/", ["a", "b/ü"], [5, -1], ["cat", [1, {"x": None}]], b"")
 OFFLINE = OssClient("http://127.0.0.1:9")
 INDEX = b"2" + saved_index_of(ROWS)
 
+TAR_BYTES = 4096
+TAR_INDEX = TarIndex([0, 1024, 2048], MemberDetails(["a", "b"], [512, 1536], [5, 512]), TAR_BYTES, "E")
+
 # By name: the target, and well-formed input from which to start.
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "response head": (response_head, [HEAD]),
@@ -259,6 +288,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "manifest": (manifest, [b"a/b.jpg\tcat\nc\n", b"\xff\t\n"]),
     "json manifest": (json_manifest, [b'{"key": "a", "label": 3}\n', b"[" * 5000]),
     "saved index": (saved_index, [b"1" + pack_block(ROWS), b"1" + pack_block(ROWS._replace(labels=None)) * 2, INDEX]),
+    "tar": (tar_headers, [TARS[name]() for name in ("pax", "gnu", "global")]),
+    "tar index": (tar_index, [pack_index(TAR_INDEX), pack_index(TarIndex([0, 1024]))]),
     "uri": (uri, [b"oss://bucket/a/../b\r\n\x1b[31m", b"/bucket/key"]),
     "endpoint": (endpoint, [b"https://oss-cn-hangzhou.aliyuncs.com:443", b"http://[::1]:80"]),
     "config": (config, [b'{"logLevel": 1, "datasetConfig": {"prefetchWorker": 2}}', b"[" * 5000]),

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from tar.conftest import PutTar, tar_of
+from tar.cxx_connector.recipe import FOLDER, TARS
+
+from osstorchconnector import OssMapDataset, OssNotFoundError, OssTarError, generate_tar_archive
+from osstorchconnector.errors import OssConfigError
+from osstorchconnector.tar.index_file import unpack_index
+from osstorchconnector.testing import OssBucket
+
+FILES = {f"in/{number:03}.bin": bytes([number]) * (number % 5 * 400) for number in range(40)} | {
+    "in/large": bytes(range(256)) * (20 << 10)
+}
+
+
+def access(bucket: OssBucket) -> tuple[str, str, str]:
+    return bucket.endpoint, bucket.cred_path, ""
+
+
+def members(tar: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as file:
+        return {member.name: file.extractfile(member).read() for member in file}  # type: ignore[union-attr]
+
+
+def fill(bucket: OssBucket) -> dict[str, bytes]:
+    for key, data in FILES.items():
+        bucket.put(key, data)
+    bucket.put("in/folder/", b"")
+    return {f"/{bucket.name}/{key}": data for key, data in FILES.items()}
+
+
+def test_objects_become_a_tar_in_their_order(oss_bucket: OssBucket) -> None:
+    want, seen = fill(oss_bucket), []
+    tar, index = oss_bucket.uri + "in/out.tar", oss_bucket.uri + "in/out.tar.idx"
+
+    def note(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    for _ in range(2):  # the second time, tar and index are below the prefix
+        assert generate_tar_archive(*access(oss_bucket), tar, index, oss_bucket.uri + "in/", progress=note) == 0
+        packed = members(oss_bucket.get("in/out.tar"))
+        assert list(packed.items()) == list(want.items())
+    total = sum(map(len, FILES.values()))
+    assert seen[len(FILES) - 1] == (total, total)
+    dataset = OssMapDataset.from_tar(tar, index, **oss_bucket.options)
+    assert {data.key: data.read() for data in dataset} == want
+    found = unpack_index(oss_bucket.get("in/out.tar.idx"), len(oss_bucket.get("in/out.tar")))
+    assert found.details is not None
+    assert list(found.details.names) == list(want)
+
+
+def test_shards_of_a_size_and_a_run_that_goes_on(oss_bucket: OssBucket) -> None:
+    want = fill(oss_bucket)
+    arguments = (oss_bucket.uri + "out/a.tar", oss_bucket.uri + "out/a.tar.idx", oss_bucket.uri + "in/")
+    generate_tar_archive(*access(oss_bucket), *arguments, shard_bytes=20_000)
+    keys = [key for key in oss_bucket.keys() if key.startswith("out/") and key.endswith(".tar")]  # noqa: SIM118
+    assert keys[:2] == ["out/a-00000.tar", "out/a-00001.tar"]
+    assert len(keys) > 2
+    assert all(len(oss_bucket.get(key)) < 22_000 for key in keys[:-1])
+    dataset = OssMapDataset.from_tar(oss_bucket.uri + "out/", None, **oss_bucket.options)
+    assert [(data.key, data.read()) for data in dataset] == list(want.items())
+    oss_bucket.delete("out/a-00001.tar")
+    oss_bucket.put("out/a-00000.tar.idx", b"damaged")
+    oss_bucket.server.reset_counters()
+    generate_tar_archive(*access(oss_bucket), *arguments, shard_bytes=20_000, resume=True)
+    log = oss_bucket.server.counters().log
+    assert {entry.key for entry in log if entry.operation == "PutObject"} == {
+        "out/a-00000.tar",
+        "out/a-00000.tar.idx",
+        "out/a-00001.tar",
+        "out/a-00001.tar.idx",
+    }
+    assert [(data.key, data.read()) for data in dataset] == list(want.items())
+
+
+def test_local_files_become_a_local_tar_or_one_in_oss(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "b").write_bytes(b"2" * 3000)
+    (source / "sub" / ("n" * 120)).write_bytes(b"")
+    want = {str(source / "b"): b"2" * 3000, str(source / "sub" / ("n" * 120)): b""}
+    local = str(tmp_path / "a.tar"), str(tmp_path / "a.tar.idx")
+    remote = oss_bucket.uri + "a.tar", oss_bucket.uri + "a.tar.idx"
+    for tar, index in (local, remote):
+        generate_tar_archive(*access(oss_bucket), tar, index, str(source))
+    assert members((tmp_path / "a.tar").read_bytes()) == want == members(oss_bucket.get("a.tar"))
+    before = (tmp_path / "a.tar").stat().st_mtime_ns
+    shards = (*local, str(source))
+    generate_tar_archive(*access(oss_bucket), *shards, shard_bytes=1)
+    written = (tmp_path / "a-00001.tar").stat().st_mtime_ns
+    generate_tar_archive(*access(oss_bucket), *shards, shard_bytes=1, resume=True)
+    assert (tmp_path / "a-00001.tar").stat().st_mtime_ns == written
+    assert (tmp_path / "a.tar").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", [name for name in TARS if name != "nothing"])
+def test_an_index_of_a_tar_that_exists(oss_bucket: OssBucket, put_tar: PutTar, tmp_path: Path, name: str) -> None:
+    uri = put_tar("a.tar", TARS[name]())
+    (tmp_path / "a.tar").write_bytes(TARS[name]())
+    held = unpack_index((FOLDER / f"{name}.idx").read_bytes(), len(TARS[name]()))
+    for tar in (uri, str(tmp_path / "a.tar")):
+        index = tmp_path / "a.idx"
+        assert generate_tar_archive(*access(oss_bucket), tar, str(index), "", index_only=True) == 0
+        assert list(unpack_index(index.read_bytes(), len(TARS[name]())).bounds) == list(held.bounds)
+
+
+@pytest.mark.parametrize("tar", [b"", b"\x1f\x8b" + bytes(700), tar_of({"a": b"1" * 5000})[:2000]])
+def test_what_is_no_tar_gets_no_index(oss_bucket: OssBucket, put_tar: PutTar, tmp_path: Path, tar: bytes) -> None:
+    uri = put_tar("a.tar", tar)
+    with pytest.raises(OssTarError, match=r"a\.tar can't be read as a tar"):
+        generate_tar_archive(*access(oss_bucket), uri, str(tmp_path / "idx"), "", index_only=True)
+    assert not (tmp_path / "idx").exists()
+
+
+def test_nothing_to_pack_and_wrong_arguments(oss_bucket: OssBucket) -> None:
+    tar, index = oss_bucket.uri + "a.tar", oss_bucket.uri + "a.idx"
+    with pytest.raises(OssNotFoundError, match="nothing to pack"):
+        generate_tar_archive(*access(oss_bucket), tar, index, oss_bucket.uri + "none/")
+    fill(oss_bucket)
+    with pytest.raises(OssConfigError, match="shard_bytes"):
+        generate_tar_archive(*access(oss_bucket), tar, index, oss_bucket.uri + "in/", shard_bytes=-1)
+    assert "a.tar" not in oss_bucket.keys()  # noqa: SIM118
+
+
+def test_a_file_that_changes_meanwhile_leaves_no_tar(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    grown = tmp_path / "source" / "b"
+    (tmp_path / "source" / "a").write_bytes(b"1")
+    grown.write_bytes(b"2")
+
+    def grow(_done: int, _total: int) -> None:
+        grown.write_bytes(b"longer")
+
+    tar = oss_bucket.uri + "a.tar"
+    with pytest.raises(OssTarError, match="changed meanwhile"):
+        generate_tar_archive(*access(oss_bucket), tar, tar + ".idx", str(tmp_path / "source"), progress=grow)
+    assert oss_bucket.keys() == []
