@@ -160,9 +160,9 @@ def _is_left_by_error() -> bool:
 
     `OpenFile` closes its files all the same, and does not tell them why.
     """
-    frame: FrameType | None = sys._getframe(2)
-    for _ in range(4):
-        if frame is None:
+    frame: FrameType | None = sys._getframe()
+    for _ in range(6):
+        if frame is None:  # called by a thread that is not Python's
             break
         if frame.f_code is OpenFile.__exit__.__code__:
             return any(argument is not None for argument in frame.f_locals.get("args", ()))
