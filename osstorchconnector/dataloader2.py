@@ -15,10 +15,9 @@ import warnings
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import IterDataPipe
-
 from .datapipes.graph import OssPipeDataset
 from .datapipes.state import LARGEST_NUMBER, merge_states
+from .datapipes.torch_pipes import IterDataPipe
 from .errors import OssUsageError
 from .optional import needed
 

@@ -1,6 +1,6 @@
 """Objects as torch DataPipes: list, parse a manifest, shard, fetch, save.
 
-Importing this registers their functional forms. They need no particular torchdata. A graph by hand:
+Importing this registers their functional forms. They need no torchdata. A graph by hand:
 
     objects = OssObjectLister("oss://bucket/prefix/", client).shard_oss_objects().fetch_oss_objects(client)
 
@@ -18,6 +18,7 @@ How a key flows:
 - `graph` makes a dataset of a graph of pipes; `state` is where an epoch stands, as a dictionary
 - `job` is who this process is: which rank, which worker, and what all of them do together
 - `saver` goes the other way: bytes into objects
+- `torch_pipes` is what all of these take from torch's DataPipes; `own_pipes` stands in for them where torch has none
 """
 
 from __future__ import annotations

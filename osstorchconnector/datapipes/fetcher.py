@@ -10,8 +10,6 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
-from torch.utils.data import IterDataPipe
-
 from ..client.client import OssClient, as_client
 from ..client.operations import Operations
 from ..client.pipeline import Pipeline
@@ -34,6 +32,7 @@ from ..tar.runs import MemberRun, fetch_run, outcomes, runs_of
 from ..uri import MemberUri, OssUri, parse_object_uri
 from .job import exit_when_job_is_killed, worker_share
 from .numbered_objects import functional
+from .torch_pipes import IterDataPipe
 
 OnError = Literal["raise", "skip"] | Callable[[ObjectInfo, OssError], object]
 

@@ -6,16 +6,12 @@ import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch.utils.data import IterDataPipe
-from torch.utils.data.datapipes.iter import Mapper, ShardingFilter
-from torch.utils.data.datapipes.utils.common import StreamWrapper
-from torch.utils.data.graph import traverse_dps
-
 from ..errors import OssUsageError
 from ..files.data_object import DataObject
 from .fetcher import OssObjectFetcher
 from .numbered_objects import NumberedObjects, OssObjectSharder, OssObjectShuffler, functional
 from .resumable import ObjectRun, ResumableDataset
+from .torch_pipes import IterDataPipe, Mapper, ShardingFilter, StreamWrapper, traverse_dps
 
 _UNDECIDED = (
     "take an OssIterableDataset with shard_ranks=True to share them out, or call shard_ranks(Share(rank, world_size)) "

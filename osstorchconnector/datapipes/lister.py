@@ -11,8 +11,6 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from itertools import islice
 
-from torch.utils.data import IterDataPipe
-
 from ..client.client import OssClient, as_client
 from ..client.key_space import EvenCuts
 from ..client.limiter import FIRST_LIMITS
@@ -29,6 +27,7 @@ from ..protocol.answers import PageOrder
 from ..protocol.values import ListPage
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .numbered_objects import NumberedObjects, functional, stream_source
+from .torch_pipes import IterDataPipe
 
 _MOST_SHOWN = 5
 _SIMILAR = 0.6

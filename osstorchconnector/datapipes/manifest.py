@@ -12,8 +12,6 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import IterDataPipe
-
 from ..client.client import OssClient, as_client
 from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
 from ..files.reader import OssReader
@@ -24,6 +22,7 @@ from ..index.shared import SharedIndex
 from ..index.shared_file import Source, Wait
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
 from .numbered_objects import NumberedObjects, functional, stream_source
+from .torch_pipes import IterDataPipe
 
 _logger = logging.getLogger(__name__)
 

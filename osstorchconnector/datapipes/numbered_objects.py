@@ -13,10 +13,6 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from torch.utils.data import IterDataPipe, MapDataPipe, functional_datapipe
-from torch.utils.data.datapipes.iter import ShardingFilter
-from torch.utils.data.datapipes.iter.sharding import SHARDING_PRIORITIES
-
 from ..errors import OssUsageError
 from ..index.chunks import Chunks
 from ..index.fixed import FixedIndex
@@ -26,6 +22,7 @@ from ..index.shared import ObjectIndex
 from ..index.shared_file import Source
 from .job import share_rank0_index
 from .state import checked_epoch
+from .torch_pipes import SHARDING_PRIORITIES, IterDataPipe, MapDataPipe, ShardingFilter, functional_datapipe
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch.utils.data import IterDataPipe
-
 from ..client.client import OssClient, as_client
 from ..client.operations import Operations
 from ..errors import OssUsageError
@@ -15,6 +13,7 @@ from ..index.info import ObjectInfo
 from ..protocol.values import Buffer, flat_buffers
 from ..uri import OssUri, parse_object_uri
 from .numbered_objects import functional
+from .torch_pipes import IterDataPipe
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike

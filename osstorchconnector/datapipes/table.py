@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
-from torch.utils.data import ConcatDataset, Dataset, IterDataPipe, MapDataPipe
+from torch.utils.data import ConcatDataset, Dataset
 
 from ..client.client import OssClient, as_client
 from ..errors import OssError, OssUsageError
@@ -36,6 +36,7 @@ from .fetcher import (
     transformed,
 )
 from .numbered_objects import NumberedObjects, functional
+from .torch_pipes import IterDataPipe, MapDataPipe
 
 _NOTHING: Any = object()
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import torch
-from torch.utils.data import IterDataPipe
-
 from ..client.client import OssClient
 from ..datapipes.fetcher import OnError, OssObjectFetcher, Skipping, fetch, identity
 from ..datapipes.job import share_rank0_index, this_rank
 from ..datapipes.numbered_objects import NumberedObjects, OssObjectSharder, OssObjectShuffler
 from ..datapipes.resumable import ObjectRun, ResumableDataset, Slot
 from ..datapipes.state import checked_epoch
-from ..errors import OssConfigError, OssError, OssUsageError
-from ..index.chunks import Chunks
+from ..datapipes.torch_pipes import IterDataPipe
+from ..errors import OssConfigError, OssError
 from ..index.info import ObjectInfo
 from ..index.orders import RankBalance, Share
 from ..index.shared import ObjectIndex, SharedIndex

@@ -6,12 +6,13 @@ from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from torch.utils.data import Dataset, MapDataPipe
+from torch.utils.data import Dataset
 
 from ..client.client import OssClient
 from ..datapipes.fetcher import OnError, identity
 from ..datapipes.numbered_objects import NumberedObjects
 from ..datapipes.table import FetchesBatches, OssObjectMapFetcher, OssObjectTable
+from ..datapipes.torch_pipes import MapDataPipe
 from .object_dataset import ObjectDataset, Transform
 
 
