@@ -21,6 +21,7 @@ The modules, in the order in which to read them:
 - saving: `saving`, `data_files`, `publishing`
 - loading: `loading`, `segments`, `fetching`, `load_item`, and `decoding` for items out of the ordinary
 - formats: `tensors`, `archive`, `metadata`
+- `torch_dcp` has what older versions of torch lack
 - pickles are not trusted: `pickle_limits`, `allowed` (with `numpy_calls`)
 """
 

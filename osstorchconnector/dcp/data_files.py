@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any, NamedTuple, cast
 
 import torch
-from torch.distributed.checkpoint._extension import StreamTransformExtension
 from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteItemType
 
 from ..errors import OssUsageError
@@ -21,6 +20,7 @@ from ..protocol.values import Buffer
 from ..tensors.dtypes import SAFETENSORS_NAMES
 from ..tensors.memory import bare, is_plain, memory
 from .tensors import tensor_archive
+from .torch_dcp import StreamTransformExtension
 
 # Takes the next piece of an item, whose bytes nobody changes, and returns its CRC-32.
 Add = Callable[[Buffer], int]

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any, cast
 
 import torch
-from torch.distributed.checkpoint._extension import ExtensionRegistry, StreamTransformExtension
 
 from ..errors import OssIntegrityError
 from ..protocol.checksum import crc32
@@ -23,6 +22,7 @@ from .archive import LOCAL_SIGNATURE, NotAnArchiveError, Record, read_directory
 from .metadata import UnsafePickleError
 from .pickle_limits import DryRun, Name, check_opcodes
 from .tensors import STORAGE_DTYPES, PlainTensor
+from .torch_dcp import ExtensionRegistry, StreamTransformExtension
 
 _Reader: Callable[[io.BytesIO], Any] = torch._C.PyTorchFileReader
 

@@ -8,8 +8,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from torch.distributed.checkpoint.filesystem import FileSystemBase
-
 from ..client.client import OssClient, as_client
 from ..errors import OssNotFoundError, OssUriError
 from ..files.reader import OssReader
@@ -19,6 +17,7 @@ from .cleaning import DEFAULT_AGE, clean
 from .folder import is_checkpoint_id
 from .reader import OssStorageReader, ReaderOptions
 from .storage import HasClient
+from .torch_dcp import FileSystemBase, check_torch
 from .writer import OssStorageWriter, WriterOptions
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         cred_provider: object | None = None,
         region: str = "",
     ) -> None:
+        check_torch()
         self.client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )

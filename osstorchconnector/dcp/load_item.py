@@ -38,7 +38,6 @@ from typing import NamedTuple
 
 import torch
 from torch.distributed._shard._utils import narrow_tensor_by_index
-from torch.distributed.checkpoint._extension import ExtensionRegistry
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlanner, ReadItem
 
 from ..errors import OssIntegrityError
@@ -51,6 +50,7 @@ from .archive import stated_crc
 from .decoding import check_records, decode_tensor, restored, strided, vet_object
 from .segments import Segment, Slice, slice_of
 from .tensors import QUANTISED_DTYPES, tensor_archive
+from .torch_dcp import ExtensionRegistry
 
 # From this size on a tensor's bytes go straight into the target; fewer are staged and copied. What goes straight into a
 # target is received by itself, and so is what stands before it: 25 more calls in Python, which take as long as copying

@@ -15,9 +15,6 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.planner import LoadPlanner, SavePlan, SavePlanner
-from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
-from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
-from torch.distributed.checkpoint.stateful import Stateful
 
 from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssObjectChangedError
@@ -26,6 +23,7 @@ from .cleaning import DEFAULT_AGE, clean
 from .reader import OssStorageReader, ReaderOptions
 from .run import RunFolder
 from .storage import Access, HasClient, open_folder
+from .torch_dcp import Stateful, dcp_load, dcp_save
 from .writer import OssStorageWriter, WriterOptions
 
 if TYPE_CHECKING:

@@ -24,13 +24,11 @@ import torch
 from torch.distributed.checkpoint import filesystem as dcp_filesystem
 from torch.distributed.checkpoint import metadata as dcp_metadata
 from torch.distributed.checkpoint import planner as dcp_planner
-from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
     ChunkStorageMetadata,
     Metadata,
     MetadataIndex,
-    StorageMeta,
     TensorProperties,
     TensorStorageMetadata,
 )
@@ -39,6 +37,7 @@ from ..errors import OssIntegrityError, OssUsageError
 from ..tensors.isolation import garbage_collection_paused
 from .allowed import HARMLESS, AllowList, listed
 from .pickle_limits import Budget, DryRun, Filled, Kept, Name, check_opcodes
+from .torch_dcp import StorageInfo, StorageMeta, metadata_class
 
 _logger = logging.getLogger(__name__)
 
@@ -271,11 +270,11 @@ def _sizes_by(make: Callable[[Any], torch.Size]) -> Callable[[Any], torch.Size]:
 
 def _known(module: str, name: str) -> Any:
     if module == dcp_metadata.__name__ and name in _METADATA_CLASSES:
-        return getattr(dcp_metadata, name, None)
+        return metadata_class(name)
     if module == dcp_planner.__name__ and name in _PLANNER_CLASSES:
         return getattr(dcp_planner, name, None)
     if module == dcp_filesystem.__name__ and name == "_StorageInfo":
-        return dcp_filesystem._StorageInfo
+        return StorageInfo
     if module == "torch":
         found = vars(torch).get(name)
         return found if found is torch.Size or isinstance(found, (torch.dtype, torch.layout)) else None
@@ -341,7 +340,7 @@ def _check_places(storage: Any) -> None:
     _require(_types(map(attrgetter("fqn"), indices)) <= {str}, "what is stored has no name")
     _require(_types(map(attrgetter("offset"), indices)) <= {torch.Size, _NONE}, "what is stored is no part")
     _require(_types(map(attrgetter("index"), indices)) <= {int, _NONE}, "what is stored has no number")
-    _require(_types(infos) <= {_StorageInfo}, "a place is none")
+    _require(_types(infos) <= {StorageInfo}, "a place is none")
     _require(_types(map(attrgetter("relative_path"), infos)) <= {str}, "a file has no name")
     numbers = list(chain(map(attrgetter("offset"), infos), map(attrgetter("length"), infos)))
     _require(_types(numbers) <= {int} and min(numbers, default=0) >= 0, "a place in a file is no number")

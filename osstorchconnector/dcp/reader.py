@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
 import torch.distributed as dist
-from torch.distributed.checkpoint._extension import ExtensionRegistry
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
@@ -24,6 +23,7 @@ from .allowed import AllowList
 from .load_item import LoadContext, LoadItem, StoredItem
 from .loading import RankLoad, open_ahead
 from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary
+from .torch_dcp import ExtensionRegistry, StorageMeta
 
 _logger = logging.getLogger(__name__)
 

@@ -9,8 +9,6 @@ import functools
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.distributed.checkpoint._extension import StreamTransformExtension
-from torch.distributed.checkpoint.filesystem import SerializationFormat, _StorageInfo
 from torch.distributed.checkpoint.planner import SavePlanner, WriteItem, WriteItemType
 from torch.distributed.checkpoint.storage import WriteResult
 
@@ -31,6 +29,7 @@ from .data_files import (
 )
 from .folder import SAFETENSORS_SUFFIX, TORCH_SUFFIX, CheckpointFolder, SaveTicket, quietly
 from .storage import Progress
+from .torch_dcp import SerializationFormat, StreamTransformExtension, storage_info
 
 
 class RankSave:
@@ -123,7 +122,7 @@ class RankSave:
             self._note(item, positions[number], entry.size_bytes, None)
 
     def _note(self, item: WriteItem, start: int, length: int, descriptors: list[str] | None) -> None:
-        info = _StorageInfo(self.names[-1], start, length, transform_descriptors=descriptors)
+        info = storage_info(self.names[-1], start, length, descriptors)
         self.results.append(WriteResult(index=item.index, size_in_bytes=length, storage_data=info))
         if self._progress.is_watched:
             self._progress.reach(sum(upload.stored_bytes for upload in self._uploads))

@@ -11,12 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_state_dict
-from torch.distributed.checkpoint.staging import AsyncStager
-from torch.distributed.tensor import DTensor
 
 from ..tensors.isolation import garbage_collection_paused, outside_contexts, plain_torch
 from ..tensors.memory import Shape, bare
+from .torch_dcp import AsyncStager, DTensor, copied_shards, device_module
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class HostMemory:
     def wait(self, devices: Iterable[torch.device]) -> None:
         """Wait until the copies from these devices are complete."""
         for device in devices:
-            torch.get_device_module(device).current_stream(device).synchronize()
+            device_module(device).current_stream(device).synchronize()
 
 
 def _copy(copies: list[Copy], *, non_blocking: bool = False) -> None:
@@ -201,8 +199,7 @@ class _Staging:
         if isinstance(value, torch.Tensor) and not hasattr(value, "local_shards"):
             return value.detach().to("cpu", copy=True)
         if hasattr(value, "local_shards"):
-            state = {"": value}
-            return _copy_state_dict(state, _create_cpu_state_dict(state))[""]
+            return copied_shards(value)
         return copy.deepcopy(value)
 
     def _buffer_for(self, source: torch.Tensor, path: Path) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..client.client import OssClient, as_client
 from ..errors import OssConfigError
 from .folder import CheckpointFolder, is_checkpoint_id
+from .torch_dcp import check_torch
 
 ProgressCallback = Callable[[int, int], object]
 
@@ -64,6 +65,7 @@ class HasFolder(HasClient):
         path: str | os.PathLike[str] | None,
         access: Access,
     ) -> None:
+        check_torch()
         self._folder = open_folder(fs, path, access)
         self.client = self._folder.client
 

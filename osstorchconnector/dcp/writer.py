@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TypedDict
 
 from torch.distributed.checkpoint import filesystem as dcp_filesystem
-from torch.distributed.checkpoint._extension import StreamTransformExtension
-from torch.distributed.checkpoint.filesystem import SerializationFormat
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
@@ -31,6 +29,7 @@ from .publishing import Publisher
 from .saving import RankSave
 from .stager import OssStager
 from .storage import Access, HasClient, HasFolder, Progress, ProgressCallback, summary
+from .torch_dcp import SerializationFormat, StorageMeta, StreamTransformExtension, check_extensions, storage_meta
 
 _logger = logging.getLogger(__name__)
 
@@ -124,6 +123,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         self._files_per_rank = thread_count if single_file_per_rank else 0
         self._overwrite = overwrite
         self._serialization = serialization_format
+        check_extensions(extensions)
         self._extensions = tuple(extensions)
         self._prefix_strategy = prefix_strategy
         self._progress = progress
@@ -149,10 +149,10 @@ class OssStorageWriter(HasFolder, StorageWriter):
         vars(self).update(state)
         self._begin_anew()
 
-    def storage_meta(self) -> StorageMeta:
+    def storage_meta(self) -> StorageMeta | None:
         """Return what `.metadata` records of this save: the checkpoint id and the id of the save."""
         self._give_way()
-        return StorageMeta(checkpoint_id=self._folder.id, save_id=self._save_id)
+        return storage_meta(self._folder.id, self._save_id)
 
     # the order of calls
 

@@ -65,6 +65,21 @@ def plain_torch() -> Iterator[None]:
 
 
 @contextmanager
+def _no_transforms() -> Iterator[None]:
+    """Leave the levels of vmap, grad and the like."""
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        yield
+        return
+    from torch._functorch import pyfunctorch
+
+    with ExitStack() as levels:
+        while torch._C._functorch.peek_interpreter_stack() is not None:
+            # Leaves one level. There is a function that leaves all from torch 2.4 on only.
+            levels.enter_context(pyfunctorch.temporarily_pop_interpreter_stack())
+        yield
+
+
+@contextmanager
 def _no_function_modes() -> Iterator[None]:
     """Switch off what intercepts calls of torch's functions; a default device does."""
     modes = _overrides._get_current_function_mode_stack()
@@ -75,18 +90,6 @@ def _no_function_modes() -> Iterator[None]:
     finally:
         for mode in modes:
             _overrides._push_mode(mode)
-
-
-@contextmanager
-def _no_transforms() -> Iterator[None]:
-    """Leave the levels of vmap, grad and the like."""
-    if torch._C._functorch.peek_interpreter_stack() is None:
-        yield
-        return
-    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-
-    with temporarily_clear_interpreter_stack():
-        yield
 
 
 # Saves and loads of several threads may overlap: the first pauses the collection, the last resumes it.
