@@ -297,8 +297,8 @@ def _layout(name: object) -> torch.layout:
 def check_metadata(metadata: Any) -> Metadata:
     """Return the metadata; raises `ValueError`, or another of Python's errors, if it can't be a checkpoint's."""
     _require(isinstance(metadata, Metadata), "it is no metadata")
-    _require(isinstance(metadata.storage_meta, (StorageMeta, _NONE)), "its description is none")
-    _require(isinstance(metadata.version, (str, _NONE)), "its version is no text")
+    _require(isinstance(getattr(metadata, "storage_meta", None), (StorageMeta, _NONE)), "its description is none")
+    _require(isinstance(getattr(metadata, "version", None), (str, _NONE)), "its version is no text")
     entries = metadata.state_dict_metadata
     _require(isinstance(entries, dict) and _types(entries) <= {str}, "the names of its entries are no texts")
     tensors = [entry for entry in entries.values() if isinstance(entry, TensorStorageMetadata)]

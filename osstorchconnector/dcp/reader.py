@@ -137,7 +137,7 @@ class OssStorageReader(HasFolder, StorageReader):
             self._unreadable = error if rank is None else None
             raise
         self._rank = rank
-        if metadata.storage_meta is None:
+        if getattr(metadata, "storage_meta", None) is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self._load_id
         return metadata

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
     from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
     from torch.distributed.checkpoint.stateful import Stateful
-    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor import DTensor, Shard
 else:
     try:
-        from torch.distributed.tensor import DTensor
+        from torch.distributed.tensor import DTensor, Shard
     except ImportError:
-        from torch.distributed._tensor import DTensor
+        from torch.distributed._tensor import DTensor, Shard
 
     try:
         from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
@@ -103,6 +103,7 @@ __all__ = [
     "ExtensionRegistry",
     "FileSystemBase",
     "SerializationFormat",
+    "Shard",
     "Stateful",
     "StorageInfo",
     "StorageMeta",

@@ -8,25 +8,12 @@ from typing import Any
 
 import torch
 
-DTYPES = (
-    torch.float32,
-    torch.float64,
-    torch.float16,
-    torch.bfloat16,
-    torch.int8,
-    torch.uint8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.uint16,
-    torch.uint32,
-    torch.uint64,
-    torch.bool,
-    torch.complex64,
-    torch.complex128,
-    torch.float8_e4m3fn,
-    torch.float8_e5m2,
+_NAMES = (
+    "float32 float64 float16 bfloat16 int8 uint8 int16 int32 int64 "
+    "uint16 uint32 uint64 bool complex64 complex128 float8_e4m3fn float8_e5m2"
 )
+# torch has unsigned integers of more than 8 bits from 2.3 on.
+DTYPES: tuple[torch.dtype, ...] = tuple(getattr(torch, name) for name in _NAMES.split() if hasattr(torch, name))
 
 
 def many_kinds() -> dict[str, Any]:

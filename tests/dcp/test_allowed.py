@@ -257,11 +257,11 @@ NUMPY: list[Any] = [
     ],
 ]
 TORCH: list[Any] = [
-    [torch.Size([1, 2]), torch.bfloat16, torch.float8_e5m2, torch.uint16, torch.device("cpu"), torch.sparse_coo],
+    [torch.Size([1, 2]), torch.bfloat16, torch.float8_e5m2, torch.uint8, torch.device("cpu"), torch.sparse_coo],
     [torch.per_channel_affine, torch.FloatTensor, torch.Tensor, torch.float32],
     GENERATOR,
     torch.nn.Parameter(torch.ones(2)),
-    torch.nn.Buffer(torch.ones(2)),
+    getattr(torch.nn, "Buffer", torch.nn.Parameter)(torch.ones(2)),
     torch.eye(2).to_sparse(),
     torch.ones(2, device="meta"),
     torch.ones(2, dtype=torch.complex64).conj(),

@@ -14,10 +14,11 @@ import torch.distributed.checkpoint as dcp
 from dcp.conftest import download, names, upload
 from dcp.states import blank, differences, many_kinds
 from scripts import NO_LOGS
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter, SerializationFormat
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from osstorchconnector.dcp import OssDCPFileSystem, OssStorageReader, OssStorageWriter
+from osstorchconnector.dcp.torch_dcp import SerializationFormat
 from osstorchconnector.testing import OssBucket
 
 

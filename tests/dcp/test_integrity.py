@@ -8,9 +8,9 @@ import torch.distributed.checkpoint as dcp
 from dcp.conftest import names
 from dcp.states import blank, differences
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import SerializationFormat
 
 from osstorchconnector.dcp import OssDCPFileSystem
+from osstorchconnector.dcp.torch_dcp import SerializationFormat
 from osstorchconnector.testing import OssBucket
 
 LARGE = {"large": torch.arange(1_000_000.0)}

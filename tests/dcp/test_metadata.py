@@ -238,7 +238,7 @@ SIZE = torch.Size([3, 4])
 
 def sample() -> Metadata:
     chunks = [ChunkStorageMetadata(torch.Size([0, 0]), SIZE)]
-    return Metadata(
+    metadata = Metadata(
         {
             "weight": TensorStorageMetadata(TensorProperties(torch.float32), SIZE, chunks),
             "step": BytesStorageMetadata(),
@@ -248,8 +248,9 @@ def sample() -> Metadata:
             MetadataIndex("weight", [0, 0], 0): _StorageInfo("file", 0, 1000),
             MetadataIndex("step"): _StorageInfo("file", 1000, 500),
         },
-        version="1.0",
     )
+    metadata.version = "1.0"
+    return metadata
 
 
 def tensor(**changes: Any) -> Callable[[Metadata], None]:

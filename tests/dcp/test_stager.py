@@ -10,12 +10,11 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from dcp.states import blank, differences, many_kinds
-from torch.distributed.checkpoint.staging import AsyncStager
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
 
 from osstorchconnector.dcp import OssDCPFileSystem, OssStager
 from osstorchconnector.dcp.stager import HostMemory
+from osstorchconnector.dcp.torch_dcp import AsyncStager, DTensor, Shard
 from osstorchconnector.testing import OssBucket
 
 KIB = 1 << 10

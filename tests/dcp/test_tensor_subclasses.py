@@ -75,7 +75,7 @@ MEMBERS: dict[str, Callable[[], torch.Tensor]] = {
     "conjugate": lambda: torch.arange(4.0).to(torch.complex64).as_subclass(Tagged).conj(),
     "negative": lambda: torch.arange(4.0).to(torch.complex64).conj().imag.as_subclass(Tagged),
     "large": lambda: torch.arange(200_000).as_subclass(Tagged),
-    "buffer": lambda: torch.nn.Buffer(torch.arange(4.0)),
+    "buffer": lambda: getattr(torch.nn, "Buffer", torch.nn.Parameter)(torch.arange(4.0)),
     "torch's own with attributes": lambda: setattr(made := torch.arange(4.0), "note", len) or made,  # type: ignore[func-returns-value]
 }
 
