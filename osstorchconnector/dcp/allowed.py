@@ -22,6 +22,7 @@ from ..errors import OssUsageError
 from . import numpy_calls
 from .numpy_calls import Array
 from .pickle_limits import Budget, Call, Counted, Filled, Made, Name, StandIn, Trusted
+from .torch_dcp import safe_globals
 
 _FRACTION = re.compile(r"-?\d+(/\d+)?")
 
@@ -73,7 +74,7 @@ def _by_name(safe_types: Iterable[Any]) -> dict[Name, Any]:
 def _named_to_torch() -> dict[Name, Any]:
     """Return the safe globals that the user gave to torch, except those without a name."""
     found: dict[Name, Any] = {}
-    for safe in torch.serialization.get_safe_globals():
+    for safe in safe_globals():
         with contextlib.suppress(OssUsageError):
             found.update(_by_name([safe]))
     return found

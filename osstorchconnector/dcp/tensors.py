@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..errors import OssUsageError
 from ..tensors.memory import Shape, uninitialised
 from .archive import Archive, archive_around
 
@@ -54,7 +55,11 @@ class _TensorPickler(pickle.Pickler):
 
     def persistent_id(self, obj: Any) -> Any:
         if isinstance(obj, torch.storage.TypedStorage):
-            name = next(name for name, dtype in STORAGE_DTYPES.items() if dtype == obj.dtype)
+            name = next((name for name, dtype in STORAGE_DTYPES.items() if dtype == obj.dtype), "")
+            if not name:  # unsigned integers of more than 8 bits before torch 2.5
+                raise OssUsageError(
+                    f"torch {torch.__version__} can't store tensors of {obj.dtype}, by torch.save either"
+                )
             return ("storage", getattr(torch, name), "0", "cpu", len(obj._untyped_storage) // obj.dtype.itemsize)
         if isinstance(obj, torch.UntypedStorage):
             return ("storage", torch.UntypedStorage, "0", "cpu", obj.nbytes())

@@ -3,7 +3,7 @@
 Distributed checkpoints need torch 2.3. Below that, the modules of this folder can be imported, and `check_torch` raises
 when something is used. From 2.3 on, these are missing:
 
-- 2.3: `AsyncStager`, `StorageMeta`, copies of sharded tensors, a device's module
+- 2.3: `safe_globals`, `AsyncStager`, `StorageMeta`, copies of sharded tensors, a device's module
 - up to 2.4: the public name of `DTensor`
 - up to 2.5: extensions, which transform what is stored
 - up to 2.7: `SerializationFormat`; our writer and reader have safetensors all the same
@@ -115,6 +115,7 @@ __all__ = [
     "dcp_save",
     "device_module",
     "metadata_class",
+    "safe_globals",
     "storage_info",
     "storage_meta",
 ]
@@ -152,6 +153,12 @@ def storage_meta(checkpoint_id: str, save_id: str) -> StorageMeta | None:
 def metadata_class(name: str) -> Any:
     """Return a class of torch's metadata; None if this torch has none of that name."""
     return StorageMeta if name == "StorageMeta" else getattr(dcp_metadata, name, None)
+
+
+def safe_globals() -> Sequence[Any]:
+    """Return what the user has told torch is safe to unpickle; nothing where it can't be told."""
+    found: Any = getattr(torch.serialization, "get_safe_globals", list)
+    return found()  # type: ignore[no-any-return]
 
 
 def device_module(device: torch.device) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ _NAMES = (
     "float32 float64 float16 bfloat16 int8 uint8 int16 int32 int64 "
     "uint16 uint32 uint64 bool complex64 complex128 float8_e4m3fn float8_e5m2"
 )
-# torch has unsigned integers of more than 8 bits from 2.3 on.
-DTYPES: tuple[torch.dtype, ...] = tuple(getattr(torch, name) for name in _NAMES.split() if hasattr(torch, name))
+
+
+def _can_be_saved(name: str) -> bool:
+    """Say whether this torch has the dtype, and stores it: unsigned integers of more than 8 bits from 2.5 on."""
+    try:
+        torch.save(torch.zeros(1).to(getattr(torch, name)), io.BytesIO())
+    except (AttributeError, KeyError):
+        return False
+    return True
+
+
+DTYPES: tuple[torch.dtype, ...] = tuple(getattr(torch, name) for name in filter(_can_be_saved, _NAMES.split()))
 
 
 def many_kinds() -> dict[str, Any]:
