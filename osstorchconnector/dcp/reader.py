@@ -137,9 +137,9 @@ class OssStorageReader(HasFolder, StorageReader):
             self._unreadable = error if rank is None else None
             raise
         self._rank = rank
-        if getattr(metadata, "storage_meta", None) is None:
-            metadata.storage_meta = StorageMeta()
-        metadata.storage_meta.load_id = self._load_id
+        described = getattr(metadata, "storage_meta", None) or StorageMeta()
+        described.load_id = self._load_id
+        metadata.storage_meta = described
         return metadata
 
     def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
