@@ -19,10 +19,12 @@ How a key flows:
 - `job` is who this process is: which rank, which worker, and what all of them do together
 - `saver` goes the other way: bytes into objects
 - `torch_pipes` is what all of these take from torch's DataPipes; `own_pipes` stands in for them where torch has none
+  (stages of your own can derive from `torch_pipes.IterDataPipe`, which is the right one of both)
 """
 
 from __future__ import annotations
 
+from . import own_pipes, torch_pipes
 from .fetcher import OssObjectFetcher
 from .graph import OssNamedStreams, OssPipeDataset
 from .lister import OssObjectLister, OssObjectNames
@@ -49,4 +51,6 @@ __all__ = [
     "imagenet_manifest_parser",
     "jsonl_manifest_parser",
     "merge_states",
+    "own_pipes",
+    "torch_pipes",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import torch
+
 from ..client.client import OssClient
 from ..datapipes.fetcher import OnError, OssObjectFetcher, Skipping, fetch, identity
 from ..datapipes.job import share_rank0_index, this_rank
@@ -12,7 +14,8 @@ from ..datapipes.numbered_objects import NumberedObjects, OssObjectSharder, OssO
 from ..datapipes.resumable import ObjectRun, ResumableDataset, Slot
 from ..datapipes.state import checked_epoch
 from ..datapipes.torch_pipes import IterDataPipe
-from ..errors import OssConfigError, OssError
+from ..errors import OssConfigError, OssError, OssUsageError
+from ..index.chunks import Chunks
 from ..index.info import ObjectInfo
 from ..index.orders import RankBalance, Share
 from ..index.shared import ObjectIndex, SharedIndex
