@@ -19,7 +19,7 @@ from exposure import assert_nothing_exposed
 from faults.faults import FAULTS, HARMLESS, UNDETECTABLE, Ending, Fault
 from faults.killing import stop_when
 from faults.relay import Death, Relay
-from faults.users import CLIENT, CROWD, DATA, LARGE, LIBRARY, SECRETS, USERS, Site, User
+from faults.users import CLIENT, CROWD, DATA, LARGE, LIBRARY, SECRETS, TENSORS_FILE, USERS, Site, User
 
 from osstorchconnector.client.transport.addresses import shared_book
 from osstorchconnector.emulator.handle import write_credentials
@@ -78,9 +78,9 @@ def _applies(fault: Fault, user: User) -> bool:
     if fault.path == "listing out of order":  # needs a second page
         return user.name == "list"
     if fault.path in ("replaced midway", "deleted midway"):  # needs a second request for one object
-        return user.name == "reader"
+        return user.name in ("reader", "safetensors load")
     if fault.path == "range ignored":  # the whole object is what they ask for, in one range
-        return user in CLIENT or user.name in ("reader", "DCP load")
+        return user in CLIENT or user.name in ("reader", "DCP load", "safetensors load")
     return True
 
 
@@ -144,7 +144,7 @@ def check_bucket(user: User, site: Site, *, may_leak: bool) -> None:
     bucket = site.bucket
     keys = bucket.keys()
     if "old" in keys:
-        assert bucket.get("old") in (b"old", DATA, LARGE)
+        assert bucket.get("old") in (b"old", DATA, LARGE, TENSORS_FILE)
     else:
         assert user.name in ("delete", "delete many")
     assert len([key for key in keys if key.startswith("crowd/")]) >= len(CROWD) - 1

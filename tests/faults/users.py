@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import save
 from torch.utils.data import DataLoader
 
-from osstorchconnector import OssCheckpoint, OssClient, OssFileSystem, OssIterableDataset, OssMapDataset
+from osstorchconnector import OssCheckpoint, OssClient, OssFileSystem, OssIterableDataset, OssMapDataset, OssSafetensor
 from osstorchconnector.credentials import Credentials
 from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
 from osstorchconnector.emulator.handle import write_credentials
@@ -25,7 +26,9 @@ PART = 100 * 1024
 DATA = bytes(range(256)) * 12
 LARGE = bytes(range(251)) * (3 * PART // 251)
 SAMPLES = {f"samples/{number:02}": bytes([number]) * (100 + number) for number in range(12)}
-STATE = {"weight": torch.arange(40_000.0), "step": 7}
+TENSORS = {"weight": torch.arange(40_000.0)}
+TENSORS_FILE = save(TENSORS)
+STATE = {**TENSORS, "step": 7}
 CROWD = [f"crowd/{number:04}" for number in range(1100)]  # more than a page
 
 # Quick to retry, quick to give up: what "in time" means here.
@@ -85,6 +88,7 @@ def furnish(bucket: OssBucket, folder: Path) -> Site:
     model = io.BytesIO()
     torch.save(STATE, model)
     bucket.put("model", model.getvalue())
+    bucket.put("tensors", TENSORS_FILE)
     save_dcp(site, "ckpt")
     site.configure()
     return site
@@ -193,6 +197,16 @@ def small_writer(site: Site) -> bool:
     return site.bucket.get("old") == DATA
 
 
+def safetensors_load(site: Site) -> bool:
+    found = OssSafetensor(**site.options).load_file(site.uri("tensors"))
+    return list(found) == list(TENSORS) and torch.equal(found["weight"], TENSORS["weight"])
+
+
+def safetensors_save(site: Site) -> bool:
+    OssSafetensor(**site.options).save_file(TENSORS, site.uri("old"))
+    return site.bucket.get("old") == TENSORS_FILE
+
+
 def dcp_save(site: Site) -> bool:
     save_dcp(site, "fresh")
     site.bucket.server.clear_faults()
@@ -294,6 +308,8 @@ LIBRARY = [
     User("reader", reader, ("GetObject",)),
     User("writer", writer, PARTS),
     User("small writer", small_writer, ("PutObject",)),
+    User("safetensors load", safetensors_load, ("GetObject",)),
+    User("safetensors save", safetensors_save, PARTS),
     User("DCP save", dcp_save, (*LISTED, *PARTS, "PutObject", "HeadObject"), through_dcp=True),
     User("DCP load", dcp_load, ("GetObject",), through_dcp=True),
     User("fs read", fs_read, ("GetObject",)),
