@@ -9,6 +9,7 @@ from pathlib import Path
 
 from osstorchconnector import errors
 from osstorchconnector.client.error_texts import ADVICE
+from osstorchconnector.safetensors import failures
 
 PAGE = Path(__file__).with_name("errors.md")
 
@@ -31,6 +32,11 @@ TODO = {
         "The text names the place that was looked at. [Credentials](credentials.md) lists all places in their order."
     ),
     "OssManifestError": "The text names the manifest and the line. [README](../README.md) shows the formats.",
+    "OssTarError": (
+        "The text says whether the tar or its index is wrong, and how. A compressed tar must be decompressed first, "
+        "and a damaged one made again. If the tar was replaced since its index was made, make the index again "
+        "([Tar shards](tar.md#packing))."
+    ),
     "OssUsageError": "The text says what to do instead.",
     "OssTransformError": (
         "Your `transform` raised. Look at `__cause__`; the text names the object, so you can fetch it with "
@@ -62,6 +68,13 @@ TODO = {
     "[ObjectNotAppendable](#objectnotappendable).",
     "OssExistsError": "See [FileAlreadyExists](#filealreadyexists).",
     "OssThrottledError": "See [ServiceUnavailable](#serviceunavailable) and [QpsLimitExceeded](#qpslimitexceeded).",
+    "OssSafetensorError": (
+        "The text says what is wrong with the file, or which tensor has a dtype that the installed torch lacks. "
+        "[What a file must be](safetensors.md#what-a-file-must-be) has the rules. If the object is another kind of "
+        "file, correct the URI; if the file was cut off before it was uploaded, save it again. The other tensors of a "
+        "file with an unknown dtype can be read with `safe_open`."
+    ),
+    "OssTensorNotFoundError": "The text names the tensor and the file. `keys()` of the open file lists all names.",
 }
 
 
@@ -73,7 +86,8 @@ def page() -> str:
 
 
 def _about(name: str) -> str:
-    return (inspect.getdoc(getattr(errors, name)) or "").partition("\n\n")[0].replace("\n", " ")
+    kind = getattr(errors if hasattr(errors, name) else failures, name)
+    return (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def _wrapped(text: str) -> str:

@@ -20,6 +20,8 @@
         │   └── OssExistsError    also FileExistsError: the object is there, and was not to be overwritten
         └── OssThrottledError     429 or 503 until the retries were used up
 
+Those of tensor files, which are also errors of another library, are in `safetensors/failures.py`.
+
 The text contains everything that a user needs, because sometimes only the text survives: torch rebuilds a worker's
 exception as `type(text)`, and `torch.distributed.checkpoint` wraps texts. So each class takes one positional text, and
 all other arguments are optional. A text never contains a secret.

@@ -11,6 +11,7 @@ from osstorchconnector import errors
 from osstorchconnector.client.error_texts import ADVICE, advice
 from osstorchconnector.client.retry import _REMEDIES
 from osstorchconnector.emulator.refusals import CODES
+from osstorchconnector.safetensors import failures
 
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 # What only other clients of the emulator send: forms, tags, links, encryption; and an answer that is no error here.
@@ -45,7 +46,13 @@ def test_every_code_that_this_library_can_meet_has_its_section() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, kind in vars(errors).items() if inspect.isclass(kind) and name != "OssError"]
+    "name",
+    [
+        name
+        for module in (errors, failures)
+        for name, kind in vars(module).items()
+        if inspect.isclass(kind) and kind.__module__ == module.__name__ and name != "OssError"
+    ],
 )
 def test_every_class_has_its_section(name: str) -> None:
     assert f"\n### {name}\n" in PAGE

@@ -9,7 +9,7 @@ from ..errors import OssError
 
 try:
     from safetensors import SafetensorError
-except ImportError:  # not installed, or broken
+except Exception:  # not installed, or broken
     SafetensorError = Exception  # type: ignore[assignment, misc]
 
 
