@@ -9,6 +9,7 @@ from ..client.client import OssClient, as_client
 from ..errors import OssIntegrityError
 from ..tensors.isolation import outside_contexts
 from ..uri import parse_object_uri
+from .failures import OssSafetensorError
 from .opened import OpenedSafetensors
 from .saving import save
 
@@ -61,13 +62,13 @@ class OssSafetensor:
         """Return all tensors of the file `oss://bucket/key`, by name, in the order of its header.
 
         Their bytes are received straight into their memory, with many requests at a time, and checked against the
-        CRC-64 that OSS has for the object; if that is wrong, all is received once more. For another `device` than the
-        CPU they pass through up to 48 MiB of buffers. Raises as `safe_open` does, `OssIntegrityError` for wrong bytes,
-        and `OssObjectChangedError` if the object is replaced meanwhile.
+        CRC-64 that OSS has for the object; if that is wrong, or the header, all is received once more. For another
+        `device` than the CPU they pass through up to 48 MiB of buffers. Raises as `safe_open` does,
+        `OssIntegrityError` for wrong bytes, and `OssObjectChangedError` if the object is replaced meanwhile.
         """
         try:
             return self._load(oss_uri, device)
-        except OssIntegrityError as error:
+        except (OssIntegrityError, OssSafetensorError) as error:  # a header may be wrong for what the network did
             _logger.warning("%s: it is loaded once more", error)
         return self._load(oss_uri, device)
 

@@ -351,6 +351,13 @@ def test_wrong_bytes_are_fetched_again_once_and_never_given_out(
         files.load_file(oss_bucket.uri + "large")
 
 
+@pytest.mark.parametrize("at", [0, 7, 9, 14])  # in the length; of the JSON its first quote, and a tensor's name
+def test_a_header_that_arrives_wrong_is_fetched_again(at: int, files: OssSafetensor, oss_bucket: OssBucket) -> None:
+    oss_bucket.put("large", safetensors.torch.save(LARGE))
+    oss_bucket.server.fail("GetObject", "flip", key="large", times=1, at=at)
+    assert_same(files.load_file(oss_bucket.uri + "large"), LARGE)
+
+
 @pytest.mark.parametrize("fault", ["500", "reset", "reset_body", "truncate"])
 def test_what_the_network_does_is_made_good(fault: str, files: OssSafetensor, oss_bucket: OssBucket) -> None:
     uri = oss_bucket.uri + "large"
