@@ -15,6 +15,7 @@ from . import (
     objects,
     scale,
     starting,
+    tars,
     tensors,
     tuning,
 )
@@ -31,5 +32,6 @@ WORKS: tuple[Work, ...] = (
     *checkpoints.WORKS,
     *keys.WORKS,
     *filesystem.WORKS,
+    *tars.WORKS,
     *starting.WORKS,
 )

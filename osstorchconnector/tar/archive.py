@@ -23,7 +23,7 @@ from ..files.writer import OssWriter
 from ..local_files import written_whole
 from ..protocol.values import ByteSpan, Download
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .headers import BLOCK_BYTES, TarEntry, entries, padded
+from .headers import BLOCK_BYTES, TarEntry, entries, next_entry, padded
 from .index_file import TarIndex, index_of, pack_index, unpack_index
 
 # The first request of an object. The rest of a larger one is read while it is written.
@@ -89,8 +89,7 @@ def generate_tar_archive(
         if resume and _is_there(client, tar_place, index_place, shard):
             packed.add(sum(source.size for source in shard))
             continue
-        _pack(client, tar_place, shard, packed)
-        _write_index(client, index_place, _index_of_tar(client, tar_place))
+        _write_index(client, index_place, _pack(client, tar_place, shard, packed))
     return 0
 
 
@@ -146,12 +145,14 @@ def _numbered(place: OssUri | Path, number: int) -> OssUri | Path:
     return OssUri(place.bucket, numbered) if isinstance(place, OssUri) else Path(numbered)
 
 
-def _pack(client: OssClient, place: OssUri | Path, sources: list[_Source], packed: _Packed) -> None:
+def _pack(client: OssClient, place: OssUri | Path, sources: list[_Source], packed: _Packed) -> TarIndex:
+    """Write a tar, and return its index: of what its headers say to a reader, without reading it again."""
+    found: list[TarEntry] = []
+    position = 0
     with _writing(client, place) as tar, contextlib.closing(_bodies(client, sources)) as bodies:
         for source, body in zip(sources, bodies, strict=True):
-            member = tarfile.TarInfo(source.name)
-            member.size = source.size
-            tar.write(member.tobuf(tarfile.PAX_FORMAT))
+            headers, entry = _headers(source, position)
+            tar.write(headers)
             written = 0
             for piece in body:
                 tar.write(piece)
@@ -159,8 +160,22 @@ def _pack(client: OssClient, place: OssUri | Path, sources: list[_Source], packe
             if written != source.size:
                 raise OssTarError(f"{source.name} had {source.size} bytes, and now {written}: it changed meanwhile")
             tar.write(bytes(padded(written) - written))
+            found.append(entry)
+            position = entry.stop
             packed.add(written)
         tar.write(_END)
+    etag = client.head(place).etag if isinstance(place, OssUri) else ""
+    return index_of(found, tar_size=position + len(_END), etag=etag)
+
+
+def _headers(source: _Source, position: int) -> tuple[bytes, TarEntry]:
+    """Return the headers of a member at this position, and the entry that they make."""
+    member = tarfile.TarInfo(source.name)
+    member.size = source.size
+    headers = member.tobuf(tarfile.PAX_FORMAT)
+    entry = next_entry(lambda start, size: headers[start - position : start - position + size], position)
+    assert entry is not None
+    return headers, entry
 
 
 def _bodies(client: OssClient, sources: list[_Source]) -> Generator[Iterable[bytes], None, None]:

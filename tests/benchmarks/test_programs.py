@@ -13,9 +13,10 @@ import pytest
 from safetensors.torch import save
 
 from benchmarks.gauge import Done, Program, count_calls, cpu_seconds_of, measure
-from benchmarks.programs import filesystem, large, limits, listing, objects, scale, tensors
+from benchmarks.programs import filesystem, large, limits, listing, objects, scale, tars, tensors
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
 from benchmarks.works import independent
+from benchmarks.works.tars import put_tar
 
 SIZE, READS = 1000, 50
 
@@ -190,3 +191,14 @@ def test_a_file_system_reads_writes_and_finds(site: Site, tmp_path: Path) -> Non
     assert amount(filesystem.put_file(where, path, str(tmp_path / "local"), 5000)) == 5000
     assert amount(filesystem.cat_ranges(where, [path], 5000, 20, 100)) == 20
     assert amount(filesystem.find(where, f"{BUCKET}/some", f"{BUCKET}/some", 7)) == 7
+
+
+def test_members_of_a_tar_are_iterated_over_and_objects_are_packed(site: Site) -> None:
+    for key in ("some.tar", "some.tar.small"):
+        put_tar(site, key, 30, SIZE)
+    options: dict[str, Any] = {"access": site.access(), "uri": f"oss://{BUCKET}/some.tar"}
+    for how in ({}, {"shuffle": "chunks", "shuffle_chunk_size": 10}):
+        assert amount(tars.iterate(**options, count=30, size=SIZE, how=how)) == 30 * SIZE
+    site.fill("packed", 7, b"x")
+    source = f"oss://{BUCKET}/packed/"
+    assert amount(tars.pack(**options, source=source, warm_up=source, count=7)) == 7
