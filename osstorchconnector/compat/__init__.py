@@ -1,6 +1,7 @@
 """The names of osstorchconnector 1.2.3, the C++ connector, on our client. Programs written for it run unchanged.
 
 - `client` is the public `OssClient`: ours, with the arguments and methods of that one
+- `members` are those of tars, by their numbers
 - `objects` are what these methods return: objects that are read when somebody reads them, are written, or stand for an
   error
 

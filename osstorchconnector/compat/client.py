@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from ..client.client import OssClient as Client
@@ -13,9 +12,13 @@ from ..files.data_object import DataObject
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..index.info import ObjectInfo
-from ..protocol.values import Download
+from ..tar.archive import generate_tar_archive
 from ..uri import OssUri, parse_object_uri, parse_uri
+from .members import Members, OpenedTars, unread
 from .objects import OpenedObject, UnreadObject, WrittenObject
+
+# The `type` of `get_object` that means a member of a tar.
+_TAR_MEMBER = 3
 
 
 class OssClient(Client):
@@ -23,8 +26,8 @@ class OssClient(Client):
 
     The arguments may be positional, in the order of the C++ connector. Those of its methods are here too, for programs
     that were written for it: `get_object`, `put_object`, `head_object`, `rename_object`, `remove_object`,
-    `list_objects` and so on. They take bucket and key apart and return `DataObject`s. `uuid`, `id` and `total` have no
-    effect.
+    `list_objects`, `list_objects_from_tar` and so on. They take bucket and key apart and return `DataObject`s. `uuid`,
+    `id` and `total` have no effect.
     """
 
     def __init__(
@@ -49,15 +52,26 @@ class OssClient(Client):
             transport=transport,
         )
 
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        super().__setstate__(state)
+        self._tars = OpenedTars()
+
     # the methods of 1.2.3
 
     def get_object(self, bucket: str, key: str, size: int = 0, type: int = 0, label: Any = "") -> DataObject:
         """Return an object that is open for reading, with this label.
 
         The first request is sent when it is read, or when its size is needed: then a missing object raises
-        `OssNotFoundError`. `size` and `type` have no effect.
+        `OssNotFoundError`. `size` has no effect.
+
+        With `type=3`, return the member number `size` of the tar `key`, from 0 on; `label` is the key of the tar's
+        index. It is fetched at once, and the tar's index is read only the first time. `OssTarError` if the tar has no
+        such member.
         """
-        return self._open_object(_uri(bucket, key), label)
+        uri = _uri(bucket, key)
+        if type == _TAR_MEMBER:
+            return self._tars.member(self, uri, _index_uri(bucket, label), size)
+        return self._open_object(uri, label)
 
     def put_object(self, bucket: str, key: str) -> DataObject:
         """Return an object that is open for writing. It is stored by `close`, all at once.
@@ -136,23 +150,41 @@ class OssClient(Client):
         """Do the same as `list_objects_from_uris` with `prefetch`."""
         return self.list_objects_from_uris(object_uris, True, include_errors)
 
+    def list_objects_from_tar(
+        self,
+        bucket: str,
+        tar_key: str,
+        index_key: str,
+        chunks: Sequence[int] = (),
+        sizes: Sequence[int] = (),
+        prefetch: bool = False,
+        include_errors: bool = False,
+    ) -> Iterator[DataObject]:
+        """Iterate over members of a tar, open for reading, fetched ahead with their neighbours.
+
+        Without `chunks`, over all in their order. `chunks` are members' numbers, from 0 on. With `sizes`, as many
+        numbers, each is the first of so many neighbours, up to the tar's end. `index_key` is the tar's index; "" if it
+        is `NAME.tar.idx` beside the tar, or if there is none and the tar's headers are to be read.
+
+        A member that can't be read, or that the tar does not have, raises the error at its place; with `include_errors`
+        a `DataObject` comes there whose `err()` is not 0. `prefetch` has no effect.
+        """
+        wanted = Members(chunks, sizes)
+        return self._tars.members(self, _uri(bucket, tar_key), _index_uri(bucket, index_key), wanted, include_errors)
+
+    def gen_tar_archive(self, tar_path: str, index_path: str, source_path: str, index_only: bool = False) -> int:
+        """Pack objects or files into a tar with an index, as `generate_tar_archive` does; return 0."""
+        return generate_tar_archive(self, "", "", tar_path, index_path, source_path, index_only)
+
     def _infos(self, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
         for found in self.list(parse_uri(f"/{bucket}/{prefix}")):
             if found.size or not found.key.endswith("/"):
                 yield ObjectInfo(OssUri(bucket, found.key), found.size, etag=found.etag)
 
     def _fetched(self, infos: Iterable[ObjectInfo], include_errors: bool) -> Iterator[DataObject]:
-        from ..datapipes.fetcher import data_object, downloads  # imports torch
+        from ..datapipes.fetcher import fetch  # imports torch
 
-        with contextlib.closing(downloads(self, infos, returns_errors=True)) as pipeline:
-            for download in pipeline:
-                info: ObjectInfo = pipeline.item
-                if isinstance(download, Download):
-                    yield data_object(self, info, download)
-                elif include_errors:
-                    yield UnreadObject(info.uri, download, label=info.label)
-                else:
-                    raise download
+        return fetch(self, infos, skip=unread if include_errors else None)
 
     def _open_object(self, uri: OssUri, label: Any, etag: str = "") -> DataObject:
         return OpenedObject(uri, self._reader(uri), label=label, etag=etag)
@@ -163,6 +195,10 @@ class OssClient(Client):
 
 def _uri(bucket: str, key: str) -> OssUri:
     return parse_object_uri(f"/{bucket}/{key}")
+
+
+def _index_uri(bucket: str, key: str) -> OssUri | None:
+    return _uri(bucket, key) if key else None
 
 
 def _named(given: DataObject | str) -> ObjectInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Literal
 
@@ -12,7 +11,7 @@ from ..index.chunks import Chunks
 from ..index.orders import Filter, Filtered, as_keep, described
 from ..index.shared import SharedIndex
 from ..index.shared_file import Source
-from ..tar.listing import TarListing, tar_files
+from ..tar.listing import TarIndexes, TarListing, tar_files
 from .numbered_objects import NumberedObjects, functional
 
 GroupBy = Literal["", "basename"]
@@ -39,7 +38,7 @@ class OssTarLister(NumberedObjects):
         tars: str | Iterable[str | tuple[str, str | None]],
         endpoint: str | OssClient,
         *,
-        indexes: str | os.PathLike[str] | Iterable[str | None] | None = None,
+        indexes: TarIndexes = None,
         cred_path: str = "",
         cred_provider: object | None = None,
         config_path: str = "",

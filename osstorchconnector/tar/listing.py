@@ -32,6 +32,9 @@ from .samples import MemberRow, grouped
 BATCH_ROWS = 1000
 INDEX_SUFFIX = ".idx"
 
+# The index of one tar, or those of several: a URI or a local path each; None for beside the tar.
+TarIndexes = str | os.PathLike[str] | OssUri | Iterable[str | OssUri | None] | None
+
 _logger = logging.getLogger(__name__)
 
 _CONCURRENCY = 32
@@ -41,15 +44,22 @@ _HEADER_GROWTH = 8
 
 
 class TarFile(NamedTuple):
-    """A tar, or all below a prefix that ends in `/`, and where its index is: a URI, a local path, or "" for beside."""
+    """A tar, or all below a prefix that ends in `/`, and where its index is: a URI or a local path; None for beside."""
 
     uri: OssUri
-    index_place: str = ""
+    index_place: OssUri | str | None = None
 
     @property
     def is_prefix(self) -> bool:
         """Whether this is a folder of tars."""
         return not self.uri.key or self.uri.key.endswith("/")
+
+    @property
+    def index_uri(self) -> OssUri | None:
+        """Where the index is, or may be; None if that is a local path."""
+        if self.index_place is None:
+            return OssUri(self.uri.bucket, self.uri.key + INDEX_SUFFIX)
+        return None if isinstance(self.index_place, str) else self.index_place
 
 
 class _Opened(NamedTuple):
@@ -60,21 +70,19 @@ class _Opened(NamedTuple):
     listed: TarIndex | None
 
 
-def tar_files(
-    tars: str | Iterable[str | tuple[str, str | None]], indexes: str | os.PathLike[str] | Iterable[str | None] | None
-) -> tuple[TarFile, ...]:
+def tar_files(tars: str | Iterable[str | tuple[str, str | None]], indexes: TarIndexes) -> tuple[TarFile, ...]:
     """Return the tars that a caller has named: one, several, pairs with their indexes, or prefixes.
 
     Raises `OssConfigError` for anything else, and `OssUriError` for a wrong URI.
     """
     if isinstance(tars, str):
-        if not (indexes is None or isinstance(indexes, str | os.PathLike)):
+        if not (indexes is None or isinstance(indexes, str | os.PathLike | OssUri)):
             raise OssConfigError("tar_index_uri: one tar has one index")
         given: list[Any] = [(tars, indexes)]
     else:
         several: list[Any] = list(tars)
         pairs: list[Any] = [tar if isinstance(tar, tuple | list) else (tar, None) for tar in several]
-        if indexes is not None and not isinstance(indexes, str | os.PathLike):
+        if indexes is not None and not isinstance(indexes, str | os.PathLike | OssUri):
             beside = list(indexes)
             if len(beside) != len(several) or any(isinstance(tar, tuple | list) for tar in several):
                 raise OssConfigError("tar_index_uri: as many indexes are wanted as tars, or pairs of both as tar_uri")
@@ -90,15 +98,19 @@ def tar_files(
 def _tar_file(tar: object, index: object) -> TarFile:
     if not isinstance(tar, str):
         raise OssConfigError(f"tar_uri: {tar!r:.200} is no URI, and no pair of a tar's and its index's")
+    found = TarFile(parse_uri(tar), _index_place(index))
+    if found.is_prefix and found.index_place is not None:
+        raise OssConfigError(f"tar_index_uri: {tar} is a folder, whose tars have their indexes beside them")
+    return found
+
+
+def _index_place(index: object) -> OssUri | str | None:
+    if isinstance(index, OssUri):
+        return index
     place = os.fspath(index) if isinstance(index, str | os.PathLike) else index
     if not (place is None or isinstance(place, str)):
         raise OssConfigError(f"tar_index_uri: {index!r:.200} is neither a URI nor a path")
-    found = TarFile(parse_uri(tar), place or "")
-    if found.is_prefix and found.index_place:
-        raise OssConfigError(f"tar_index_uri: {tar} is a folder, whose tars have their indexes beside them")
-    if found.index_place.startswith("oss://"):
-        parse_object_uri(found.index_place)
-    return found
+    return parse_object_uri(place) if place and place.startswith("oss://") else place or None
 
 
 class TarListing:
@@ -154,8 +166,8 @@ class TarListing:
             yield from found
 
     def _index(self, file: TarFile, stat: ObjectStat, data: bytes | None) -> TarIndex | None:
-        place = file.index_place or f"{file.uri}{INDEX_SUFFIX}"
-        if file.index_place and not file.index_place.startswith("oss://"):
+        place = file.index_uri or file.index_place
+        if isinstance(file.index_place, str):
             data = _local_index(file.index_place)
         if data is None:
             return None
@@ -262,13 +274,13 @@ class TarListing:
 async def _open(operations: Operations, file: TarFile) -> tuple[TarFile, ObjectStat, bytes | None]:
     """Return what OSS says about a tar, and its index if that is in OSS."""
     stat = await operations.head(file.uri)
-    if file.index_place and not file.index_place.startswith("oss://"):
+    place = file.index_uri
+    if place is None:
         return file, stat, None
-    place = parse_object_uri(file.index_place or f"{file.uri}{INDEX_SUFFIX}")
     try:
         found = await operations.get(place, ByteSpan(0, MAX_INDEX_BYTES))
     except OssNotFoundError:
-        if file.index_place:
+        if file.index_place is not None:
             raise
         return file, stat, None
     if found.stat.size > MAX_INDEX_BYTES:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from scripts import ROOT
 
+from osstorchconnector import generate_tar_archive
+
 PEER = ROOT / ".venv-peers" / "bin" / "python"
 NAMES = [f"{number}.txt" for number in range(5)]
 
@@ -124,6 +126,29 @@ out = sorted([item.key[len(folder):], item.err(), item.read().decode() if item.e
 """,
         [["/data/1.txt", 0, "1.txt"], ["/none", 2, ""]],
     ),
+    "gen_tar_archive, list_objects_from_tar, and a member by its number": (
+        CLIENT
+        + """
+tar, index = inside + "/a.tar", inside + "/a.idx"
+out = [client.gen_tar_archive(folder + "/a.tar", folder + "/a.idx", folder + "/data"),
+       client.gen_tar_archive(folder + "/a.tar", folder + "/b.idx", "", True)]
+found = list(client.list_objects_from_tar(bucket, tar, index, [], [], True))
+out.append(sorted([item.key[len(folder):], item.size, item.err(), item.read().decode()] for item in found))
+names = [item.key for item in sorted(found, key=lambda item: int(item.label))]
+out.append([item.key == names[3 - 3 * number] for number, item in enumerate(
+    client.list_objects_from_tar(bucket, tar, inside + "/b.idx", [3, 0], prefetch=True))])
+out.append(sorted(item.label for item in client.list_objects_from_tar(bucket, tar, index, [1], [3])))
+item = client.get_object(bucket, tar, 2, 3, index)
+out.append([item.key == names[2], item.label, item.size, len(item.read())])
+""",
+        [
+            *(0, 0),
+            [[f"/data/{name}", 5, 0, name] for name in NAMES],
+            [True, True],
+            ["1", "2", "3"],
+            [True, "2", 5, 5],
+        ],
+    ),
     "new_data_object": (
         """
 from osstorchconnector import new_data_object
@@ -162,6 +187,18 @@ with checkpoint.reader(folder + "/checkpoint") as reader:
 """,
         [7, "", "weights", ""],
     ),
+    "tars of local files": (
+        """
+from osstorchconnector import OssIterableDataset, OssMapDataset, generate_tar_archive
+tar, index = folder + "/a.tar", folder + "/a.idx"
+out = [generate_tar_archive("", "", config, tar, index, folder + "/data")]
+dataset = OssIterableDataset.from_tar(tar, index, "", config_path=config)
+out.append([[item.key[len(folder):], item.label, item.size, item.read().decode()] for item in dataset])
+dataset = OssMapDataset.from_tar(tar, index, endpoint="", config_path=config)
+out.append([len(dataset), [item.read().decode() for item in dataset.__getitems__(indices=[3, 0])]])
+""",
+        [0, [[f"/data/{name}", name[0], 5, name] for name in NAMES], [5, ["3.txt", "0.txt"]]],
+    ),
     "safetensors": (
         """
 import torch
@@ -194,6 +231,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Reads a tar and an index that we made: by the calls that `from_tar` of both datasets makes of 1.2.3's client.
+READS_A_TAR = (
+    CLIENT
+    + """
+where = (bucket, inside + "/ours.tar", inside + "/ours.idx")
+out = [sorted([item.label, item.key[len(folder):], item.size, item.read().decode()]
+              for item in client.list_objects_from_tar(*where, [], [], True))]
+out.append([item.label for item in client.list_objects_from_tar(*where, [6, 0], prefetch=True)])
+out.append([client.get_object(where[0], where[1], number, 3, where[2]).read().decode() for number in (6, 0, 3)])
+"""
+)
+
+
 def printed(python: str | Path, program: str, folder: Path, config: Path) -> Any:
     """Run a program with an interpreter, and return what it prints at its end."""
     # The C++ connector's threads may crash when the interpreter ends: so it does not end in the usual way.
@@ -219,8 +269,23 @@ def test_a_program_for_1_2_3_runs_here(name: str, folder: Path, config: Path) ->
     assert printed(sys.executable, program, folder, config) == expected
 
 
-@pytest.mark.skipif(not PEER.exists(), reason="the C++ connector is not installed: make bench installs it")
+with_1_2_3 = pytest.mark.skipif(not PEER.exists(), reason="the C++ connector is not installed: make bench installs it")
+
+
+@with_1_2_3
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_program_does_the_same_on_1_2_3(name: str, folder: Path, config: Path) -> None:
     program, expected = PROGRAMS[name]
     assert printed(PEER, program, folder, config) == expected
+
+
+@pytest.mark.parametrize("python", [sys.executable, pytest.param(PEER, marks=with_1_2_3)])
+def test_a_tar_and_an_index_that_we_made_are_read(folder: Path, config: Path, python: str | Path) -> None:
+    files = {f"/in/{number}" + "n" * (number * 40): f"{number}" * number for number in range(7)}
+    (folder / "in").mkdir()
+    for name, text in files.items():
+        Path(f"{folder}{name}").write_text(text)
+    assert generate_tar_archive("", "", "", f"{folder}/ours.tar", f"{folder}/ours.idx", f"{folder}/in") == 0
+    members = [[str(number), name, len(text), text] for number, (name, text) in enumerate(files.items())]
+    want = [members, ["6", "0"], ["666666", "", "333"]]
+    assert printed(python, READS_A_TAR, folder, config) == want
