@@ -6,7 +6,9 @@ import enum
 import io
 import logging
 import os
+import re
 import sys
+import warnings
 import weakref
 from types import TracebackType
 from typing import Any, NoReturn
@@ -21,6 +23,11 @@ from .named_file import NamedFile
 from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes
 
 _logger = logging.getLogger(__name__)
+
+# From 2.15 on, torch's own writers of distributed checkpoints warn of each file that has no `fileno` to sync. An object
+# needs no syncing, since `close` stores it. Where warnings are errors, this one would end the save.
+_FSYNC_WARNING = r"fsync not supported for this stream, relying on flush\(\): fileno: oss://"
+_FSYNC_FILTER = ("ignore", re.compile(_FSYNC_WARNING, re.IGNORECASE), UserWarning, None, 0)
 
 
 class WriterState(enum.Enum):
@@ -250,6 +257,8 @@ class OssWriter(PublishingFile):
 
     def fileno(self) -> NoReturn:
         """Always raises `io.UnsupportedOperation`: use `OssCheckpoint.writer(uri, seekable=True)`."""
+        if warnings.filters[:1] != [_FSYNC_FILTER]:
+            warnings.filterwarnings("ignore", _FSYNC_WARNING, UserWarning)
         self._refuse("fileno")
 
     def __del__(self) -> None:

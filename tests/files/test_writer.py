@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import warnings
 from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -238,6 +239,20 @@ def test_a_writer_says_which_one_can_seek(client: FakeClient, name: str) -> None
     writer.discard()
     assert f"{name}: {writer.uri} is written front to back" in str(caught.value)
     assert "seekable=True" in str(caught.value)
+
+
+def test_torch_does_not_warn_that_an_object_can_not_be_synced(client: FakeClient) -> None:
+    """Warnings are errors in these tests: what torch 2.15 does in `FileSystemWriter` would raise."""
+    writer = writer_of(client)
+    for _ in range(2):
+        with pytest.raises(io.UnsupportedOperation) as caught:
+            writer.fileno()
+        warnings.warn(f"fsync not supported for this stream, relying on flush(): {caught.value}", stacklevel=1)
+        warnings.simplefilter("error")  # as a program may at any time
+    writer.discard()
+    others = "fsync not supported for this stream, relying on flush(): fileno"
+    with pytest.warns(UserWarning, match="fileno$"):
+        warnings.warn(others, stacklevel=1)
 
 
 @pytest.mark.parametrize(

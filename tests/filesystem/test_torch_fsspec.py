@@ -8,10 +8,14 @@ import fsspec
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 
 from osstorchconnector.filesystem import OssFileSystem
 from osstorchconnector.testing import OssBucket
+
+try:
+    from torch.distributed.checkpoint.fsspec_filesystem import FsspecReader, FsspecWriter
+except ImportError:  # the only name in torch 2.13
+    from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 
 
 @pytest.fixture(autouse=True)
