@@ -32,9 +32,9 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         dcp.load(state, storage_reader=fs.reader("oss://bucket/ckpt/step-100"))
 
     It can also be the `fs` of torch's own `FileSystemWriter` and `FileSystemReader`. These are slower, and they rename
-    `.metadata`, which OSS does by copying. Give the writer `sync_files=False`: else torch 2.13 calls `os.sync`, which
-    waits for all disks of the machine, for each object. Paths are `oss://bucket/key`. A folder exists if it contains an
-    object.
+    `.metadata`, which OSS does by copying. Give the writer `sync_files=False`: else torch 2.4 refuses these
+    files, and torch 2.13 calls `os.sync`, which waits for all disks of the machine, for each object. Paths are
+    `oss://bucket/key`. A folder exists if it contains an object.
 
     Arguments:
         endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the others.
