@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..errors import OssCredentialsError
 from ..patience import Asking, NoAnswerError
 from .chain import DefaultCredentials, NamedCredentials
-from .providers import ProviderCredentials, is_oss2_auth, provider_of_oss2
+from .providers import ProviderCredentials, is_oss2_auth, source_of_oss2
 from .sources import CredentialsSource, FileCredentials
 from .values import Credentials, spelled_moment
 
@@ -56,7 +56,7 @@ def credentials_source(
         return cred_provider
     if isinstance(cred_provider, str):
         return NamedCredentials(cred_provider)
-    return ProviderCredentials(provider_of_oss2(cred_provider) if is_oss2_auth(cred_provider) else cred_provider)
+    return source_of_oss2(cred_provider) if is_oss2_auth(cred_provider) else ProviderCredentials(cred_provider)
 
 
 _Found = tuple[Hashable, Credentials]  # the source's mark, and what it gave

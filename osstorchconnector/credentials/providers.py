@@ -29,7 +29,7 @@ from typing import Any
 
 from ..errors import OssCredentialsError
 from ..redaction import Secret, SecretBytes, keeper, printable, without
-from .sources import CredentialsSource
+from .sources import AnonymousCredentials, CredentialsSource
 from .values import Credentials, checked_credentials
 
 _NAMES = {
@@ -145,16 +145,21 @@ def is_oss2_auth(candidate: object) -> bool:
     return hasattr(candidate, "_sign_request") and not isinstance(candidate, type)
 
 
-def provider_of_oss2(auth: Any) -> object:
-    """Return the provider in an auth of oss2; `OssCredentialsError` for one without, such as `AnonymousAuth`."""
+def source_of_oss2(auth: Any) -> CredentialsSource:
+    """Return the source of the credentials in an auth of oss2: its provider, or for `AnonymousAuth` none.
+
+    Raises `OssCredentialsError` for an auth of another kind that has no provider.
+    """
+    if "AnonymousAuth" in (kind.__name__ for kind in type(auth).__mro__):
+        return AnonymousCredentials()
     inner = getattr(auth, "_StsAuth__auth", auth)  # where the class hides it
     provider: object = getattr(inner, "credentials_provider", None)
     if provider is None:
         raise OssCredentialsError(
-            f"the {type(auth).__name__} of oss2 has no credentials, and all requests are signed: give an oss2.Auth, "
-            "ProviderAuth or StsAuth, or cred_path="
+            f"the {type(auth).__name__} has no credentials provider: give an oss2.Auth, ProviderAuth, StsAuth or "
+            "AnonymousAuth, or cred_path="
         )
-    return provider
+    return ProviderCredentials(provider)
 
 
 class UnavailableCredentials(CredentialsSource):

@@ -10,7 +10,9 @@ from typing import Any
 import oss2
 import pytest
 
-from osstorchconnector import OssClient, OssConfigError, OssCredentialsError, OssIterableDataset
+from osstorchconnector import OssClient, OssConfigError, OssCredentialsError, OssIterableDataset, OssPermissionError
+from osstorchconnector.client import opening
+from osstorchconnector.client.sender import Session
 from osstorchconnector.credentials import credentials_source
 from osstorchconnector.testing import OssBucket
 
@@ -35,9 +37,23 @@ def test_each_auth_gives_its_credentials(name: str) -> None:
     assert found.security_token == ("CANARY-TOKEN" if "Sts" in name else "")
 
 
-def test_an_auth_without_credentials_is_refused() -> None:
-    with pytest.raises(OssCredentialsError, match="AnonymousAuth of oss2 has no credentials"):
-        credentials_source(cred_provider=oss2.AnonymousAuth())
+def test_the_anonymous_auth_signs_nothing(oss_bucket: OssBucket) -> None:
+    assert credentials_source(cred_provider=oss2.AnonymousAuth()).fetch().is_anonymous
+    bucket = oss2.Bucket(oss2.AnonymousAuth(), oss_bucket.endpoint, oss_bucket.name)
+    with pytest.raises(OssPermissionError, match="Anonymous access is forbidden"):
+        OssClient(bucket).put(oss_bucket.uri + "key", b"bytes")
+    owner = oss2.Bucket(oss2.Auth(*keys_of(oss_bucket)), oss_bucket.endpoint, oss_bucket.name)
+    owner.put_object("public", b"bytes", headers={"x-oss-object-acl": "public-read"})
+    assert OssClient(bucket).get(oss_bucket.uri + "public").body == b"bytes"
+
+
+def test_an_auth_of_another_kind_is_refused() -> None:
+    class Signing:
+        def _sign_request(self) -> None:
+            raise AssertionError
+
+    with pytest.raises(OssCredentialsError, match="the Signing has no credentials provider"):
+        credentials_source(cred_provider=Signing())
 
 
 def test_the_class_of_an_auth_is_no_auth() -> None:
@@ -66,8 +82,13 @@ def keys_of(bucket: OssBucket) -> tuple[str, str]:
     return credentials.access_key_id, credentials.access_key_secret
 
 
+def session_of(client: OssClient) -> Session:
+    return opening._session(client._recipe, client._shared, None)
+
+
 def signing(client: OssClient) -> tuple[str, str]:
-    return client._session.signing.version, client._session.signing.region
+    plan = session_of(client).signing
+    return plan.version, plan.region
 
 
 def test_version_4_signs_where_a_region_is_known() -> None:
@@ -86,16 +107,14 @@ def test_an_auth_of_version_1_needs_no_region() -> None:
 @pytest.mark.parametrize(("option", "style"), [("is_cname", "cname"), ("is_path_style", "path"), ("", "virtual")])
 def test_a_bucket_says_how_it_is_addressed(option: str, style: str, tmp_path: Path) -> None:
     bucket = oss2.Bucket(AUTHS["Auth"], HANGZHOU, "photos", **{option: True} if option else {})
-    assert OssClient(bucket)._session.endpoint.style == style
+    assert session_of(OssClient(bucket)).endpoint.style == style
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"addressing": "virtual", "logPath": "", "auditPath": ""}))
-    assert OssClient(bucket, config_path=str(config))._session.endpoint.style == "virtual"
+    assert session_of(OssClient(bucket, config_path=str(config))).endpoint.style == "virtual"
 
 
 def test_a_provider_beside_a_bucket_counts_more(oss_bucket: OssBucket) -> None:
     bucket = oss2.Bucket(oss2.AnonymousAuth(), oss_bucket.endpoint, oss_bucket.name)
-    with pytest.raises(OssCredentialsError, match="AnonymousAuth"):
-        OssClient(bucket)
     client = OssClient(bucket, cred_provider=lambda: oss_bucket.server.credentials)
     client.put(oss_bucket.uri + "key", b"bytes")
     assert oss_bucket.get("key") == b"bytes"
