@@ -98,7 +98,7 @@ class OssCheckpointManager:
             one more waits for the oldest.
         process_group: of the ranks that save and load together; None for all.
         writer_options, reader_options: keyword arguments of `OssStorageWriter` and `OssStorageReader`.
-        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four.
+        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four. With "", local files.
         cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
 
     Raises `OssConfigError` for wrong settings, `OssUsageError` for a step that is no whole number from 0 on,
@@ -116,7 +116,7 @@ class OssCheckpointManager:
         process_group: dist.ProcessGroup | None = None,
         writer_options: WriterOptions | None = None,
         reader_options: ReaderOptions | None = None,
-        endpoint: str | OssClient = "",
+        endpoint: str | OssClient | None = None,
         cred_path: str = "",
         cred_provider: object | None = None,
         config_path: str = "",

@@ -57,7 +57,7 @@ class OssStorageReader(HasFolder, StorageReader):
 
     Arguments:
         fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
-        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four.
+        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four. With "", local files.
         cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
         weights_only: False allows any class or function in the checkpoint's pickles. These can run code: use it only
             for checkpoints that you trust.
@@ -85,7 +85,7 @@ class OssStorageReader(HasFolder, StorageReader):
         fs: HasClient | OssClient | str | os.PathLike[str] | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
-        endpoint: str | OssClient = "",
+        endpoint: str | OssClient | None = None,
         cred_path: str = "",
         cred_provider: object | None = None,
         config_path: str = "",

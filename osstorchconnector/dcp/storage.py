@@ -18,7 +18,7 @@ ProgressCallback = Callable[[int, int], object]
 class Access(NamedTuple):
     """How to get at OSS, as users' constructors are told."""
 
-    endpoint: str | OssClient
+    endpoint: str | OssClient | None
     cred_path: str
     cred_provider: object | None
     config_path: str
@@ -85,8 +85,8 @@ def open_folder(
         fs, path = None, fs
     if path is None:
         raise OssConfigError("no checkpoint named: give oss://bucket/key")
-    source = fs.client if isinstance(fs, HasClient) else fs or access.endpoint
-    if not source:
+    source = fs.client if isinstance(fs, HasClient) else access.endpoint if fs is None else fs
+    if source is None:
         raise OssConfigError("no endpoint named: give endpoint=... or an OssDCPFileSystem")
     return CheckpointFolder(access.client(source), path)
 

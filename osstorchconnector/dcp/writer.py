@@ -69,7 +69,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
 
     Arguments:
         fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
-        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four.
+        endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four. With "", local files.
         cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
         thread_count: the largest number of files per rank.
         single_file_per_rank: False stores each item in a file of its own.
@@ -102,7 +102,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         fs: HasClient | OssClient | str | os.PathLike[str] | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
-        endpoint: str | OssClient = "",
+        endpoint: str | OssClient | None = None,
         cred_path: str = "",
         cred_provider: object | None = None,
         config_path: str = "",

@@ -18,6 +18,8 @@ from osstorchconnector import (
     OssIterableDataset,
     OssMapDataset,
     OssNotFoundError,
+    OssStorageReader,
+    OssStorageWriter,
     OssUriError,
     imagenet_manifest_parser,
 )
@@ -114,8 +116,16 @@ def test_distributed_checkpoints_are_saved_loaded_and_cleaned(tmp_path: Path) ->
     assert not list(OssClient("").list_uploads(f"{tmp_path}/run"))
 
 
-def test_a_manager_keeps_the_newest_checkpoints(tmp_path: Path) -> None:
-    manager = OssCheckpointManager(f"{tmp_path}/run", endpoint=OssClient(""), keep=1)
+def test_readers_and_writers_of_distributed_checkpoints_work_without_a_file_system(tmp_path: Path) -> None:
+    dcp.save({"w": torch.arange(9)}, storage_writer=OssStorageWriter(f"{tmp_path}/step-1", endpoint=""), no_dist=True)
+    loaded = {"w": torch.zeros(9, dtype=torch.int64)}
+    dcp.load(loaded, storage_reader=OssStorageReader(f"{tmp_path}/step-1", endpoint=""), no_dist=True)
+    assert torch.equal(loaded["w"], torch.arange(9))
+
+
+@pytest.mark.parametrize("as_client", [False, True])
+def test_a_manager_keeps_the_newest_checkpoints(tmp_path: Path, as_client: bool) -> None:
+    manager = OssCheckpointManager(f"{tmp_path}/run", endpoint=OssClient("") if as_client else "", keep=1)
     for step in (1, 2):
         manager.save(step, {"w": torch.full((3,), float(step))}, no_dist=True)
     state = {"w": torch.zeros(3)}
