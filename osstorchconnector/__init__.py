@@ -18,6 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .leftovers import refuse_leftovers as _refuse_leftovers
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from .safetensors import OssSafetensor, OssSafetensorError
     from .tar import generate_tar_archive
     from .uri import OssUri
+
+_refuse_leftovers()
 
 __all__ = [
     "ByteSpan",

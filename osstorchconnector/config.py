@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from .errors import OssConfigError
+from .leftovers import refuse_leftovers
 from .patience import Asking, NoAnswerError
+
+refuse_leftovers()
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

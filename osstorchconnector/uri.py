@@ -6,7 +6,10 @@ import re
 from typing import Any, NamedTuple, cast
 
 from .errors import OssUriError
+from .leftovers import refuse_leftovers
 from .redaction import printable
+
+refuse_leftovers()
 
 MAX_KEY_BYTES = 1023
 # What a local path may begin with (`OssClient("")`). A client of OSS refuses it if it can't be a bucket's name.

@@ -28,7 +28,7 @@ OLD_MODULES = (
 # From the ground up. What is named is a module or a folder of the package, with all that is in it;
 # two on one floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"version", "errors", "redaction", "patience", "local_files"}),
+    frozenset({"version", "errors", "redaction", "patience", "leftovers", "local_files"}),
     frozenset({"config", "credentials", "optional", "uri"}),
     frozenset({"logs", "protocol", "index"}),
     frozenset({"client", "emulator"}),

@@ -57,6 +57,7 @@ def test_importing_the_package_loads_nothing_heavy_and_starts_no_thread() -> Non
     assert [name for name in loaded if name.partition(".")[0] in HEAVY] == []
     assert [name for name in loaded if name.startswith("osstorchconnector")] == [
         "osstorchconnector",
+        "osstorchconnector.leftovers",
         "osstorchconnector.version",
     ]
     assert threads == 1
