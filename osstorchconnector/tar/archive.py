@@ -1,6 +1,7 @@
 """Tars made of objects or of local files, and indexes of tars: `generate_tar_archive`.
 
     objects below a prefix, or files of a folder -> shards -> header and body of each, in order -> tar, then its index
+    all shards -> manifest
 
 Objects are fetched ahead, many at a time, while the tar is written; memory for what is ahead is bounded. A tar appears
 when it is whole, and its index after it. So a run that was killed leaves whole shards, and the next run can keep them.
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import re
 import tarfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ..client.client import OssClient, as_client
+from ..client.local.folders import UNFINISHED
 from ..client.operations import Operations
 from ..errors import OssConfigError, OssError, OssNotFoundError, OssTarError
 from ..files.reader import OssReader
@@ -33,6 +37,7 @@ _PIECE_BYTES = 4 << 20
 _END = bytes(2 * BLOCK_BYTES)
 
 Progress = Callable[[int, int], object]
+Place = OssUri | Path
 
 
 class _Source(NamedTuple):
@@ -40,8 +45,32 @@ class _Source(NamedTuple):
 
     name: str
     size: int
-    place: OssUri | Path
+    place: Place
     etag: str = ""
+
+
+class _Targets(NamedTuple):
+    """Where the tar and its index go, or those of all shards, and the manifest if there is one."""
+
+    tar: Place
+    beside: Place
+    manifest: Place | None
+    is_sharded: bool
+
+    def shard(self, number: int) -> tuple[Place, Place]:
+        """Return where the tar and the index of a shard go."""
+        if not self.is_sharded:
+            return self.tar, self.beside
+        return _numbered(self.tar, f"{number:05}"), _numbered(self.beside, f"{number:05}")
+
+    def include(self, place: Place) -> bool:
+        """Say whether what is at this place was written by this run or an earlier one."""
+        mine = [self.tar, self.beside]
+        if self.is_sharded:
+            mine += [_numbered(each, number) for number in re.findall(r"-(\d{5,})", _text(place)) for each in mine]
+        if self.manifest is not None:
+            mine.append(self.manifest)
+        return _text(place) in map(_text, mine)
 
 
 def generate_tar_archive(
@@ -56,8 +85,10 @@ def generate_tar_archive(
     region: str = "",
     *,
     shard_bytes: int = 0,
+    shard_members: int = 0,
+    manifest_uri: str = "",
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> int:
     """Pack the objects below a prefix, or the files of a folder, into a tar with an index; return 0.
 
@@ -65,53 +96,99 @@ def generate_tar_archive(
     member of an object is named `/bucket/key`, that of a file by its path. With `index_only` nothing is packed: the
     index is made of the tar that is at `tar_path`, and `source_path` is not looked at.
 
-    With `shard_bytes` several tars are made, each of about so many bytes: of `a.tar` and `a.tar.idx`, `a-00000.tar`,
-    `a-00000.tar.idx` and so on. `resume` keeps tars that are there already with an index of the same names and sizes.
-    `progress` is called with the bytes of the bodies that are packed, and those of all.
+    With `shard_bytes` several tars are made, each of about so many bytes, and with `shard_members` of so many members:
+    of `a.tar` and `a.tar.idx`, `a-00000.tar`, `a-00000.tar.idx` and so on. `manifest_uri` is a file with a line of JSON
+    for each tar, which is written at the end: pairs for `from_tar` are `list(jsonl_manifest_parser(file))`. `resume`
+    keeps tars that are there already with an index of the same names and sizes. `progress` is called with the bytes of
+    the bodies that are packed, and those of all; True is a bar of tqdm, if that is installed.
 
     An error leaves no tar that is not whole. Raises `OssNotFoundError` if there is nothing to pack, `OssTarError` for a
     tar that can't be indexed or a file that changes meanwhile, and the errors of requests.
     """
+    if shard_bytes < 0 or shard_members < 0:
+        raise OssConfigError(f"shard_bytes={shard_bytes}, shard_members={shard_members}: one is less than 0")
     client = as_client(
         endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
     )
-    tar, index = _place(tar_path), _place(index_path)
+    targets = _Targets(
+        _place(tar_path),
+        _place(index_path),
+        _place(manifest_uri) if manifest_uri else None,
+        is_sharded=bool(shard_bytes or shard_members),
+    )
     if index_only:
-        _write_index(client, index, _index_of_tar(client, tar))
-        return 0
-    sources = [source for source in _sources(client, source_path) if source.place not in (tar, index)]
-    if not sources:
-        raise OssNotFoundError(f"there is nothing to pack under {source_path}")
-    packed = _Packed(progress, sum(source.size for source in sources))
-    for number, shard in enumerate(_shards(sources, shard_bytes)):
-        tar_place = _numbered(tar, number) if shard_bytes else tar
-        index_place = _numbered(index, number) if shard_bytes else index
-        if resume and _is_there(client, tar_place, index_place, shard):
-            packed.add(sum(source.size for source in shard))
-            continue
-        _write_index(client, index_place, _pack(client, tar_place, shard, packed))
+        index = _index_of_tar(client, targets.tar)
+        _write(client, targets.beside, pack_index(index))
+        lines = [_manifest_line(targets.tar, targets.beside, index.members)]
+    else:
+        sources = [source for source in _sources(client, source_path) if not targets.include(source.place)]
+        if not sources:
+            raise OssNotFoundError(f"there is nothing to pack under {source_path}")
+        with _Packed(progress, sum(source.size for source in sources)) as packed:
+            lines = [
+                _shard(client, targets.shard(number), shard, packed, resume=resume)
+                for number, shard in enumerate(_shards(sources, shard_bytes, shard_members))
+            ]
+    if targets.manifest is not None:
+        _write(client, targets.manifest, b"".join(lines))
     return 0
 
 
-class _Packed:
-    """Counts the bytes that are packed, and tells the user's function."""
+def _shard(
+    client: OssClient, places: tuple[Place, Place], sources: list[_Source], packed: _Packed, *, resume: bool
+) -> bytes:
+    """Write a tar and its index, unless they are there, and return their line of the manifest."""
+    tar, index = places
+    if resume and _is_there(client, tar, index, sources):
+        packed.add(sum(source.size for source in sources))
+    else:
+        _write(client, index, pack_index(_pack(client, tar, sources, packed)))
+    return _manifest_line(tar, index, len(sources))
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+
+class _Packed:
+    """Counts the bytes that are packed, and tells the user's function or shows a bar."""
+
+    def __init__(self, progress: Progress | bool | None, total: int) -> None:
+        self._total, self._done = total, 0
+        self._bar = _bar(total) if progress is True else None
+        self._callback = progress if callable(progress) else None
+
+    def __enter__(self) -> _Packed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
     def add(self, count: int) -> None:
         self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+        if self._bar is not None:
+            self._bar.update(count)
+        if self._callback is not None:
+            self._callback(self._done, self._total)
 
 
-def _place(path: str) -> OssUri | Path:
+def _bar(total: int) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, desc="pack", unit="B", unit_scale=True)
+
+
+def _place(path: str) -> Place:
     return parse_object_uri(path) if path.startswith("oss://") else Path(path)
+
+
+def _text(place: Place) -> str:
+    return str(place if isinstance(place, OssUri) else place.absolute())
 
 
 def _sources(client: OssClient, source_path: str) -> Iterator[_Source]:
     if not source_path.startswith("oss://"):
-        for path in sorted(path for path in Path(source_path).rglob("*") if path.is_file()):
+        files = (path for path in Path(source_path).rglob("*") if path.is_file())
+        for path in sorted(path for path in files if not path.name.startswith(UNFINISHED)):
             yield _Source(str(path), path.stat().st_size, path)
         return
     prefix = parse_uri(source_path)
@@ -121,15 +198,14 @@ def _sources(client: OssClient, source_path: str) -> Iterator[_Source]:
             yield _Source(uri.path, listed.size, uri, listed.etag)
 
 
-def _shards(sources: list[_Source], shard_bytes: int) -> Iterator[list[_Source]]:
-    """Yield the members of each tar: as many as it takes, by the bytes of their bodies and headers."""
-    if shard_bytes < 0:
-        raise OssConfigError(f"shard_bytes: {shard_bytes} is less than 0")
+def _shards(sources: list[_Source], most_bytes: int, most_members: int) -> Iterator[list[_Source]]:
+    """Yield the members of each tar: as many as it takes, by the bytes of their bodies and headers, and by number."""
     shard: list[_Source] = []
     size = 0
     for source in sources:
         needed = BLOCK_BYTES + padded(source.size)
-        if shard_bytes and shard and size + needed > shard_bytes:
+        is_full = (most_bytes and size + needed > most_bytes) or (most_members and len(shard) >= most_members)
+        if shard and is_full:
             yield shard
             shard, size = [], 0
         shard.append(source)
@@ -137,22 +213,28 @@ def _shards(sources: list[_Source], shard_bytes: int) -> Iterator[list[_Source]]
     yield shard
 
 
-def _numbered(place: OssUri | Path, number: int) -> OssUri | Path:
+def _numbered(place: Place, number: str) -> Place:
     name = place.key if isinstance(place, OssUri) else str(place)
     folder, slash, file = name.rpartition("/")
     base, dot, rest = file.partition(".")
-    numbered = f"{folder}{slash}{base}-{number:05}{dot}{rest}"
+    numbered = f"{folder}{slash}{base}-{number}{dot}{rest}"
     return OssUri(place.bucket, numbered) if isinstance(place, OssUri) else Path(numbered)
 
 
-def _pack(client: OssClient, place: OssUri | Path, sources: list[_Source], packed: _Packed) -> TarIndex:
-    """Write a tar, and return its index: of what its headers say to a reader, without reading it again."""
-    found: list[TarEntry] = []
-    position = 0
+def _manifest_line(tar: Place, index: Place, members: int) -> bytes:
+    line = {"key": _text(tar), "label": _text(index), "members": members}
+    return json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _pack(client: OssClient, place: Place, sources: list[_Source], packed: _Packed) -> TarIndex:
+    """Write a tar, and return its index."""
+    seen: list[TarEntry] = []
+    stop = 0
     with _writing(client, place) as tar, contextlib.closing(_bodies(client, sources)) as bodies:
         for source, body in zip(sources, bodies, strict=True):
-            headers, entry = _headers(source, position)
-            tar.write(headers)
+            header = _header(source)
+            entry = _entry(header, stop)
+            tar.write(header)
             written = 0
             for piece in body:
                 tar.write(piece)
@@ -160,22 +242,34 @@ def _pack(client: OssClient, place: OssUri | Path, sources: list[_Source], packe
             if written != source.size:
                 raise OssTarError(f"{source.name} had {source.size} bytes, and now {written}: it changed meanwhile")
             tar.write(bytes(padded(written) - written))
-            found.append(entry)
-            position = entry.stop
+            stop = entry.stop
+            seen.append(entry)
             packed.add(written)
         tar.write(_END)
-    etag = client.head(place).etag if isinstance(place, OssUri) else ""
-    return index_of(found, tar_size=position + len(_END), etag=etag)
+    size, etag = _size_and_etag(client, place)
+    if size != stop + len(_END):
+        raise OssTarError(f"{place} was replaced while its index was made")
+    return index_of(seen, tar_size=size, etag=etag)
 
 
-def _headers(source: _Source, position: int) -> tuple[bytes, TarEntry]:
-    """Return the headers of a member at this position, and the entry that they make."""
+def _header(source: _Source) -> bytes:
     member = tarfile.TarInfo(source.name)
     member.size = source.size
-    headers = member.tobuf(tarfile.PAX_FORMAT)
-    entry = next_entry(lambda start, size: headers[start - position : start - position + size], position)
+    return member.tobuf(tarfile.PAX_FORMAT)
+
+
+def _entry(header: bytes, start: int) -> TarEntry:
+    """Return what a reader will find at `start`, where the header is written."""
+    entry = next_entry(lambda position, count: header[position : position + count], 0)
     assert entry is not None
-    return headers, entry
+    return entry._replace(start=start, body=start + entry.body)
+
+
+def _size_and_etag(client: OssClient, place: Place) -> tuple[int, str]:
+    if isinstance(place, OssUri):
+        stat = client.head(place)
+        return stat.size, stat.etag
+    return place.stat().st_size, ""
 
 
 def _bodies(client: OssClient, sources: list[_Source]) -> Generator[Iterable[bytes], None, None]:
@@ -219,7 +313,7 @@ def _pieces_of_file(path: Path) -> Iterator[bytes]:
         yield from iter(lambda: file.read(_PIECE_BYTES), b"")
 
 
-def _writing(client: OssClient, place: OssUri | Path) -> contextlib.AbstractContextManager[OssWriter | IO[bytes]]:
+def _writing(client: OssClient, place: Place) -> contextlib.AbstractContextManager[OssWriter | IO[bytes]]:
     if isinstance(place, OssUri):
         return OssWriter(client, place, transfer=client.config.checkpoint)
     return written_whole(place)
@@ -228,7 +322,7 @@ def _writing(client: OssClient, place: OssUri | Path) -> contextlib.AbstractCont
 # --- indexes
 
 
-def _index_of_tar(client: OssClient, place: OssUri | Path) -> TarIndex:
+def _index_of_tar(client: OssClient, place: Place) -> TarIndex:
     """Return the index of a tar that is there, made of its headers."""
     with contextlib.ExitStack() as stack:
         file: OssReader | IO[bytes]
@@ -258,19 +352,15 @@ def _whole(found: Iterable[TarEntry], size: int) -> Iterator[TarEntry]:
         yield entry
 
 
-def _write_index(client: OssClient, place: OssUri | Path, index: TarIndex) -> None:
+def _write(client: OssClient, place: Place, data: bytes) -> None:
     with _writing(client, place) as file:
-        file.write(pack_index(index))
+        file.write(data)
 
 
-def _is_there(client: OssClient, tar: OssUri | Path, index: OssUri | Path, shard: list[_Source]) -> bool:
+def _is_there(client: OssClient, tar: Place, index: Place, shard: list[_Source]) -> bool:
     """Say whether a tar and its index are there and have these members."""
     try:
-        if isinstance(tar, OssUri):
-            stat = client.head(tar)
-            size, etag = stat.size, stat.etag
-        else:
-            size, etag = tar.stat().st_size, ""
+        size, etag = _size_and_etag(client, tar)
         data = client.get(index).body if isinstance(index, OssUri) else index.read_bytes()
         found = unpack_index(data, size)
     except (OssError, OSError):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import json
+import sys
 import tarfile
 from pathlib import Path
 
@@ -8,7 +10,14 @@ import pytest
 from tar.conftest import PutTar, tar_of
 from tar.cxx_connector.recipe import FOLDER, TARS
 
-from osstorchconnector import OssMapDataset, OssNotFoundError, OssTarError, generate_tar_archive
+from osstorchconnector import (
+    OssIterableDataset,
+    OssMapDataset,
+    OssNotFoundError,
+    OssTarError,
+    generate_tar_archive,
+    jsonl_manifest_parser,
+)
 from osstorchconnector.errors import OssConfigError
 from osstorchconnector.tar.index_file import unpack_index
 from osstorchconnector.testing import OssBucket
@@ -98,6 +107,77 @@ def test_local_files_become_a_local_tar_or_one_in_oss(oss_bucket: OssBucket, tmp
     assert (tmp_path / "a.tar").stat().st_mtime_ns == before
 
 
+def test_shards_of_a_number_of_members_and_a_manifest_of_them(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    want = fill(oss_bucket)
+    arguments = (oss_bucket.uri + "in/a.tar", oss_bucket.uri + "in/a.idx", oss_bucket.uri + "in/")
+    for manifest in (tmp_path / "shards.jsonl", oss_bucket.uri + "in/shards.jsonl", oss_bucket.uri + "in/shards.jsonl"):
+        # What an earlier run has written below the prefix is not packed.
+        generate_tar_archive(*access(oss_bucket), *arguments, shard_members=15, manifest_uri=str(manifest))
+        assert len([key for key in oss_bucket.keys() if key.endswith(".tar")]) == 3  # noqa: SIM118
+    data = (tmp_path / "shards.jsonl").read_bytes()
+    assert data == oss_bucket.get("in/shards.jsonl")
+    lines = [json.loads(line) for line in data.splitlines()]
+    assert [line["members"] for line in lines] == [15, 15, 11]
+    assert lines[2] == {
+        "key": oss_bucket.uri + "in/a-00002.tar",
+        "label": oss_bucket.uri + "in/a-00002.idx",
+        "members": 11,
+    }
+    pairs = list(jsonl_manifest_parser(io.BytesIO(data)))
+    dataset = OssIterableDataset.from_tar(pairs, None, **oss_bucket.options)
+    assert [(found.key, found.read()) for found in dataset] == list(want.items())
+    tars = OssMapDataset.from_manifest_file(tmp_path / "shards.jsonl", jsonl_manifest_parser, "", **oss_bucket.options)
+    assert [members(found.read()) for found in tars] == [
+        dict(list(want.items())[first : first + 15]) for first in (0, 15, 30)
+    ]
+
+
+def test_the_index_made_while_packing_is_that_of_the_tars_headers(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    names = ["a", "b" * 300, "d\u00e9j\u00e0/" + "v" * 90, "empty", "x" * 100, "y" * 101]
+    for number, name in enumerate(names):
+        oss_bucket.put(f"in/{name}", b"." * number * 511)
+    tar = oss_bucket.uri + "a.tar"
+    oss_bucket.server.reset_counters()
+    generate_tar_archive(*access(oss_bucket), tar, tar + ".idx", oss_bucket.uri + "in/")
+    assert not [entry for entry in oss_bucket.server.counters().log if entry.key == "a.tar" and entry.method == "GET"]
+    manifest = tmp_path / "one.jsonl"
+    generate_tar_archive(*access(oss_bucket), tar, tar + ".again", "", index_only=True, manifest_uri=str(manifest))
+    assert oss_bucket.get("a.tar.again") == oss_bucket.get("a.tar.idx")
+    assert json.loads(manifest.read_bytes()) == {"key": tar, "label": tar + ".again", "members": len(names)}
+
+
+def test_progress_is_a_bar_where_tqdm_is(
+    oss_bucket: OssBucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(oss_bucket)
+    arguments = (*access(oss_bucket), f"{tmp_path}/a.tar", f"{tmp_path}/a.idx", oss_bucket.uri + "in/")
+    pytest.importorskip("tqdm")
+    generate_tar_archive(*arguments, progress=True)
+    assert "pack: 100%" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    for progress in (True, False):
+        assert generate_tar_archive(*arguments, progress=progress) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_an_unfinished_file_of_a_killed_run_is_not_packed(tmp_path: Path) -> None:
+    for name in ("x", ".osstorchconnector-0123.unfinished"):
+        (tmp_path / name).write_bytes(b"1")
+    for _ in range(2):
+        generate_tar_archive("", "", "", f"{tmp_path}/a.tar", f"{tmp_path}/a.idx", str(tmp_path), shard_members=1)
+        assert members((tmp_path / "a-00000.tar").read_bytes()) == {str(tmp_path / "x"): b"1"}
+    assert not (tmp_path / "a-00001.tar").exists()
+
+
+def test_a_tar_that_is_replaced_before_its_index_is_made(oss_bucket: OssBucket) -> None:
+    oss_bucket.put("in/a", b"1")
+    tar = oss_bucket.uri + "a.tar"
+    oss_bucket.server.fail("PutObject", "replace", key="a.tar", times=1, data=b"of another program")
+    with pytest.raises(OssTarError, match=r"a\.tar was replaced"):
+        generate_tar_archive(*access(oss_bucket), tar, tar + ".idx", oss_bucket.uri + "in/")
+    assert "a.tar.idx" not in oss_bucket.keys()  # noqa: SIM118
+
+
 @pytest.mark.parametrize("name", [name for name in TARS if name != "nothing"])
 def test_an_index_of_a_tar_that_exists(oss_bucket: OssBucket, put_tar: PutTar, tmp_path: Path, name: str) -> None:
     uri = put_tar("a.tar", TARS[name]())
@@ -122,8 +202,9 @@ def test_nothing_to_pack_and_wrong_arguments(oss_bucket: OssBucket) -> None:
     with pytest.raises(OssNotFoundError, match="nothing to pack"):
         generate_tar_archive(*access(oss_bucket), tar, index, oss_bucket.uri + "none/")
     fill(oss_bucket)
-    with pytest.raises(OssConfigError, match="shard_bytes"):
-        generate_tar_archive(*access(oss_bucket), tar, index, oss_bucket.uri + "in/", shard_bytes=-1)
+    for options in ({"shard_bytes": -1}, {"shard_members": -1}):
+        with pytest.raises(OssConfigError, match="shard_members"):
+            generate_tar_archive(*access(oss_bucket), tar, index, oss_bucket.uri + "in/", **options)
     assert "a.tar" not in oss_bucket.keys()  # noqa: SIM118
 
 
