@@ -1,7 +1,7 @@
 """`osstorch`, the command line: `python -m osstorchconnector`, with the extra `cli` (typer and rich).
 
 - `run`: the app, options of all commands, exit statuses; `session`: how OSS is reached
-- `objects`: ls, du, stat, cat, rm, sign, clean; `copies`: cp, mv, sync
+- `objects`: ls, du, stat, cat, rm, sign, clean; `copies`: cp, mv, sync; `data`: index, tar, checkpoints, emulator
 - `places`: objects, prefixes, files and folders; `plans` (pure): what a copy of many does; `transfer`: does it
 - `doctor`: looks for what is wrong; `machine`: what this machine allows; `findings` (pure): what to make of it
 - `show`: what people read
@@ -11,7 +11,7 @@ A command prints its result to stdout, and everything else (bars, summaries, err
 
 from __future__ import annotations
 
-from . import copies, doctor, objects
+from . import copies, data, doctor, objects
 from .findings import Finding, Level, worst
 from .machine import about_this_machine
 from .places import Item, Local, Place, Remote, place
@@ -31,6 +31,7 @@ __all__ = [
     "app",
     "common_first",
     "copies",
+    "data",
     "decisions",
     "doctor",
     "main",

@@ -42,7 +42,7 @@ def test_no_argument_is_lost(arguments: list[str]) -> None:
 def test_the_version_and_the_help(run: Run) -> None:
     assert run("--version", access=False).out == f"osstorchconnector {__version__}\n"
     assert "sync" in run("--help", access=False).out
-    for command in "ls du stat cat rm sign clean cp mv sync doctor".split():
+    for command in "ls du stat cat rm sign clean cp mv sync doctor index tar checkpoints".split():
         assert "Example: osstorch " in run(command, "--help", access=False).out
 
 
