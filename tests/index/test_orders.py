@@ -6,12 +6,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from osstorchconnector.index.epochs import ordered
 
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.index.layout import Batch
-from osstorchconnector.index.orders import RankBalance, Taken, View
+from osstorchconnector.index.orders import RankBalance, Taken, View, ordered
 
 
 def index_of(count: int) -> FixedIndex:
