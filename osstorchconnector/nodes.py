@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .client.client import OssClient, as_client
 from .datapipes.fetcher import OnError, Skipping, as_info, checked_transform, fetch, identity
@@ -19,6 +19,7 @@ from .datapipes.numbered_objects import NumberedObjects
 from .datapipes.resumable import ObjectRun, ResumableDataset
 from .errors import OssConfigError, OssError, OssUsageError
 from .files.data_object import DataObject
+from .index.chunks import chosen_chunking
 from .index.info import ObjectInfo
 from .index.orders import Filter, Share
 from .index.shared import SharedNumbers
@@ -46,13 +47,17 @@ class _Infos(ResumableDataset):
     def _items(self, run: ObjectRun) -> Iterator[ObjectInfo]:
         return run.remaining()
 
+    def window(self) -> tuple[int, int]:
+        """Return what `fetch` wants to know of the order in which the latest iterator goes on."""
+        return self._chunking.window(0 if self._run is None else self._run.consumed)
+
 
 class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
-    """Yield an `ObjectInfo` for each object below `prefixes`, or of a pipe of named objects or of a manifest.
+    """Yield an `ObjectInfo` for each object below `prefixes`, or of a pipe of named objects, a manifest or tars.
 
-    They are listed once, whatever the number of epochs. `shuffle`, `seed` and `set_epoch` are those of
-    `OssIterableDataset`. Of `world_size` ranks each yields its share. No object under a prefix is an
-    `OssNotFoundError`, unless `allow_empty` is set.
+    They are listed once, whatever the number of epochs. `shuffle`, `shuffle_chunk_size`, `seed` and `set_epoch` are
+    those of `OssIterableDataset`. For members of tars, `prefixes` is an `OssTarLister`. Of `world_size` ranks each
+    yields its share. No object under a prefix is an `OssNotFoundError`, unless `allow_empty` is set.
     """
 
     def __init__(
@@ -66,7 +71,8 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         region: str = "",
         filter: Filter = None,
         allow_empty: bool = False,
-        shuffle: bool = False,
+        shuffle: bool | Literal["chunks"] = False,
+        shuffle_chunk_size: int = 1000,
         seed: int = 0,
         rank: int = 0,
         world_size: int | None = None,
@@ -87,8 +93,14 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
             seed=seed if shuffle else None,
             rank=Share(rank, ranks),
             undecided=_UNDECIDED if world_size is None else "",
+            chunking=chosen_chunking(shuffle, shuffle_chunk_size, prefixes.chunking),
         )
         self._iterator: Iterator[ObjectInfo] = iter(())
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """For internal use, by `OssFetcher`: how many members of tars end the present chunk, and how many are one."""
+        return self._infos.window()
 
     def set_epoch(self, epoch: int) -> None:
         """Yield the objects in the order of epoch `epoch` after the next reset."""
@@ -165,6 +177,7 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
             _pulled(self._source, states),
             transform=self._transform,
             skip=skip if skipping.is_on else None,
+            window=getattr(self._source, "window", (0, 0)),
         )
 
     def next(self) -> Any:

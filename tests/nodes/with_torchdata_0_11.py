@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import io
+import itertools
 import json
+import tarfile
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.dataloader2 import OssReadingService
 from osstorchconnector.datapipes.lister import OssObjectNames
+from osstorchconnector.datapipes.tar_lister import OssTarLister
 from osstorchconnector.datasets import OssIterableDataset
 from osstorchconnector.errors import OssConfigError, OssUsageError
 from osstorchconnector.nodes import OssFetcher, OssLister
@@ -97,6 +101,79 @@ def test_named_objects_are_a_source_too(bucket: OssBucket) -> None:
     assert requests(bucket, "ListObjectsV2") == 0
 
 
+MEMBERS = [f"{key}.{kind}" for key in KEYS for kind in ("jpg", "txt")]
+
+
+def tar_of(names: list[str]) -> bytes:
+    """Return a tar of files that contain their names."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w") as file:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            file.addfile(member, io.BytesIO(name.encode()))
+    return memory.getvalue()
+
+
+@pytest.fixture
+def tar(oss_bucket: OssBucket) -> str:
+    return oss_bucket.put("a.tar", tar_of(MEMBERS))
+
+
+def text(item: Any) -> str:
+    return str(item.read().decode())
+
+
+def members(bucket: OssBucket, tar: str, **options: Any) -> OssFetcher:
+    client = OssClient(**bucket.options)
+    return OssFetcher(OssLister(OssTarLister(tar, client), client, **options), client, transform=text)
+
+
+def test_members_of_tars_come_by_ranges(oss_bucket: OssBucket, tar: str) -> None:
+    loader = Loader(members(oss_bucket, tar))
+    assert [list(loader), list(loader)] == [MEMBERS, MEMBERS]
+    oss_bucket.server.reset_counters()
+    assert sorted(loader) == MEMBERS
+    assert requests(oss_bucket, "GetObject") == 1
+
+
+def test_ranks_share_members_by_groups_of_neighbours(oss_bucket: OssBucket) -> None:
+    names = [f"{number:03}" for number in range(300)]
+    tar = oss_bucket.put("b.tar", tar_of(names))
+    for options in ({}, {"shuffle": "chunks", "shuffle_chunk_size": 50}):
+        shares = [list(Loader(members(oss_bucket, tar, rank=rank, world_size=2, **options))) for rank in range(2)]
+        assert sorted(itertools.chain(*shares)) == names
+        if not options:
+            assert [share[:128] for share in shares] == [names[:128], names[128:256]]
+            continue
+        ring = sorted((int(name) - int(shares[0][0])) % len(names) for name in shares[0][:50])
+        steps = [(after - before) % len(names) for before, after in itertools.pairwise([*ring, ring[0]])]
+        assert sorted(steps)[:-1] == [1] * 49  # neighbours, on a ring
+
+
+def test_samples_of_members(oss_bucket: OssBucket, tar: str) -> None:
+    client = OssClient(**oss_bucket.options)
+    lister = OssLister(OssTarLister(tar, client, group_by="basename"), client)
+    samples = list(Loader(OssFetcher(lister, client)))
+    assert [[data.key for data in sample.values()] for sample in samples] == [
+        [f"{key}.jpg", f"{key}.txt"] for key in KEYS
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"shuffle": "chunks", "shuffle_chunk_size": 7}])
+@pytest.mark.parametrize("stop", [0, 3, 9, 19])
+def test_a_loader_of_members_goes_on_where_it_was(
+    oss_bucket: OssBucket, tar: str, options: dict[str, Any], stop: int
+) -> None:
+    whole = list(Loader(Batcher(members(oss_bucket, tar, **options), 3)))
+    assert sorted(itertools.chain(*whole)) == MEMBERS
+    first, second = (Loader(Batcher(members(oss_bucket, tar, **options), 3)) for _ in range(2))
+    items = iter(first)
+    head = [next(items) for _ in range(stop)]
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert head + list(second) == whole
+
+
 def test_what_can_not_be_read_may_be_left_out(bucket: OssBucket) -> None:
     def loader() -> tuple[Any, OssFetcher]:
         client = OssClient(**bucket.options)
@@ -134,6 +211,9 @@ def test_something_may_take_the_place_of_what_can_not_be_read(bucket: OssBucket)
 def test_mistakes_are_errors(bucket: OssBucket) -> None:
     with pytest.raises(OssConfigError, match="rank"):
         OssLister(bucket.uri, rank=2, world_size=2, **bucket.options)
+    for options in ({"shuffle": "all"}, {"shuffle_chunk_size": 0}):
+        with pytest.raises(OssConfigError, match="shuffle"):
+            OssLister(bucket.uri, **options, **bucket.options)
     first, second = fetcher(bucket), fetcher(bucket, shuffle=True)
     first.reset()
     with pytest.raises(OssUsageError, match="another dataset"):
