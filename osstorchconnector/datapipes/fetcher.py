@@ -28,6 +28,7 @@ from ..index.info import ObjectInfo
 from ..index.orders import NO_CHUNKS
 from ..index.shared import SharedNumbers
 from ..protocol.values import ByteSpan, Download
+from ..tar.ranges import Ranges
 from ..tar.runs import MemberRun, fetch_run, outcomes, runs_of
 from ..uri import MemberUri, OssUri, parse_object_uri
 from .job import exit_when_job_is_killed, worker_share
@@ -345,9 +346,9 @@ class _Wanted(itertools.chain[ObjectInfo | MemberRun]):
 
 def _wanted(infos: Iterable[ObjectInfo], window: tuple[int, int]) -> _Wanted:
     """Return what is to be fetched for `infos`, in their order: members of tars as runs, objects as they are."""
-    first_rows, chunk_rows = window
+    ranges, (first_rows, chunk_rows) = Ranges(), window
     items = _Wanted.from_iterable(
-        runs_of(group, first_rows=first_rows, chunk_rows=chunk_rows) if kind is MemberUri else group
+        runs_of(group, ranges, first_rows=first_rows, chunk_rows=chunk_rows) if kind is MemberUri else group
         for kind, group in itertools.groupby(infos, key=_KIND)
     )
     assert isinstance(items, _Wanted)
@@ -384,6 +385,8 @@ class _Sizes:
 
     def weight(self, info: ObjectInfo | MemberRun) -> int:
         """Return what the first bytes of this object will take, at a guess if its size is unknown."""
+        if type(info) is MemberRun:
+            return info.weight
         size = info.size
         if size is None:
             return self._assumed
@@ -391,7 +394,7 @@ class _Sizes:
 
     def received_bytes(self, download: Download | OssError) -> int:
         """Return what came, and learn from it."""
-        received = len(download.body) if type(download) is Download else 0
+        received = download.span.stop - download.span.start if type(download) is Download else 0
         assumed = self._assumed + (received - self._assumed) // _REMEMBERED
         self._assumed = assumed if assumed > _LEAST_ASSUMED_BYTES else _LEAST_ASSUMED_BYTES  # noqa: FURB136
         return received

@@ -24,10 +24,11 @@ from ..errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..index.layout import MAGIC as MAGIC_BEFORE
-from ..index.layout import Batch, RowBlock, TarPlaces, block_bytes
+from ..index.layout import Batch, RowBlock, block_bytes
 from ..index.orders import Filter, Filtered, as_keep, described
 from ..index.shared import ObjectIndex, SharedIndex
 from ..index.shared_file import Source, Wait
+from ..index.tar_places import TarPlaces
 from ..local_files import written_whole
 from ..protocol.checksum import crc64
 from ..uri import parse_object_uri

@@ -33,7 +33,7 @@ _MAX_FAR_BLOCK_BYTES = 2 * MIB
 _MAX_WINDOW_BYTES = 96 * MIB
 # A request costs client and server about as much as 100 KiB of data. At low latency a few large requests keep the
 # network busy. At high latency it takes as many as may be under way, small ones if need be.
-_SHORT_SECONDS = 0.002
+SHORT_SECONDS = 0.002
 # A server with this latency is on this machine or next to it. That of OSS is higher.
 _LOCAL_SECONDS = 0.001
 
@@ -48,7 +48,7 @@ class ReadAheadPlan(NamedTuple):
 def plan_read_ahead(run_bytes: int, *, latency_seconds: float, concurrency: int) -> ReadAheadPlan:
     """Return how to read ahead for a reader that has gone forward for `run_bytes`, 0 if it has just jumped."""
     most = _MAX_BLOCK_BYTES
-    if latency_seconds < _SHORT_SECONDS:
+    if latency_seconds < SHORT_SECONDS:
         window = 16 * MIB
     elif latency_seconds < FAR_SECONDS:
         window = 48 * MIB

@@ -13,6 +13,7 @@
 
 - `chunks` has orders that keep neighbours together, for tars
 - `info` is a row of the table, `fixed` a table of names that are known from the start, in memory
+- `tar_places` is where rows lie that are members of tars
 - `shared` also has the few numbers that the processes of a job share
 
 Read `orders`, then `shared`, `shared_file`, `layout`, `held_file`. Nothing here imports the client or torch.

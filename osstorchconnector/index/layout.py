@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import OssError
 from ..uri import MemberUri, OssUri
 from .info import ObjectInfo
+from .tar_places import TarPlaces, tar_head
 
 T = TypeVar("T")
 N = TypeVar("N", bound=tuple[Any, ...])
@@ -69,19 +70,6 @@ class TableProgress(NamedTuple):
     end: int = HEAD_BYTES
     skipped: int = 0
     state: TableState = TableState.GROWING
-
-
-class TarPlaces(NamedTuple):
-    """Where the rows of a batch lie in a tar `bucket/key`: `starts` and `stops` are columns, in bytes.
-
-    With `are_samples` a row is several members, side by side.
-    """
-
-    tar: str
-    etag: str
-    starts: Sequence[int]
-    stops: Sequence[int]
-    are_samples: bool = False
 
 
 class Batch(NamedTuple):
@@ -142,7 +130,7 @@ def pack_block(batch: Batch) -> bytes:
     tails = [tail[len(shared) :] for tail in batch.tails] if shared else batch.tails
     places = batch.places
     whole = batch.base + shared
-    base = (whole if places is None else json.dumps([places.tar, places.etag, places.are_samples, whole])).encode()
+    base = (whole if places is None else places.head(whole)).encode()
     joined = "".join(tails)
     names = joined.encode()
     lengths = map(len, tails) if joined.isascii() else (len(tail.encode()) for tail in tails)
@@ -205,7 +193,7 @@ class RowBlock:
     def info(self, row: int) -> ObjectInfo:
         """Return one row of the block."""
         if self._is_of_tar:
-            return self._members(row, row + 1)[0]
+            return self._member(row)
         memory, names_at = self._memory, self._names_at
         start, end = self._span(self._ends_at, row)
         (size,) = _SIZE.unpack_from(memory, self._sizes_at + 8 * row)
@@ -215,7 +203,7 @@ class RowBlock:
     def infos(self, first: int = 0, step: int = 1) -> list[ObjectInfo]:
         """Return the rows `first`, `first + step` and so on to the block's end."""
         if self._is_of_tar:
-            return self._members(first, self.rows, step)
+            return self._members(first, step)
         base = str(self._memory[self._base_at : self._names_at], "utf-8")
         bucket, slash, key_base = base.partition("/")
         tails = self._tails(first, step)
@@ -252,14 +240,24 @@ class RowBlock:
     def _is_labelled(self) -> bool:
         return self._base_at != self._label_ends_at
 
-    def _members(self, first: int, stop: int, step: int = 1) -> list[ObjectInfo]:
+    def _member(self, row: int) -> ObjectInfo:
+        memory, names_at, sizes_at = self._memory, self._names_at, self._sizes_at + 8 * row
         tar, etag, are_samples, base = self._tar_and_base()
         bucket, _, tar_key = tar.partition("/")
-        numbers = range(first, stop, step)
+        start, end = self._span(self._ends_at, row)
+        name = base + str(memory[names_at + start : names_at + end], "utf-8")
+        size, first, stop = (_SIZE.unpack_from(memory, sizes_at + 8 * self.rows * column)[0] for column in range(3))
+        uri = MemberUri(bucket, name, tar_key, first, stop, are_samples)
+        return ObjectInfo(uri, size if size >= 0 else None, self._label(row) if self._is_labelled else "", etag)
+
+    def _members(self, first: int, step: int) -> list[ObjectInfo]:
+        tar, etag, are_samples, base = self._tar_and_base()
+        bucket, _, tar_key = tar.partition("/")
+        numbers = range(first, self.rows, step)
         starts, stops = self._column(1), self._column(2)
         labels = map(self._label, numbers) if self._is_labelled else repeat("")
-        sizes = (size if size >= 0 else None for size in self._column(0)[first:stop:step])
-        names = [base + tail for tail in self._tails(first, step, stop)]
+        sizes = (size if size >= 0 else None for size in self._column(0)[first::step])
+        names = [base + tail for tail in self._tails(first, step)]
         uris = [
             tuple.__new__(MemberUri, (bucket, name, tar_key, starts[number], stops[number], are_samples))
             for name, number in zip(names, numbers, strict=True)
@@ -267,21 +265,16 @@ class RowBlock:
         return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(etag))))
 
     def _tar_and_base(self) -> tuple[str, str, bool, str]:
-        tar, etag, are_samples, base = json.loads(bytes(self._memory[self._base_at : self._names_at]))
-        return str(tar), str(etag), bool(are_samples), str(base)
+        return tar_head(bytes(self._memory[self._base_at : self._names_at]))
 
     def _column(self, number: int) -> memoryview:
         """Return the sizes (0), or where members begin (1) and end (2)."""
         start = self._sizes_at + 8 * self.rows * number
         return self._memory[start : start + 8 * self.rows].cast("q")
 
-    def _tails(self, first: int = 0, step: int = 1, stop: int | None = None) -> list[str]:
-        stop = self.rows if stop is None else stop
-        if stop - first == 1:  # one row, without a look at all of them
-            start, end = self._span(self._ends_at, first)
-            return [str(self._memory[self._names_at + start : self._names_at + end], "utf-8")]
+    def _tails(self, first: int = 0, step: int = 1) -> list[str]:
         ends = self._memory[self._ends_at : self._label_ends_at].cast("I").tolist()
-        spans = zip([0, *ends][first:stop:step], ends[first:stop:step], strict=True)
+        spans = zip([0, *ends][first : self.rows : step], ends[first::step], strict=True)
         names = self._memory[self._names_at : self._labels_at]
         if self._is_ascii:
             text = str(names, "ascii")

@@ -21,8 +21,9 @@ from ..client.client import OssClient
 from ..client.operations import Operations
 from ..errors import OssConfigError, OssError, OssNotFoundError, OssTarError
 from ..files.reader import OssReader
-from ..index.layout import UNKNOWN_SIZE, Batch, TarPlaces
+from ..index.layout import UNKNOWN_SIZE, Batch
 from ..index.shared_file import Wait
+from ..index.tar_places import TarPlaces
 from ..protocol.values import ByteSpan, Download, ObjectStat
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .headers import TarEntry, entries, next_entry

@@ -9,8 +9,9 @@ order in which they were wanted.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar
 
 from ..client.client import OssClient
 from ..client.operations import Operations
@@ -21,14 +22,16 @@ from ..files.span_reader import SpanReader
 from ..index.info import ObjectInfo
 from ..protocol.values import ByteSpan, Download
 from ..uri import MemberUri, OssUri
-from .headers import Read, TarEntry, next_entry
+from .headers import BLOCK_BYTES, Read, TarEntry, next_entry, padded, plain_entry
+from .ranges import RUN_BYTES, Arrival, Ranges
 from .samples import split_name
 
 T = TypeVar("T")
 
-# A range grows up to this size. Of a member that is larger, so much comes at first, and the rest when it is read.
-RUN_BYTES = 4 << 20
+# Of a member that is larger than a range, so much comes at first, and the rest when it is read.
 FIRST_BYTES = 16 << 20
+# From this size on the memory of a range is used again.
+_LEAST_KEPT_BYTES = 512 << 10
 # Bytes between two members that are fetched with them, since a request costs about as much.
 GAP_BYTES = 64 << 10
 # A window where nothing is known of the order, and one of a chunk: as much of it as memory is taken for.
@@ -57,8 +60,8 @@ class Window(Generic[T]):
 
 
 Sample = dict[str, DataObject]
+Arrived = tuple[ObjectInfo, Arrival | OssError]
 Outcome = tuple[ObjectInfo, DataObject | Sample | OssError]
-Arrival = tuple[ObjectInfo, Download | OssError]
 
 
 class _Place(NamedTuple):
@@ -72,13 +75,15 @@ class _Place(NamedTuple):
 class MemberRun:
     """Members of one tar that come by one range, and their numbers in the window that they are wanted for."""
 
-    __slots__ = ("_tar", "infos", "numbers", "start", "stop", "window")
+    __slots__ = ("_tar", "infos", "memory", "numbers", "ranges", "start", "stop", "window")
 
-    def __init__(self, place: _Place, window: Window[Arrival]) -> None:
+    def __init__(self, place: _Place, window: Window[Arrived], ranges: Ranges) -> None:
         self._tar, self.start, self.stop = place
         self.numbers: list[int] = []
         self.infos: list[ObjectInfo] = []
         self.window = window
+        self.ranges = ranges
+        self.memory: bytearray | None = None
 
     @property
     def uri(self) -> OssUri:
@@ -96,9 +101,19 @@ class MemberRun:
         return self.span.size
 
     @property
+    def weight(self) -> int:
+        """For how many bytes it counts among those that are fetched ahead."""
+        return self.ranges.weight(self.size)
+
+    @property
     def span(self) -> ByteSpan:
         """The range that is fetched."""
         return ByteSpan(self.start, min(self.stop, self.start + FIRST_BYTES))
+
+    def arrival(self, download: Download) -> Arrival:
+        """Return what has come, for all its members."""
+        memory, self.memory = self.memory, None
+        return Arrival(self.ranges, memory, download, len(self.numbers))
 
     def takes(self, place: _Place) -> bool:
         """Say whether a member, which begins no earlier than the others, comes by the same range."""
@@ -112,15 +127,17 @@ class MemberRun:
         self.stop = max(self.stop, stop)
 
 
-def runs_of(infos: Iterable[ObjectInfo], *, first_rows: int = 0, chunk_rows: int = 0) -> Iterator[MemberRun]:
+def runs_of(
+    infos: Iterable[ObjectInfo], ranges: Ranges, *, first_rows: int = 0, chunk_rows: int = 0
+) -> Iterator[MemberRun]:
     """Yield the runs that bring members of tars, in the order in which the first of each is wanted.
 
     Members are in a random order within each `chunk_rows` of them, the first time within `first_rows`; 0 if nothing is
     known of their order.
     """
-    gathered = _Gathered(first_rows, chunk_rows)
+    gathered = _Gathered(ranges, first_rows, chunk_rows)
     for info in infos:
-        bucket, _, tar_key, start, stop, _ = cast("tuple[str, str, str, int, int, bool]", info.uri)
+        bucket, _, tar_key, start, stop, _ = _fields(info)
         place = _Place((bucket, tar_key, info.etag), start, stop)
         if gathered.breaks_off(place):
             yield from gathered.runs()
@@ -133,8 +150,8 @@ def runs_of(infos: Iterable[ObjectInfo], *, first_rows: int = 0, chunk_rows: int
 class _Gathered:
     """The members of the present window. They are neighbours, one behind the other, until one is not."""
 
-    def __init__(self, first_rows: int, chunk_rows: int) -> None:
-        self._chunk_rows = chunk_rows
+    def __init__(self, ranges: Ranges, first_rows: int, chunk_rows: int) -> None:
+        self._chunk_rows, self._ranges = chunk_rows, ranges
         self._rows_left = first_rows or chunk_rows
         self._infos: list[ObjectInfo] = []
         self._places: list[_Place] = []
@@ -164,7 +181,7 @@ class _Gathered:
 
     def runs(self) -> Iterator[MemberRun]:
         """Yield the window's runs, in the order in which their first members are wanted, and begin another one."""
-        infos, places, window = self._infos, self._places, Window[Arrival]()
+        infos, places, window = self._infos, self._places, Window[Arrived]()
         numbers = range(len(infos)) if self._is_row else sorted(range(len(infos)), key=places.__getitem__)
         self._infos, self._places, self._is_row, self._bytes = [], [], True, 0
         if self._chunk_rows and self._rows_left <= 0:
@@ -173,7 +190,7 @@ class _Gathered:
         for number in numbers:
             place = places[number]
             if not runs or not runs[-1].takes(place):
-                runs.append(MemberRun(place, window))
+                runs.append(MemberRun(place, window, self._ranges))
             runs[-1].add(number, infos[number], place.stop)
         yield from sorted(runs, key=lambda run: min(run.numbers))
 
@@ -184,7 +201,18 @@ class _Gathered:
 
 async def fetch_run(operations: Operations, run: MemberRun) -> Download:
     """Return the bytes of a run. If the tar has been replaced since it was listed, that is an error."""
-    return await operations.get(run.uri, run.span, if_match=run.etag)
+    span, ranges, begun = run.span, run.ranges, time.perf_counter()
+
+    def note() -> None:
+        ranges.note(time.perf_counter() - begun)
+
+    if not _LEAST_KEPT_BYTES <= span.size <= RUN_BYTES:
+        return await operations.get(run.uri, span, if_match=run.etag, on_first_byte=note)
+    memory = ranges.take()
+    into = memoryview(memory)[: span.size]
+    download = await operations.get(run.uri, span, into=into, if_match=run.etag, on_first_byte=note)
+    run.memory = memory  # not if it failed: then nobody knows who still writes to it
+    return download
 
 
 def outcomes(client: OssClient, run: MemberRun, download: Download | OssError) -> Iterator[Outcome]:
@@ -192,71 +220,91 @@ def outcomes(client: OssClient, run: MemberRun, download: Download | OssError) -
 
     A member that can't be had is an error in its place: `OssTarError` if it is not where it should be.
     """
+    came: Arrival | OssError = download if isinstance(download, OssError) else run.arrival(download)
     for number, info in zip(run.numbers, run.infos, strict=True):
-        run.window.put(number, (info, download))
+        run.window.put(number, (info, came))
     # A member is copied only when it is its turn: the memory of the one before it is free then, and in the cache.
     for info, arrived in run.window.ready():
-        yield info, _cut(client, info, arrived)
+        if isinstance(arrived, OssError):
+            yield info, arrived
+        else:
+            found = _cut(client, info, arrived)
+            arrived.note_copied()
+            yield info, found
 
 
-def _cut(client: OssClient, info: ObjectInfo, arrived: Download | OssError) -> DataObject | Sample | OssError:
-    if isinstance(arrived, OssError):
-        return arrived
+def _cut(client: OssClient, info: ObjectInfo, arrived: Arrival) -> DataObject | Sample | OssError:
+    _, key, _, start, stop, is_sample = _fields(info)
     try:
-        return sample(client, info, arrived) if member_uri(info).is_sample else member(client, info, arrived)
+        if is_sample:
+            return sample(client, info, arrived)
+        if key and info.size is not None and stop <= arrived.stop:
+            # Most members, with few calls of Python: there are many in a range.
+            entry = plain_entry(arrived.read(start, BLOCK_BYTES), key, info.size, start)
+            if entry is not None and entry.body + padded(info.size) == stop:
+                body = arrived.read(entry.body, info.size)
+                return DataObject(info.uri, body, label=info.label, etag=arrived.download.stat.etag)
+        return member(client, info, arrived)
     except OssError as error:
         return error
 
 
-def member(client: OssClient, info: ObjectInfo, download: Download) -> DataObject:
+def _fields(info: ObjectInfo) -> tuple[str, str, str, int, int, bool]:
+    return info.uri  # type: ignore[return-value]  # a MemberUri: its fields without a call for each
+
+
+def member(client: OssClient, info: ObjectInfo, arrived: Arrival) -> DataObject:
     """Return a member of a tar, from bytes that have its headers and its body, or the beginning of a large one.
 
     Raises `OssTarError` if what stands there is not the member that it should be.
     """
-    uri, body, origin = member_uri(info), download.body, download.span.start
+    uri = member_uri(info)
     try:
-        entry = _checked(lambda start, size: body[start - origin : start - origin + size], info, download)
+        entry = _checked(arrived.read, info, arrived.download)
     except OssTarError as error:
         raise _not_there(uri, error) from None
-    return _data_object(client, uri if uri.key else uri.named(entry.name), info, download, entry)
+    return _data_object(client, uri if uri.key else uri.named(entry.name), info, arrived, entry)
 
 
-def sample(client: OssClient, info: ObjectInfo, download: Download) -> Sample:
+def sample(client: OssClient, info: ObjectInfo, arrived: Arrival) -> Sample:
     """Return the members of a sample by what their names have behind the first dot.
 
     Raises `OssTarError` if what stands there is not what should, or if two of them have the same name.
     """
-    uri, found = member_uri(info), Sample()
-    with OssReader(client, uri.tar, transfer=client.config.dataset, first=download) as reader:
+    uri = member_uri(info)
+    try:
+        if uri.stop <= arrived.stop:
+            return _sample(client, info, arrived, arrived.read)
+        with OssReader(client, uri.tar, transfer=client.config.dataset, first=arrived.download) as reader:
 
-        def read(position: int, size: int) -> bytes:
-            reader.seek(position)
-            return reader.read(size)
+            def read(position: int, size: int) -> bytes:
+                reader.seek(position)
+                return reader.read(size)
 
-        try:
-            position = uri.start
-            while position < uri.stop:
-                entry = next_entry(read, position)
-                if entry is None or entry.stop > uri.stop or entry.body + entry.size > download.stat.size:
-                    raise OssTarError("the tar ends in it")
-                position = entry.stop
-                if entry.is_member:
-                    base, extension = split_name(entry.name)
-                    if base != uri.key or extension in found:
-                        raise OssTarError(f"{entry.name!r:.200} stands there, and should not")
-                    found[extension] = _data_object(client, uri.named(entry.name), info, download, entry)
-        except OssTarError as error:
-            raise _not_there(uri, error) from None
+            return _sample(client, info, arrived, read)
+    except OssTarError as error:
+        raise _not_there(uri, error) from None
+
+
+def _sample(client: OssClient, info: ObjectInfo, arrived: Arrival, read: Read) -> Sample:
+    uri, found, position = member_uri(info), Sample(), member_uri(info).start
+    while position < uri.stop:
+        entry = next_entry(read, position)
+        if entry is None or entry.stop > uri.stop or entry.body + entry.size > arrived.download.stat.size:
+            raise OssTarError("the tar ends in it")
+        position = entry.stop
+        if entry.is_member:
+            base, extension = split_name(entry.name)
+            if base != uri.key or extension in found:
+                raise OssTarError(f"{entry.name!r:.200} stands there, and should not")
+            found[extension] = _data_object(client, uri.named(entry.name), info, arrived, entry)
     return found
 
 
-def _data_object(
-    client: OssClient, uri: MemberUri, info: ObjectInfo, download: Download, entry: TarEntry
-) -> DataObject:
-    origin, stop, etag = download.span.start, entry.body + entry.size, download.stat.etag
+def _data_object(client: OssClient, uri: MemberUri, info: ObjectInfo, arrived: Arrival, entry: TarEntry) -> DataObject:
+    download, stop, etag = arrived.download, entry.body + entry.size, arrived.download.stat.etag
     if stop <= download.span.stop:
-        body = download.body[entry.body - origin : stop - origin]
-        return DataObject(uri, body, label=info.label, etag=etag)
+        return DataObject(uri, arrived.read(entry.body, entry.size), label=info.label, etag=etag)
     reader = OssReader(client, uri.tar, transfer=client.config.dataset, first=download)
     return DataObject(uri, SpanReader(reader, uri, ByteSpan(entry.body, stop)), label=info.label, etag=etag)
 

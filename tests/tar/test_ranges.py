@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import tarfile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tar.conftest import PutTar, tar_of
+
+from osstorchconnector import OssIterableDataset
+from osstorchconnector.protocol.values import ByteSpan, Download, ObjectStat
+from osstorchconnector.tar.headers import BLOCK_BYTES, TarEntry, next_entry, plain_entry
+from osstorchconnector.tar.ranges import RUN_BYTES, Arrival, Ranges
+from osstorchconnector.testing import OssBucket
+
+STAT = ObjectStat(RUN_BYTES, "etag", None)
+# Ranges of several MiB, and of some the last one is short: 4 to a range.
+MEMBERS = {f"{number:03}.bin": bytes([number]) * 1_000_000 for number in range(30)}
+
+
+def test_memory_is_used_again_when_all_members_are_copied() -> None:
+    ranges = Ranges()
+    memory = ranges.take()
+    memory[:4] = b"abcd"
+    arrival = Arrival(ranges, memory, Download(STAT, ByteSpan(100, 104), b"", 0), 2)
+    assert arrival.read(101, 2) == b"bc"
+    assert arrival.read(103, 9) == b"d"
+    arrival.note_copied()
+    assert ranges.take() is not memory
+    arrival.note_copied()
+    assert arrival.read(100, 4) == b""
+    assert ranges.take() is memory
+
+
+def test_bytes_of_their_own_are_left_alone() -> None:
+    arrival = Arrival(Ranges(), None, Download(STAT, ByteSpan(0, 3), b"abc", 0), 1)
+    arrival.note_copied()
+    assert arrival.read(0, 3) == b"abc"
+
+
+def test_a_range_counts_for_more_where_oss_is_near() -> None:
+    ranges = Ranges()
+    assert ranges.weight(100) == 1600
+    ranges.note(0.5)
+    assert ranges.weight(100) == 100
+    ranges.note(0.005)
+    assert ranges.weight(100) == 500
+    ranges.note(0.5)
+    assert ranges.weight(100) == 500
+    ranges.note(0.001)
+    assert ranges.weight(100) == 1600
+
+
+@pytest.mark.parametrize("how", [{}, {"shuffle": True}, {"shuffle": "chunks", "shuffle_chunk_size": 10}])
+@pytest.mark.parametrize("is_grouped", [False, True])
+def test_members_keep_their_bytes_while_memory_is_used_again(
+    oss_bucket: OssBucket, put_tar: PutTar, how: dict[str, Any], is_grouped: bool
+) -> None:
+    uri = put_tar("a.tar", tar_of(MEMBERS))
+    group: dict[str, Any] = {"group_by": "basename"} if is_grouped else {}
+    dataset = OssIterableDataset.from_tar(uri, None, **oss_bucket.options, **how, **group)
+    for _ in range(2):
+        items = list(dataset)
+        found = [item["bin"] if is_grouped else item for item in items]
+        assert {data.key: data.read() for data in found} == MEMBERS
+
+
+def header(name: str, size: int, **fields: object) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    for field, value in fields.items():
+        setattr(member, field, value)
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=110)
+
+
+@given(NAMES, st.integers(0, 1 << 34), NAMES, st.integers(0, 1 << 34), st.sampled_from(b"012345Lx\0"))
+def test_a_plain_entry_is_what_stands_there(name: str, size: int, other: str, other_size: int, kind: int) -> None:
+    block = header(name, size, type=bytes([kind]), mtime=12345)[-BLOCK_BYTES:]
+    found = plain_entry(block, name, size, 1024)
+    if found is not None:
+        assert found == next_entry(lambda start, count: block[start - 1024 : start - 1024 + count], 1024)
+    if kind == ord("0") and len(name.encode()) < 100 and size < 1 << 33 and not name.endswith("/"):
+        assert found == TarEntry(name, True, 1024, 1536, size)
+    if (name, size) != (other, other_size):
+        assert plain_entry(block, other, other_size, 1024) is None
+    for place in (0, 124, 150, 156, 345, 400):
+        damaged = bytearray(block)
+        damaged[place] ^= 1
+        assert plain_entry(bytes(damaged), name, size, 1024) is None
+    assert plain_entry(block[:300], name, size, 1024) is None
