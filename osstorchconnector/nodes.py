@@ -19,9 +19,9 @@ from .datapipes.numbered_objects import NumberedObjects
 from .datapipes.resumable import ObjectRun, ResumableDataset
 from .errors import OssConfigError, OssError, OssUsageError
 from .files.data_object import DataObject
-from .index.chunks import chosen_chunking
+from .index.chunks import Chunks
 from .index.info import ObjectInfo
-from .index.orders import Filter, Share
+from .index.orders import Chunking, Filter, Share
 from .index.shared import SharedNumbers
 from .optional import needed
 
@@ -93,7 +93,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
             seed=seed if shuffle else None,
             rank=Share(rank, ranks),
             undecided=_UNDECIDED if world_size is None else "",
-            chunking=chosen_chunking(shuffle, shuffle_chunk_size, prefixes.chunking),
+            chunking=_chunking(shuffle, shuffle_chunk_size, prefixes.chunking),
         )
         self._iterator: Iterator[ObjectInfo] = iter(())
 
@@ -190,6 +190,14 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
     def get_state(self) -> dict[str, Any]:
         """Return the state of the source after the last object given out."""
         return {"source": self._state}
+
+
+def _chunking(shuffle: bool | Literal["chunks"], chunk_rows: int, otherwise: Chunking) -> Chunking:
+    if shuffle not in (False, True, "chunks"):
+        raise OssConfigError(f'shuffle: {shuffle!r:.80} is none of False, True and "chunks"')
+    if chunk_rows < 1:
+        raise OssConfigError(f"shuffle_chunk_size: {chunk_rows} is less than one")
+    return Chunks(chunk_rows, are_shuffled=True) if shuffle == "chunks" else otherwise
 
 
 def _source_state(state: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..datapipes.resumable import ObjectRun, ResumableDataset, Slot
 from ..datapipes.state import checked_epoch
 from ..datapipes.torch_pipes import IterDataPipe
 from ..errors import OssConfigError, OssError, OssUsageError
-from ..index.chunks import chosen_chunking
+from ..index.chunks import Chunks
 from ..index.info import ObjectInfo
 from ..index.orders import RankBalance, Share
 from ..index.shared import ObjectIndex, SharedIndex
@@ -86,7 +86,9 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         ObjectDataset.__init__(self, objects, client, transform)
         _check_choice("even", even, ("none", "drop", "repeat"))
         _check_choice("relist", relist, ("never", "epoch"))
-        chunking = chosen_chunking(shuffle, shuffle_chunk_size, objects.chunking)
+        _check_choice("shuffle", shuffle or "", ("", True, "chunks"))
+        if shuffle_chunk_size < 1:
+            raise OssConfigError(f"shuffle_chunk_size: {shuffle_chunk_size} is less than one")
         self._chunk_rows = shuffle_chunk_size if shuffle == "chunks" else 0
         if even != "none" and not shard_ranks:
             raise OssConfigError(f'even="{even}" evens out ranks: it needs shard_ranks=True')
@@ -99,7 +101,7 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
             rank=Share(*this_rank(_SHARD_RANKS)) if shard_ranks else Share(),
             balance=even,
             undecided=_UNDECIDED if shard_ranks is None else "",
-            chunking=chunking,
+            chunking=Chunks(self._chunk_rows, are_shuffled=True) if self._chunk_rows else objects.chunking,
         )
         self._skipping = Skipping(on_error, self._numbers, Slot.SKIPPED)
         self._relist, self._in_order, self._shard_ranks, self._on_error = relist, in_order, shard_ranks, on_error

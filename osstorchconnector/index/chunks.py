@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from ..errors import OssConfigError
 from .orders import Chunking, Order, Permutation, Shuffled, View, up_to
 
 T = TypeVar("T")
@@ -44,18 +43,6 @@ class Chunks(Chunking):
     @property
     def identity(self) -> str:
         return f" chunks of {self.rows}{' shuffled' if self.are_shuffled else ''}"
-
-
-def chosen_chunking(shuffle: bool | Literal["chunks"], chunk_rows: int, otherwise: Chunking) -> Chunking:
-    """Return what `shuffle` and `shuffle_chunk_size` of a user mean; `otherwise` unless chunks are shuffled.
-
-    Raises `OssConfigError` for any other value.
-    """
-    if shuffle not in (False, True, "chunks"):
-        raise OssConfigError(f'shuffle: {shuffle!r:.80} is none of False, True and "chunks"')
-    if chunk_rows < 1:
-        raise OssConfigError(f"shuffle_chunk_size: {chunk_rows} is less than one")
-    return Chunks(chunk_rows, are_shuffled=True) if shuffle == "chunks" else otherwise
 
 
 class ChunkShuffled(Order[T]):

@@ -75,6 +75,7 @@ def test_shards_of_a_size_and_a_run_that_goes_on(oss_bucket: OssBucket) -> None:
     assert [(data.key, data.read()) for data in dataset] == list(want.items())
     oss_bucket.delete("out/a-00001.tar")
     oss_bucket.put("out/a-00000.tar.idx", b"damaged")
+    oss_bucket.put("out/a-00002.tar", bytes(len(oss_bucket.get("out/a-00002.tar"))))  # of the same size
     oss_bucket.server.reset_counters()
     generate_tar_archive(*access(oss_bucket), *arguments, shard_bytes=20_000, resume=True)
     log = oss_bucket.server.counters().log
@@ -83,6 +84,8 @@ def test_shards_of_a_size_and_a_run_that_goes_on(oss_bucket: OssBucket) -> None:
         "out/a-00000.tar.idx",
         "out/a-00001.tar",
         "out/a-00001.tar.idx",
+        "out/a-00002.tar",
+        "out/a-00002.tar.idx",
     }
     assert [(data.key, data.read()) for data in dataset] == list(want.items())
 
