@@ -101,6 +101,10 @@ def test_class_labels() -> None:
     assert sorted(labels) == sorted([0, 1, 2] * 20)
 
 
+def test_tars_are_packed_and_trained_from() -> None:
+    assert run_example("tar_training.py") == "epoch 0: 64 pictures\nepoch 1: 64 pictures\n"
+
+
 def test_tar_shards() -> None:
     pytest.importorskip("torchdata.datapipes")
     lines = run_example("tar_shards.py").splitlines()
