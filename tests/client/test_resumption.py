@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -141,3 +142,18 @@ def test_a_context_that_resumes_checks_what_any_other_checks(certificates: Path)
     context, other = tls_context(""), ssl.create_default_context()
     names = ("check_hostname", "verify_mode", "verify_flags", "options", "minimum_version", "maximum_version")
     assert [getattr(context, name) for name in names] == [getattr(other, name) for name in names]
+
+
+def test_a_session_that_can_not_be_copied_yet_is_not_taken_up(certificates: Path) -> None:
+    """In the middle of some handshakes OpenSSL says "i2d() failed" when it is asked for the session."""
+
+    class InHandshake:
+        @property
+        def session(self) -> ssl.SSLSession:
+            raise ValueError("i2d() failed")
+
+    context = tls_context(str(certificates / "ca.pem"))
+    assert isinstance(context, ResumingContext)
+    context.earlier[threading.get_ident(), "localhost"] = InHandshake(), None  # type: ignore[assignment]
+    made = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+    assert context.earlier[threading.get_ident(), "localhost"] == (made, None)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from scripts import NO_LOGS
 
+from osstorchconnector import emulator
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
 from osstorchconnector.datasets import OssIterableDataset
@@ -347,16 +348,18 @@ def test_a_wrong_manifest_line_is_named_when_it_is_reached(bucket: OssBucket, tm
         list(dataset)
 
 
-def test_connections_are_opened_while_the_prefix_is_listed_and_not_again(bucket: OssBucket, tmp_path: Path) -> None:
+def test_connections_are_opened_while_the_prefix_is_listed_and_not_again(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({**NO_LOGS, "datasetConfig": {"prefetchConcurrency": 30}}))
-    dataset = OssIterableDataset.from_prefix(bucket.uri, **{**bucket.options, "config_path": str(config)})
-    bucket.server.reset_counters()
-    assert len(list(dataset)) < 30
-    with_ours = 31  # the one that asks for the counters is counted, too
-    while bucket.server.counters().open_connections < with_ours:  # more than there are objects
-        pass
-    list(dataset)
-    # Another 30 would be open if they were opened again. A few may be: a request waits for a new one only as long as
-    # none becomes free.
-    assert bucket.server.counters().open_connections < with_ours + 20
+    with emulator.serve(buckets=["b-1"]) as oss:  # a server of its own: clients of other tests are still connected
+        oss.fill("b-1", "key-{}", 10)
+        access = {"cred_path": oss.credentials_file(tmp_path), "region": oss.region, "config_path": str(config)}
+        dataset = OssIterableDataset.from_prefix("oss://b-1/", oss.endpoint, **access)
+        assert len(list(dataset)) == 10
+        with_ours = 31  # the one that asks for the counters is counted, too
+        while oss.counters().open_connections < with_ours:  # more than there are objects
+            pass
+        list(dataset)
+        # Another 30 would be open if they were opened again. A few may be: a request waits for a new one only as long
+        # as none becomes free.
+        assert oss.counters().open_connections < with_ours + 20

@@ -247,7 +247,10 @@ class ResumingContext(ssl.SSLContext):
         if place not in self.earlier:
             return None
         connection, session = self.earlier[place]
-        newest = connection.session
+        try:
+            newest = connection.session
+        except ValueError:  # "i2d() failed": OpenSSL can't copy a session in the middle of its handshake
+            return session
         return newest if newest is not None and (newest.has_ticket or newest.id) else session
 
 
