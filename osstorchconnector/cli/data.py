@@ -36,7 +36,9 @@ def index(
 def tar(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="oss://BUCKET/PREFIX, or a folder.")],
     target: Annotated[str, typer.Argument(metavar="TARGET.tar", help="oss://BUCKET/KEY, or a file.")],
-    shard_bytes: Annotated[int, typer.Option(help="Make several tars of about so many bytes.", min=0)] = 0,
+    shard_bytes: Annotated[
+        int, typer.Option(help="Make several tars, each of about this size in bytes; 0 for one tar.", min=0)
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Keep tars that an earlier run has finished.")] = False,
     index_only: Annotated[bool, typer.Option("--index-only", help="Only index the tar that is at TARGET.")] = False,
 ) -> None:

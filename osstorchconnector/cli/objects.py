@@ -31,7 +31,7 @@ def ls(
     folders: Annotated[
         bool, typer.Option("--directory", "-d", help="One level: folders and objects, not what is below.")
     ] = False,
-    limit: Annotated[int, typer.Option(help="At most so many entries; 0 for all.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="The largest number of entries to list; 0 for all.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
     """List buckets, or the objects of a prefix: size, time, name.

@@ -120,9 +120,9 @@ def run_jobs(jobs: Iterable[Job], title: str, at_once: int) -> Tally:
                 shown.expect(job.size)
                 running[pool.submit(job.run, Watch(shown, stop))] = job
                 if len(running) >= 2 * at_once:
-                    _take_ended(tally, running, FIRST_COMPLETED)
+                    _take_ended(tally, running)
             while running:
-                _take_ended(tally, running, FIRST_COMPLETED)
+                _take_ended(tally, running)
         except BaseException as error:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -133,8 +133,8 @@ def run_jobs(jobs: Iterable[Job], title: str, at_once: int) -> Tally:
     return tally
 
 
-def _take_ended(tally: Tally, running: dict[Future[None], Job], until: str) -> None:
-    for future in wait(running, return_when=until).done:
+def _take_ended(tally: Tally, running: dict[Future[None], Job]) -> None:
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
         tally.take(running.pop(future), future)
 
 

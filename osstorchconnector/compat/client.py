@@ -162,9 +162,9 @@ class OssClient(Client):
     ) -> Iterator[DataObject]:
         """Iterate over members of a tar, open for reading, fetched ahead with their neighbours.
 
-        Without `chunks`, over all in their order. `chunks` are members' numbers, from 0 on. With `sizes`, as many
-        numbers, each is the first of so many neighbours, up to the tar's end. `index_key` is the tar's index; "" if it
-        is `NAME.tar.idx` beside the tar, or if there is none and the tar's headers are to be read.
+        Without `chunks`, over all in their order. `chunks` are members' numbers, from 0 on. `sizes` has a
+        count for each number: that member and those behind it, up to the tar's end. `index_key` is the tar's index; ""
+        if it is `NAME.tar.idx` beside the tar, or if there is none and the tar's headers are to be read.
 
         A member that can't be read, or that the tar does not have, raises the error at its place; with `include_errors`
         a `DataObject` comes there whose `err()` is not 0. `prefetch` has no effect.

@@ -18,7 +18,7 @@ _KEPT_TARS = 16
 
 
 class Members:
-    """Which members are wanted: those of these numbers, or so many from each number on; all if there is none.
+    """Which members are wanted: those of these numbers, or `sizes` members from each on; all without numbers.
 
     Raises `OssUsageError` for a negative number, or if there are not as many sizes as numbers.
     """

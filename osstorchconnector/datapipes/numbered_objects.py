@@ -104,8 +104,8 @@ class OssObjectShuffler(NumberedObjects):
     it before `shard_oss_objects`. Loaders set its seed anew for each epoch through `apply_random_seed`, the same in all
     processes; without one it is `seed`, and `set_epoch` makes another order of it.
 
-    With `chunk_rows`, only chunks of so many neighbours are shuffled, and the objects of each chunk. That suits members
-    of tars: a chunk comes by a few requests.
+    With `chunk_rows`, objects stay in chunks of this many neighbours: the chunks are shuffled, and the objects in each.
+    That suits members of tars: a few requests fetch a chunk.
     """
 
     def __init__(self, source: NumberedObjects, *, seed: int = 0, chunk_rows: int = 0) -> None:

@@ -20,7 +20,7 @@ LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
 _METADATA = "__metadata__"
 _ALIGNED_BYTES = 8
-# No dimension, and no tensor, has so many elements.
+# A dimension, and a tensor, has fewer elements than this: their number must fit into 64 bits with a sign.
 _TOO_MANY = 1 << 63
 
 # The bits of an element. The order is that in which the library writes tensors: those of the last one first.

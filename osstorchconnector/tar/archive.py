@@ -96,7 +96,7 @@ def generate_tar_archive(
     member of an object is named `/bucket/key`, that of a file by its path. With `index_only` nothing is packed: the
     index is made of the tar that is at `tar_path`, and `source_path` is not looked at.
 
-    With `shard_bytes` several tars are made, each of about so many bytes, and with `shard_members` of so many members:
+    `shard_bytes` and `shard_members` limit the size of a tar, and make several:
     of `a.tar` and `a.tar.idx`, `a-00000.tar`, `a-00000.tar.idx` and so on. `manifest_uri` is a file with a line of JSON
     for each tar, which is written at the end: pairs for `from_tar` are `list(jsonl_manifest_parser(file))`. `resume`
     keeps tars that are there already with an index of the same names and sizes. `progress` is called with the bytes of

@@ -37,7 +37,7 @@ GAP_BYTES = 64 << 10
 # A window where nothing is known of the order, and one of a chunk: as much of it as memory is taken for.
 _WINDOW_ROWS, _WINDOW_BYTES = 256, 32 << 20
 _CHUNK_BYTES = 256 << 20
-# So many neighbours, or so many bytes of them, are a range of their own when the order jumps behind them.
+# Where the order jumps, the neighbours before the jump are a range of their own if they have at least this size.
 _ENOUGH_ROWS, _ENOUGH_BYTES = 8, 1 << 20
 
 
