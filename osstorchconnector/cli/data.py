@@ -39,7 +39,9 @@ def tar(
     shard_bytes: Annotated[
         int, typer.Option(help="Make several tars, each of about this size in bytes; 0 for one tar.", min=0)
     ] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep tars that an earlier run has finished.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run with --resume has stopped.")
+    ] = False,
     index_only: Annotated[bool, typer.Option("--index-only", help="Only index the tar that is at TARGET.")] = False,
 ) -> None:
     """Pack objects or files into a tar, with the index TARGET.tar.idx, for `from_tar` of a dataset.

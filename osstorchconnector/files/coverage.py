@@ -59,6 +59,17 @@ class Coverage:
             return None
         return self._runs[0].crc if self._runs else 0
 
+    @property
+    def crc64_with_zeros(self) -> int:
+        """The whole object's CRC-64 if every byte that is missing is a zero. Takes memory for the largest gap."""
+        crc = stop = 0
+        for run in [*self._runs, _Run(self._size_bytes, self._size_bytes, 0)]:
+            gap_bytes = run.start - stop
+            crc = combine_crc64(crc, crc64(bytes(gap_bytes)), gap_bytes)
+            crc = combine_crc64(crc, run.crc, run.stop - run.start)
+            stop = run.stop
+        return crc
+
     def missing(self, span: ByteSpan | None = None) -> list[ByteSpan]:
         """Return the gaps in `span` (in the whole object if None): the bytes that were not seen, in order."""
         if span is None:
@@ -162,6 +173,13 @@ class ReceivedObject:
             what = f"the {self.stat.size} bytes received have CRC-64 {whole}, OSS says {stated}"
             self.failure = f"GetObject {self.uri.shown}: {what}"
             raise OssIntegrityError(self.failure)
+
+    def is_whole_with_zeros(self) -> bool:
+        """Say whether OSS's CRC-64 is that of the bytes counted, with zeros for all that are missing.
+
+        Then the missing bytes need not be fetched: they are zeros. False says nothing.
+        """
+        return self.stat is not None and self._coverage.crc64_with_zeros == self.stat.crc64
 
     def leftovers(self) -> list[ByteSpan]:
         """Return the bytes that nobody asked for, if they are so few that checking the whole is worth their request."""

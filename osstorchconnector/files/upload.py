@@ -24,7 +24,7 @@ from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..config import Concurrency
 from ..errors import OssError
-from ..protocol.values import Buffer, StoredObject, UploadedPart
+from ..protocol.values import BegunUpload, Buffer, StoredObject, UploadedPart
 from ..uri import OssUri
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -101,7 +101,7 @@ class MultipartUpload:
     """Sends parts in parallel, at most `concurrency` parts and `memory_bytes` of memory at a time.
 
     With "auto" the memory decides, and `enough_parts`. With `forbid_overwrite`, `complete` raises `OssExistsError` if
-    there is an object by then.
+    there is an object by then. With `begun`, parts are added to those of an earlier run, and `abort` leaves them.
 
     End it with `complete` or `abort`; abort it before dropping it. Everything is for one thread, except that finalisers
     and the end of the interpreter call `abort` and `wait_until_gone` in any thread.
@@ -116,6 +116,7 @@ class MultipartUpload:
         memory_bytes: int,
         workers: int,
         forbid_overwrite: bool = False,
+        begun: BegunUpload | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._client, self._uri, self._clock = client, uri, clock
@@ -131,6 +132,12 @@ class MultipartUpload:
         self._state = UploadState.OPEN
         self._is_gone = threading.Event()  # set by a loop thread when ABORTED; others wait for it
         self._pid = os.getpid()
+        self._is_kept = begun is not None
+        if begun is not None:
+            self._parts += begun.parts
+            self._created = Future()
+            self._created.set_result(begun.upload_id)
+            _remember(self)
 
     def memory(self, size_bytes: int) -> memoryview:
         """Lend a buffer for a part: that of a part which was sent, or a new one. Waits for a part to end if needed."""
@@ -296,7 +303,7 @@ class MultipartUpload:
         self._completion.stop(then=self._abort_when_created)
 
     def _abort_when_created(self) -> None:
-        if self._created is None:
+        if self._created is None or self._is_kept:
             self._gone(None)
         else:
             self._created.add_done_callback(self._abort_now)

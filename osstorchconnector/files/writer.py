@@ -18,6 +18,7 @@ from ..client.memory import copy_bytes, fresh_memory
 from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc64
+from ..protocol.values import BegunUpload
 from ..uri import OssUri
 from .named_file import NamedFile
 from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes
@@ -197,6 +198,7 @@ class OssWriter(PublishingFile):
     `OssCheckpoint.writer(uri, seekable=True)` for a file that has them.
 
     With `forbid_overwrite` an object that is there when the writer is closed stays: `close` raises `OssExistsError`.
+    With `begun` what is written follows the parts of an earlier run. If nothing is stored, they stay for the next one.
 
     A `TextIOWrapper` or `BufferedWriter` around a writer closes the writer, and so stores the object, whenever it is
     closed itself, also after an exception and by garbage collection. Call its `detach()`, or write without one.
@@ -207,7 +209,13 @@ class OssWriter(PublishingFile):
     _is_exiting = staticmethod(sys.is_finalizing)  # then the globals of modules may be gone
 
     def __init__(
-        self, client: OssClient, uri: OssUri, *, transfer: TransferConfig, forbid_overwrite: bool = False
+        self,
+        client: OssClient,
+        uri: OssUri,
+        *,
+        transfer: TransferConfig,
+        forbid_overwrite: bool = False,
+        begun: BegunUpload | None = None,
     ) -> None:
         super().__init__(client, uri, transfer=transfer)
         self._forbid_overwrite = forbid_overwrite
@@ -218,6 +226,10 @@ class OssWriter(PublishingFile):
         self._crc = 0  # of the bytes in `_memory` that are summed
         self._sent_bytes = 0
         self._upload: MultipartUpload | None = None
+        if begun is not None:
+            self._sent_bytes = sum(part.size for part in begun.parts)
+            upload = self._begin_upload(1, begun)
+            self._part_bytes = upload.next_part_bytes(self._first_part_bytes, self._sent_bytes)
 
     @property
     def size(self) -> int:
@@ -332,19 +344,21 @@ class OssWriter(PublishingFile):
         self._memory, self._filled_bytes, self._summed_bytes, self._crc = None, 0, 0, 0
         self._part_bytes = self._upload.next_part_bytes(self._first_part_bytes, self._sent_bytes)
 
-    def _begin_upload(self, parts: int) -> None:
+    def _begin_upload(self, parts: int, begun: BegunUpload | None = None) -> MultipartUpload:
         """Begin an upload before the first part is full: OSS answers while the part is copied and summed."""
-        self._upload = MultipartUpload(
+        upload = self._upload = MultipartUpload(
             self._client,
             self._uri,
             concurrency=self._transfer.upload_concurrency,
             memory_bytes=self._client.config.upload_memory_bytes,
             workers=self._transfer.prefetch_worker,
             forbid_overwrite=self._forbid_overwrite,
+            begun=begun,
         )
         if self._memory is not None:
-            self._upload.adopt(self._memory)
-        self._upload.begin(parts)
+            upload.adopt(self._memory)
+        upload.begin(parts)
+        return upload
 
     # the end
 

@@ -215,6 +215,13 @@ class ListedUpload(NamedTuple):
     initiated: str
 
 
+class BegunUpload(NamedTuple):
+    """An upload that an earlier run has begun, and its first parts, without a gap."""
+
+    upload_id: str
+    parts: Sequence[UploadedPart]
+
+
 class ListedBucket(NamedTuple):
     """A bucket of the account; `created` as OSS writes it, `region` such as `cn-hangzhou`, "" if OSS does not say."""
 

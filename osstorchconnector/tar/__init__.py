@@ -5,6 +5,7 @@
 
 - `headers`: what a tar's blocks say, read from any bytes within bounds
 - `index_file`: the file that lists where members are, in the C++ connector's format
+- `scan`: the headers of a tar without an index
 - `ranges`: memory of ranges that is used again, and what has come in it
 - `samples`: members that are one sample
 - `archive`: objects or files are packed into tars, with their indexes

@@ -5,11 +5,13 @@
 
 Objects are fetched ahead, many at a time, while the tar is written; memory for what is ahead is bounded. A tar appears
 when it is whole, and its index after it. So a run that was killed leaves whole shards, and the next run can keep them.
+Of a large tar it leaves parts, and beside it a record of what they are made of: the next run adds the others.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import re
@@ -25,28 +27,32 @@ from ..errors import OssConfigError, OssError, OssNotFoundError, OssTarError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..local_files import written_whole
-from ..protocol.values import ByteSpan, Download
+from ..protocol.values import BegunUpload, ByteSpan, Download
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .headers import BLOCK_BYTES, TarEntry, entries, next_entry, padded
+from .headers import BLOCK_BYTES, TarEntry, next_entry, padded
 from .index_file import TarIndex, index_of, pack_index, unpack_index
+from .scan import scanned_index
 
 # The first request of an object. The rest of a larger one is read while it is written.
 _FIRST_BYTES = 4 << 20
 _AHEAD_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
 _END = bytes(2 * BLOCK_BYTES)
+# The parts of a tar of so many or more are kept for the next run, if it is to resume. A smaller one is packed again.
+_KEPT_PARTS = 8
+_RECORD_SUFFIX = ".unfinished"
 
 Progress = Callable[[int, int], object]
 Place = OssUri | Path
 
 
 class _Source(NamedTuple):
-    """What becomes a member: its name, its size in bytes, and where it is."""
+    """What becomes a member: its name, its size in bytes, where it is, and which bytes it has: ETag or time."""
 
     name: str
     size: int
     place: Place
-    etag: str = ""
+    etag: str
 
 
 class _Targets(NamedTuple):
@@ -65,12 +71,12 @@ class _Targets(NamedTuple):
 
     def include(self, place: Place) -> bool:
         """Say whether what is at this place was written by this run or an earlier one."""
-        mine = [self.tar, self.beside]
+        mine, text = [self.tar, self.beside], _text(place).removesuffix(_RECORD_SUFFIX)
         if self.is_sharded:
-            mine += [_numbered(each, number) for number in re.findall(r"-(\d{5,})", _text(place)) for each in mine]
+            mine += [_numbered(each, number) for number in re.findall(r"-(\d{5,})", text) for each in mine]
         if self.manifest is not None:
             mine.append(self.manifest)
-        return _text(place) in map(_text, mine)
+        return text in map(_text, mine)
 
 
 def generate_tar_archive(
@@ -99,8 +105,9 @@ def generate_tar_archive(
     `shard_bytes` and `shard_members` limit the size of a tar, and make several:
     of `a.tar` and `a.tar.idx`, `a-00000.tar`, `a-00000.tar.idx` and so on. `manifest_uri` is a file with a line of JSON
     for each tar, which is written at the end: pairs for `from_tar` are `list(jsonl_manifest_parser(file))`. `resume`
-    keeps tars that are there already with an index of the same names and sizes. `progress` is called with the bytes of
-    the bodies that are packed, and those of all; True is a bar of tqdm, if that is installed.
+    keeps tars that are there already with an index of the same names and sizes, and goes on with a large one that an
+    earlier run with `resume` was packing to OSS when it ended, unless what it packs has changed. `progress` is called
+    with the bytes of the bodies that are packed, and those of all; True is a bar of tqdm, if that is installed.
 
     An error leaves no tar that is not whole. Raises `OssNotFoundError` if there is nothing to pack, `OssTarError` for a
     tar that can't be indexed or a file that changes meanwhile, and the errors of requests.
@@ -117,7 +124,7 @@ def generate_tar_archive(
         is_sharded=bool(shard_bytes or shard_members),
     )
     if index_only:
-        index = _index_of_tar(client, targets.tar)
+        index = scanned_index(client, targets.tar)
         _write(client, targets.beside, pack_index(index))
         lines = [_manifest_line(targets.tar, targets.beside, index.members)]
     else:
@@ -142,7 +149,10 @@ def _shard(
     if resume and _is_there(client, tar, index, sources):
         packed.add(sum(source.size for source in sources))
     else:
-        _write(client, index, pack_index(_pack(client, tar, sources, packed)))
+        begun = _begun_upload(client, tar, sources) if resume else None
+        _write(client, index, pack_index(_pack(client, tar, sources, packed, begun)))
+        if begun is not None:
+            client.delete(_record(tar))
     return _manifest_line(tar, index, len(sources))
 
 
@@ -189,7 +199,8 @@ def _sources(client: OssClient, source_path: str) -> Iterator[_Source]:
     if not source_path.startswith("oss://"):
         files = (path for path in Path(source_path).rglob("*") if path.is_file())
         for path in sorted(path for path in files if not path.name.startswith(UNFINISHED)):
-            yield _Source(str(path), path.stat().st_size, path)
+            stat = path.stat()
+            yield _Source(str(path), stat.st_size, path, str(stat.st_mtime_ns))
         return
     prefix = parse_uri(source_path)
     for listed in client.list(prefix):
@@ -226,12 +237,23 @@ def _manifest_line(tar: Place, index: Place, members: int) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
 
 
-def _pack(client: OssClient, place: Place, sources: list[_Source], packed: _Packed) -> TarIndex:
-    """Write a tar, and return its index."""
+def _pack(
+    client: OssClient, place: Place, sources: list[_Source], packed: _Packed, begun: BegunUpload | None
+) -> TarIndex:
+    """Write a tar, or the rest of one that was begun, and return its index."""
     seen: list[TarEntry] = []
-    stop = 0
-    with _writing(client, place) as tar, contextlib.closing(_bodies(client, sources)) as bodies:
-        for source, body in zip(sources, bodies, strict=True):
+    stop, there = 0, sum(part.size for part in begun.parts) if begun is not None else 0
+    for source in sources:
+        entry = _entry(_header(source), stop)
+        if entry.stop > there:
+            break
+        stop = entry.stop
+        seen.append(entry)
+        packed.add(source.size)
+    left = sources[len(seen) :]
+    with _writing(client, place, begun) as file, contextlib.closing(_bodies(client, left)) as bodies:
+        tar = _Behind(file, there - stop)
+        for source, body in zip(left, bodies, strict=True):
             header = _header(source)
             entry = _entry(header, stop)
             tar.write(header)
@@ -250,6 +272,43 @@ def _pack(client: OssClient, place: Place, sources: list[_Source], packed: _Pack
     if size != stop + len(_END):
         raise OssTarError(f"{place} was replaced while its index was made")
     return index_of(seen, tar_size=size, etag=etag)
+
+
+class _Behind:
+    """Writes what comes behind the first `there` bytes: these are stored already."""
+
+    def __init__(self, file: OssWriter | IO[bytes], there: int) -> None:
+        self._file, self._there = file, there
+
+    def write(self, data: bytes) -> None:
+        if self._there < len(data):
+            self._file.write(data[self._there :] if self._there else data)
+        self._there = max(self._there - len(data), 0)
+
+
+def _begun_upload(client: OssClient, tar: Place, sources: list[_Source]) -> BegunUpload | None:
+    """Return the upload of an earlier run, if it was of the same sources, or a new one. None if the tar is small."""
+    size = sum(BLOCK_BYTES + padded(source.size) for source in sources)
+    if not isinstance(tar, OssUri) or size < _KEPT_PARTS * client.config.part_bytes:
+        return None
+    digest = hashlib.sha256(repr([(source.name, source.size, source.etag) for source in sources]).encode()).hexdigest()
+    with contextlib.suppress(OssNotFoundError, ValueError, KeyError, TypeError):
+        record = json.loads(client.get(_record(tar)).body)
+        upload_id = str(record["upload_id"])
+        if record["sources"] == digest:
+            parts = client.list_parts(tar, upload_id)
+            numbered = zip(itertools.count(1), parts, strict=False)
+            first = itertools.takewhile(lambda pair: pair[0] == pair[1].number, numbered)
+            return BegunUpload(upload_id, [part for _, part in first])
+        client.abort_upload(tar, upload_id)
+    upload_id = client.create_upload(tar)
+    client.put(_record(tar), json.dumps({"upload_id": upload_id, "sources": digest}).encode())
+    return BegunUpload(upload_id, [])
+
+
+def _record(tar: Place) -> OssUri:
+    assert isinstance(tar, OssUri)
+    return OssUri(tar.bucket, tar.key + _RECORD_SUFFIX)
 
 
 def _header(source: _Source) -> bytes:
@@ -274,7 +333,7 @@ def _size_and_etag(client: OssClient, place: Place) -> tuple[int, str]:
 
 def _bodies(client: OssClient, sources: list[_Source]) -> Generator[Iterable[bytes], None, None]:
     """Yield the pieces of each source, in order. All are objects, or all are files."""
-    if isinstance(sources[0].place, Path):
+    if all(isinstance(source.place, Path) for source in sources):
         yield from (_pieces_of_file(source.place) for source in sources if isinstance(source.place, Path))
         return
     config = client.config.dataset
@@ -313,43 +372,12 @@ def _pieces_of_file(path: Path) -> Iterator[bytes]:
         yield from iter(lambda: file.read(_PIECE_BYTES), b"")
 
 
-def _writing(client: OssClient, place: Place) -> contextlib.AbstractContextManager[OssWriter | IO[bytes]]:
+def _writing(
+    client: OssClient, place: Place, begun: BegunUpload | None = None
+) -> contextlib.AbstractContextManager[OssWriter | IO[bytes]]:
     if isinstance(place, OssUri):
-        return OssWriter(client, place, transfer=client.config.checkpoint)
+        return OssWriter(client, place, transfer=client.config.checkpoint, begun=begun)
     return written_whole(place)
-
-
-# --- indexes
-
-
-def _index_of_tar(client: OssClient, place: Place) -> TarIndex:
-    """Return the index of a tar that is there, made of its headers."""
-    with contextlib.ExitStack() as stack:
-        file: OssReader | IO[bytes]
-        if isinstance(place, OssUri):
-            stat = client.head(place)
-            size, etag = stat.size, stat.etag
-            nothing = Download(stat, ByteSpan(0, 0), b"", 0)
-            file = stack.enter_context(OssReader(client, place, transfer=client.config.dataset, first=nothing))
-        else:
-            size, etag = place.stat().st_size, ""
-            file = stack.enter_context(open(place, "rb"))
-
-        def read(position: int, count: int) -> bytes:
-            file.seek(position)
-            return file.read(count)
-
-        try:
-            return index_of(_whole(entries(read), size), tar_size=size, etag=etag)
-        except OssTarError as error:
-            raise OssTarError(f"{place} can't be read as a tar: {error}") from None
-
-
-def _whole(found: Iterable[TarEntry], size: int) -> Iterator[TarEntry]:
-    for entry in found:
-        if entry.body + entry.size > size:
-            raise OssTarError(f"cut off in the body of {entry.name!r:.200}")
-        yield entry
 
 
 def _write(client: OssClient, place: Place, data: bytes) -> None:

@@ -2,9 +2,9 @@
 
     `TarFile` -> its size and ETag, its index -> rows: name, size, number, where it lies
 
-An index is the file that the caller names, or `NAME.tar.idx` beside `NAME.tar`. Without one the headers are read: of
-small members with all that lies between them, of large members alone. Where an index has no names, and names are wanted
-(for a filter, for groups), the headers are read at the places that it tells, many at a time.
+An index is the file that the caller names, or `NAME.tar.idx` beside `NAME.tar`. Without one the headers are read
+(`scan`). Where an index has no names, and names are wanted (for a filter, for groups), the headers are read at the
+places that it tells, many at a time.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, NamedTuple
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..errors import OssConfigError, OssError, OssNotFoundError, OssTarError
-from ..files.reader import OssReader
 from ..index.layout import UNKNOWN_SIZE, Batch
 from ..index.shared_file import Wait
 from ..index.tar_places import TarPlaces
-from ..protocol.values import ByteSpan, Download, ObjectStat
+from ..protocol.values import ByteSpan, ObjectStat
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .headers import TarEntry, entries, next_entry
+from .headers import TarEntry
 from .index_file import MAX_INDEX_BYTES, TarIndex, index_of, pack_index, unpack_index
 from .samples import MemberRow, grouped
+from .scan import headers_at, scan
 
 BATCH_ROWS = 1000
 INDEX_SUFFIX = ".idx"
@@ -39,9 +39,6 @@ TarIndexes = str | os.PathLike[str] | OssUri | Iterable[str | OssUri | None] | N
 _logger = logging.getLogger(__name__)
 
 _CONCURRENCY = 32
-# What is fetched of a member to read its headers; eight times as much, up to all of it, where they are longer.
-_HEADER_BYTES = 2048
-_HEADER_GROWTH = 8
 
 
 class TarFile(NamedTuple):
@@ -242,22 +239,11 @@ class TarListing:
 
         Raises `OssTarError` where the tar is damaged or cut off.
         """
-        nothing = Download(tar.stat, ByteSpan(0, 0), b"", 0)
-        reader = OssReader(self._client, tar.uri, transfer=self._client.config.dataset, first=nothing)
-
-        def read(position: int, size: int) -> bytes:
-            reader.seek(position)
-            return reader.read(size)
-
         try:
-            for entry in itertools.takewhile(lambda entry: entry.start < stop, entries(read, start)):
-                if entry.body + entry.size > tar.stat.size:
-                    raise OssTarError(f"cut off in the body of {entry.name!r:.200}, which has {entry.size} bytes")
-                yield entry
+            with contextlib.closing(scan(self._client, tar.uri, tar.stat, start)) as found:
+                yield from itertools.takewhile(lambda entry: entry.start < stop, found)
         except OssTarError as error:
             raise OssTarError(f"{tar.uri.shown} can't be read as a tar: {error}") from None
-        finally:
-            reader.__exit__(OssError, None, None)  # without a check of the whole: most of it was not read
 
     def _batch(self, tar: _Opened, rows: Sequence[MemberRow], first: int, cursor: bytes) -> Batch:
         names, sizes, starts, stops = zip(*rows, strict=True)
@@ -300,41 +286,15 @@ def _local_index(path: str) -> bytes:
     return data
 
 
-class _NeedsMoreError(Exception):
-    """The headers go on behind the bytes that were fetched."""
-
-
 async def _read_headers(operations: Operations, tar: _Opened, row: MemberRow) -> MemberRow:
     """Return a row with name and size; `OssTarError` if there is no member where it should be."""
-    size = _HEADER_BYTES
-    while True:
-        stop = min(row.start + size, row.stop)
-        download = await operations.get(tar.uri, ByteSpan(row.start, stop), if_match=tar.stat.etag)
-        try:
-            entry = next_entry(_Reading(download, stop), row.start)
-        except _NeedsMoreError:
-            if stop == row.stop:
-                raise _not_there(tar, row, "its headers go on behind it") from None
-            size *= _HEADER_GROWTH
-            continue
-        except OssTarError as error:
-            raise _not_there(tar, row, str(error)) from None
-        if entry is None or not entry.is_member or entry.stop > row.stop:
-            raise _not_there(tar, row, "no file of the right size begins there")
-        return row._replace(name=entry.name, size=entry.size)
-
-
-class _Reading:
-    """Reads from the bytes that were fetched, up to `stop`."""
-
-    def __init__(self, download: Download, stop: int) -> None:
-        self._data, self._start, self._goes_on = download.body, download.span.start, stop < download.stat.size
-
-    def __call__(self, position: int, size: int) -> bytes:
-        found = self._data[position - self._start : position - self._start + size]
-        if len(found) < size and self._goes_on:
-            raise _NeedsMoreError
-        return found
+    try:
+        entry, _ = await headers_at(operations, tar.uri, tar.stat, row.start, row.stop)
+    except OssTarError as error:
+        raise _not_there(tar, row, str(error)) from None
+    if entry is None or not entry.is_member or entry.stop > row.stop:
+        raise _not_there(tar, row, "no file of the right size begins there")
+    return row._replace(name=entry.name, size=entry.size)
 
 
 def _not_there(tar: _Opened, row: MemberRow, reason: str) -> OssTarError:

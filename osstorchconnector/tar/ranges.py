@@ -1,19 +1,29 @@
-"""What the ranges of tars share: memory that is used again, and how far away OSS is."""
+"""What the ranges of tars share: memory that is used again, how far away OSS is, and the CRC-64 of a tar read whole."""
 
 from __future__ import annotations
 
+import logging
+
+from ..client.client import OssClient
 from ..client.limits import FAR_SECONDS
-from ..files.read_plan import SHORT_SECONDS
+from ..errors import OssError, OssIntegrityError
+from ..files.coverage import ReceivedObject
+from ..files.read_plan import MAX_LEFTOVER_BYTES, SHORT_SECONDS
 from ..protocol.values import Download
+from ..uri import OssUri
+
+_logger = logging.getLogger(__name__)
 
 # A range grows up to this size.
 RUN_BYTES = 4 << 20
+# Bytes between two members that are fetched with them, since a request costs about as much.
+GAP_BYTES = 64 << 10
 # A range counts for more bytes than it has if OSS is near, so that 16 MiB are ahead then, and 48 MiB in a region.
 _NEAR_WEIGHT, _REGION_WEIGHT = 16, 5
 
 
 class Ranges:
-    """What the ranges of one reader share: memory that is used again, and what is known of the way to OSS.
+    """What the ranges of one reader share: memory, what is known of the way to OSS, and which tar is read in order.
 
     To have new memory for each range costs about as much time as to receive bytes in it. A range's members are copied
     out of it. Then its memory, still in the processor's cache if there is little of it, takes another range.
@@ -22,6 +32,8 @@ class Ranges:
     def __init__(self) -> None:
         self._free: list[bytearray] = []
         self._latency_seconds = 0.0
+        self._followed: ReceivedObject | None = None  # the tar whose ranges have come in order, from its beginning
+        self._stop = 0  # of the last of them
 
     def take(self) -> bytearray:
         """Return memory of `RUN_BYTES`. Called by loop threads."""
@@ -47,6 +59,38 @@ class Ranges:
         if self._latency_seconds < SHORT_SECONDS:
             return size_bytes * _NEAR_WEIGHT
         return size_bytes if self._latency_seconds >= FAR_SECONDS else size_bytes * _REGION_WEIGHT
+
+    def check(self, client: OssClient, uri: OssUri, download: Download) -> None:
+        """Take in a range of a tar. When all of its ranges have come in order, its CRC-64 must be the one of OSS.
+
+        The end of a tar, which is zeros, is not fetched for that; headers before the first member are. Raises
+        `OssIntegrityError`. If the few bytes can't be fetched, that is only logged. A tar with a member that does not
+        come by one range, or whose members come in another order, is not checked.
+        """
+        stat, span, tar = download.stat, download.span, self._followed
+        if stat.crc64 is None:
+            return
+        if tar is None or tar.uri != uri or tar.etag != stat.etag:
+            tar, self._stop = ReceivedObject(uri), 0
+        if not 0 <= span.start - self._stop <= GAP_BYTES:
+            self._followed = None
+            return
+        self._followed, self._stop = tar, span.stop
+        tar.count(download)
+        if stat.size - span.stop <= MAX_LEFTOVER_BYTES:
+            self._followed = None
+            if not tar.is_whole_with_zeros():
+                _check_with_leftovers(client, tar)
+
+
+def _check_with_leftovers(client: OssClient, tar: ReceivedObject) -> None:
+    try:
+        for span in tar.leftovers():
+            tar.count(tar.check_same(client.get(tar.uri, span, if_match=tar.etag), span))
+    except OssIntegrityError:
+        raise
+    except OssError as error:
+        _logger.warning("%s was read but not checked as a whole: %s", tar.uri.shown, error)
 
 
 class Arrival:

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ..client.client import OssClient
 from ..client.operations import Operations
-from ..errors import OssError, OssTarError
+from ..errors import OssError, OssIntegrityError, OssTarError
 from ..files.data_object import DataObject
 from ..files.reader import OssReader
 from ..files.span_reader import SpanReader
@@ -23,7 +23,7 @@ from ..index.info import ObjectInfo
 from ..protocol.values import ByteSpan, Download
 from ..uri import MemberUri, OssUri
 from .headers import BLOCK_BYTES, Read, TarEntry, next_entry, padded, plain_entry
-from .ranges import RUN_BYTES, Arrival, Ranges
+from .ranges import GAP_BYTES, RUN_BYTES, Arrival, Ranges
 from .samples import split_name
 
 T = TypeVar("T")
@@ -32,8 +32,6 @@ T = TypeVar("T")
 FIRST_BYTES = 16 << 20
 # From this size on the memory of a range is used again.
 _LEAST_KEPT_BYTES = 512 << 10
-# Bytes between two members that are fetched with them, since a request costs about as much.
-GAP_BYTES = 64 << 10
 # A window where nothing is known of the order, and one of a chunk: as much of it as memory is taken for.
 _WINDOW_ROWS, _WINDOW_BYTES = 256, 32 << 20
 _CHUNK_BYTES = 256 << 20
@@ -218,9 +216,10 @@ async def fetch_run(operations: Operations, run: MemberRun) -> Download:
 def outcomes(client: OssClient, run: MemberRun, download: Download | OssError) -> Iterator[Outcome]:
     """Yield the members whose turn it is, now that `run` has arrived: what is known of each, and the member.
 
-    A member that can't be had is an error in its place: `OssTarError` if it is not where it should be.
+    A member that can't be had is an error in its place: `OssTarError` if it is not where it should be, and
+    `OssIntegrityError` if the tar, of which the last range has come, is not what OSS says.
     """
-    came: Arrival | OssError = download if isinstance(download, OssError) else run.arrival(download)
+    came = download if isinstance(download, OssError) else _checked_arrival(client, run, download)
     for number, info in zip(run.numbers, run.infos, strict=True):
         run.window.put(number, (info, came))
     # A member is copied only when it is its turn: the memory of the one before it is free then, and in the cache.
@@ -231,6 +230,14 @@ def outcomes(client: OssClient, run: MemberRun, download: Download | OssError) -
             found = _cut(client, info, arrived)
             arrived.note_copied()
             yield info, found
+
+
+def _checked_arrival(client: OssClient, run: MemberRun, download: Download) -> Arrival | OssError:
+    try:
+        run.ranges.check(client, run.uri, download)
+    except OssIntegrityError as error:
+        return error
+    return run.arrival(download)
 
 
 def _cut(client: OssClient, info: ObjectInfo, arrived: Arrival) -> DataObject | Sample | OssError:

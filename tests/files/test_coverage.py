@@ -54,6 +54,18 @@ def test_missing_is_what_was_never_added(added: list[tuple[int, int]], asked: tu
     assert coverage.missing_bytes == 80 - len(seen)
 
 
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=12), st.randoms(use_true_random=False))
+def test_the_crc_with_zeros_for_what_is_missing(data: bytes, cuts: list[int], rng: random.Random) -> None:
+    coverage, seen = Coverage(len(data)), bytearray(len(data))
+    assert coverage.crc64_with_zeros == crc64(seen)
+    spans = pieces(data, cuts)
+    rng.shuffle(spans)
+    for span in spans:
+        seen[span.start : span.stop] = data[span.start : span.stop]
+        coverage.add(span, crc64(data[span.start : span.stop]))
+        assert coverage.crc64_with_zeros == crc64(seen)
+
+
 @pytest.mark.parametrize("span", [ByteSpan(5, 15), ByteSpan(19, 25), ByteSpan(12, 14), ByteSpan(0, 30)])
 def test_a_byte_can_not_be_counted_twice(span: ByteSpan) -> None:
     coverage = Coverage(40)
@@ -160,6 +172,15 @@ def test_an_object_without_a_stated_crc_is_not_checked() -> None:
     target = received()
     target.count(download(b"abc", ByteSpan(0, 3)))
     assert (target.missing_bytes, target.failure) == (0, "")
+
+
+@pytest.mark.parametrize(("end", "is_whole"), [(bytes(20), True), (b"1" + bytes(19), False)])
+def test_zeros_at_the_end_need_not_be_fetched(end: bytes, is_whole: bool) -> None:
+    target, data = received(), b"0123456789" + end
+    assert not target.is_whole_with_zeros()
+    target.count(download(data, ByteSpan(0, 10), crc=crc64(data)))
+    assert target.is_whole_with_zeros() == is_whole
+    assert target.missing_bytes == 20
 
 
 def test_the_first_download_says_which_object_it_is() -> None:

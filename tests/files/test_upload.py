@@ -6,10 +6,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from files.fake_client import URI, FakeClient, Gate
+from files.fake_client import TRANSFER, URI, FakeClient, Gate
 
+from osstorchconnector.client.operations import Operations
 from osstorchconnector.files.upload import MultipartUpload
+from osstorchconnector.files.writer import OssWriter
 from osstorchconnector.protocol.checksum import crc64
+from osstorchconnector.protocol.values import BegunUpload
 
 
 def upload_of(client: FakeClient, memory_bytes: int = 1000) -> MultipartUpload:
@@ -78,6 +81,39 @@ def test_a_part_may_be_made_of_many_pieces(client: FakeClient) -> None:
     upload.complete()
     assert client.objects[URI].data == b"headbodytail"
     assert upload.stored_bytes == 12
+
+
+def begun_upload(client: FakeClient) -> BegunUpload:
+    """Return an upload that has one part."""
+
+    async def begin(operations: Operations) -> BegunUpload:
+        upload_id = await operations.create_upload(URI)
+        return BegunUpload(upload_id, [await operations.upload_part(URI, upload_id, 1, b"first")])
+
+    return client.submit(begin).result()
+
+
+def test_parts_are_added_to_those_of_an_earlier_run(client: FakeClient) -> None:
+    upload = MultipartUpload(client, URI, concurrency=4, memory_bytes=100, workers=1, begun=begun_upload(client))
+    upload.begin(1)
+    upload.send_constant([b"second"])
+    upload.complete()
+    assert client.objects[URI].data == b"firstsecond"
+    assert upload.stored_bytes == 11
+    assert client.operations() == ["create", "part", "part", "complete"]
+
+
+def test_a_writer_goes_on_where_an_earlier_run_ended_and_leaves_what_is_there(client: FakeClient) -> None:
+    begun = begun_upload(client)
+    writer = OssWriter(client, URI, transfer=TRANSFER, begun=begun)
+    writer.write(b"sec")
+    writer.discard()
+    assert client.uploads == {begun.upload_id: {1: b"first"}}
+    with OssWriter(client, URI, transfer=TRANSFER, begun=begun) as writer:
+        assert writer.tell() == 5
+        writer.write(b"second")
+    assert client.objects[URI].data == b"firstsecond"
+    assert client.uploads == {}
 
 
 def test_an_upload_that_was_never_begun_has_nothing_to_abort(client: FakeClient) -> None:

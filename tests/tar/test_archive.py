@@ -11,9 +11,11 @@ from tar.conftest import PutTar, tar_of
 from tar.cxx_connector.recipe import FOLDER, TARS
 
 from osstorchconnector import (
+    OssClient,
     OssIterableDataset,
     OssMapDataset,
     OssNotFoundError,
+    OssPermissionError,
     OssTarError,
     generate_tar_archive,
     jsonl_manifest_parser,
@@ -88,6 +90,98 @@ def test_shards_of_a_size_and_a_run_that_goes_on(oss_bucket: OssBucket) -> None:
         "out/a-00002.tar.idx",
     }
     assert [(data.key, data.read()) for data in dataset] == list(want.items())
+
+
+# --- a large tar goes on where its run was killed
+
+LARGE = {f"in/{number:02}.bin": bytes([number]) * 50_000 for number in range(60)}
+
+
+class Killed(Exception):
+    pass
+
+
+def client_of_small_parts(bucket: OssBucket, folder: Path) -> OssClient:
+    config = folder / "config.json"
+    config.write_text(json.dumps({"partSize": 100 << 10, "checkpointConfig": {"uploadConcurrency": 2}}))
+    return OssClient(**bucket.options, config_path=str(config))
+
+
+def kill_in_mid_tar(bucket: OssBucket, client: OssClient, source: str) -> None:
+    """Pack until OSS has some parts, then raise."""
+    tar = bucket.uri + "a.tar"
+
+    def raise_when_parts_are_there(_done: int, _total: int) -> None:
+        for upload in client.list_uploads(tar):
+            if len(client.list_parts(tar, upload.upload_id)) >= 5:
+                raise Killed
+
+    with pytest.raises(Killed):
+        generate_tar_archive(
+            client, "", "", tar, tar + ".idx", source, resume=True, progress=raise_when_parts_are_there
+        )
+    assert "a.tar" not in bucket.keys()  # noqa: SIM118
+
+
+@pytest.mark.parametrize("change", ["", "source", "record", "upload"])
+def test_a_large_tar_goes_on_with_the_parts_that_are_there(oss_bucket: OssBucket, tmp_path: Path, change: str) -> None:
+    for key, data in LARGE.items():
+        oss_bucket.put(key, data)
+    client, tar = client_of_small_parts(oss_bucket, tmp_path), oss_bucket.uri + "a.tar"
+    kill_in_mid_tar(oss_bucket, client, oss_bucket.uri + "in/")
+    (upload,) = client.list_uploads(tar)
+    want = {f"/{oss_bucket.name}/{key}": data for key, data in LARGE.items()}
+    if change == "source":
+        oss_bucket.put("in/00.bin", b"another")
+        want[f"/{oss_bucket.name}/in/00.bin"] = b"another"
+    elif change == "record":
+        oss_bucket.put("a.tar.unfinished", b"[]")
+    elif change == "upload":
+        client.abort_upload(tar, upload.upload_id)
+    oss_bucket.server.reset_counters()
+    seen = []
+    generate_tar_archive(
+        client, "", "", tar, tar + ".idx", oss_bucket.uri, resume=True, progress=lambda done, _: seen.append(done)
+    )
+    assert members(oss_bucket.get("a.tar")) == want
+    assert seen[-1] == sum(map(len, want.values()))
+    dataset = OssMapDataset.from_tar(tar, None, **oss_bucket.options)
+    assert {data.key: data.read() for data in dataset} == want
+    requests = oss_bucket.server.counters().requests
+    parts = -(-len(oss_bucket.get("a.tar")) // (100 << 10))
+    assert requests["UploadPart"] <= (parts if change else parts - 5)
+    assert "a.tar.unfinished" not in oss_bucket.keys()  # noqa: SIM118
+    assert len(client.list_uploads(tar)) == (1 if change == "record" else 0)  # then nobody knows of the old one
+
+
+def test_local_files_go_on_to_be_packed_unless_one_has_changed(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "in").mkdir(parents=True)
+    for key, data in LARGE.items():
+        (source / key).write_bytes(data)
+    client, tar = client_of_small_parts(oss_bucket, tmp_path), oss_bucket.uri + "a.tar"
+    for is_changed in (False, True):
+        kill_in_mid_tar(oss_bucket, client, str(source))
+        if is_changed:
+            (source / "in/00.bin").write_bytes(b"1" * 50_000)
+        oss_bucket.server.reset_counters()
+        generate_tar_archive(client, "", "", tar, tar + ".idx", str(source), resume=True)
+        parts = -(-len(oss_bucket.get("a.tar")) // (100 << 10))
+        assert (oss_bucket.server.counters().requests["UploadPart"] == parts) == is_changed
+        assert list(members(oss_bucket.get("a.tar"))) == sorted(str(source / key) for key in LARGE)
+        oss_bucket.delete("a.tar")
+    assert client.list_uploads(tar) == []
+
+
+def test_without_resume_an_error_leaves_no_parts(oss_bucket: OssBucket, tmp_path: Path) -> None:
+    for key, data in LARGE.items():
+        oss_bucket.put(key, data)
+    client, tar = client_of_small_parts(oss_bucket, tmp_path), oss_bucket.uri + "a.tar"
+    oss_bucket.server.fail("GetObject", "AccessDenied", key="in/50.bin")
+    with pytest.raises(OssPermissionError):
+        generate_tar_archive(client, "", "", tar, tar + ".idx", oss_bucket.uri + "in/")
+    assert client.list_uploads(tar) == []
+    assert oss_bucket.keys() == list(LARGE)
 
 
 def test_local_files_become_a_local_tar_or_one_in_oss(oss_bucket: OssBucket, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tar.conftest import PutTar, tar_of
 
-from osstorchconnector import OssIterableDataset
+from osstorchconnector import OssIntegrityError, OssIterableDataset
 from osstorchconnector.protocol.values import ByteSpan, Download, ObjectStat
 from osstorchconnector.tar.headers import BLOCK_BYTES, TarEntry, next_entry, plain_entry
 from osstorchconnector.tar.ranges import RUN_BYTES, Arrival, Ranges
@@ -64,6 +65,76 @@ def test_members_keep_their_bytes_while_memory_is_used_again(
         items = list(dataset)
         found = [item["bin"] if is_grouped else item for item in items]
         assert {data.key: data.read() for data in found} == MEMBERS
+
+
+# --- the CRC-64 of a tar that is read whole
+
+
+def with_a_folder(files: dict[str, bytes]) -> bytes:
+    """Return a tar that begins as `tar cf x.tar folder/` writes it."""
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    return folder.tobuf(tarfile.GNU_FORMAT) + tar_of(files)
+
+
+@pytest.mark.parametrize(("make", "requests"), [(tar_of, 0), (with_a_folder, 2)])
+def test_a_tar_that_was_read_in_order_is_checked(
+    oss_bucket: OssBucket, put_tar: PutTar, make: Callable[[dict[str, bytes]], bytes], requests: int
+) -> None:
+    uri = put_tar("a.tar", make(MEMBERS), "full")
+    dataset = OssIterableDataset.from_tar(uri, None, **oss_bucket.options)
+    bytes_of_all = sum(map(len, MEMBERS.values()))
+    for fault in ("", "flip"):
+        oss_bucket.server.reset_counters()
+        if fault:  # a byte of a body, which nothing else would notice
+            oss_bucket.server.fail("GetObject", fault, key="a.tar", at=700_000, times=1, after=2)
+        found, error = [], None
+        try:
+            found.extend(dataset)
+        except OssIntegrityError as raised:
+            error = raised
+        assert (error is not None) == bool(fault)
+        assert len(found) == len(MEMBERS) - (2 if fault else 0)  # those of the last range
+        sizes = [entry.bytes_out for entry in oss_bucket.server.counters().log if entry.key == "a.tar" and entry.range]
+        if not fault:
+            assert sum(size < 100_000 for size in sizes) == requests
+            assert sum(sizes) < bytes_of_all + 100_000
+    assert "OSS says" in str(error)
+
+
+def test_what_is_wrong_with_a_tar_may_be_skipped(oss_bucket: OssBucket, put_tar: PutTar) -> None:
+    uri = put_tar("a.tar", tar_of(MEMBERS), "full")
+    dataset = OssIterableDataset.from_tar(uri, None, **oss_bucket.options, on_error="skip")
+    oss_bucket.server.fail("GetObject", "wrong_crc", key="a.tar")
+    assert len(list(dataset)) == len(MEMBERS) - dataset.skipped_objects
+    assert dataset.skipped_objects
+
+
+def test_bytes_for_the_check_that_do_not_come_are_only_logged(
+    oss_bucket: OssBucket, put_tar: PutTar, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = put_tar("a.tar", with_a_folder(MEMBERS), "full")
+    dataset = OssIterableDataset.from_tar(uri, None, **oss_bucket.options)
+    assert len(list(dataset)) == len(MEMBERS)
+    ranges = len([entry for entry in oss_bucket.server.counters().log if entry.key == "a.tar" and entry.range])
+    oss_bucket.server.fail("GetObject", "AccessDenied", key="a.tar", after=ranges - 2)
+    assert len(list(dataset)) == len(MEMBERS)
+    assert "not checked as a whole" in caplog.text
+
+
+@pytest.mark.parametrize("how", [{"shuffle": True}, {"shuffle": "chunks", "shuffle_chunk_size": 10}])
+def test_a_tar_in_another_order_is_not_checked(oss_bucket: OssBucket, put_tar: PutTar, how: dict[str, Any]) -> None:
+    dataset = OssIterableDataset.from_tar(put_tar("a.tar", tar_of(MEMBERS), "full"), None, **oss_bucket.options, **how)
+    oss_bucket.server.fail("GetObject", "wrong_crc", key="a.tar")
+    assert len(list(dataset)) == len(MEMBERS)
+
+
+def test_each_of_several_tars_is_checked(oss_bucket: OssBucket, put_tar: PutTar) -> None:
+    uris = [put_tar(f"{name}.tar", tar_of(MEMBERS), "full") for name in "ab"]
+    dataset = OssIterableDataset.from_tar(uris, None, **oss_bucket.options)
+    oss_bucket.server.fail("GetObject", "wrong_crc", key="a.tar")
+    with pytest.raises(OssIntegrityError, match=r"a\.tar"):
+        list(dataset)
 
 
 def header(name: str, size: int, **fields: object) -> bytes:
