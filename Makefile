@@ -12,20 +12,27 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
+ECOSYSTEM := .venv-ecosystem
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 LOWEST := .venv-lowest
 PIP := python -m pip --disable-pip-version-check --no-input
+LIGHT := ,test-light
 # One process for each core. Every test has its own bucket, folder and ports.
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test chaos bench bench-quick bench-scale bench-publish figures lint types tests interop lowest format constraints wheel clean
+.PHONY: demo test test-ecosystem chaos bench bench-quick bench-scale bench-publish figures lint types tests interop lowest format constraints wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: lint types tests interop
+
+# `oss://` in the tools that people train with. `make test` runs the same files as far as a tool is in .venv: those of the
+# extra test-light are. TESTS=tests/ecosystem/test_zarr.py runs one file.
+test-ecosystem: $(ECOSYSTEM)/installed
+	$(ECOSYSTEM)/bin/python -m pytest $(PARALLEL) $(or $(TESTS),$(wildcard tests/ecosystem tests/integrations) tests/examples)
 
 # All faults, for minutes. SEED=7 repeats a run, ROUNDS=20 makes the soak longer, CHAOS=chaos/test_soak.py runs one part.
 chaos: $(STAMP)
@@ -86,7 +93,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 $(STAMP): pyproject.toml constraints.txt
-	$(call make-venv,$(VENV),constraints.txt)
+	$(call make-venv,$(VENV),constraints.txt,$(LIGHT))
 
 $(LOWEST)/installed: pyproject.toml constraints-lowest.txt
 	$(call make-venv,$(LOWEST),constraints-lowest.txt)
@@ -96,7 +103,7 @@ define make-venv
 	@echo "Installing into $(1): once, and it takes a minute or more"
 	$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1)
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) editables hatchling setuptools wheel
-	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,cli,dataloader2]'
+	$(1)/bin/$(PIP) install --quiet $(INDEXES) --constraint $(2) --no-build-isolation --editable '.[dev,cli,dataloader2$(3)]'
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --no-deps --upgrade --target $(1)/torchdata-0.11 torchdata==0.11.0
 	touch $(1)/installed
 endef
@@ -104,21 +111,31 @@ endef
 # A second environment, because the C++ connector has the same name as this library. It also sees the packages of the first
 # one, so that both sides use the same torch.
 $(PEERS)/installed: benchmarks/peers.txt $(STAMP)
-	@echo "Installing into $(PEERS): once, and it takes a minute or more"
-	$(BIN)/python -m venv --clear $(PEERS)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		>"$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main_environment.pth"
+	$(call make-second-venv,$(PEERS))
 	$(PEERS)/bin/$(PIP) install --quiet $(INDEXES) --requirement benchmarks/peers.txt
 	touch $@
+
+# Another one, because these packages are large. constraints.txt pins torch and the rest to what the first one has.
+$(ECOSYSTEM)/installed: pyproject.toml constraints.txt $(STAMP)
+	$(call make-second-venv,$(ECOSYSTEM))
+	$(ECOSYSTEM)/bin/$(PIP) install --quiet $(INDEXES) --constraint constraints.txt --no-build-isolation --editable '.[test-ecosystem]'
+	touch $@
+
+define make-second-venv
+	@echo "Installing into $(1): once, and it takes a minute or more"
+	$(BIN)/python -m venv --clear $(1)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		>"$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main_environment.pth"
+endef
 
 # Renews constraints.txt after a change of dependencies. Pinned versions stay unless they have to change.
 constraints: $(STAMP)
 	$(BIN)/$(PIP) install --quiet $(INDEXES) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-		--extra dev --extra cli --extra dataloader2 --output-file constraints.txt pyproject.toml
+		--extra dev --extra cli --extra dataloader2 --extra test-light --extra test-ecosystem --output-file constraints.txt pyproject.toml
 
 wheel: $(STAMP)
 	$(BIN)/$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(PEERS) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(PEERS) $(ECOSYSTEM) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
