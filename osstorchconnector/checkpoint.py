@@ -42,6 +42,9 @@ class OssCheckpoint:
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
 
+    def __repr__(self) -> str:
+        return f"OssCheckpoint({self._client.endpoint!r})"
+
     def reader(self, oss_uri: str) -> OssReader:
         """Return a seekable binary file that reads the object `oss://bucket/key`.
 

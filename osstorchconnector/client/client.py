@@ -30,6 +30,7 @@ from ..protocol.values import (
     UploadedPart,
     writable_memory,
 )
+from ..redaction import printable
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .engine import LoopThread, engine
 from .limiter import Kind, Limiter, limiter
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+_SHOWN_CHARACTERS = 120
 _client_numbers = itertools.count()
 
 
@@ -121,7 +123,8 @@ class OssClient:
         return reference_to(self, self._recipe, self._transport_factory)
 
     def __repr__(self) -> str:
-        return f"OssClient({self.endpoint!r})"
+        source = printable(str(self._recipe[2]), _SHOWN_CHARACTERS)
+        return f"OssClient({self.endpoint!r}{f', {source}' if self.endpoint else ''})"
 
     @property
     def endpoint(self) -> str:

@@ -57,6 +57,9 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
 
+    def __repr__(self) -> str:
+        return f"OssDCPFileSystem({self.client.endpoint!r})"
+
     def writer(self, path: str, **options: Unpack[WriterOptions]) -> OssStorageWriter:
         """Return an `OssStorageWriter` for `path`; `options` are those of that class."""
         return OssStorageWriter(self, path, **options)

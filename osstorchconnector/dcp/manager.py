@@ -138,7 +138,10 @@ class OssCheckpointManager:
         self._errors: list[BaseException] = []  # of asynchronous saves, since `wait` was called last
 
     def __repr__(self) -> str:
-        return f"OssCheckpointManager({str(self._root)!r})"
+        saving = [slot.step for slot in self._slots if slot.future is not None and not slot.future.done()]
+        kept = "" if self._keep is None else f", keep={self._keep}"
+        busy = f", saving step {', '.join(map(str, saving))}" if saving else ""
+        return f"OssCheckpointManager({str(self._root)!r}{kept}{busy})"
 
     # what is there
 

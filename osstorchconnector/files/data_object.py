@@ -78,7 +78,8 @@ class DataObject(NamedFile):
             self._file = body
 
     def __repr__(self) -> str:
-        return f"<DataObject {str(self._uri)!r}, {self.size} bytes{', closed' if self.closed else ''}>"
+        label = "" if isinstance(self.label, str) and not self.label else f", label {self.label!r:.80}"
+        return f"<DataObject {str(self._uri)!r}, {self.size} bytes{label}{', closed' if self.closed else ''}>"
 
     def copy(self) -> DataObject:
         """Return another `DataObject` with the same bytes, at its beginning. Closing one does not close the other.

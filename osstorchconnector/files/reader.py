@@ -60,7 +60,9 @@ class OssReader(NamedFile):
         self._block: Block = NO_BLOCK  # the one read last; small reads are served from it
 
     def __repr__(self) -> str:
-        return f"<OssReader {str(self._uri)!r}{' closed' if self.closed else ''}>"
+        size = self._source.known_size
+        where = f"at byte {self._pos}{'' if size is None else f' of {size}'}"
+        return f"<OssReader {str(self._uri)!r}, {'closed' if self.closed else where}>"
 
     @property
     def size(self) -> int:

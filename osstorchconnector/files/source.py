@@ -116,6 +116,11 @@ class ObjectSource:
             self._requests.open_ahead(stat.size)
         return stat
 
+    @property
+    def known_size(self) -> int | None:
+        """The object's size in bytes; None before the first answer."""
+        return None if self._received.stat is None else self._received.stat.size
+
     def begin_read(self, position: int) -> None:
         """A read begins at `position`: the reader has gone forward, or jumped."""
         self._pattern.begin_read(position)

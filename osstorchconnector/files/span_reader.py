@@ -26,6 +26,10 @@ class SpanReader(NamedFile):
         super().__init__(uri)
         self._reader, self._span, self._pos = reader, span, 0
 
+    def __repr__(self) -> str:
+        where = "closed" if self.closed else f"at byte {self._pos} of {self.size}"
+        return f"<SpanReader {str(self._uri)!r}, {where}>"
+
     @property
     def size(self) -> int:
         """The number of bytes in the file."""

@@ -19,6 +19,7 @@ from ..config import TransferConfig
 from ..errors import OssError, OssUsageError
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc64
 from ..protocol.values import BegunUpload
+from ..redaction import printable
 from ..uri import OssUri
 from .named_file import NamedFile
 from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes
@@ -60,7 +61,7 @@ class PublishingFile(NamedFile):
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {str(self._uri)!r}{' closed' if self.closed else ''}>"
+        return f"<{type(self).__name__} {str(self._uri)!r}, {self._stands()}>"
 
     @property
     def closed(self) -> bool:
@@ -144,6 +145,12 @@ class PublishingFile(NamedFile):
 
     def _give_up(self) -> None:
         """Undo what was begun: nothing will be stored."""
+
+    def _stands(self) -> str:
+        """Return what a person wants to know of where the writer stands."""
+        if self._state is WriterState.OPEN:
+            return "open: nothing is stored before it is closed"
+        return self._state.value if not self._failure else f"{self._state.value}: {printable(self._failure)}"
 
     def _end(self) -> None:
         """Close: let the memory go, and the warning that the writer was never closed."""
@@ -235,6 +242,9 @@ class OssWriter(PublishingFile):
     def size(self) -> int:
         """The number of bytes written so far, also when the writer is closed."""
         return self._sent_bytes + self._filled_bytes
+
+    def _stands(self) -> str:
+        return f"{self.size} bytes written, {super()._stands()}"
 
     def tell(self) -> int:
         """Return the number of bytes written so far; `ValueError` if closed."""

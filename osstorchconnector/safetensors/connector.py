@@ -49,6 +49,9 @@ class OssSafetensor:
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
 
+    def __repr__(self) -> str:
+        return f"OssSafetensor({self._client.endpoint!r})"
+
     @outside_contexts
     def safe_open(self, oss_uri: str, device: str | int | torch.device = "cpu") -> OpenedSafetensors:
         """Open the file `oss://bucket/key`: read its header, and check it. Use the result in a `with` block.

@@ -44,15 +44,18 @@ def test_it_knows_its_name_size_and_label(data: DataObject) -> None:
         7,
         "E",
     )
-    assert repr(data) == f"<DataObject 'oss://bucket/folder/object.bin', {len(DATA)} bytes>"
+    assert repr(data) == f"<DataObject 'oss://bucket/folder/object.bin', {len(DATA)} bytes, label 7>"
     data.close()
     assert (data.key, data.size, data.label, data.closed) == ("/bucket/folder/object.bin", len(DATA), 7, True)
-    assert repr(data) == f"<DataObject 'oss://bucket/folder/object.bin', {len(DATA)} bytes, closed>"
+    assert repr(data) == f"<DataObject 'oss://bucket/folder/object.bin', {len(DATA)} bytes, label 7, closed>"
 
 
 def test_a_name_can_not_break_out_of_its_representation() -> None:
     hostile = DataObject(URI._replace(key="a\r\nb\x1b[31m"), b"")
     assert repr(hostile) == "<DataObject 'oss://bucket/a\\r\\nb\\x1b[31m', 0 bytes>"
+    assert repr(DataObject(URI, b"abc", label="cat")).endswith(", 3 bytes, label 'cat'>")
+    assert repr(DataObject(URI, b"abc", label=0)).endswith(", 3 bytes, label 0>")
+    assert len(repr(DataObject(URI, b"", label="x" * 1000))) < 200
 
 
 def test_it_is_a_file(data: DataObject) -> None:

@@ -632,9 +632,12 @@ def test_a_reader_knows_its_name(client: FakeClient) -> None:
     reader = reader_of(client)
     assert (reader.uri, reader.key) == ("oss://bucket/folder/object.bin", "/bucket/folder/object.bin")
     assert (reader.bucket, reader.name, reader.mode) == ("bucket", "folder/object.bin", "rb")
-    assert repr(reader) == "<OssReader 'oss://bucket/folder/object.bin'>"
+    assert repr(reader) == "<OssReader 'oss://bucket/folder/object.bin', at byte 0>"
+    assert not client.calls
+    reader.read(10)
+    assert repr(reader) == f"<OssReader 'oss://bucket/folder/object.bin', at byte 10 of {reader.size}>"
     reader.close()
-    assert repr(reader) == "<OssReader 'oss://bucket/folder/object.bin' closed>"
+    assert repr(reader) == "<OssReader 'oss://bucket/folder/object.bin', closed>"
 
 
 def test_one_request_at_a_time_is_enough(client: FakeClient) -> None:

@@ -134,9 +134,9 @@ def test_it_says_what_it_is(client: FakeClient, where: str) -> None:
     writer = writer_of(client, where)
     assert (writer.readable(), writer.writable(), writer.seekable(), writer.isatty()) == (True, True, True, False)
     assert (writer.mode, writer.uri, writer.closed) == ("w+b", str(URI), False)
-    assert repr(writer) == f"<OssSpooledWriter {str(URI)!r}>"
+    assert repr(writer) == f"<OssSpooledWriter {str(URI)!r}, open: nothing is stored before it is closed>"
     writer.discard()
-    assert repr(writer) == f"<OssSpooledWriter {str(URI)!r} closed>"
+    assert repr(writer) == f"<OssSpooledWriter {str(URI)!r}, closed>"
     for call in (writer.read, writer.tell, writer.readable, writer.flush, writer.fileno, lambda: writer.write(b"x")):
         with pytest.raises(ValueError, match="closed file"):
             call()  # type: ignore[operator]

@@ -280,9 +280,11 @@ def test_a_writer_knows_its_name_and_what_it_can_do(client: FakeClient) -> None:
     assert (writer.uri, writer.key) == ("oss://bucket/folder/object.bin", "/bucket/folder/object.bin")
     assert (writer.bucket, writer.name, writer.mode) == ("bucket", "folder/object.bin", "wb")
     assert (writer.writable(), writer.readable(), writer.seekable(), writer.isatty()) == (True, False, False, False)
-    assert repr(writer) == "<OssWriter 'oss://bucket/folder/object.bin'>"
+    writer.write(b"four")
+    shown = "<OssWriter 'oss://bucket/folder/object.bin', 4 bytes written, "
+    assert repr(writer) == f"{shown}open: nothing is stored before it is closed>"
     writer.discard()
-    assert repr(writer) == "<OssWriter 'oss://bucket/folder/object.bin' closed>"
+    assert repr(writer) == f"{shown}closed>"
 
 
 def test_a_writer_does_not_pickle(client: FakeClient) -> None:
