@@ -20,8 +20,10 @@ from .datapipes.resumable import ObjectRun, ResumableDataset
 from .errors import OssConfigError, OssError, OssUsageError
 from .files.data_object import DataObject
 from .index.chunks import Chunks
+from .index.filters import Filter
 from .index.info import ObjectInfo
-from .index.orders import Chunking, Filter, Share
+from .index.labels import LabelSource
+from .index.orders import Chunking, Share
 from .index.shared import SharedNumbers
 from .optional import needed
 
@@ -57,7 +59,8 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
 
     They are listed once, whatever the number of epochs. `shuffle`, `shuffle_chunk_size`, `seed` and `set_epoch` are
     those of `OssIterableDataset`. For members of tars, `prefixes` is an `OssTarLister`. Of `world_size` ranks each
-    yields its share. No object under a prefix is an `OssNotFoundError`, unless `allow_empty` is set.
+    yields its share. `labels="folders"` is that of `OssMapDataset.from_prefix`. No object under a prefix is an
+    `OssNotFoundError`, unless `allow_empty` is set.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         region: str = "",
         filter: Filter = None,
         allow_empty: bool = False,
+        labels: LabelSource = "",
         shuffle: bool | Literal["chunks"] = False,
         shuffle_chunk_size: int = 1000,
         seed: int = 0,
@@ -82,7 +86,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         if not isinstance(prefixes, NumberedObjects):
-            prefixes = OssObjectLister(prefixes, client, filter=filter, allow_empty=allow_empty)
+            prefixes = OssObjectLister(prefixes, client, filter=filter, allow_empty=allow_empty, labels=labels)
         ranks = 1 if world_size is None else world_size
         if prefixes.index is None or not 0 <= rank < ranks:
             raise OssConfigError("OssLister takes prefixes, not a pipe of them, and a rank below world_size")

@@ -16,17 +16,19 @@ from ..client.key_space import EvenCuts
 from ..client.limiter import FIRST_LIMITS
 from ..client.listing import PrefixPages
 from ..client.paging import parallel_pages
-from ..errors import OssConfigError, OssError, OssNotFoundError
+from ..errors import OssConfigError, OssError, OssNotFoundError, OssUsageError
+from ..index.classes import Classified
+from ..index.filters import Filter, Filtered, Keep, all_filtered, as_keep, described, filtered
 from ..index.fixed import FixedIndex
 from ..index.info import ObjectInfo
+from ..index.labels import LabelSource, are_folders, folder_below
 from ..index.layout import UNKNOWN_SIZE, Batch
-from ..index.orders import Filter, Filtered, Keep, all_filtered, as_keep, described, filtered
 from ..index.shared import SharedIndex
 from ..index.shared_file import Source, Wait
 from ..protocol.answers import PageOrder
 from ..protocol.values import ListPage
 from ..uri import OssUri, parse_object_uri, parse_uri
-from .numbered_objects import NumberedObjects, functional, stream_source
+from .numbered_objects import NumberedObjects, functional, named, stream_source
 from .torch_pipes import IterDataPipe
 
 _MOST_SHOWN = 5
@@ -123,7 +125,8 @@ class PrefixListing:
 
     Folder markers (empty objects whose key ends in `/`) are left out and counted, unless `keep_folder_markers` is set.
     A prefix without objects raises `OssNotFoundError`, unless `allow_empty` is set. `keep` is the filter that is
-    applied to the rows later. Here it only keeps warnings from naming an object that it drops.
+    applied to the rows later. Here it only keeps warnings from naming an object that it drops. With `folders`, the
+    label of an object is the name of its folder below the prefix.
     """
 
     def __init__(
@@ -134,8 +137,9 @@ class PrefixListing:
         keep_folder_markers: bool = False,
         allow_empty: bool = False,
         keep: Keep | None = None,
+        folders: bool = False,
     ) -> None:
-        self._client, self._prefixes, self._keep = client, prefixes, keep
+        self._client, self._prefixes, self._keep, self._folders = client, prefixes, keep, folders
         self._keep_folder_markers, self._allow_empty = keep_folder_markers, allow_empty
 
     def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
@@ -144,7 +148,7 @@ class PrefixListing:
             prefix, siblings, markers = self._prefixes[number], Siblings(self._prefixes[number], self._keep), 0
             with contextlib.closing(self._pages(prefix, start_after, wait)) as pages:
                 for page in pages:
-                    batch = self._batch(prefix.bucket, page)
+                    batch = self._batch(prefix, page)
                     found, markers = found or bool(batch.tails), markers + batch.skipped
                     siblings.see(batch)
                     if not page.next_token:
@@ -180,12 +184,17 @@ class PrefixListing:
             workers=workers,
         )
 
-    def _batch(self, bucket: str, page: ListPage) -> Batch:
+    def _batch(self, prefix: OssUri, page: ListPage) -> Batch:
         keys, sizes = page.keys, page.sizes
         if not self._keep_folder_markers and 0 in sizes:
             kept = [row for row in zip(keys, sizes, strict=True) if not is_folder_marker(*row)]
             keys, sizes = [key for key, _ in kept], [size for _, size in kept]
-        return Batch(f"{bucket}/", keys, sizes, None, b"", len(page.objects) - len(keys))
+        labels = [folder_below(key, prefix.key) for key in keys] if self._folders else None
+        return Batch(f"{prefix.bucket}/", keys, sizes, labels, b"", len(page.objects) - len(keys))
+
+
+def _as_folder(prefix: OssUri) -> OssUri:
+    return prefix if not prefix.key or prefix.key.endswith("/") else prefix._replace(key=f"{prefix.key}/")
 
 
 def is_folder_marker(key: str, size: int) -> bool:
@@ -207,7 +216,8 @@ class OssObjectLister(NumberedObjects):
     `prefixes` is one `oss://bucket/prefix`, several, or a pipe of them. Prefixes given directly are listed only once:
     all copies of this pipe, in any process, read one table. A pipe of prefixes is listed by each copy, since each may
     get other prefixes. An object that `filter` drops has no number in the order. A prefix without objects raises
-    `OssNotFoundError`, unless `allow_empty` is set.
+    `OssNotFoundError`, unless `allow_empty` is set. `labels="folders"` is that of `OssMapDataset.from_prefix`, for
+    prefixes given directly.
     """
 
     def __init__(
@@ -222,21 +232,28 @@ class OssObjectLister(NumberedObjects):
         keep_folder_markers: bool = False,
         allow_empty: bool = False,
         filter: Filter = None,
+        labels: LabelSource = "",
     ) -> None:
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         self._keep_folder_markers, self._allow_empty = keep_folder_markers, allow_empty
-        self._keep = as_keep(filter)
+        self._keep, self._folders = as_keep(filter), bool(labels) and are_folders(labels)
         self._source: Iterable[str] = ()
         if isinstance(prefixes, IterDataPipe):
+            if self._folders:
+                raise OssUsageError('labels="folders" needs all prefixes at once: give them directly, not as a pipe')
             self._source = prefixes
             super().__init__(None)
         else:
             parsed = tuple(map(parse_uri, [prefixes] if isinstance(prefixes, str) else prefixes))
+            if self._folders:
+                parsed = tuple(map(_as_folder, parsed))
             identity = f"below {[str(uri) for uri in parsed]} {keep_folder_markers} {described(self._keep)}"
+            identity += " folders" if self._folders else ""
             index = SharedIndex(self._listing(parsed), folder=self._client.config.index_dir)
             super().__init__(index, identity, parsed[0].bucket if parsed else "")
+            self.has_classes, self.where = self._folders, named([uri.shown for uri in parsed], "prefixes")
 
     def stream(self) -> Iterator[ObjectInfo]:
         for prefix in self._source:
@@ -249,8 +266,12 @@ class OssObjectLister(NumberedObjects):
             keep_folder_markers=self._keep_folder_markers,
             allow_empty=self._allow_empty,
             keep=self._keep,
+            folders=self._folders,
         )
-        return listing if self._keep is None else Filtered(listing, self._keep)
+        source: Source = listing if self._keep is None else Filtered(listing, self._keep)
+        if not self._folders:
+            return source
+        return Classified(source, ", ".join(uri.shown for uri in prefixes), folder=self._client.config.index_dir)
 
 
 class OssObjectNames(NumberedObjects):
@@ -265,6 +286,7 @@ class OssObjectNames(NumberedObjects):
         batches, keep = object_batches([object_uris] if isinstance(object_uris, str) else object_uris), as_keep(filter)
         index = FixedIndex(batches if keep is None else all_filtered(batches, keep), folder=folder)
         super().__init__(index, f"named {index.digest()}")
+        self.where = "named objects"
 
 
 def _pack_cursor(number: int, found: bool, last_key: str) -> bytes:

@@ -13,15 +13,17 @@ from itertools import islice
 from typing import Any
 
 from ..client.client import OssClient, as_client
-from ..errors import OssConfigError, OssError, OssManifestError, OssUriError
+from ..errors import OssConfigError, OssError, OssManifestError, OssUriError, OssUsageError
 from ..files.reader import OssReader
+from ..index.classes import Classified
+from ..index.filters import Filter, Filtered, as_keep, described
 from ..index.info import ObjectInfo
+from ..index.labels import LabelSource, are_folders, folder_below
 from ..index.layout import UNKNOWN_SIZE, Batch
-from ..index.orders import Filter, Filtered, as_keep, described
 from ..index.shared import SharedIndex
 from ..index.shared_file import Source, Wait
 from ..uri import OssUri, checked_key, parse_object_uri, parse_uri
-from .numbered_objects import NumberedObjects, functional, stream_source
+from .numbered_objects import NumberedObjects, functional, named, stream_source
 from .torch_pipes import IterDataPipe
 
 _logger = logging.getLogger(__name__)
@@ -58,7 +60,13 @@ class ManifestListing:
     """The objects that the manifests name, in the order of the manifests. An object's URI is `oss_base_uri + key`."""
 
     def __init__(
-        self, client: OssClient, manifests: tuple[str, ...], manifest_parser: ManifestParser, oss_base_uri: str
+        self,
+        client: OssClient,
+        manifests: tuple[str, ...],
+        manifest_parser: ManifestParser,
+        oss_base_uri: str,
+        *,
+        folders: bool = False,
     ) -> None:
         if not callable(manifest_parser):
             raise OssConfigError(f"manifest_parser: {manifest_parser!r} can't be called")
@@ -67,7 +75,7 @@ class ManifestListing:
                 parse_object_uri(manifest)
         self._fixed = _fixed_part(oss_base_uri)
         self._client, self._manifests = client, manifests
-        self._parser, self._base = manifest_parser, oss_base_uri
+        self._parser, self._base, self._folders = manifest_parser, oss_base_uri, folders
 
     def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
         first, done = map(int, cursor.split() or (0, 0))
@@ -91,7 +99,7 @@ class ManifestListing:
                     name = self._name(key)
                 except ValueError as error:
                     raise OssManifestError(f"manifest {manifest}, {kind} {number}: {error}") from None
-                yield name, label
+                yield name, folder_below(key) if self._folders else label
 
     def _parsed(self, manifest: str, reader: io.IOBase) -> Generator[tuple[str, int, Any], None, None]:
         """Yield each entry of the manifest with its position: the line if the parser is ours, else the entry's number.
@@ -133,7 +141,8 @@ class OssManifestParser(NumberedObjects):
     A manifest is a local path or an `oss://bucket/key`; `manifests` is one, several, or a pipe of them.
     `manifest_parser` gets a manifest as a binary file and yields (key, label), or keys alone; an object's URI is
     `oss_base_uri + key`. Manifests given directly are parsed once: all copies of this pipe, in any process, read one
-    table. Manifests that come through a pipe are parsed by each copy.
+    table. Manifests that come through a pipe are parsed by each copy. `labels="folders"` is that of
+    `OssMapDataset.from_prefix`, for manifests given directly.
     """
 
     def __init__(
@@ -148,28 +157,36 @@ class OssManifestParser(NumberedObjects):
         config_path: str = "",
         region: str = "",
         filter: Filter = None,
+        labels: LabelSource = "",
     ) -> None:
         self._client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         self._parser, self._base, self._keep = manifest_parser, oss_base_uri, as_keep(filter)
+        self._folders = bool(labels) and are_folders(labels)
         self._source: Iterable[str | os.PathLike[str]] = ()
         if isinstance(manifests, IterDataPipe):
+            if self._folders:
+                raise OssUsageError('labels="folders" needs all manifests at once: give them directly, not as a pipe')
             self._listing(())  # raises for a wrong parser or base now, not at the first manifest
             self._source = manifests
             super().__init__(None)
         else:
             paths = _paths(manifests)
-            identity = f"in {[*paths]} {oss_base_uri} {described(self._keep)}"
+            identity = f"in {[*paths]} {oss_base_uri} {described(self._keep)}{' folders' if self._folders else ''}"
             super().__init__(SharedIndex(self._listing(paths), folder=self._client.config.index_dir), identity)
+            self.has_classes, self.where = self._folders, named(paths, "manifests")
 
     def stream(self) -> Iterator[ObjectInfo]:
         for manifest in self._source:
             yield from stream_source(self._listing(_paths(manifest)))
 
     def _listing(self, paths: tuple[str, ...]) -> Source:
-        listing = ManifestListing(self._client, paths, self._parser, self._base)
-        return listing if self._keep is None else Filtered(listing, self._keep)
+        listing = ManifestListing(self._client, paths, self._parser, self._base, folders=self._folders)
+        source: Source = listing if self._keep is None else Filtered(listing, self._keep)
+        if not self._folders:
+            return source
+        return Classified(source, f"{self._base} in {', '.join(paths)}", folder=self._client.config.index_dir)
 
 
 def _imagenet_entries(reader: io.IOBase) -> Iterator[tuple[int, tuple[str, str]]]:

@@ -8,7 +8,7 @@ stage that leaves it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -55,7 +55,11 @@ class NumberedObjects(IterDataPipe[ObjectInfo]):
     `index` is `None` where the objects depend on what comes through another pipe; then `stream` yields them.
     `identity` tells the objects from those of another pipe, on the next run, too. `bucket` is where they are, if that
     is known before they are listed. `chunking` tells which of them should stay together when they are shared out.
+    `has_classes` tells whether their labels are numbers of folders, which depend on all of them. `where` names what
+    they come from, for people.
     """
+
+    has_classes, where = False, ""
 
     def __init__(
         self, index: ObjectIndex | None, identity: str = "", bucket: str = "", chunking: Chunking = NO_CHUNKS
@@ -230,6 +234,11 @@ class OssObjectSharder(IterDataPipe[ObjectInfo]):
             view = self.chunking.striped(view, step, is_shuffled=False)
             return Balanced(view, self.rank.step, self._balance).items(first, step)
         return islice(source, first, None, step)
+
+
+def named(places: Sequence[str], kind: str) -> str:
+    """Return what a person wants to read of where objects come from: the place, or how many of a kind there are."""
+    return places[0] if len(places) == 1 else f"{len(places)} {kind}, {places[0]} ..." if places else f"no {kind}"
 
 
 def stream_source(source: Source) -> Iterator[ObjectInfo]:

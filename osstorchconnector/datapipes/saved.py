@@ -23,9 +23,9 @@ from ..client.client import OssClient
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssUsageError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
+from ..index.filters import Filter, Filtered, as_keep, described
 from ..index.layout import MAGIC as MAGIC_BEFORE
-from ..index.layout import Batch, RowBlock, block_bytes
-from ..index.orders import Filter, Filtered, as_keep, described
+from ..index.layout import Batch, RowBlock, block_bytes, row_blocks
 from ..index.shared import ObjectIndex, SharedIndex
 from ..index.shared_file import Source, Wait
 from ..index.tar_places import TarPlaces
@@ -50,20 +50,18 @@ def save_index(index: ObjectIndex, place: str | os.PathLike[str], client: OssCli
 
     `OssUsageError` if it has labels that `from_index` would not load.
     """
-    blocks, rows, sum_, start = index.blocks(), 0, crc64(MAGIC), 0
+    blocks, rows, sum_ = index.blocks(), 0, crc64(MAGIC)
     with _written(os.fspath(place), client) as file:
         file.write(MAGIC)
-        while start < len(blocks):
-            block = RowBlock(blocks, start)
+        for block, data in row_blocks(blocks):
             if block.has_pickled_labels:
                 raise OssUsageError(
                     "the index can't be saved: it has labels that are not plain values (numbers, texts, lists and "
                     "dictionaries of them), and from_index loads no others, since loading them could run anything"
                 )
-            data = blocks[start : start + block_bytes(bytes(blocks[start : start + _HEAD_BYTES]))]
             for piece in range(0, len(data), _PIECE_BYTES):
                 file.write(data[piece : piece + _PIECE_BYTES])
-            start, rows, sum_ = start + len(data), rows + block.rows, crc64(data, sum_)
+            rows, sum_ = rows + block.rows, crc64(data, sum_)
             file.write(_SUM.pack(sum_))
         end = _END.pack(_END_MARK, rows, 0)[: -_SUM.size]
         file.write(end + _SUM.pack(crc64(end, sum_)))
@@ -202,6 +200,7 @@ class OssSavedObjects(NumberedObjects):
         if keep is not None:
             source = Filtered(source, keep)
         super().__init__(SharedIndex(source, folder=client.config.index_dir), f"saved {name} {described(keep)}")
+        self.where = name
 
 
 @contextlib.contextmanager

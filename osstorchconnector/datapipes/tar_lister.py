@@ -8,11 +8,13 @@ from typing import Literal
 from ..client.client import OssClient, as_client
 from ..errors import OssConfigError
 from ..index.chunks import Chunks
-from ..index.orders import Filter, Filtered, as_keep, described
+from ..index.classes import Classified
+from ..index.filters import Filter, Filtered, as_keep, described
+from ..index.labels import LabelSource, are_folders
 from ..index.shared import SharedIndex
 from ..index.shared_file import Source
 from ..tar.listing import TarIndexes, TarListing, tar_files
-from .numbered_objects import NumberedObjects, functional
+from .numbered_objects import NumberedObjects, functional, named
 
 GroupBy = Literal["", "basename"]
 
@@ -30,7 +32,8 @@ class OssTarLister(NumberedObjects):
     the tar are read, and `keep_index` stores an index there. Raises `OssTarError` if an index is of another tar.
 
     Only regular files are members. Their labels are their numbers in the tar, as text. `group_by="basename"` makes one
-    sample of neighbours whose names differ only behind the first dot.
+    sample of neighbours whose names differ only behind the first dot. With `labels="folders"`, a member's label is the
+    number of the folder that holds it, as for `OssMapDataset.from_tar`.
     """
 
     def __init__(
@@ -46,18 +49,27 @@ class OssTarLister(NumberedObjects):
         group_by: GroupBy = "",
         keep_index: bool = False,
         filter: Filter = None,
+        labels: LabelSource = "",
     ) -> None:
         client = as_client(
             endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
         )
         if group_by not in ("", "basename"):
             raise OssConfigError(f'group_by: {group_by!r:.80} is neither "" nor "basename"')
-        files, keep = tar_files(tars, indexes), as_keep(filter)
+        files, keep, folders = tar_files(tars, indexes), as_keep(filter), bool(labels) and are_folders(labels)
         source: Source = TarListing(
-            client, files, names=keep is not None, samples=group_by == "basename", keep_index=keep_index
+            client,
+            files,
+            names=keep is not None or folders,
+            samples=group_by == "basename",
+            keep_index=keep_index,
+            folders=folders,
         )
         if keep is not None:
             source = Filtered(source, keep)
-        identity = f"in tars {[str(file.uri) for file in files]} {group_by} {described(keep)}"
+        where = [str(file.uri) for file in files]
+        if folders:
+            source = Classified(source, ", ".join(where), folder=client.config.index_dir)
+        identity = f"in tars {where} {group_by} {described(keep)}{' folders' if folders else ''}"
         super().__init__(SharedIndex(source, folder=client.config.index_dir), identity, files[0].uri.bucket)
-        self.chunking = Chunks(_SHARE_ROWS)
+        self.chunking, self.has_classes, self.where = Chunks(_SHARE_ROWS), folders, named(where, "tars")

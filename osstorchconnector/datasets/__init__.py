@@ -1,7 +1,7 @@
 """Objects as torch datasets, made of the datapipes.
 
 `object_dataset`   from_prefix, from_objects, from_manifest_file, from_index: where the objects come from
-    v
+    v              `shown`: what a person sees of them
 `iterable`         a stream: shared out among workers and ranks, resumable
 `map`              by number, in batches; `sampler` says which numbers come, shuffled, shared out and resumable
 """

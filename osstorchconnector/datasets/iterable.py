@@ -20,6 +20,7 @@ from ..index.info import ObjectInfo
 from ..index.orders import RankBalance, Share
 from ..index.shared import ObjectIndex, SharedIndex
 from .object_dataset import ObjectDataset, Transform
+from .shown import counted
 
 _SHARD_RANKS = "shard_ranks=True"
 _UNDECIDED = "give OssIterableDataset shard_ranks=True to share them out, or shard_ranks=False if that is meant"
@@ -89,6 +90,8 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
         _check_choice("shuffle", shuffle or "", ("", True, "chunks"))
         if shuffle_chunk_size < 1:
             raise OssConfigError(f"shuffle_chunk_size: {shuffle_chunk_size} is less than one")
+        if relist == "epoch" and objects.has_classes:
+            raise OssConfigError('relist="epoch" does not go with labels="folders": a new folder would change numbers')
         self._chunk_rows = shuffle_chunk_size if shuffle == "chunks" else 0
         if even != "none" and not shard_ranks:
             raise OssConfigError(f'even="{even}" evens out ranks: it needs shard_ranks=True')
@@ -177,6 +180,18 @@ class OssIterableDataset(ObjectDataset, ResumableDataset):
 
     def _no_position(self) -> str:
         return "" if self._in_order else "with in_order=False there is no position: make the dataset without it"
+
+    def _notes(self) -> list[str]:
+        notes = [] if self._seed is None else [f"shuffled by seed {self._seed}"]
+        notes += [f"epoch {self.epoch}"] if self.epoch else []
+        notes += [f"rank {self._rank.first} of {self._rank.step}"] if self._shard_ranks else []
+        if self._run is not None and self._run.consumed:
+            notes.append(f"{counted(self._run.consumed, 'object')} given out")
+        return notes
+
+    @property
+    def _present_index(self) -> ObjectIndex:
+        return self._index_of(self.epoch)
 
     def _index_of(self, epoch: int) -> ObjectIndex:
         if self._relist == "epoch" and isinstance(self._index, SharedIndex):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
@@ -13,7 +13,22 @@ from ..datapipes.fetcher import OnError, identity
 from ..datapipes.numbered_objects import NumberedObjects
 from ..datapipes.table import FetchesBatches, OssObjectMapFetcher, OssObjectTable
 from ..datapipes.torch_pipes import MapDataPipe
-from .object_dataset import ObjectDataset, Transform
+from .object_dataset import ObjectDataset, SourceOptions, Transform
+
+if TYPE_CHECKING:
+    import os
+
+    from typing_extensions import Self, Unpack
+
+    from ..datapipes.manifest import ManifestParser
+    from ..datapipes.tar_lister import GroupBy
+    from ..index.labels import LabelSource
+
+
+class MapOptions(SourceOptions, total=False):
+    """What the constructors of `OssMapDataset` take beside what they read; another option is a `TypeError`."""
+
+    share_listing: bool
 
 
 class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
@@ -39,6 +54,55 @@ class OssMapDataset(ObjectDataset, FetchesBatches, Dataset[Any]):
     `TypeError` for a slice, `OssNotFoundError` for an object that is missing or a prefix without objects,
     `OssTransformError` if `transform` raises, and other `OssError`s of requests that failed after all retries.
     """
+
+    if TYPE_CHECKING:  # the constructors, with the options of this class instead of those of a stream
+
+        @classmethod
+        def from_prefix(  # type: ignore[override]
+            cls,
+            oss_uri: str | Iterable[str],
+            endpoint: str | OssClient,
+            *,
+            keep_folder_markers: bool = False,
+            allow_empty: bool = False,
+            labels: LabelSource = "",
+            **options: Unpack[MapOptions],
+        ) -> Self: ...
+
+        @classmethod
+        def from_objects(  # type: ignore[override]
+            cls, object_uris: str | Iterable[str], endpoint: str | OssClient, **options: Unpack[MapOptions]
+        ) -> Self: ...
+
+        @classmethod
+        def from_manifest_file(  # type: ignore[override]
+            cls,
+            manifest_file_path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+            manifest_parser: ManifestParser,
+            oss_base_uri: str,
+            endpoint: str | OssClient,
+            *,
+            labels: LabelSource = "",
+            **options: Unpack[MapOptions],
+        ) -> Self: ...
+
+        @classmethod
+        def from_index(  # type: ignore[override]
+            cls, index_uri: str | os.PathLike[str], endpoint: str | OssClient, **options: Unpack[MapOptions]
+        ) -> Self: ...
+
+        @classmethod
+        def from_tar(  # type: ignore[override]
+            cls,
+            tar_uri: str | Iterable[str | tuple[str, str | None]],
+            tar_index_uri: str | os.PathLike[str] | Iterable[str | None] | None,
+            endpoint: str | OssClient,
+            *,
+            labels: LabelSource = "",
+            group_by: GroupBy = "",
+            keep_index: bool = False,
+            **options: Unpack[MapOptions],
+        ) -> Self: ...
 
     def __init__(
         self,

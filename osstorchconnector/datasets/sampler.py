@@ -12,6 +12,7 @@ from ..datapipes.resumable import EpochRun
 from ..datapipes.state import EpochState, checked_epoch
 from ..errors import OssConfigError, OssUsageError
 from ..index.orders import Numbers, RankBalance, Share, balanced
+from .shown import counted
 
 _UNDECIDED = "give ResumableSampler shard_ranks=True to share them out, or shard_ranks=False if that is meant"
 
@@ -69,6 +70,12 @@ class ResumableSampler(Sampler[int]):
         if epoch != self._run.epoch:
             self._run = self._run_at(self._start_of(epoch))
             self._is_loaded = False
+
+    def __repr__(self) -> str:
+        notes = [counted(self._numbers.count(), "number"), f"epoch {self._run.epoch}"]
+        notes += [] if self._seed is None else [f"shuffled by seed {self._seed}"]
+        notes += [f"rank {self._share.first} of {self._share.step}"] if self._share.step > 1 else []
+        return f"<ResumableSampler of {', '.join(notes)}, {self._run.consumed:,} given out>"
 
     def __len__(self) -> int:
         """Return how many numbers this rank yields in a whole epoch."""

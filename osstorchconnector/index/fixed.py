@@ -36,6 +36,9 @@ class FixedIndex:
     def is_complete(self) -> bool:
         return True
 
+    def known(self) -> tuple[int, bool]:
+        return self._table.rows, True
+
     def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         return itertools.chain.from_iterable(self._blocks_of_items(first, step))
 

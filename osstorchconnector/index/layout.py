@@ -9,13 +9,13 @@ point where its source resumes after it (the cursor), so that another process ca
 A block of members of a tar also has where each of them lies, before the ends of the names: starts: q[rows] |
 stops: q[rows]. Its names are those in the tar, and its base is JSON: the tar, its ETag, whether a row is a
 sample of several members, and the names' base.
+
+If labels are numbers of classes, a block without rows comes first, whose base is JSON: the names of the classes.
 """
 
 from __future__ import annotations
 
 import enum
-import json
-import pickle
 import struct
 import zlib
 from array import array
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import OssError
 from ..uri import MemberUri, OssUri
 from .info import ObjectInfo
+from .labels import pack_classes, pack_label, unpack_classes, unpack_label
 from .tar_places import TarPlaces, tar_head
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ UNKNOWN_SIZE = -1
 _BLOCK = struct.Struct("=IIIIIIII")
 _SIZE, _END, _SPAN = struct.Struct("=q"), struct.Struct("=I"), struct.Struct("=II")
 _BLOCK_MAGIC = 0x4B4C_4249
-_ASCII, _LABELLED, _MEMBERS = 1, 2, 4
+_ASCII, _LABELLED, _MEMBERS, _CLASSES = 1, 2, 4, 8
 
 
 class TableState(enum.IntEnum):
@@ -75,7 +76,8 @@ class TableProgress(NamedTuple):
 class Batch(NamedTuple):
     """Rows to append. A name is `base + tail`. A size may be `UNKNOWN_SIZE`. `labels=None` means that all are empty.
 
-    With `places` the rows are members of a tar, and a name is the member's, "" if it is not known.
+    With `places` the rows are members of a tar, and a name is the member's, "" if it is not known. A batch with
+    `classes`, the names of the classes that labels of later rows are numbers of, has no rows.
     """
 
     base: str
@@ -85,6 +87,7 @@ class Batch(NamedTuple):
     cursor: bytes = b""
     skipped: int = 0
     places: TarPlaces | None = None
+    classes: Sequence[str] = ()
 
 
 def pack_progress(progress: TableProgress) -> tuple[int, bytes]:
@@ -131,13 +134,15 @@ def pack_block(batch: Batch) -> bytes:
     places = batch.places
     whole = batch.base + shared
     base = (whole if places is None else places.head(whole)).encode()
+    if batch.classes:
+        base = pack_classes(batch.classes)
     joined = "".join(tails)
     names = joined.encode()
     lengths = map(len, tails) if joined.isascii() else (len(tail.encode()) for tail in tails)
-    labels = [_pack_label(label) for label in batch.labels or ()]
+    labels = [pack_label(label) for label in batch.labels or ()]
     label_text = b"".join(labels)
     flags = (_ASCII if joined.isascii() else 0) | (_LABELLED if label_text else 0)
-    flags |= 0 if places is None else _MEMBERS
+    flags |= (0 if places is None else _MEMBERS) | (_CLASSES if batch.classes else 0)
     parts = [
         array("q", batch.sizes).tobytes(),
         b"" if places is None else array("q", [*places.starts, *places.stops]).tobytes(),
@@ -161,23 +166,25 @@ class RowBlock:
         "_base_at",
         "_cursor_at",
         "_ends_at",
+        "_has_classes",
         "_is_ascii",
-        "_is_of_tar",
         "_label_ends_at",
         "_labels_at",
         "_memory",
         "_names_at",
         "_sizes_at",
         "_stop",
+        "is_of_tar",
         "rows",
     )
 
     def __init__(self, memory: memoryview, offset: int) -> None:
         _, _, flags, rows, base_bytes, name_bytes, label_bytes, cursor_bytes = _block_counts(memory, offset)
         self.rows, self._memory, self._is_ascii = rows, memory, bool(flags & _ASCII)
+        self._has_classes = bool(flags & _CLASSES)
         self._sizes_at = offset + _BLOCK.size
-        self._is_of_tar = bool(flags & _MEMBERS)
-        self._ends_at = self._sizes_at + 8 * rows * (3 if self._is_of_tar else 1)
+        self.is_of_tar = bool(flags & _MEMBERS)
+        self._ends_at = self._sizes_at + 8 * rows * (3 if self.is_of_tar else 1)
         self._label_ends_at = self._ends_at + 4 * rows
         self._base_at = self._label_ends_at + (4 * rows if flags & _LABELLED else 0)
         self._names_at = self._base_at + base_bytes
@@ -192,7 +199,7 @@ class RowBlock:
 
     def info(self, row: int) -> ObjectInfo:
         """Return one row of the block."""
-        if self._is_of_tar:
+        if self.is_of_tar:
             return self._member(row)
         memory, names_at = self._memory, self._names_at
         start, end = self._span(self._ends_at, row)
@@ -202,7 +209,7 @@ class RowBlock:
 
     def infos(self, first: int = 0, step: int = 1) -> list[ObjectInfo]:
         """Return the rows `first`, `first + step` and so on to the block's end."""
-        if self._is_of_tar:
+        if self.is_of_tar:
             return self._members(first, step)
         base = str(self._memory[self._base_at : self._names_at], "utf-8")
         bucket, slash, key_base = base.partition("/")
@@ -219,8 +226,10 @@ class RowBlock:
 
     def batch(self, cursor: bytes) -> Batch:
         """Return the rows as they were appended. Raise `OssError` if labels are pickled."""
+        if self._has_classes:
+            return Batch("", (), (), None, cursor, classes=self.classes)
         places, base = None, str(self._memory[self._base_at : self._names_at], "utf-8")
-        if self._is_of_tar:
+        if self.is_of_tar:
             tar, etag, are_samples, base = self._tar_and_base()
             places = TarPlaces(tar, etag, self._column(1).tolist(), self._column(2).tolist(), are_samples)
         sizes = self._column(0).tolist()
@@ -228,13 +237,26 @@ class RowBlock:
         if self._is_labelled:
             if self.has_pickled_labels:
                 raise OssError("the saved index has labels that are not plain values: loading them could run anything")
-            labels = list(map(self._label, range(self.rows)))
+            labels = list(map(unpack_label, self.stored_labels()))
         return Batch(base, self._tails(), sizes, labels, cursor, places=places)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that labels of later rows are numbers of; none in a block of rows."""
+        return unpack_classes(bytes(self._memory[self._base_at : self._names_at])) if self._has_classes else ()
+
+    def stored_labels(self) -> list[bytes]:
+        """Return the labels of all rows as they are stored, for `unpack_label`; equal labels are equal bytes."""
+        if not self._is_labelled:
+            return [b""] * self.rows
+        ends = self._memory[self._label_ends_at : self._base_at].cast("I").tolist()
+        data = bytes(self._memory[self._labels_at : self._cursor_at])
+        return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     @property
     def has_pickled_labels(self) -> bool:
         """Whether labels are pickled, so that reading them could run code."""
-        return self._is_labelled and any(self._stored_label(row)[:1] == b"p" for row in range(self.rows))
+        return self._is_labelled and any(label[:1] == b"p" for label in self.stored_labels())
 
     @property
     def _is_labelled(self) -> bool:
@@ -283,17 +305,23 @@ class RowBlock:
         return [data[start:end].decode() for start, end in spans]
 
     def _label(self, row: int) -> Any:
-        return _unpack_label(self._stored_label(row))
-
-    def _stored_label(self, row: int) -> bytes:
         start, end = self._span(self._label_ends_at, row)
-        return bytes(self._memory[self._labels_at + start : self._labels_at + end])
+        return unpack_label(bytes(self._memory[self._labels_at + start : self._labels_at + end]))
 
     def _span(self, ends_at: int, row: int) -> tuple[int, int]:
         if row:
             start, end = _SPAN.unpack_from(self._memory, ends_at + 4 * (row - 1))
             return start, end
         return 0, _END.unpack_from(self._memory, ends_at)[0]
+
+
+def row_blocks(memory: memoryview) -> Iterator[tuple[RowBlock, memoryview]]:
+    """Yield each of the blocks that follow one another in `memory`, and its bytes."""
+    start = 0
+    while start < len(memory):
+        stop = start + block_bytes(bytes(memory[start : start + _BLOCK.size]))
+        yield RowBlock(memory, start), memory[start:stop]
+        start = stop
 
 
 def block_bytes(head: bytes) -> int:
@@ -361,31 +389,3 @@ def _uri(name: str) -> OssUri:
 def _named_tuples(kind: type[N], rows: Iterable[tuple[Any, ...]]) -> Iterator[N]:
     # The same as `kind._make`, without a Python call per row.
     return map(tuple.__new__, repeat(kind), rows)
-
-
-def _pack_label(label: Any) -> bytes:
-    if type(label) is str:
-        return b"s" + label.encode("utf-8", "surrogatepass") if label else b""
-    if _is_plain(label):
-        return b"j" + json.dumps(label).encode()
-    return b"p" + pickle.dumps(label, pickle.HIGHEST_PROTOCOL)
-
-
-def _unpack_label(stored: bytes) -> Any:
-    kind, body = stored[:1], stored[1:]
-    if kind == b"s":
-        return body.decode("utf-8", "surrogatepass")
-    if kind == b"j":
-        return json.loads(body)
-    # The file is the user's own: no other user could have written it (see held_file.py).
-    return pickle.loads(body) if kind == b"p" else ""
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON gives the value back exactly as it was."""
-    kind = type(value)
-    if kind is list:
-        return all(map(_is_plain, value))
-    if kind is dict:
-        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
-    return value is None or kind in (bool, int, float, str)

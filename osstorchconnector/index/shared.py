@@ -46,6 +46,9 @@ class ObjectIndex(Protocol):
     def is_complete(self) -> bool:
         """Whether all rows are known by now; does not wait."""
 
+    def known(self) -> tuple[int, bool]:
+        """Return how many objects are known by now, and whether these are all; does not wait, and begins nothing."""
+
     def items(self, first: int = 0, step: int = 1) -> Iterator[ObjectInfo]:
         """Yield objects `first`, `first + step` and so on, each as soon as it is known."""
 
@@ -92,6 +95,12 @@ class SharedIndex:
     def is_complete(self) -> bool:
         """Whether all rows are known by now; does not wait."""
         return self._here().look().state is TableState.COMPLETE
+
+    def known(self) -> tuple[int, bool]:
+        if not self._held.is_open:
+            return 0, False
+        progress = self._here().look()
+        return progress.rows, progress.state is TableState.COMPLETE
 
     def for_epoch(self, epoch: int) -> SharedIndex:
         """Return the index of a new listing by the same source, one for each epoch: all processes get the same.

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ..client.client import OssClient
 from ..client.operations import Operations
 from ..errors import OssConfigError, OssError, OssNotFoundError, OssTarError
+from ..index.labels import folder_around
 from ..index.layout import UNKNOWN_SIZE, Batch
 from ..index.shared_file import Wait
 from ..index.tar_places import TarPlaces
@@ -116,7 +117,7 @@ class TarListing:
 
     With `names`, every row has its member's name and size; else only those of tars whose index has them. With
     `samples`, a row is a sample of members that share a basename. `keep_index` stores an index that had to be made
-    beside the tar.
+    beside the tar. The label of a row is its number in its tar, or the name of the folder that holds it with `folders`.
     """
 
     def __init__(
@@ -127,8 +128,9 @@ class TarListing:
         names: bool = False,
         samples: bool = False,
         keep_index: bool = False,
+        folders: bool = False,
     ) -> None:
-        self._client, self._tars, self._keep_index = client, tars, keep_index
+        self._client, self._tars, self._keep_index, self._folders = client, tars, keep_index, folders
         self._names, self._samples = names or samples, samples
 
     def batches(self, cursor: bytes, wait: Wait = Future.result) -> Generator[Batch, None, None]:
@@ -248,7 +250,9 @@ class TarListing:
     def _batch(self, tar: _Opened, rows: Sequence[MemberRow], first: int, cursor: bytes) -> Batch:
         names, sizes, starts, stops = zip(*rows, strict=True)
         places = TarPlaces(tar.uri.path[1:], tar.stat.etag, starts, stops, self._samples)
-        return Batch("", names, sizes, list(map(str, range(first, first + len(rows)))), cursor, places=places)
+        numbers = range(first, first + len(rows))
+        labels = list(map(folder_around, names)) if self._folders else list(map(str, numbers))
+        return Batch("", names, sizes, labels, cursor, places=places)
 
     def _keep(self, tar: _Opened, seen: list[TarEntry]) -> None:
         place = OssUri(tar.uri.bucket, tar.uri.key + INDEX_SUFFIX)

@@ -15,7 +15,7 @@ from osstorchconnector.datapipes import OssObjectLister, OssObjectNames
 from osstorchconnector.datapipes.lister import described_near
 from osstorchconnector.datasets import OssIterableDataset, OssMapDataset
 from osstorchconnector.errors import OssNotFoundError, OssTransformError
-from osstorchconnector.index.orders import Filter
+from osstorchconnector.index.filters import Filter
 from osstorchconnector.protocol.values import ListPage
 from osstorchconnector.testing import OssBucket
 from osstorchconnector.uri import OssUri

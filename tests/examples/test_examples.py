@@ -97,7 +97,8 @@ def test_dataloader2() -> None:
 def test_class_labels() -> None:
     lines = run_example("class_labels.py").splitlines()
     labels = [int(label) for line in lines for label in re.findall(r"\d", line.partition("[")[2])]
-    assert len(lines) == 8  # each worker makes batches of its own 15
+    assert lines[0] == "['cat', 'dog', 'fox']"
+    assert len(lines) == 9  # each worker makes batches of its own 15
     assert sorted(labels) == sorted([0, 1, 2] * 20)
 
 

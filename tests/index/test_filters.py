@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osstorchconnector.errors import OssConfigError
+from osstorchconnector.index.filters import Filtered, as_keep, described
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.info import ObjectInfo
 from osstorchconnector.index.layout import UNKNOWN_SIZE, Batch
-from osstorchconnector.index.orders import Filtered, as_keep, described
 from osstorchconnector.index.shared_file import Wait
 
 ROWS = st.lists(st.tuples(st.text("ab.", min_size=1, max_size=4), st.integers(0, 9), st.text("xy", max_size=1)))

@@ -94,6 +94,13 @@ def test_a_loader_goes_on_where_it_was_and_fetches_nothing_again(bucket: OssBuck
     assert requests(bucket, "GetObject") == COUNT - 3 * stop
 
 
+def test_labels_are_numbers_of_folders(oss_bucket: OssBucket) -> None:
+    for key in ("a/dog/1", "a/cat/1", "a/cat/2"):
+        oss_bucket.put(key, b"picture")
+    node = OssLister(oss_bucket.uri + "a/", **oss_bucket.options, labels="folders")
+    assert [(info.uri.key, info.label) for info in Loader(node)] == [("a/cat/1", 0), ("a/cat/2", 0), ("a/dog/1", 1)]
+
+
 def test_named_objects_are_a_source_too(bucket: OssBucket) -> None:
     client = OssClient(**bucket.options)
     lister = OssLister(OssObjectNames([bucket.uri + key for key in KEYS[:4]]), client)
