@@ -235,7 +235,7 @@ class ObjectDataset:
         Lists nothing. Fetches at most eight small pictures, 1 MiB in all, and leaves out what has not come in 2 s.
         """
         facts, index = self._facts(), self._present_index
-        rows = [index.info(number) for number in range(min(facts.count, ROWS))]
+        rows = [index.info(number) for number in range(min(facts.objects, ROWS))]
         return page(facts, rows, self._pictures(rows))
 
     def _facts(self) -> Facts:

@@ -25,7 +25,7 @@ class Facts(NamedTuple):
 
     kind: str
     where: str
-    count: int
+    objects: int
     is_complete: bool
     classes: int | None
     notes: Sequence[str]
@@ -34,8 +34,8 @@ class Facts(NamedTuple):
     def size_text(self) -> str:
         """How many objects there are, as far as that is known."""
         if not self.is_complete:
-            return f"{counted(self.count, 'object')} so far" if self.count else "not listed yet"
-        found = counted(self.count, "object")
+            return f"{counted(self.objects, 'object')} so far" if self.objects else "not listed yet"
+        found = counted(self.objects, "object")
         return found if self.classes is None else f"{found} in {counted(self.classes, 'class', 'classes')}"
 
 
@@ -72,7 +72,7 @@ def page(facts: Facts, rows: Sequence[ObjectInfo], pictures: Mapping[int, bytes]
     columns = ["", "key", "bytes", *(["label"] if any(row.label != "" for row in rows) else [])]
     columns += ["picture"] if pictures else []
     body = "".join(_row(number, row, columns, pictures.get(number, b"")) for number, row in enumerate(rows))
-    more = facts.count - len(rows)
+    more = facts.objects - len(rows)
     rest = f"<div>and {counted(more, 'more object')}</div>" if more > 0 else ""
     titles = "".join(f'<th style="{_STYLE}">{title}</th>' for title in columns)
     return f"<div>{head}<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>{rest}</div>"

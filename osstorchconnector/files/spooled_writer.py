@@ -14,7 +14,8 @@ from ..client.client import OssClient
 from ..config import TransferConfig
 from ..uri import OssUri
 from .named_file import seek_target
-from .writer import OssWriter, PublishingFile
+from .publishing import PublishingFile
+from .writer import OssWriter
 
 # A longer file is kept in the temporary folder, not in memory.
 SPOOLED_BYTES = 64 << 20

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fsspec.core import OpenFile
 from fsspec.spec import AbstractBufferedFile
 
+from ..files.publishing import PublishingFile
 from ..files.reader import OssReader
-from ..files.writer import OssWriter, PublishingFile
+from ..files.writer import OssWriter
 from .paths import Entry, object_uri_of
 
 if TYPE_CHECKING:
