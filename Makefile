@@ -22,7 +22,7 @@ LIGHT := ,test-light
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-ecosystem chaos bench bench-quick bench-scale bench-publish figures lint types tests interop lowest format constraints wheel clean
+.PHONY: demo test test-ecosystem chaos bench bench-quick bench-scale bench-publish figures lint types tests interop lowest docs notebooks format constraints wheel package clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -88,6 +88,15 @@ interop: $(STAMP)
 lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest $(PARALLEL)
 
+# The site, in build/site. It is built without the network.
+docs: $(VENV)/docs-installed
+	$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "build/site/index.html"
+
+# The notebooks of docs/notebooks, from their first cell to their last.
+notebooks: $(VENV)/notebooks-installed
+	$(BIN)/python -m pytest tests/docs/test_notebooks.py
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -107,6 +116,11 @@ define make-venv
 	$(1)/bin/$(PIP) install --quiet $(INDEXES) --no-deps --upgrade --target $(1)/torchdata-0.11 torchdata==0.11.0
 	touch $(1)/installed
 endef
+
+# Extras that only some targets need, each installed at its first use.
+$(VENV)/docs-installed $(VENV)/notebooks-installed $(VENV)/release-installed: $(VENV)/%-installed: $(STAMP)
+	$(BIN)/$(PIP) install --quiet $(INDEXES) --constraint constraints.txt --no-build-isolation --editable '.[$*]'
+	touch $@
 
 # A second environment, because the C++ connector has the same name as this library. It also sees the packages of the first
 # one, so that both sides use the same torch.
@@ -132,10 +146,18 @@ endef
 constraints: $(STAMP)
 	$(BIN)/$(PIP) install --quiet $(INDEXES) uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-		--extra dev --extra cli --extra dataloader2 --extra test-light --extra test-ecosystem --output-file constraints.txt pyproject.toml
+		--extra dev --extra cli --extra dataloader2 --extra test-light --extra test-ecosystem --extra docs --extra notebooks --extra release \
+		--output-file constraints.txt pyproject.toml
 
 wheel: $(STAMP)
 	$(BIN)/$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+# What a release uploads, checked: the source archive and the wheel.
+package: $(VENV)/release-installed
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(PEERS) $(ECOSYSTEM) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
