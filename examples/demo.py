@@ -42,6 +42,14 @@ from osstorchconnector import (
 BATCH = 64
 WORKERS = 2
 GOOD_ENOUGH = 0.95
+NEXT = """
+What to try next:
+  .venv/bin/python examples/iterable_dataset.py         the smallest program that reads objects
+  .venv/bin/python examples/two_ranks.py                two ranks are killed in mid-epoch, three go on
+  .venv/bin/osstorch emulator --bucket my-bucket        an OSS on this machine, for your own programs
+  OSS_ENDPOINT=... OSS_BUCKET=... make demo             this demo in your own bucket (see examples/playground.py)
+  docs/start.md                                         ten minutes, step by step; `make docs` makes a site of all pages
+"""
 
 
 @dataclass
@@ -213,6 +221,7 @@ def main() -> None:
     print(f"all of it took {time.perf_counter() - start:.1f} s")
     if result <= GOOD_ENOUGH:
         sys.exit("the network has not learned enough: something is off")
+    print(NEXT, end="")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,9 @@ def test_demo_learns_the_digits_and_reports_its_speed() -> None:
     assert accuracy
     assert float(accuracy.group(1)) > 0.95
     assert all(title in printed for title in ("objects/s", "MB/s", "save checkpoint", "OssMapDataset, shuffled"))
+    proposed = re.findall(r"\b(?:examples|docs)/\S+\.\w+", printed.partition("What to try next:")[2])
+    assert len(proposed) > 3
+    assert [path for path in proposed if not (ROOT / path).is_file()] == []
 
 
 @pytest.mark.timeout(600)
