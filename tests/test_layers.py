@@ -36,7 +36,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tar", "tensors"}),
     frozenset({"datapipes", "dcp", "checkpoint", "filesystem", "safetensors", "testing"}),
     frozenset({"dataloader2", "datasets", "nodes"}),
-    frozenset({"cli", "compat"}),
+    frozenset({"cli", "compat", "integrations"}),
     frozenset({"__main__", *OLD_MODULES}),
 )
 FIRST_WITH_TORCH = next(floor for floor, names in enumerate(FLOORS) if "tensors" in names)
