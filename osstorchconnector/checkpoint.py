@@ -22,7 +22,8 @@ class OssCheckpoint:
             state_dict = torch.load(reader)
 
     - `endpoint`: the URL of OSS; or an `OssClient`, which then has all other settings; or a `Bucket` of oss2
-    - `cred_path`: the file with the credentials; or `cred_provider`: an object that returns them
+    - `cred_path`: the file with the credentials; or `cred_provider`: an object that returns them; or
+      `anonymous=True`: none, requests are not signed
     - `config_path`: the file with the configuration
     - `region`: the bucket's region, where the endpoint's name does not tell it
 
@@ -37,10 +38,10 @@ class OssCheckpoint:
         config_path: str = "",
         cred_provider: object | None = None,
         region: str = "",
+        *,
+        anonymous: bool = False,
     ) -> None:
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
 
     def __repr__(self) -> str:
         return f"OssCheckpoint({self._client.endpoint!r})"

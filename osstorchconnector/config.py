@@ -79,6 +79,7 @@ class Config:
     retry_max_delay_seconds: float = 10
     retry_budget: int = 1000
     hedge_reads: bool | Literal["auto"] = False
+    cred: str = ""
     configured: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
 
@@ -150,6 +151,13 @@ def _readable_file(value: object) -> str:
     raise _WrongValueError('the path of an existing file ("" for none)')
 
 
+def _name_of_place(value: object) -> str:
+    # Which names there are is known to `credentials`, which says so.
+    if isinstance(value, str) and value.isprintable():
+        return value
+    raise _WrongValueError('the name of a place, such as "ecs" or "profile:NAME" ("" for the first that there is)')
+
+
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
@@ -191,6 +199,7 @@ KEYS: Mapping[str, Key] = {
     "retryMaxDelay": Key("retry_max_delay_seconds", _seconds(0, 3600)),
     "retryBudget": Key("retry_budget", _whole(0, 1_000_000)),
     "hedgeReads": Key("hedge_reads", _flag_or_auto),
+    "cred": Key("cred", _name_of_place),
 }
 _SECTIONS = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
 
@@ -207,15 +216,23 @@ def load_config(
     those of `default_path` if it exists, else the defaults. One logged warning names unknown keys. Anything else that
     is wrong raises `OssConfigError`, which names file, key and value.
     """
-    named_by = "config_path"
-    if path is None or path == "":
-        path = (os.environ if environ is None else environ).get(CONFIG_VARIABLE, "")
-        named_by = CONFIG_VARIABLE
-    if path == "":
-        if not _is_file(default_path):
-            return Config()
-        path = default_path
-    return parse_config(_read(path, named_by), os.fspath(path))
+    path, named_by = config_file(path, default_path=default_path, environ=environ)
+    return parse_config(_read(path, named_by), os.fspath(path)) if path else Config()
+
+
+def config_file(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    default_path: str = DEFAULT_CONFIG_PATH,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[str | os.PathLike[str], str]:
+    """Return the file that `load_config` would read, "" for none, and what names it."""
+    if path is not None and path != "":
+        return path, "config_path"
+    path = (os.environ if environ is None else environ).get(CONFIG_VARIABLE, "")
+    if path:
+        return path, CONFIG_VARIABLE
+    return default_path if _is_file(default_path) else "", "the default"
 
 
 def parse_config(text: bytes, where: str) -> Config:

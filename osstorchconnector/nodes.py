@@ -72,6 +72,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
         filter: Filter = None,
         allow_empty: bool = False,
         labels: LabelSource = "",
@@ -82,9 +83,7 @@ class OssLister(BaseNode):  # type: ignore[misc, unused-ignore]
         world_size: int | None = None,
     ) -> None:
         super().__init__()
-        client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         if not isinstance(prefixes, NumberedObjects):
             prefixes = OssObjectLister(prefixes, client, filter=filter, allow_empty=allow_empty, labels=labels)
         ranks = 1 if world_size is None else world_size
@@ -143,13 +142,12 @@ class OssFetcher(BaseNode):  # type: ignore[misc, unused-ignore]
         config_path: str = "",
         transform: Callable[[DataObject], Any] = identity,
         region: str = "",
+        anonymous: bool = False,
         on_error: OnError = "raise",
     ) -> None:
         super().__init__()
         self._source, self._transform = source, checked_transform(transform)
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         self._skipping = Skipping(on_error, SharedNumbers(folder=self._client.config.index_dir))
         self._states: deque[dict[str, Any]] = deque()
         self._items: Generator[Any, None, None] | None = None

@@ -48,6 +48,7 @@ EVERY_KEY: list[tuple[str, Any, str, Any]] = [
     ("retryMaxDelay", 0.5, "retry_max_delay_seconds", None),
     ("retryBudget", 0, "retry_budget", None),
     ("hedgeReads", True, "hedge_reads", None),
+    ("cred", "profile:research", "cred", None),
 ]
 
 
@@ -222,6 +223,7 @@ WRONG = [
     *[("caFile", value) for value in (1, "/nowhere/ca.pem", "/", "a" * 5000)],
     *[("transport", value) for value in ("Direct", "", None, ["direct"])],
     *[("signatureVersion", value) for value in ("v2", "4", 4)],
+    *[("cred", value) for value in (1, None, "a\nb")],
     *[("addressing", value) for value in ("virtual-hosted", False)],
     *[("uploadMemory", value) for value in (0, "512MiB", MIB - 1)],
     *[("partSize", value) for value in (102399, (5 << 30) + 1)],

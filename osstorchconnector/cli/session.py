@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..client.client import OssClient
+from ..config import load_config
 from ..credentials import Credentials, CredentialsSource, ProfileCredentials, credentials_source
 from ..credentials.chain import PROFILE_PATHS
 from ..credentials.profiles import read_profiles
@@ -58,12 +59,11 @@ class CommandSession:
     @cached_property
     def source(self) -> CredentialsSource:
         """Where the credentials come from."""
-        return credentials_source(self.settings.cred_path, self._provider())
+        configured = load_config(self.settings.connector_config).cred
+        return credentials_source(self.settings.cred_path, self._provider(), self.settings.anonymous, configured)
 
     def _provider(self) -> object | None:
         given = self.settings
-        if given.anonymous:
-            return "anonymous"
         if given.access_key_id or given.access_key_secret:
             return _Keys(given.access_key_id, given.access_key_secret, given.sts_token)
         if given.config_file:

@@ -43,6 +43,7 @@ from .transport.base import TransportFactory
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
+    from typing_extensions import Self
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,9 +57,10 @@ class OssClient:
 
     `endpoint` is a URL, or a `Bucket` of oss2; `""` makes a client of files of this machine, whose bucket is the first
     folder of a path (`/data/train/a.png` is `oss://data/train/a.png`). `cred_path` names a JSON credential file,
-    `cred_provider` is an oss2 (or alibabacloud-oss-v2) credentials provider; without both, the environment variables of
-    oss2 are used. `config_path` names the JSON config file. `region` is needed if the endpoint's host does not contain
-    it. `transport` is "direct" or "aiohttp", as the config key `transport`, or a factory of your own transport (see
+    `cred_provider` is a credentials provider of oss2 or alibabacloud-oss-v2, a function, or the name of a place;
+    `anonymous=True` signs nothing. Without all three, credentials are looked for (docs/credentials.md).
+    `config_path` names the JSON config file. `region` is needed if the endpoint's host does not contain it.
+    `transport` is "direct" or "aiohttp", as the config key `transport`, or a factory of your own transport (see
     `osstorchconnector.client.transport.base`), such as an `osstorchconnector.testing.ScriptedTransport`. A wrong
     argument raises `OssConfigError`. The first request is sent, and credentials are read, when a method needs them.
 
@@ -80,9 +82,12 @@ class OssClient:
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
         transport: Literal["", "direct", "aiohttp"] | TransportFactory = "",
     ) -> None:
-        url, region, source, config = client_arguments(endpoint, region, cred_path, cred_provider, config_path)
+        url, region, source, config = client_arguments(
+            endpoint, region, cred_path, cred_provider, config_path, anonymous
+        )
         factory = transport if callable(transport) else None
         if transport == "direct" or transport == "aiohttp":
             config = dataclasses.replace(config, transport=transport)
@@ -121,6 +126,14 @@ class OssClient:
     def reference(self) -> ClientReference:
         """For internal use: what represents this client in a pickled file. It has no secrets, and always pickles."""
         return reference_to(self, self._recipe, self._transport_factory)
+
+    def with_settings(self, **changes: Any) -> Self:
+        """For internal use: another client of the same endpoint and credentials, with these fields of `Config`."""
+        other = type(self).__new__(type(self))
+        endpoint, region, source, config, _ = self._recipe
+        config = dataclasses.replace(config, **changes)
+        other.__setstate__((endpoint, region, source, config, secrets.token_hex(8), None, self._transport_factory))
+        return other
 
     def __repr__(self) -> str:
         source = printable(str(self._recipe[2]), _SHOWN_CHARACTERS)
@@ -360,17 +373,22 @@ def _any(uri: OssUri | str) -> OssUri:
 
 def as_client(
     endpoint: str | OssClient | Oss2Service,
-    *,
     cred_path: str = "",
     cred_provider: object | None = None,
     config_path: str = "",
     region: str = "",
+    anonymous: bool = False,
 ) -> OssClient:
     """Return a client of the endpoint; where a client stands in the endpoint's place, that one."""
     if not isinstance(endpoint, OssClient):
         return OssClient(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
+            endpoint,
+            cred_path=cred_path,
+            cred_provider=cred_provider,
+            config_path=config_path,
+            region=region,
+            anonymous=anonymous,
         )
-    if cred_path or cred_provider is not None or config_path or region:
+    if cred_path or cred_provider is not None or config_path or region or anonymous:
         raise OssConfigError("a client has its credentials, config and region already: give these to OssClient instead")
     return endpoint

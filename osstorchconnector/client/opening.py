@@ -45,7 +45,12 @@ class ClientArguments(NamedTuple):
 
 
 def client_arguments(
-    endpoint: str | Oss2Service, region: str, cred_path: str, cred_provider: object | None, config_path: str
+    endpoint: str | Oss2Service,
+    region: str,
+    cred_path: str,
+    cred_provider: object | None,
+    config_path: str,
+    anonymous: bool,
 ) -> ClientArguments:
     """Return what a client is made of, some of it from an object of oss2 that stands in the endpoint's place.
 
@@ -54,17 +59,18 @@ def client_arguments(
     config = load_config(config_path)
     service: Any = endpoint
     if not _is_oss2_service(service):
-        return ClientArguments(service, region, credentials_source(cred_path, cred_provider), config)
+        source = credentials_source(cred_path, cred_provider, anonymous, config.cred)
+        return ClientArguments(service, region, source, config)
     if getattr(service, "cloudbox_id", None):
         raise OssConfigError(
             f"the {type(service).__name__} of oss2 is of a cloud box, whose requests are signed in a way that is not "
             "supported: give the endpoint of a region"
         )
     region = region or getattr(service, "region", None) or ""
-    if not cred_path and cred_provider is None:
+    if not cred_path and cred_provider is None and not anonymous:
         cred_provider = service.auth
     config = _with_habits(config, service, region)
-    return ClientArguments(service.endpoint, region, credentials_source(cred_path, cred_provider), config)
+    return ClientArguments(service.endpoint, region, credentials_source(cred_path, cred_provider, anonymous), config)
 
 
 def _is_oss2_service(candidate: Any) -> bool:

@@ -41,6 +41,7 @@ class OssClient(Client):
         cred_provider: object | None = None,
         region: str = "",
         *,
+        anonymous: bool = False,
         transport: Literal["", "direct", "aiohttp"] | TransportFactory = "",
     ) -> None:
         super().__init__(
@@ -49,6 +50,7 @@ class OssClient(Client):
             cred_provider=cred_provider,
             config_path=config_path,
             region=region,
+            anonymous=anonymous,
             transport=transport,
         )
 

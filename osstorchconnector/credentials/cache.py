@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from ..errors import OssCredentialsError
 from ..patience import Asking, NoAnswerError
-from .chain import DefaultCredentials, NamedCredentials
+from .chain import PAGE, DefaultCredentials, NamedCredentials
 from .providers import ProviderCredentials, is_oss2_auth, source_of_oss2
-from .sources import CredentialsSource, FileCredentials
+from .sources import AnonymousCredentials, CredentialsSource, FileCredentials
 from .values import Credentials, spelled_moment
 
 # Ask the source at most this often whether it has changed (a `stat` for a file).
@@ -38,20 +38,30 @@ _logger = logging.getLogger(__name__)
 
 
 def credentials_source(
-    cred_path: str | os.PathLike[str] = "", cred_provider: object | None = None
+    cred_path: str | os.PathLike[str] = "",
+    cred_provider: object | None = None,
+    anonymous: bool = False,
+    configured: str = "",
 ) -> CredentialsSource:
-    """Return the source that the user's two parameters name; reads nothing yet.
+    """Return the source that the user's parameters name; reads nothing yet.
 
     `cred_path` is the JSON credential file; `cred_provider` is a provider of oss2, alibabacloud-oss-v2 or
     alibabacloud-credentials, an `Auth` of oss2 (for its provider), a callable, a `CredentialsSource`, or the name of a
-    place: "environment", "oidc", "uri", "file", "profile", "profile:NAME", "ecs", "ecs:ROLE" or "anonymous". With
-    neither: the first of these places that there is (`DefaultCredentials`). Raises `OssCredentialsError` for both, or
-    for an object of another kind.
+    place: "environment", "oidc", "uri", "file", "file:PATH", "profile", "profile:NAME", "ecs", "ecs:ROLE" or
+    "anonymous". `anonymous=True` is short for the last. Without all three: the place that `configured`, the value of
+    the config key `cred`, names; without that the first place that there is (`DefaultCredentials`). Raises
+    `OssCredentialsError` for more than one of the three, or for an object of another kind.
     """
-    if cred_provider is None:
-        return FileCredentials(cred_path) if cred_path else DefaultCredentials()
+    given = {"cred_path": cred_path, "cred_provider": cred_provider is not None, "anonymous": anonymous}
+    names = [f"{name}=" for name, value in given.items() if value]
+    if len(names) > 1:
+        raise OssCredentialsError(f"{' and '.join(names)} are given, each of which says whose credentials: give one")
+    if anonymous:
+        return AnonymousCredentials()
     if cred_path:
-        raise OssCredentialsError(f"both cred_path ({cred_path}) and cred_provider are given: give one of them")
+        return FileCredentials(cred_path)
+    if cred_provider is None:
+        return NamedCredentials(configured, "the config key cred") if configured else DefaultCredentials()
     if isinstance(cred_provider, CredentialsSource):
         return cred_provider
     if isinstance(cred_provider, str):
@@ -161,7 +171,8 @@ class CredentialsCache:
             turns.lock.release()
         if isinstance(outcome, Credentials):
             return outcome
-        raise OssCredentialsError(str(outcome)) from outcome.__cause__
+        said = str(outcome)
+        raise OssCredentialsError(said if PAGE in said else f"{said} ({PAGE})") from outcome.__cause__
 
     def spare(self, rejected: Credentials | None = None) -> Credentials | None:
         """Return valid credentials that can be used while newer ones are fetched; never waits."""

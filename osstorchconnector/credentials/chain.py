@@ -14,6 +14,7 @@ from .sources import AnonymousCredentials, CredentialsSource, EnvironmentCredent
 from .sts import Role
 from .values import Credentials
 
+PAGE = "docs/credentials.md"
 DEFAULT_CREDENTIALS_PATH = "~/.alibabacloud/credentials"
 # aliyun CLI, Alibaba Cloud's SDKs, ossutil
 PROFILE_PATHS = ("~/.aliyun/config.json", "~/.alibabacloud/credentials.ini", "~/.ossutilconfig")
@@ -141,14 +142,17 @@ class DefaultCredentials(CredentialsSource):
 
 
 class NamedCredentials(CredentialsSource):
-    """One place of the chain, picked by its name, such as "ecs" or "profile:research"."""
+    """One place of the chain, picked by its name, such as "ecs" or "profile:research".
 
-    def __init__(self, name: str, environ: Mapping[str, str] | None = None) -> None:
+    `picked_by` is the parameter that has the name, for the error about a wrong one.
+    """
+
+    def __init__(self, name: str, picked_by: str = "cred_provider", environ: Mapping[str, str] | None = None) -> None:
         kind, _, detail = name.partition(":")
-        if kind not in _FINDERS or (detail and kind not in ("profile", "ecs")):
+        if kind not in _FINDERS or (detail and kind not in ("file", "profile", "ecs")):
             raise OssCredentialsError(
-                f"cred_provider must be a provider or one of {', '.join(_FINDERS)}, profile:NAME and ecs:ROLE, "
-                "not another str (the path of a credential file goes to cred_path=)"
+                f"{picked_by} must be one of {', '.join(_FINDERS)}, file:PATH, profile:NAME and ecs:ROLE, not another "
+                "text (the path of a credential file goes to cred_path=)"
             )
         self._name, self._detail, self._find = name, detail, _FINDERS[kind]
         self._places = Places(environ)
@@ -157,7 +161,7 @@ class NamedCredentials(CredentialsSource):
         """Return the credentials of this place. Raises `OssCredentialsError`, also if there is nothing."""
         source = self._find(self._places, self._detail)
         if source is None:
-            raise OssCredentialsError(f"{self}: there are none (see the list of sources in README, Credentials)")
+            raise OssCredentialsError(f"{self}: there are none: {_WANTED[self._name.partition(':')[0]]} ({PAGE})")
         return source.fetch()
 
     def mark(self) -> Hashable:
@@ -171,11 +175,20 @@ class NamedCredentials(CredentialsSource):
         return NamedCredentials, (self._name,)
 
 
+# What each place that may be empty needs.
+_WANTED = {
+    "environment": "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET",
+    "oidc": "ALIBABA_CLOUD_ROLE_ARN, ..._OIDC_PROVIDER_ARN and ..._OIDC_TOKEN_FILE must be set: switch RRSA on",
+    "uri": "set ALIBABA_CLOUD_CREDENTIALS_URI",
+    "file": f"write {DEFAULT_CREDENTIALS_PATH}",
+    "profile": f"write one of {', '.join(PROFILE_PATHS)}",
+    "ecs": "ALIBABA_CLOUD_ECS_METADATA_DISABLED is true",
+}
 _FINDERS: Mapping[str, Callable[[Places, str], CredentialsSource | None]] = {
     "environment": lambda places, _: places.keys(),
     "oidc": lambda places, _: places.oidc(),
     "uri": lambda places, _: places.uri(),
-    "file": lambda places, _: places.file(),
+    "file": lambda places, path: FileCredentials(path) if path else places.file(),
     "profile": lambda places, name: places.profile(name),
     "ecs": lambda places, name: places.ecs(name),
     "anonymous": lambda places, _: AnonymousCredentials(),

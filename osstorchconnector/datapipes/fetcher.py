@@ -255,7 +255,8 @@ def transformed(data: Any, transform: Callable[[Any], T], uri: OssUri) -> T:
     except OssError:
         raise
     except Exception as error:
-        raise OssTransformError(f"the transform failed on {uri}: {type(error).__name__}: {error}") from error
+        said = f"the transform failed on {uri}: {type(error).__name__}: {error}"
+        raise OssTransformError(f'{said} (on_error="skip" leaves such objects out)') from error
 
 
 @functional("fetch_oss_objects")
@@ -278,13 +279,12 @@ class OssObjectFetcher(IterDataPipe[Any]):
         config_path: str = "",
         transform: Callable[[DataObject], Any] = identity,
         region: str = "",
+        anonymous: bool = False,
         in_order: bool = True,
         on_error: OnError = "raise",
     ) -> None:
         self._source = source
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         self._transform, self._in_order = checked_transform(transform), in_order
         self._skipping = Skipping(on_error, SharedNumbers(folder=self._client.config.index_dir))
 

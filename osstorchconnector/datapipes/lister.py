@@ -229,14 +229,13 @@ class OssObjectLister(NumberedObjects):
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
         keep_folder_markers: bool = False,
         allow_empty: bool = False,
         filter: Filter = None,
         labels: LabelSource = "",
     ) -> None:
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         self._keep_folder_markers, self._allow_empty = keep_folder_markers, allow_empty
         self._keep, self._folders = as_keep(filter), bool(labels) and are_folders(labels)
         self._source: Iterable[str] = ()

@@ -156,12 +156,11 @@ class OssManifestParser(NumberedObjects):
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
         filter: Filter = None,
         labels: LabelSource = "",
     ) -> None:
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         self._parser, self._base, self._keep = manifest_parser, oss_base_uri, as_keep(filter)
         self._folders = bool(labels) and are_folders(labels)
         self._source: Iterable[str | os.PathLike[str]] = ()

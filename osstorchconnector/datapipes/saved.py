@@ -85,7 +85,10 @@ class SavedListing:
         with _opened(self._place, self._client) as file:
             magic = file.read(len(MAGIC))
             if magic not in (MAGIC, MAGIC_BEFORE):
-                raise OssError(f"{self._place} is not a saved index, or one of another version or kind of machine")
+                raise OssError(
+                    f"{self._place} is not a saved index, or one of another version or kind of machine: save it again "
+                    "by save_index"
+                )
             whole, place = (
                 file.seek(0, os.SEEK_END),
                 _Cursor(*map(int, cursor.split() or (len(MAGIC), 0, crc64(MAGIC)))),

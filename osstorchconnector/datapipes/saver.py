@@ -48,11 +48,10 @@ class OssObjectSaver(IterDataPipe[ObjectInfo]):
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
     ) -> None:
         self._source, self._base = source, oss_base_uri
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         config = self._client.config

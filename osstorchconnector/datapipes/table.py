@@ -118,12 +118,11 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
         config_path: str = "",
         transform: Callable[[DataObject], Any] = identity,
         region: str = "",
+        anonymous: bool = False,
         on_error: OnError = "raise",
     ) -> None:
         self._source = source
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         self._transform = checked_transform(transform)
         self._skipping = Skipping(on_error, SharedNumbers(folder=self._client.config.index_dir))
 

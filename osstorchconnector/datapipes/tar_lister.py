@@ -46,14 +46,13 @@ class OssTarLister(NumberedObjects):
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
         group_by: GroupBy = "",
         keep_index: bool = False,
         filter: Filter = None,
         labels: LabelSource = "",
     ) -> None:
-        client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         if group_by not in ("", "basename"):
             raise OssConfigError(f'group_by: {group_by!r:.80} is neither "" nor "basename"')
         files, keep, folders = tar_files(tars, indexes), as_keep(filter), bool(labels) and are_folders(labels)

@@ -43,7 +43,7 @@ class ObjectDataset:
 
     endpoint: str | OssClient
         OSS's endpoint, or a client, which then replaces the access settings below.
-    cred_path, cred_provider, config_path, region
+    cred_path, cred_provider, anonymous, config_path, region
         Access settings, as for `OssClient`.
     transform: function of a `DataObject`
         Makes the item. An error that it raises arrives as an `OssTransformError` that names the object.
@@ -70,6 +70,7 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
+        anonymous: bool = False,
         keep_folder_markers: bool = False,
         allow_empty: bool = False,
         filter: Filter = None,
@@ -88,9 +89,7 @@ class ObjectDataset:
         as torchvision's `ImageFolder` does; `classes` has their names. Objects outside of folders are left out, with a
         warning. The first object comes when all are listed. At first use, `OssNotFoundError` if there is no folder.
         """
-        client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         lister = OssObjectLister(
             _several("oss_uri", oss_uri),
             client,
@@ -112,13 +111,12 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
+        anonymous: bool = False,
         filter: Filter = None,
         **options: Unpack[StreamOptions],
     ) -> Self:
         """Create a dataset of the objects `object_uris`, in this order; nothing is listed. Raises `OssUriError`."""
-        client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         names = OssObjectNames(object_uris, filter=filter, folder=client.config.index_dir)
         return cls._of(names, client, transform, options)
 
@@ -135,6 +133,7 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
+        anonymous: bool = False,
         filter: Filter = None,
         labels: LabelSource = "",
         **options: Unpack[StreamOptions],
@@ -146,9 +145,7 @@ class ObjectDataset:
         epochs. An entry that names no object raises `OssManifestError` with file and entry number, at first use. With
         `labels="folders"`, the first folder in a key takes the place of the label, as for `from_prefix`.
         """
-        client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         manifests = _several("manifest_file_path", manifest_file_path)
         parser = OssManifestParser(manifests, manifest_parser, oss_base_uri, client, filter=filter, labels=labels)
         return cls._of(parser, client, transform, options)
@@ -164,6 +161,7 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
+        anonymous: bool = False,
         filter: Filter = None,
         **options: Unpack[StreamOptions],
     ) -> Self:
@@ -173,9 +171,7 @@ class ObjectDataset:
         not plain values (numbers, texts, lists and dictionaries of them) are refused, because loading them could run
         code.
         """
-        client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         return cls._of(OssSavedObjects(index_uri, client, filter=filter), client, transform, options)
 
     @classmethod
@@ -190,6 +186,7 @@ class ObjectDataset:
         config_path: str = "",
         transform: Transform = identity,
         region: str = "",
+        anonymous: bool = False,
         filter: Filter = None,
         labels: LabelSource = "",
         group_by: GroupBy = "",
@@ -212,9 +209,7 @@ class ObjectDataset:
         Neighbours are fetched together. At first use, and where a member is read, it raises `OssTarError` if the tar is
         damaged, cut off or compressed, or if the index is of another tar.
         """
-        client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
         lister = OssTarLister(
             tar_uri,
             client,

@@ -38,7 +38,7 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
 
     Arguments:
         endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the others.
-        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
+        cred_path, cred_provider, anonymous, config_path, region: credentials and settings, as for `OssClient`.
 
     Raises `OssConfigError` if the settings are wrong. Methods raise `OssUriError` for a path that is not
     `oss://bucket/key`, and other `OssError`s if a request fails after all retries.
@@ -51,11 +51,11 @@ class OssDCPFileSystem(FileSystemBase, HasClient):
         config_path: str = "",
         cred_provider: object | None = None,
         region: str = "",
+        *,
+        anonymous: bool = False,
     ) -> None:
         check_torch()
-        self.client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self.client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
 
     def __repr__(self) -> str:
         return f"OssDCPFileSystem({self.client.endpoint!r})"

@@ -99,7 +99,7 @@ class OssCheckpointManager:
         process_group: of the ranks that save and load together; None for all.
         writer_options, reader_options: keyword arguments of `OssStorageWriter` and `OssStorageReader`.
         endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four. With "", local files.
-        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
+        cred_path, cred_provider, anonymous, config_path, region: credentials and settings, as for `OssClient`.
 
     Raises `OssConfigError` for wrong settings, `OssUsageError` for a step that is no whole number from 0 on,
     `TypeError` for an unknown option. Errors of a save or load come in torch's `CheckpointException`, as from
@@ -121,10 +121,11 @@ class OssCheckpointManager:
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
     ) -> None:
         if (keep is not None and keep < 1) or in_flight < 1:
             raise OssConfigError(f"keep={keep}, in_flight={in_flight}: at least 1 each")
-        folder = open_folder(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
+        folder = open_folder(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region, anonymous))
         self.client, self._root = folder.client, folder.uri
         self._run = RunFolder(self.client, self._root)
         self._keep, self._in_flight = keep, in_flight

@@ -58,7 +58,7 @@ class OssStorageReader(HasFolder, StorageReader):
     Arguments:
         fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
         endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four. With "", local files.
-        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
+        cred_path, cred_provider, anonymous, config_path, region: credentials and settings, as for `OssClient`.
         weights_only: False allows any class or function in the checkpoint's pickles. These can run code: use it only
             for checkpoints that you trust.
         safe_types: more classes (with their own class and static methods) and functions that objects and the metadata
@@ -90,6 +90,7 @@ class OssStorageReader(HasFolder, StorageReader):
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
         weights_only: bool = True,
         safe_types: Iterable[Any] = (),
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
@@ -97,7 +98,7 @@ class OssStorageReader(HasFolder, StorageReader):
         progress: ProgressCallback | bool | None = None,
     ) -> None:
         super().__init__()
-        self._open(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
+        self._open(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region, anonymous))
         self._allowed = AllowList(safe_types) if weights_only else None
         self._memory_bytes = memory_bytes
         self._registry = extension_registry or ExtensionRegistry()

@@ -23,16 +23,11 @@ class Access(NamedTuple):
     cred_provider: object | None
     config_path: str
     region: str
+    anonymous: bool = False
 
     def client(self, source: str | OssClient) -> OssClient:
         """Return the client that `source` is, or one for that endpoint."""
-        return as_client(
-            source,
-            cred_path=self.cred_path,
-            cred_provider=self.cred_provider,
-            config_path=self.config_path,
-            region=self.region,
-        )
+        return as_client(source, self.cred_path, self.cred_provider, self.config_path, self.region, self.anonymous)
 
 
 class HasClient:

@@ -70,7 +70,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
     Arguments:
         fs, path: an `OssDCPFileSystem` (or `OssClient`) and the checkpoint; or the checkpoint alone, with `endpoint`.
         endpoint: OSS's endpoint, or an `OssClient`; with a client do not give the next four. With "", local files.
-        cred_path, cred_provider, config_path, region: credentials and settings, as for `OssClient`.
+        cred_path, cred_provider, anonymous, config_path, region: credentials and settings, as for `OssClient`.
         thread_count: the largest number of files per rank.
         single_file_per_rank: False stores each item in a file of its own.
         overwrite: False refuses an id that exists. A save with `use_collectives=False` always refuses it.
@@ -107,6 +107,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         cred_provider: object | None = None,
         config_path: str = "",
         region: str = "",
+        anonymous: bool = False,
         thread_count: int = 1,
         single_file_per_rank: bool = True,
         overwrite: bool = True,
@@ -119,7 +120,7 @@ class OssStorageWriter(HasFolder, StorageWriter):
         cache_staged_state_dict: bool = True,
     ) -> None:
         super().__init__()
-        self._open(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region))
+        self._open(fs, path, Access(endpoint, cred_path, cred_provider, config_path, region, anonymous))
         self._files_per_rank = thread_count if single_file_per_rank else 0
         self._overwrite = overwrite
         self._serialization = serialization_format

@@ -51,6 +51,7 @@ class OssAccess(AsyncFileSystem):
         endpoint: str | OssClient | None = None,
         *,
         region: str = "",
+        anonymous: bool = False,
         key: str | None = None,
         secret: str | None = None,
         token: str | None = None,
@@ -80,7 +81,12 @@ class OssAccess(AsyncFileSystem):
         else:
             assert not isinstance(endpoint, OssClient)  # `Settled` has named it
             self.client = new_client(
-                endpoint, region=region, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path
+                endpoint,
+                region=region,
+                cred_path=cred_path,
+                cred_provider=cred_provider,
+                anonymous=anonymous,
+                config_path=config_path,
             )
         self.default_cache_type, self.default_block_size = default_cache_type, default_block_size
         self.multipart_copy_bytes = multipart_copy_bytes
@@ -89,6 +95,7 @@ class OssAccess(AsyncFileSystem):
             "region": region,
             "cred_path": str(cred_path),
             "config_path": str(config_path),
+            "anonymous": anonymous,
         }
         if cred_provider is not None or client_identity:
             self._described = {"client_identity": self.client.identity}

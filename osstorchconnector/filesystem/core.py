@@ -39,8 +39,8 @@ class OssFileSystem(Reading, Changes, metaclass=Settled):
 
     - `endpoint`: the URL of OSS, or an `OssClient`. Default: the environment variable OSS_ENDPOINT, else the public
       endpoint of `region`, which defaults to OSS_REGION.
-    - `cred_path`, `cred_provider`, `config_path`, `region`: as for `OssClient`. Or `key`, `secret` and `token`, which
-      are ossfs's names.
+    - `cred_path`, `cred_provider`, `anonymous` (or `anon`), `config_path`, `region`: as for `OssClient`. Or
+      `key`, `secret` and `token`, which are ossfs's names.
     - `default_cache_type`, `default_block_size`: one of fsspec's caches for reading; by default files read ahead by
       themselves
     - `use_listings_cache`, `listings_expiry_time` (30 seconds), `max_paths`: how long listings are kept

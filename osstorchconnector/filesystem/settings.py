@@ -17,7 +17,7 @@ from typing import Any
 from fsspec.config import apply_config
 from fsspec.spec import AbstractFileSystem
 
-from ..client.client import OssClient
+from ..client.client import OssClient, as_client
 from ..config import CONFIG_VARIABLE
 from ..credentials import Credentials
 from ..errors import OssConfigError
@@ -47,15 +47,19 @@ class StaticKeys:
 
 
 def with_provider(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options in which `key`, `secret` and `token` have become a `cred_provider`."""
+    """Return options in which `key`, `secret` and `token` have become a `cred_provider`, and `anon` is `anonymous`."""
     left = dict(options)
+    if "anon" in left:
+        left["anonymous"] = bool(left.pop("anon"))
     key, secret, token = (left.pop(name, None) or "" for name in ("key", "secret", "token"))
     if not (key or secret or token):
         return left
     if not (key and secret):
         raise OssConfigError("key and secret belong together: give both, or neither and let the environment have them")
-    if left.get("cred_provider") is not None or left.get("cred_path"):
-        raise OssConfigError("key and secret are given, and cred_path or cred_provider too: give one of them")
+    if left.get("cred_provider") is not None or left.get("cred_path") or left.get("anonymous"):
+        raise OssConfigError(
+            "key and secret are given, and cred_path, cred_provider or anonymous too: give one of them"
+        )
     return {**left, "cred_provider": StaticKeys(key, secret, token)}
 
 
@@ -128,10 +132,14 @@ def client_named(identity: str) -> OssClient:
 
 
 def new_client(
-    endpoint: str | None, *, region: str, cred_path: str, cred_provider: object | None, config_path: str
+    endpoint: str | None,
+    *,
+    region: str,
+    cred_path: str,
+    cred_provider: object | None,
+    anonymous: bool,
+    config_path: str,
 ) -> OssClient:
     """Return a client for options as users give them."""
     endpoint, region = endpoint_of(endpoint, region, os.environ)
-    return known(
-        OssClient(endpoint, region=region, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path)
-    )
+    return known(as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous))

@@ -29,7 +29,8 @@ class OssSafetensor:
             rows = file.get_slice("embedding.weight")[1000:2000]
 
     - `endpoint`: the URL of OSS, or an `OssClient`, which then has all other settings
-    - `cred_path`: the file with the credentials; or `cred_provider`: an object that returns them
+    - `cred_path`: the file with the credentials; or `cred_provider`: an object that returns them; or
+      `anonymous=True`: none, requests are not signed
     - `config_path`: the file with the configuration
     - `region`: the bucket's region, where the endpoint's name does not tell it
 
@@ -44,10 +45,10 @@ class OssSafetensor:
         config_path: str = "",
         cred_provider: object | None = None,
         region: str = "",
+        *,
+        anonymous: bool = False,
     ) -> None:
-        self._client = as_client(
-            endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-        )
+        self._client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
 
     def __repr__(self) -> str:
         return f"OssSafetensor({self._client.endpoint!r})"

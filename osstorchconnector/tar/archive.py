@@ -90,6 +90,7 @@ def generate_tar_archive(
     cred_provider: object | None = None,
     region: str = "",
     *,
+    anonymous: bool = False,
     shard_bytes: int = 0,
     shard_members: int = 0,
     manifest_uri: str = "",
@@ -114,9 +115,7 @@ def generate_tar_archive(
     """
     if shard_bytes < 0 or shard_members < 0:
         raise OssConfigError(f"shard_bytes={shard_bytes}, shard_members={shard_members}: one is less than 0")
-    client = as_client(
-        endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-    )
+    client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
     targets = _Targets(
         _place(tar_path),
         _place(index_path),

@@ -266,7 +266,8 @@ def outcomes_of_threads(answer: Credentials | str) -> tuple[list[str], int]:
 
 @pytest.mark.parametrize("answer", [keys(1), "the gate is closed"])
 def test_threads_that_ask_at_once_share_one_fetch_and_its_outcome(answer: Credentials | str) -> None:
-    assert outcomes_of_threads(answer) == ([str(answer)] * 8, 1)
+    told = f"{answer} (docs/credentials.md)" if isinstance(answer, str) else str(answer)
+    assert outcomes_of_threads(answer) == ([told] * 8, 1)
 
 
 FORK_DURING_REFRESH = """

@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from credentials.services import Asked, Instance, Reply, Service, document, session
@@ -130,6 +131,7 @@ def test_no_metadata_server_is_told_with_everything_that_can_be_given(
         ("profile", "cli"),
         ("ecs", "STS.1"),
         ("ecs:reader", "STS.1"),
+        ("file:~/.alibabacloud/credentials", "file"),
         ("anonymous", ""),
     ],
 )
@@ -164,10 +166,34 @@ def test_a_picked_place_where_nothing_is_fails_and_no_other_is_asked(home: Path,
     assert source.mark() == "nothing"
 
 
-@pytest.mark.parametrize("name", ["s3", "file:x", "profiles"])
+@pytest.mark.parametrize("name", ["s3", "uri:x", "profiles"])
 def test_an_unknown_name_is_refused_at_once(name: str) -> None:
     with pytest.raises(OssCredentialsError, match="one of environment, oidc, uri, file, profile, ecs, anonymous"):
         credentials_source(cred_provider=name)
+    with pytest.raises(OssCredentialsError, match="^the config key cred must be one of environment"):
+        credentials_source(configured=name)
+
+
+def test_a_place_that_the_config_names_is_taken_unless_an_argument_says_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text('{"AccessKeyId": "K", "AccessKeySecret": "S"}')
+    configured = f"file:{tmp_path}/keys.json"
+    assert credentials_source(configured=configured).fetch().access_key_id == "K"
+    assert credentials_source(anonymous=True, configured=configured).fetch().is_anonymous
+    assert credentials_source(cred_provider="anonymous", configured=configured).fetch().is_anonymous
+    assert credentials_source(tmp_path / "keys.json", configured="anonymous").fetch().access_key_id == "K"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"cred_path": "keys.json", "anonymous": True}, "cred_path= and anonymous="),
+        ({"cred_provider": "ecs", "anonymous": True}, "cred_provider= and anonymous="),
+        ({"cred_path": "keys.json", "cred_provider": "ecs"}, "cred_path= and cred_provider="),
+    ],
+)
+def test_two_answers_to_whose_credentials_are_refused(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(OssCredentialsError, match=f"^{named} are given, each of which says whose credentials"):
+        credentials_source(**given)
 
 
 def test_a_profile_is_read_again_when_its_file_changes(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_the_environment_provider_of_oss2_reads_it_each_time(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("wrong", "called"),
     [
-        ("/root/.alibabacloud/credentials", "another str"),
+        ("/root/.alibabacloud/credentials", "another text"),
         ({"AccessKeyId": "CANARY"}, "a dict"),
         (7, "a int"),
         (oss2.credentials.StaticCredentialsProvider, "the class oss2.credentials.StaticCredentialsProvider"),

@@ -245,7 +245,7 @@ def test_a_path_makes_a_file_source_and_a_source_is_taken_as_it_is(path: Path) -
 
 
 def test_path_and_provider_together_are_refused(path: Path) -> None:
-    with pytest.raises(OssCredentialsError, match="both cred_path .* and cred_provider"):
+    with pytest.raises(OssCredentialsError, match="cred_path= and cred_provider= are given"):
         credentials_source(path, lambda: None)
 
 
