@@ -13,12 +13,25 @@ from urllib.parse import urlsplit
 
 import typer
 
+from ..client.client import OssClient
 from ..client.transport.addresses import proxy_for
-from ..errors import OssConfigError, OssError, OssNotFoundError
+from ..config import config_file, load_config
+from ..errors import OssConfigError, OssError
 from ..protocol.endpoint import Endpoint, Origin, parse_endpoint
 from ..protocol.values import ByteSpan
 from ..uri import OssUri
-from .findings import Finding, Level, about_clock, about_endpoint, about_expiry, about_latency, about_rate, worst
+from .findings import (
+    Finding,
+    Level,
+    about_clock,
+    about_endpoint,
+    about_expiry,
+    about_latency,
+    about_rate,
+    about_refusal,
+    about_retries,
+    worst,
+)
 from .machine import about_this_machine
 from .places import Remote, remote
 from .run import app, session
@@ -31,6 +44,9 @@ _SMALL_BYTES = 4096
 _SMALL_READS = 40
 _IN_FLIGHT = 32
 _PART_BYTES = 100 << 10
+_LATENCY_SECONDS = 2.0
+# Who waits for the doctor wants to know what fails, not that it may pass.
+_ATTEMPTS, _OPERATION_SECONDS = 3, 20.0
 
 
 @app.command(rich_help_panel="Look")
@@ -67,18 +83,29 @@ def _show(finding: Finding) -> None:
 def _examined(place: Remote, read_only: bool) -> Iterator[Finding]:
     yield from about_this_machine()
     try:
-        endpoint = parse_endpoint(session().client.endpoint)
+        yield _config()
+        client = session().client.with_settings(max_attempts=_ATTEMPTS, operation_timeout_seconds=_OPERATION_SECONDS)
+        endpoint = parse_endpoint(client.endpoint)
     except OssConfigError as error:
-        yield Finding(Level.FAIL, "settings", str(error))
+        yield Finding(Level.FAIL, "settings", str(error), "correct it: README, Configuration, has all keys")
         return
     yield from about_endpoint(endpoint.scheme, endpoint.host, endpoint.is_exposed, _proxy(endpoint, place))
-    for look in (_credentials, lambda: _way(endpoint, place), lambda: _bucket(place)):
+    for look in (_credentials, lambda: _way(endpoint, place), lambda: _bucket(client, place)):
         for finding in look():
             yield finding
             if finding.level is Level.FAIL:
                 return
     if not read_only:
-        yield from _probed(place)
+        yield from _probed(client, place)
+    yield about_retries(client.retries)
+
+
+def _config() -> Finding:
+    """Say which config file is used. Raises `OssConfigError` if it is wrong."""
+    given = session().settings.connector_config
+    path, named_by = config_file(given)
+    load_config(given)
+    return Finding(Level.OK, "settings", f"the config file {path} ({named_by})" if path else "no config file: defaults")
 
 
 def _proxy(endpoint: Endpoint, place: Remote) -> str:
@@ -87,8 +114,8 @@ def _proxy(endpoint: Endpoint, place: Remote) -> str:
 
 
 def _credentials() -> Iterator[Finding]:
-    source = session().source
     try:
+        source = session().source
         credentials = source.fetch()
     except OssError as error:
         yield Finding(Level.FAIL, "credentials", str(error), "docs/credentials.md lists the places that are looked at")
@@ -124,8 +151,12 @@ def _connected(origin: Origin) -> Finding:
             if origin.scheme == "https":
                 context = ssl.create_default_context(cafile=session().client.config.ca_file or None)
                 stack.enter_context(context.wrap_socket(plain, server_hostname=origin.host))
+    except ssl.SSLCertVerificationError as error:
+        todo = "a proxy may stand between, or the clock be wrong: an authority's certificate goes into caFile"
+        seen = f"the TLS certificate of {origin.host} is not trusted: {error.verify_message}"
+        return Finding(Level.FAIL, "connection", seen, todo)
     except ssl.SSLError as error:
-        todo = "a proxy may stand between: its certificate goes into the config key caFile"
+        todo = "check the port; for plain http write http:// in the endpoint"
         return Finding(Level.FAIL, "connection", f"TLS with {origin.host} fails: {error.reason or error}", todo)
     except OSError as error:
         todo = "check the firewall and the network; an -internal endpoint is reached from its own region only"
@@ -134,43 +165,45 @@ def _connected(origin: Origin) -> Finding:
     return Finding(Level.OK, "connection", f"made{' with TLS' if origin.scheme == 'https' else ''} ({_ms(begun)})")
 
 
-def _bucket(place: Remote) -> Iterator[Finding]:
-    client = session().client
+def _bucket(client: OssClient, place: Remote) -> Iterator[Finding]:
     try:
         page = client.list_page(place.uri, max_keys=1)
         skew = time.time() - client.server_time(place.uri)
     except OssError as error:
-        yield Finding(Level.FAIL, "list", str(error))
+        yield about_refusal("list", error, "oss:ListObjects")
         return
     yield Finding(Level.OK, "list", f"{place} {'has objects' if page.objects else 'is empty'}")
     yield about_clock(skew)
     if page.objects:
         first = OssUri(place.uri.bucket, page.objects[0].key)
-        yield _tried("get", "an object can be read", lambda: client.get(first, ByteSpan(0, 1)))
+        yield _tried("get", "an object can be read", "oss:GetObject", client.get, first, ByteSpan(0, 1))
 
 
-def _probed(place: Remote) -> Iterator[Finding]:
+def _probed(client: OssClient, place: Remote) -> Iterator[Finding]:
     """Write, read and remove temporary objects; measure on the way."""
-    client, name = session().client, f".osstorch-doctor-{secrets.token_hex(8)}"
+    name = f".osstorch-doctor-{secrets.token_hex(8)}"
     large, small = (OssUri(place.uri.bucket, f"{place.folder().uri.key}{name}{end}") for end in ("", "-small"))
+    written = list[OssUri]()
     try:
-        put = _tried("put", "an object can be written", lambda: client.put(large, bytes(_PROBE_BYTES)))
+        put = _tried("put", "an object can be written", "oss:PutObject", client.put, large, bytes(_PROBE_BYTES))
         yield put
         if put.level is Level.OK:
+            written = [large, small]
             client.put(small, bytes(_SMALL_BYTES))
-            yield _tried("multipart", "an object can be written in parts", lambda: _multipart(small))
-            yield from _measured(large, small)
+            action = "oss:PutObject and oss:AbortMultipartUpload"
+            yield _tried("multipart", "an object can be written in parts", action, _multipart, client, small)
+            yield from _measured(client, large, small)
     except OssError as error:
-        yield Finding(Level.FAIL, "measurement", str(error))
+        yield about_refusal("measurement", error, "oss:GetObject")
     finally:
-        removed = _tried(
-            "delete", "objects can be removed", lambda: client.delete_many(large.bucket, [large.key, small.key])
-        )
+        keys = [large.key, small.key]
+        removed = _tried("delete", "objects can be removed", "oss:DeleteObject", client.delete_many, large.bucket, keys)
+    if written and removed.level is Level.FAIL:
+        removed = removed._replace(todo=f"{removed.todo or 'then'}; remove {large} and {small}".removeprefix("then; "))
     yield removed
 
 
-def _multipart(uri: OssUri) -> None:
-    client = session().client
+def _multipart(client: OssClient, uri: OssUri) -> None:
     upload_id = client.create_upload(uri)
     try:
         part = client.upload_part(uri, upload_id, 1, bytes(_PART_BYTES))
@@ -180,10 +213,12 @@ def _multipart(uri: OssUri) -> None:
         raise
 
 
-def _measured(large: OssUri, small: OssUri) -> Iterator[Finding]:
-    client = session().client
+def _measured(client: OssClient, large: OssUri, small: OssUri) -> Iterator[Finding]:
     client.get(small)  # the connection is made
-    yield about_latency([_seconds_of(lambda: client.get(small, ByteSpan(0, 1))) for _ in range(_SMALL_READS)])
+    until, latencies = time.monotonic() + _LATENCY_SECONDS, list[float]()
+    while len(latencies) < _SMALL_READS and (time.monotonic() < until or not latencies):
+        latencies.append(_seconds_of(lambda: client.get(small, ByteSpan(0, 1))))
+    yield about_latency(latencies)
     one = _PROBE_BYTES / _seconds_of(lambda: client.get(large))
     spans = [ByteSpan(start, start + _SPAN_BYTES) for start in range(0, _PROBE_BYTES, _SPAN_BYTES)]
 
@@ -202,14 +237,12 @@ def _measured(large: OssUri, small: OssUri) -> Iterator[Finding]:
     yield from about_rate(one, _PROBE_BYTES / _seconds_of(many), _IN_FLIGHT, _IN_FLIGHT * 8 / _seconds_of(smalls))
 
 
-def _tried(topic: str, seen: str, call: Callable[[], object]) -> Finding:
-    """Do something that needs a permission, and say how it went."""
+def _tried(topic: str, seen: str, action: str, call: Callable[..., object], *arguments: object) -> Finding:
+    """Do something that needs the permission `action`, and say how it went."""
     try:
-        call()
-    except OssNotFoundError as error:
-        return Finding(Level.WARN, topic, str(error))
+        call(*arguments)
     except OssError as error:
-        return Finding(Level.FAIL, topic, str(error))
+        return about_refusal(topic, error, action)
     return Finding(Level.OK, topic, seen)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from ..errors import OssError, OssNotFoundError, OssPermissionError
 from .show import size_text
 
 _MIB, _GIB = 1 << 20, 1 << 30
@@ -13,6 +15,7 @@ _MIB, _GIB = 1 << 20, 1 << 30
 _MOST_SKEW_SECONDS, _SOME_SKEW_SECONDS = 900.0, 60.0
 _SOON_SECONDS = 900.0
 _LITTLE_SHARED_MEMORY_BYTES = _GIB
+_LITTLE_MEMORY_BYTES = 4 * _GIB
 _FEW_FILES = 4096
 _FAR_SECONDS = 0.010
 
@@ -82,14 +85,56 @@ def about_processors(usable: int, quota: float | None) -> Finding:
     if quota is not None and quota < usable:
         todo = f"a container limits {usable} cores to {quota:g}: num_workers beyond that wait for each other"
         return Finding(Level.WARN, "processors", f"{usable} cores, {quota:g} of them usable", todo)
+    if usable == 1:
+        todo = "give the job more cores: loading and training take turns on one, whatever num_workers is"
+        return Finding(Level.WARN, "processors", "1 core", todo)
     return Finding(Level.OK, "processors", f"{usable} cores")
 
 
 def about_memory(limit_bytes: int | None, total_bytes: int) -> Finding:
     """Judge the memory, and a container's limit of it."""
     if limit_bytes is not None and limit_bytes < total_bytes:
-        return Finding(Level.OK, "memory", f"{size_text(limit_bytes)} (a container's limit)")
+        seen = f"{size_text(limit_bytes)} (a container's limit)"
+        if limit_bytes < _LITTLE_MEMORY_BYTES:
+            todo = "raise the container's limit: torch and each DataLoader worker take some hundred MiB"
+            return Finding(Level.WARN, "memory", seen, todo)
+        return Finding(Level.OK, "memory", seen)
     return Finding(Level.OK, "memory", size_text(total_bytes))
+
+
+def about_package(name: str, version: str, least: str) -> Finding | None:
+    """Judge the version of a package that is needed; "" for one that is missing. `None` if it is all right."""
+    if version and _numbers(version) >= _numbers(least):
+        return None
+    seen = f"{name} {version} is older than {least}" if version else f"{name} is missing"
+    return Finding(Level.FAIL, "packages", seen, f"pip install '{name}>={least}'")
+
+
+def about_import(name: str, problem: Exception) -> Finding:
+    """Say that a package is there and can't be imported."""
+    todo = f"pip install --force-reinstall {name}, in a version for this torch (docs/install.md)"
+    return Finding(Level.WARN, "packages", f"{name} can't be imported: {type(problem).__name__}: {problem}", todo)
+
+
+def about_refusal(topic: str, error: OssError, action: str) -> Finding:
+    """Judge a request that failed; `action` is the permission that it needs, by its name in policies."""
+    level = Level.WARN if isinstance(error, OssNotFoundError) and error.code == "NoSuchKey" else Level.FAIL
+    todo = f"allow {action} in the RAM policy of this user or role, or in the bucket's policy"
+    is_denied = isinstance(error, OssPermissionError) and error.code == "AccessDenied"
+    return Finding(level, topic, str(error), todo if is_denied else "")
+
+
+def about_retries(count: int) -> Finding:
+    """Judge how many requests of the examination had to be sent again."""
+    if count:
+        todo = "see the warnings above; if OSS throttles (503), use fewer workers or ask for a higher limit"
+        return Finding(Level.WARN, "retries", f"{count} requests were sent again", todo)
+    return Finding(Level.OK, "retries", "every request was answered at once")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with."""
+    return tuple(map(int, re.findall(r"\d+", re.split(r"[^\d.]", version, maxsplit=1)[0])))
 
 
 def about_latency(seconds: Sequence[float]) -> Finding:

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
+import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from .findings import Finding, Level, about_memory, about_open_files, about_processors, about_shared_memory
+from .findings import (
+    Finding,
+    Level,
+    about_import,
+    about_memory,
+    about_open_files,
+    about_package,
+    about_processors,
+    about_shared_memory,
+)
 
 _CGROUP = Path("/sys/fs/cgroup")
+# One that is needed everywhere, without a condition on the platform or an extra.
+_REQUIREMENT = re.compile(r"([\w.-]+)>=([\d.]+)")
+_IMPORTED = ("torch", "torchdata.stateful_dataloader")
 _PACKAGES = ("osstorchconnector", "torch", "torchdata", "oss2", "fsspec", "safetensors", "numpy", "uvloop")
 
 
-def about_this_machine(cgroup: Path = _CGROUP, shared_memory: Path = Path("/dev/shm")) -> Iterator[Finding]:
-    """Yield what is known of versions, cores, memory, shared memory and limits."""
+def about_this_machine(
+    cgroup: Path = _CGROUP, shared_memory: Path = Path("/dev/shm"), site: Sequence[str] | None = None
+) -> Iterator[Finding]:
+    """Yield what is known of versions, cores, memory, shared memory and limits.
+
+    `site` are the folders in which packages are installed: those of `sys.path`.
+    """
     yield Finding(Level.OK, "python", f"{platform.python_version()} on {platform.platform()}")
-    yield Finding(Level.OK, "packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
+    yield from _about_packages(sys.path if site is None else site)
     yield about_processors(_usable_cores(), _quota(cgroup))
     yield about_memory(_memory_limit(cgroup), _memory())
     if shared_memory.is_dir():
@@ -33,11 +53,37 @@ def about_this_machine(cgroup: Path = _CGROUP, shared_memory: Path = Path("/dev/
     yield about_open_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
-def _version(name: str) -> str:
+def _about_packages(site: Sequence[str]) -> Iterator[Finding]:
+    """Yield the versions of packages, which of them are too old or missing, and which can't be imported."""
+    shown = (f"{name} {_version(name, site) or 'is missing'}" for name in _PACKAGES)
+    yield Finding(Level.OK, "packages", ", ".join(shown))
+    for name, least in _needed():
+        finding = about_package(name, _version(name, site), least)
+        if finding is not None:
+            yield finding
+    for name in _IMPORTED:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # of a broken package anything may come
+            if _version(name.partition(".")[0], site):
+                yield about_import(name.partition(".")[0], error)
+
+
+def _needed() -> Iterator[tuple[str, str]]:
+    """Yield the packages that this library needs everywhere, and their lowest versions."""
     try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "is missing"
+        requirements = metadata.requires("osstorchconnector") or []
+    except metadata.PackageNotFoundError:  # a copy that was not installed
+        return
+    for requirement in requirements:
+        found = _REQUIREMENT.fullmatch(requirement)
+        if found:
+            yield found[1], found[2]
+
+
+def _version(name: str, site: Sequence[str]) -> str:
+    found = next(iter(metadata.distributions(name=name, path=list(site))), None)
+    return found.version if found is not None else ""
 
 
 def _usable_cores() -> int:
