@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 from osstorchconnector import errors
-from osstorchconnector.client.error_texts import ADVICE
+from osstorchconnector.client.error_texts import ADVICE, ON_THE_WAY, Advice
 from osstorchconnector.safetensors import failures
 
 PAGE = Path(__file__).with_name("errors.md")
@@ -17,8 +18,12 @@ HEAD = """\
 # Errors
 
 Every error of this library is an `OssError`. Its text says what was tried and on which object, what OSS answered
-(status, code, message, request id, EC, number of attempts), and what to do. The first part of this page is about OSS's
-codes, the second about the classes of errors. OSS's own pages about a code are found by its EC.
+(status, code, message, request id, EC, number of attempts), and what to do. An error of a request has at most 400
+letters: OSS's words are cut first, then the middle of a long key. The audit log has the whole key.
+
+The first part of this page is about OSS's codes, the second about what fails on the way, the third about the classes of
+errors. OSS's own pages about a code are found by its EC. `osstorch doctor oss://bucket/prefix/` looks for the cause by
+itself.
 
 This page is made by `python docs/make_errors.py`.
 
@@ -43,8 +48,9 @@ TODO = {
         "`OssClient.get`. `on_error=` leaves such objects out."
     ),
     "OssConnectionError": (
-        "Check the endpoint's name, the network, the proxy and the firewall. An `-internal` endpoint is reached "
-        "from its own region's network only. An address where nothing ever answered fails within 10 s."
+        "Check the endpoint's name, the network, the proxy and the firewall: [UnknownHost](#unknownhost), "
+        "[NoConnection](#noconnection), [BrokenConnection](#brokenconnection), [NoTls](#notls) and "
+        "[UntrustedCertificate](#untrustedcertificate)."
     ),
     "OssProtocolError": (
         "Something on the way is not OSS: a proxy's login page, another server behind the name, a load balancer. "
@@ -80,9 +86,14 @@ TODO = {
 
 def page() -> str:
     """Return the text of the page."""
-    codes = [f"### {code}\n\nTo do: {todo}.\n\n{_wrapped(causes)}\n" for code, (todo, causes) in sorted(ADVICE.items())]
+    codes, on_the_way = map(_sections, (ADVICE, ON_THE_WAY))
     classes = [f"### {name}\n\n{_wrapped(_about(name))}\n\n{_wrapped(text)}\n" for name, text in TODO.items()]
-    return f"{HEAD}## What OSS answers\n\n{chr(10).join(codes)}\n## Classes of errors\n\n{chr(10).join(classes)}"
+    parts = {"What OSS answers": codes, "What fails on the way": on_the_way, "Classes of errors": classes}
+    return HEAD + "\n".join(f"## {title}\n\n{chr(10).join(sections)}" for title, sections in parts.items())
+
+
+def _sections(table: Mapping[str, Advice]) -> list[str]:
+    return [f"### {name}\n\nTo do: {todo}.\n\n{_wrapped(causes)}\n" for name, (todo, causes) in sorted(table.items())]
 
 
 def _about(name: str) -> str:

@@ -16,6 +16,7 @@ MASK = "***"
 # A request id of OSS has 24 letters, but a hostile server may send thousands.
 MAX_NAME_LETTERS = 100
 MAX_TEXT_LETTERS = 1000
+_GAP = "[...]"
 
 
 class Secret(str):
@@ -71,6 +72,15 @@ def printable(text: str, most: int = MAX_TEXT_LETTERS) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return `text`, printable; if it has more than `most` letters, without its middle: names differ at their ends."""
+    text = printable(text, len(text))
+    if len(text) <= most:
+        return text
+    kept = max(most - len(_GAP), 0)
+    return f"{text[: kept - kept // 2]}{_GAP}{text[len(text) - kept // 2 :]}"
 
 
 def without(text: str, secrets: Iterable[str]) -> str:

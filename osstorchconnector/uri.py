@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, cast
 
 from .errors import OssUriError
 from .leftovers import refuse_leftovers
-from .redaction import printable
+from .redaction import shortened
 
 refuse_leftovers()
 
 MAX_KEY_BYTES = 1023
+# How much of a URI an error shows.
+MAX_SHOWN_LETTERS = 200
 # What a local path may begin with (`OssClient("")`). A client of OSS refuses it if it can't be a bucket's name.
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -31,8 +33,8 @@ class OssUri(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The URI for errors and logs: characters that could forge a line or control a terminal are escaped."""
-        return printable(str(self), len(f"oss://{self.bucket}/") + MAX_KEY_BYTES)
+        """The URI for errors and logs: printable, and a very long one without its middle."""
+        return shortened(str(self), MAX_SHOWN_LETTERS)
 
     @property
     def path(self) -> str:

@@ -10,7 +10,8 @@ How a request flows, from the caller down to the socket:
       │
     Sender.perform            `sender`: sign (`composing`), send, judge the answer, wait, try again, until it is good
       │  PendingOperation     `attempts`: the request of each try, and the checks of what came
-      │  decide               `retry`, with `traffic` (how many retries), `error_texts` (what the error says)
+      │  decide               `retry`, with `traffic` (how many retries), `error_texts` (what the error says),
+      │                       `news` (what is logged)
       │
     PacedTransport            `layers`: waits where the server asked for fewer requests (`traffic`)
     [AuditedTransport]        `layers`: a line in the audit log for each try

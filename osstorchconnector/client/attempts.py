@@ -32,14 +32,16 @@ from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, Sum, crc64
 from ..protocol.heads import ResponseHead, bare_etag, content_range, object_stat
 from ..protocol.values import ByteSpan, Download, ObjectStat, Request
 from ..protocol.xml_tree import MAX_DOCUMENT_BYTES
-from ..redaction import MAX_NAME_LETTERS, SecretBuffer, printable
+from ..redaction import SecretBuffer, printable
 from ..uri import OssUri
+from .error_texts import PAGE
 from .memory import Memory, SummedMemory, fill, fresh_memory, part
 from .transport.base import BodySink, Transitions
 
 R = TypeVar("R")
 
 MAX_REFUSAL_BYTES = 1024 * 1024
+READ_AGAIN = f"read it again from the beginning ({PAGE}#ossobjectchangederror)"
 
 # Makes a named tuple without the Python call of its class: for every object.
 _new = tuple.__new__
@@ -263,9 +265,7 @@ class GetAttempt(_WholeAnswer):
             target.sum_up_to(span.stop - span.start)
             crc = target.crc
         if not span.start and span.stop == stat.size and stat.crc64 not in (None, crc):
-            raise OssIntegrityError(
-                f"GetObject {self.uri.shown}: the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}"
-            )
+            raise OssIntegrityError(f"the {stat.size} bytes received have CRC-64 {crc}, OSS says {stat.crc64}")
         self.state = FINISHED[self.state]
         if target is not None:
             self._body = target.give_out()
@@ -295,7 +295,7 @@ class GetAttempt(_WholeAnswer):
         if etag and stat.etag != etag:
             raise OssObjectChangedError(
                 f"GetObject {self.uri.shown}: the object was replaced while it was read "
-                f"(ETag {printable(etag, MAX_NAME_LETTERS)}, now {printable(stat.etag, MAX_NAME_LETTERS)})"
+                f"(ETag {printable(etag, 40)}, now {printable(stat.etag, 40)}); {READ_AGAIN}"
             )
         if known is not None:
             self._check_same(known[0], stat)
@@ -375,10 +375,7 @@ class UploadAttempt(_WholeAnswer):
     def finish(self, head: ResponseHead) -> None:
         stored = stored_crc64(head)
         if stored != self.crc:
-            raise OssIntegrityError(
-                f"{self._request.operation} {self._uri.shown}: {self.size} bytes with CRC-64 {self.crc} were sent, "
-                f"OSS received CRC-64 {stored}"
-            )
+            raise OssIntegrityError(f"{self.size} bytes with CRC-64 {self.crc} were sent, OSS received CRC-64 {stored}")
         self.result = head
 
 

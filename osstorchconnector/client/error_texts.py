@@ -1,6 +1,6 @@
 """What is said about a request that failed: operation, object, OSS's answer, attempts, and what to do.
 
-The page docs/errors.md is made from the table `ADVICE` here and from the docstrings of `errors` (by
+The page docs/errors.md is made from the tables `ADVICE` and `ON_THE_WAY` here and from the docstrings of `errors` (by
 `python docs/make_errors.py`). A test compares them.
 """
 
@@ -10,21 +10,22 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..errors import OssError, OssServiceError, service_error
+from ..errors import OssConnectionError, OssError, OssIntegrityError, OssProtocolError, OssTimeoutError, service_error
 from ..protocol.answers import NOT_OSS
 from ..protocol.endpoint import endpoint_in
 from ..protocol.heads import ResponseHead
 from ..protocol.values import Buffer, Request
 from ..protocol.xml import parse_error
-from ..redaction import MAX_NAME_LETTERS, Secret, printable, without
+from ..redaction import Secret, printable, shortened, without
 
 PAGE = "docs/errors.md"
+# An error has at most this many letters. If there is more to tell, the server's words are cut, then the object's name.
+MAX_LETTERS = 400
+_LEAST_PLACE, _USUAL_PLACE, _LEAST_MESSAGE, _MOST_AFTER = 50, 150, 20, 220
 _WRONG_REGION_EC = "0002-00000226"
 _VERSION_1_EC = "0002-00000080"
-_is_host = re.compile(r"[A-Za-z0-9.-]{1,200}").fullmatch
-_MAX_MESSAGE = 300
-_MAX_EC = 40
-_MAX_PLACE = 1200  # a bucket's name, and a key of 1,023 bytes
+_is_host = re.compile(r"[A-Za-z0-9.-]{1,80}").fullmatch
+_MAX_CODE, _MAX_REQUEST_ID, _MAX_EC, _MAX_CAME = 40, 40, 20, 300
 
 
 class Advice(NamedTuple):
@@ -203,11 +204,123 @@ ADVICE: Mapping[str, Advice] = {
 }
 
 
-def subject(request: Request) -> str:
-    """Return operation and object, or prefix, in one printable phrase: `GetObject oss://bucket/key`."""
+# What fails before or beside OSS's answer, by the headings of the page.
+ON_THE_WAY: Mapping[str, Advice] = {
+    "BrokenConnection": Advice(
+        "check the network and the proxy",
+        "The connection ended before the answer was complete. Once is nothing, and is repeated. If it happens all the "
+        "time, something on the way cuts connections: a proxy, a NAT with few ports, a firewall.",
+    ),
+    "NoAnswer": Advice(
+        "check the network, or raise readTimeout",
+        "A connection was there, but hardly a byte came within `readTimeout`, or all within `operationTimeout` was not "
+        "enough. `osstorch doctor` measures what the way to the bucket gives.",
+    ),
+    "NoConnection": Advice(
+        "check the network, the proxy and the firewall",
+        "Nobody answered at the address, or it refused the connection. An `-internal` endpoint is reached from its own "
+        "region's network only. If nothing has ever answered there, an operation gives up within 3 s, since the "
+        "endpoint is probably wrong. Where the network of a container begins late, set `maxAttempts`: then so many "
+        "attempts are made from the first request on, within `operationTimeout`.",
+    ),
+    "NoTls": Advice(
+        "write http:// in endpoint= if plain http is meant",
+        "The server answers, but not with TLS. Often the port is that of plain http.",
+    ),
+    "NotFromOss": Advice(
+        "look for a proxy or another server behind the endpoint's name",
+        "The answer is not HTTP/1.1, or has no request id of OSS: a proxy's login page, another server behind the "
+        "name, a load balancer. The text shows what came.",
+    ),
+    "SignatureVersion1": Advice(
+        "OSS takes no signatures of version 1 here: pass region='cn-...', the bucket's, for version 4",
+        "Without a region requests are signed with version 1, which some buckets and accounts do not allow any more.",
+    ),
+    "UnknownHost": Advice(
+        "check endpoint= and the bucket's name, then this machine's DNS",
+        "The resolver says that there is no such name. An endpoint is https://oss-<region>.aliyuncs.com, with "
+        "`-internal` behind the region inside of Alibaba Cloud. The bucket's name is put before it.",
+    ),
+    "UntrustedCertificate": Advice(
+        "if an authority of your own signed it, name its file with the config key caFile",
+        "The server's certificate is not signed by an authority that this machine knows, has expired, or is for "
+        "another name. A proxy that reads https shows its own: ask for its authority's certificate. A wrong clock has "
+        "the same effect.",
+    ),
+    "WrongBytes": Advice(
+        "if it happens again, look for broken memory or a proxy that changes bodies",
+        "The CRC-64 of what arrived is not the object's. It was transferred again before this was raised.",
+    ),
+    "WrongEndpoint": Advice(
+        "pass the endpoint of the bucket's region",
+        "A bucket is reached at the endpoints of its own region only. OSS has said which one that is.",
+    ),
+    "WrongProxy": Advice(
+        "set https_proxy to http://host:port, or no_proxy to the endpoint's host",
+        "The environment variable http_proxy or https_proxy can't be used as it is.",
+    ),
+    "WrongRegion": Advice(
+        "pass region= as in the endpoint's name",
+        "Signatures of version 4 are for one region, and OSS takes only those for its own.",
+    ),
+}
+_KINDS: Mapping[str, tuple[type[OssError], str]] = {
+    "setup": (OssConnectionError, ""),
+    "connect": (OssConnectionError, "NoConnection"),
+    "connect_timeout": (OssTimeoutError, "NoConnection"),
+    "reset": (OssConnectionError, "BrokenConnection"),
+    "timeout": (OssTimeoutError, "NoAnswer"),
+    "protocol": (OssProtocolError, "NotFromOss"),
+    "integrity": (OssIntegrityError, "WrongBytes"),
+}
+
+
+class Story(NamedTuple):
+    """What is told of a request that failed: tried on what, what came of it, and what to do."""
+
+    operation: str
+    place: str
+    came: str
+    facts: str
+    todo: str
+    message: str = ""
+    status: int = 0
+    code: str = ""
+    request_id: str = ""
+    kind: type[OssError] | None = None
+
+    def text(self, reason: str = "") -> str:
+        """Return all of it in `MAX_LETTERS`; `reason` says why it is given up."""
+        after = "; ".join(filter(None, (self.facts, reason, self.todo)))
+        if reason and len(after) > _MOST_AFTER:
+            after = f"{self.facts}; {reason}; see {self.todo.rpartition(' (')[2].rstrip(')')}"
+        room = MAX_LETTERS - len(f"{self.operation} :  {after}")
+        came = printable(self.came, room - _LEAST_PLACE)
+        room -= len(came)
+        words = room - min(len(self.place), _USUAL_PLACE) - len(" ()")
+        message = f" ({printable(self.message, words)})" if self.message and words >= _LEAST_MESSAGE else ""
+        return f"{self.operation} {shortened(self.place, room - len(message))}: {came}{message} {after}"
+
+    def error(self, reason: str = "") -> OssError:
+        """Return the error to raise."""
+        if self.kind is not None:
+            return self.kind(self.text(reason))
+        return service_error(self.text(reason), status=self.status, code=self.code, request_id=self.request_id)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def subject(request: Request) -> tuple[str, str]:
+    """Return the operation, and the object or prefix: `GetObject` and `oss://bucket/key`."""
     name = request.key or dict(request.query).get("prefix") or ""
-    place = f"oss://{request.bucket}/{name}" if request.bucket else "the service"
-    return f"{request.operation} {printable(place, _MAX_PLACE)}"
+    return request.operation, f"oss://{request.bucket}/{name}" if request.bucket else "the service"
+
+
+def named(request: Request) -> str:
+    """Return operation and object in one phrase."""
+    operation, place = subject(request)
+    return f"{operation} {shortened(place, MAX_LETTERS // 2)}"
 
 
 def circumstances(attempts: int, request_id: str, ec: str = "") -> str:
@@ -215,62 +328,50 @@ def circumstances(attempts: int, request_id: str, ec: str = "") -> str:
 
     `ec` is OSS's number of the exact cause, which its documents are searched by.
     """
-    facts = [f"request id {printable(request_id, MAX_NAME_LETTERS)}"] if request_id else []
+    facts = [f"request id {printable(request_id, _MAX_REQUEST_ID)}"] if request_id else []
     facts += [f"EC {printable(ec, _MAX_EC)}"] if ec else []
     return f"[{', '.join([*facts, '1 attempt' if attempts == 1 else f'{attempts} attempts'])}]"
 
 
-def refusal_of(
+def story_of_refusal(
     request: Request,
     sent_headers: Iterable[tuple[str, str]],
     head: ResponseHead,
     body: Buffer,
     attempts: int,
     region: str,
-) -> OssServiceError:
-    """Return the error for an answer that refuses a request which was sent with these headers."""
+) -> Story:
+    """Return what to tell of an answer that refuses a request which was sent with these headers."""
     fault = parse_error(body, head)
     # A proxy's error page may echo what it was sent.
     sent = [value for _, value in sent_headers if isinstance(value, Secret)]
     sent += [Secret(value.rpartition("Signature=")[2].rpartition(":")[2]) for value in sent]  # of version 4, and of 1
-    return refusal(
-        request,
+    code = printable(without(fault.code, sent), _MAX_CODE)
+    message, ec = without(fault.message, sent), without(fault.ec, sent)
+    request_id = printable(without(fault.request_id or head.get("x-oss-request-id"), sent), _MAX_REQUEST_ID)
+    endpoint = fault.endpoint or endpoint_in(head.get("location"), request.bucket)
+    return Story(
+        *subject(request),
+        f"{'OSS' if request_id else NOT_OSS} answered {head.status}{f' {code}' if code else ''}",
+        circumstances(attempts, request_id, ec),
+        advice(code, message, ec, endpoint, region),
+        message=message,
         status=head.status,
-        code=without(fault.code, sent),
-        message=without(fault.message, sent),
-        request_id=without(fault.request_id or head.get("x-oss-request-id"), sent),
-        ec=without(fault.ec, sent),
-        attempts=attempts,
-        endpoint=fault.endpoint or endpoint_in(head.get("location"), request.bucket),
-        region=region,
+        code=code,
+        request_id=request_id,
     )
 
 
-def refusal(
-    request: Request,
-    *,
-    status: int,
-    code: str,
-    message: str,
-    request_id: str,
-    ec: str,
-    attempts: int,
-    endpoint: str = "",
-    region: str = "",
-) -> OssServiceError:
-    """Return the error for OSS's answer to `request`.
+def story_of_failure(
+    request: Request, kind: str, text: str, attempts: int, request_id: str = "", heading: str = ""
+) -> Story:
+    """Return what to tell of a request that got no answer, or none that can be believed; `retry.Kind` has the kinds.
 
-    `endpoint` is the one that OSS names as the bucket's, `region` the one that the request was signed for.
+    `heading` is one of `ON_THE_WAY`, if more is known than the kind.
     """
-    code, request_id = printable(code, MAX_NAME_LETTERS), printable(request_id, MAX_NAME_LETTERS)
-    said = (str(status), code, f"({printable(message, _MAX_MESSAGE)})" if message else "")
-    answer = " ".join(part for part in said if part)
-    who = "OSS" if request_id else NOT_OSS
-    text = f"{subject(request)}: {who} answered {answer} {circumstances(attempts, request_id, ec)}"
-    todo = advice(code, message, ec, endpoint, region)
-    if todo:
-        text += f"; {todo}"
-    return service_error(text, status=status, code=code, request_id=request_id)
+    error, usual = _KINDS[kind]
+    facts = circumstances(attempts, request_id)
+    return Story(*subject(request), printable(text, _MAX_CAME), facts, see(heading or usual), kind=error)
 
 
 def advice(code: str, message: str, ec: str, endpoint: str, region: str) -> str:
@@ -279,22 +380,21 @@ def advice(code: str, message: str, ec: str, endpoint: str, region: str) -> str:
     `endpoint` is the one that OSS names as the bucket's, `region` the one that the request was signed for.
     """
     if _is_host(endpoint):
-        return f"the bucket is reached elsewhere: pass endpoint='https://{endpoint}' (or its internal one)"
+        todo = f"the bucket is reached elsewhere: pass endpoint='https://{endpoint}' (or its internal one)"
+        return see("WrongEndpoint", todo)
     if ec == _WRONG_REGION_EC or "signing region" in message:
-        return f"check region=: the request was signed for {region or 'none'}, which is not the endpoint's"
-    if ec == _VERSION_1_EC:
-        return "OSS takes no signatures of version 1 here: pass region='cn-...', the bucket's, for version 4"
-    known = ADVICE.get(code)
-    return f"{known.todo} ({PAGE}#{code.lower()})" if known else ""
+        todo = f"check region=: the request was signed for {region or 'none'}, which is not the endpoint's"
+        return see("WrongRegion", todo)
+    return see("SignatureVersion1" if ec == _VERSION_1_EC else code)
 
 
-def retried(error: OssError, *, next_attempt: int, delay_seconds: float, left_seconds: float, untold: int) -> str:
+def see(heading: str, todo: str = "") -> str:
+    """Return what to do, and where the page says more; "" if nothing is known under this heading."""
+    known = ADVICE.get(heading) or ON_THE_WAY.get(heading)
+    return f"{todo or known.todo} ({PAGE}#{heading.lower()})" if known else ""
+
+
+def retried(story: object, *, next_attempt: int, delay_seconds: float, left_seconds: float, untold: int) -> str:
     """Return the log's line about a request that failed and is sent again."""
-    line = f"{error}; sent again in {delay_seconds:.2g} s as attempt {next_attempt}, for {left_seconds:.0f} s at most"
+    line = f"{story}; sent again in {delay_seconds:.2g} s as attempt {next_attempt}, for {left_seconds:.0f} s at most"
     return f"{line} ({untold} more retries there since the last such line)" if untold else line
-
-
-def with_reason(error: OssError, reason: str) -> OssError:
-    """Return `error`, its text saying why nothing more was done."""
-    error.args = (f"{error}; {reason}",)
-    return error

@@ -58,9 +58,11 @@ class PacedTransport:
 
     async def _wait_for_turn(self, deadline: float) -> None:
         clock, turn = loop_clock(), self._gate.turn()
+        begun = clock.look()
         with clock.used():
             while (seconds := min(self._gate.seconds_until(turn), deadline - clock.running.seconds)) > 0:
                 await asyncio.sleep(seconds)
+                self._gate.note_held(clock.running.seconds - begun)
                 if self._is_closed:
                     raise ExchangeFailed("reset", "the client was closed meanwhile")
 

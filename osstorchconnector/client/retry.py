@@ -33,21 +33,23 @@ _THROTTLING_STATUSES = frozenset({429, 503})
 _MAX_DOUBTFUL_ANSWERS = 5
 _MAX_DOUBLINGS = 60
 _UNCONNECTED = frozenset({"connect", "connect_timeout"})
-# A server that has answered before is worth waiting for. An address where nothing ever answered is probably wrong.
-UNREACHED_SECONDS = 10.0
-_UNREACHED = (
-    "nothing has ever answered there: check endpoint= (an -internal endpoint is reached from its own region's network "
-    "only), the network, the proxy and the firewall"
-)
+# A server that has answered before is worth waiting for. An address where nothing ever answered is probably wrong. It
+# is tried for this long: four times at least, with the usual delays.
+UNREACHED_SECONDS = 3.0
+_UNREACHED = "nothing has ever answered there: check endpoint= (an -internal one is reached from its own region only)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often, and how long apart at most: the delay before try n is drawn from 0 to `base * 2 ** (n - 2)`."""
+    """How often, and how long apart at most: the delay before try n is drawn from 0 to `base * 2 ** (n - 2)`.
+
+    `unreached_seconds` is how long an address is tried where nothing has ever answered.
+    """
 
     max_attempts: int = 20
     base_delay_seconds: float = 0.2
     max_delay_seconds: float = 10.0
+    unreached_seconds: float = UNREACHED_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +123,9 @@ def decide(
     remedy = _remedy(failure)
     if remedy in used if remedy else not is_passing(failure):
         return RetryDecision(False)
-    over = f"the time allowed, {deadline_seconds:g} s (operationTimeout), is over"
+    over, often = f"the time allowed, {deadline_seconds:g} s (operationTimeout), is over", ""
     if is_unconnected(failure) and not is_reached:
-        deadline_seconds, over = min(deadline_seconds, UNREACHED_SECONDS), _UNREACHED
+        deadline_seconds, over, often = min(deadline_seconds, policy.unreached_seconds), _UNREACHED, _UNREACHED
     if elapsed_seconds >= deadline_seconds:
         return RetryDecision(False, reason=over)
     if failure.was_stopped:
@@ -133,7 +135,7 @@ def decide(
         # The connection died while it was idle. The server has most likely not seen the request.
         return RetryDecision(True, remedy="reconnect", counts=False)
     if attempt >= policy.max_attempts or (is_doubtful(failure) and doubtful + 1 >= _MAX_DOUBTFUL_ANSWERS):
-        return RetryDecision(False)
+        return RetryDecision(False, reason=often)
     if remedy:
         offset = _clock_offset(failure, now) if remedy == "correct_clock" else None
         return RetryDecision(True, remedy=remedy, clock_offset_seconds=offset)

@@ -7,6 +7,7 @@ a `PendingOperation`, `error_texts`. What else happens around a try (pace, audit
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import ssl
 import time
@@ -22,20 +23,20 @@ from ..errors import (
     OssError,
     OssIntegrityError,
     OssProtocolError,
-    OssTimeoutError,
 )
 from ..logs import AuditLog
 from ..protocol import answers, requests
 from ..protocol.endpoint import Endpoint, Origin, SigningPlan
 from ..protocol.heads import ResponseHead, parse_http_date, retry_after_seconds
 from ..protocol.values import Request
-from ..redaction import printable
 from . import error_texts
 from .attempts import GetAttempt, PendingOperation
 from .clocks import LoopClock, RunningTime, loop_clock
 from .composing import Composer, user_agent
 from .engine import in_thread
+from .error_texts import Story
 from .layers import AuditedTransport, PacedTransport
+from .news import RetryNews
 from .retry import (
     UNREACHED_SECONDS,
     FailedTry,
@@ -47,7 +48,7 @@ from .retry import (
     is_unconnected,
 )
 from .sharing import SharedState
-from .traffic import RetryBudget, RetryNews, shared
+from .traffic import RetryBudget, shared
 from .transport.addresses import proxy_for
 from .transport.base import (
     SLOWEST_BYTES_PER_SECOND,
@@ -64,11 +65,10 @@ if TYPE_CHECKING:
     from .transport.direct import DirectTransport
 
 _NO_BUDGET = (
-    "not tried again: this process has used up its retries (retryBudget) of this endpoint, which are earned again by "
-    "requests that end well; the server, or the way to it, is failing at large"
+    "not tried again: this process has used up its retries (retryBudget) of this endpoint, which fails at large"
 )
 
-Outcome = tuple[FailedTry, OssError]
+Outcome = tuple[FailedTry, Story]
 
 
 @dataclass
@@ -93,6 +93,8 @@ class Session:
             max_attempts=self.config.max_attempts,
             base_delay_seconds=self.config.retry_base_delay_seconds,
             max_delay_seconds=self.config.retry_max_delay_seconds,
+            # Who sets the number of attempts wants as many, also of the first request.
+            unreached_seconds=math.inf if "maxAttempts" in self.config.configured else UNREACHED_SECONDS,
         )
 
 
@@ -148,30 +150,26 @@ class Sender:
                     if pending.wants_early_look:
                         await pending.look_early()
                     pending.finish(head)
-                    if not self._is_reached or self._budget.debt > 0:
-                        self._note_success()
+                    if not self._is_reached or attempts > 1 or self._budget.debt > 0:
+                        self._note_success(_asked(pending, request), attempts, begun)
                     return head
                 request = _asked(pending, request)
                 wire = self._composer.wire(request, credentials, attempts, signed_at)
-                failure, error = self._judge(request, pending, wire, head, attempts)
+                failure, story = self._judge(request, pending, wire, head, attempts)
             except UnsizedBody:
                 self._avoid_direct(_asked(pending, request), is_unsized)
                 is_unsized = True
                 continue
-            except OssIntegrityError as wrong:
-                failure, error = failure_of_wrong_bytes(wrong, attempts, head)
-                pending.discard()
-            except (ExchangeFailed, OssProtocolError) as broken:
-                failure, error = failure_of_broken_exchange(_asked(pending, request), broken, attempts, head)
-                pending.keep(getattr(broken, "received_bytes", 0))
+            except (ExchangeFailed, OssProtocolError, OssIntegrityError) as broken:
+                failure, story = outcome_of_failure(_asked(pending, request), broken, attempts, head)
+                if failure.kind == "integrity":
+                    pending.discard()
+                else:
+                    pending.keep(getattr(broken, "received_bytes", 0))
             deadline = limit + pending.moved_bytes / SLOWEST_BYTES_PER_SECOND  # of which more may be known by now
-            decision = self._decide(failure, error, attempts - uncounted, begun, deadline, used, doubtful, stops)
+            decision = self._decide(failure, story, attempts - uncounted, begun, deadline, used, doubtful, stops)
             if not decision.retry or not await self._prepare(decision, credentials):
-                try:
-                    raise error_texts.with_reason(error, decision.reason) if decision.reason else error
-                finally:
-                    # Drop the reference cycle: exception -> traceback -> this frame -> exception.
-                    del error
+                raise story.error(decision.reason)
             uncounted += not decision.counts
             doubtful += is_doubtful(failure)
             on_new_connection = decision.remedy == "reconnect"
@@ -199,7 +197,7 @@ class Sender:
     def _transport_of(self, request: Request, is_unsized: bool) -> Transport:
         """Choose the transport of a request, unless the client was closed."""
         if self._is_closed:
-            raise OssConnectionError(f"{error_texts.subject(request)}: the client was closed meanwhile")
+            raise OssConnectionError(f"{error_texts.named(request)}: the client was closed meanwhile")
         return self._choose(self._composer.route(request.bucket).origin, request.operation, is_unsized)
 
     def _choose(self, origin: Origin, operation: str, is_unsized: bool) -> Transport:
@@ -233,8 +231,8 @@ class Sender:
     def _avoid_direct(self, request: Request, is_unsized: bool) -> None:
         """Have an operation's requests go through aiohttp, which reads answers that do not tell their length."""
         if is_unsized:
-            subject = error_texts.subject(request)
-            raise OssProtocolError(f"{subject}: the transport can't read an answer that does not tell its length")
+            what = error_texts.named(request)
+            raise OssProtocolError(f"{what}: the transport can't read an answer that does not tell its length")
         if request.operation != "GetObject":  # the next document most likely comes the same way; objects rarely do
             origin = self._composer.route(request.bucket).origin
             self._chosen[origin, request.operation, False] = self._choose(origin, request.operation, True)
@@ -246,25 +244,26 @@ class Sender:
         if head.status < 300:
             raise OssProtocolError(answers.why_not(request.operation, head))
         region = self.session.signing.region
-        refused = error_texts.refusal_of(request, wire.headers, head, pending.refusal, attempts, region)
-        if answers.is_hearsay(head.status, refused.request_id):
-            return FailedTry(kind="protocol"), OssProtocolError(str(refused))
+        story = error_texts.story_of_refusal(request, wire.headers, head, pending.refusal, attempts, region)
+        if answers.is_hearsay(head.status, story.request_id):
+            todo = error_texts.see("NotFromOss")
+            return FailedTry(kind="protocol"), story._replace(kind=OssProtocolError, todo=todo)
         if head.status == 416 and pending.is_resumed:
             pending.discard()  # there is no such rest: what came first lied about the length
-            return FailedTry(kind="protocol"), refused
+            return FailedTry(kind="protocol"), story
         failure = FailedTry(
             kind="service",
             status=head.status,
-            code=refused.code,
+            code=story.code,
             server_date=parse_http_date(head.get("date")),
             retry_after_seconds=retry_after_seconds(head),
         )
-        return failure, refused
+        return failure, story
 
     def _decide(
         self,
         failure: FailedTry,
-        error: OssError,
+        story: Story,
         attempt: int,
         begun: float,
         deadline: float,
@@ -299,15 +298,17 @@ class Sender:
         if decision.retry and is_charged(failure) and not self._budget.spend(self.session.config.retry_budget):
             return RetryDecision(False, reason=_NO_BUDGET)
         if decision.retry and not decision.needs_newer_credentials:
-            allowed = deadline - begun if is_reached else min(deadline - begun, UNREACHED_SECONDS)
-            self._news.tell(error, decision, attempt, elapsed, allowed)
+            allowed = deadline - begun if is_reached else min(deadline - begun, self._policy.unreached_seconds)
+            self._news.tell(story, decision, attempt, elapsed, allowed)
         return decision
 
-    def _note_success(self) -> None:
+    def _note_success(self, request: Request, attempts: int, begun: float) -> None:
         if not self._is_reached:
             self._note_reached()
         if self._budget.debt > 0:
             self._budget.earn()
+        if attempts > 1:
+            self._news.goes_on(request, attempts, loop_clock().look() - begun)
 
     def _note_reached(self) -> None:
         self._is_reached = True
@@ -378,19 +379,17 @@ def _asked(pending: PendingOperation, request: Request | None) -> Request:
     return request or pending.request()
 
 
-def failure_of_wrong_bytes(error: OssIntegrityError, attempts: int, head: ResponseHead | None) -> Outcome:
-    """Return what to say about bytes that are not the ones that OSS has, or has been sent."""
-    facts = error_texts.circumstances(attempts, head.get(answers.REQUEST_ID) if head is not None else "")
-    return FailedTry(kind="integrity"), OssIntegrityError(f"{error} {facts}")
-
-
-def failure_of_broken_exchange(
-    request: Request, error: ExchangeFailed | OssProtocolError, attempts: int, head: ResponseHead | None
+def outcome_of_failure(
+    request: Request,
+    error: ExchangeFailed | OssProtocolError | OssIntegrityError,
+    attempts: int,
+    head: ResponseHead | None,
 ) -> Outcome:
-    request_id = getattr(error, "request_id", "") if head is None else head.get("x-oss-request-id")
-    facts = error_texts.circumstances(attempts, request_id)
-    text = f"{error_texts.subject(request)}: {printable(str(error))} {facts}"
-    if isinstance(error, OssProtocolError):
-        return FailedTry(kind="protocol"), OssProtocolError(text)
-    kind: type[OssError] = OssTimeoutError if error.kind in ("timeout", "connect_timeout") else OssConnectionError
-    return FailedTry(kind=error.kind, reused_connection=error.reused), kind(text)
+    """Return what becomes of a request whose answer did not come, or can't be believed."""
+    request_id = getattr(error, "request_id", "") if head is None else head.get(answers.REQUEST_ID)
+    if isinstance(error, ExchangeFailed):
+        failure = FailedTry(kind=error.kind, reused_connection=error.reused)
+    else:
+        failure = FailedTry(kind="protocol" if isinstance(error, OssProtocolError) else "integrity")
+    heading = getattr(error, "heading", "")
+    return failure, error_texts.story_of_failure(request, failure.kind, str(error), attempts, request_id, heading)

@@ -5,7 +5,7 @@
   only "too many". But while it refuses, what it accepts is all that it allows. So a step down from any rate leads near
   the rate allowed. Later steps down are short, and the rate rises in between.
 - `RetryBudget` limits how many requests may be sent again.
-- `RetryNews` decides which retries are logged.
+- `RetryNews` (in `news`) decides which retries are logged.
 - `shared` has one of each for every endpoint.
 
 Clocks are handed in.
@@ -13,7 +13,6 @@ Clocks are handed in.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -21,13 +20,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from ..errors import OssError
-from .error_texts import retried
-from .retry import RetryDecision
-
-_logger = logging.getLogger(__name__)
+from .news import HeldNews, RetryNews
 
 # How long to gather answers before the rate changes again: the usual time, the time if there are many answers, and the
 # time if most were refused. Only answers to requests that were sent since the last change count.
@@ -112,11 +106,16 @@ class Gate:
     a turn that comes at once.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, budget: RetryBudget | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        budget: RetryBudget | None = None,
+        news: HeldNews | None = None,
+    ) -> None:
         self.is_open = True
         self.steps = 0
         self.answered = 0  # only an estimate: threads add without a lock and may lose an addition
-        self._clock, self._budget = clock, budget
+        self._clock, self._budget, self._news = clock, budget, news
         self._stamps = deque([(clock(), 0)], maxlen=_MOST_STAMPS)  # times, and how many answers there were then
         self._lock = threading.Lock()
         self._rate: RequestRate | None = None
@@ -138,6 +137,12 @@ class Gate:
         with self._lock:
             rate = self._advance()
             return 0.0 if rate is None else min(max(turn - self._come, 0.0) / rate, LOOK_AGAIN_SECONDS)
+
+    def note_held(self, seconds: float) -> None:
+        """A request has been held back for so long."""
+        rate = self._rate
+        if self._news is not None and rate is not None:
+            self._news.held(seconds, rate.at(self._clock()))
 
     def open(self) -> None:
         """Stop holding requests back."""
@@ -185,6 +190,8 @@ class Gate:
     def _open(self, now: float) -> None:
         self._rate, self.is_open = None, True
         self._stamps.append((now, self.answered))
+        if self._news is not None:
+            self._news.free()
 
     def _note_first(self, now: float) -> None:
         if self._accepted + self._refused == 1:
@@ -269,80 +276,6 @@ class RetryBudget:
         return limit - max(self.debt, -_MOST_SAVED * limit)
 
 
-# After this long the retries of an operation are a warning.
-LONG_SECONDS = 5.0
-# The interval between warnings doubles up to this. After a while without retries it is short again.
-LONGEST_INTERVAL_SECONDS = 300.0
-QUIET_NEWS_SECONDS = 60.0
-# At most one line below a warning in this time.
-INFO_INTERVAL_SECONDS = 1.0
-
-
-class News(NamedTuple):
-    """A line to log at `level`; `untold` retries at the endpoint were not logged since the last one."""
-
-    level: int
-    untold: int
-
-
-class RetryNews:
-    """Decides which retries at one endpoint are logged: the first, and warnings about those that last long."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._last = self._next_info = self._next_warning = float("-inf")
-        self._interval = LONG_SECONDS
-        self._untold = 0
-
-    def of(self, *, attempt: int, seconds_so_far: float) -> News | None:
-        """Return what to log about a retry after try number `attempt` of an operation; None for nothing.
-
-        Number 0 is a try that does not count: its connection had died while it was idle.
-        """
-        with self._lock:
-            now = self._clock()
-            if now - self._last > QUIET_NEWS_SECONDS:
-                self._interval, self._next_warning = LONG_SECONDS, now
-            self._last = now
-            level = self._level(now, attempt, seconds_so_far)
-            if not level:
-                self._untold += 1
-                return None
-            news, self._untold = News(level, self._untold), 0
-            return news
-
-    def tell(
-        self,
-        error: OssError,
-        decision: RetryDecision,
-        attempt: int,
-        seconds_so_far: float,
-        deadline_seconds: float,
-    ) -> None:
-        """Log that a request of which try number `attempt` ended in `error` is sent again, if that is to be logged."""
-        news = self.of(attempt=attempt * decision.counts, seconds_so_far=seconds_so_far)
-        if news is not None and _logger.isEnabledFor(news.level):
-            line = retried(
-                error,
-                next_attempt=attempt + decision.counts,
-                delay_seconds=decision.delay_seconds,
-                left_seconds=deadline_seconds - seconds_so_far,
-                untold=news.untold,
-            )
-            _logger.log(news.level, "%s", line)
-
-    def _level(self, now: float, attempt: int, seconds_so_far: float) -> int:
-        if seconds_so_far >= LONG_SECONDS and now >= self._next_warning:
-            self._next_warning = now + self._interval
-            self._interval = min(2 * self._interval, LONGEST_INTERVAL_SECONDS)
-            return logging.WARNING
-        if attempt == 1 and now >= self._next_info:
-            self._next_info = now + INFO_INTERVAL_SECONDS
-            return logging.INFO
-        return logging.NOTSET
-
-
 class _Shared:
     """One object of each kind per endpoint. A forked child begins anew: another thread may have held a lock."""
 
@@ -379,7 +312,7 @@ class _Shared:
         """Return the gate before `server`, an endpoint."""
         with self._lock:
             budget = self._budgets.setdefault(server, RetryBudget())
-            return self._gates.setdefault(server, Gate(budget=budget))
+            return self._gates.setdefault(server, Gate(budget=budget, news=HeldNews(server)))
 
 
 shared = _Shared()

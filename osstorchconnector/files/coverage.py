@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ..client.attempts import READ_AGAIN
 from ..errors import OssIntegrityError, OssObjectChangedError
 from ..protocol.checksum import combine_crc64, crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat
@@ -144,12 +145,12 @@ class ReceivedObject:
         if seen is not None and (now.etag != seen.etag or now.size != seen.size):
             raise OssObjectChangedError(
                 f"GetObject {self.uri.shown}: the object was replaced while it was read "
-                f"(it had {seen.size} bytes, now {now.size})"
+                f"(it had {seen.size} bytes, now {now.size}); {READ_AGAIN}"
             )
         if download.span != span:
             raise OssObjectChangedError(
                 f"GetObject {self.uri.shown}: bytes {span.start} to {span.stop} are not there (the object has "
-                f"{now.size} bytes): it was truncated, or replaced while it was read"
+                f"{now.size} bytes): it was truncated, or replaced while it was read; {READ_AGAIN}"
             )
         return download
 

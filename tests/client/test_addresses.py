@@ -117,7 +117,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_the_setting_named(
     transport: str, servers: dict[str, Emulator], client_of: MakeClient
 ) -> None:
     oss = servers["https"]
-    with pytest.raises(OssConnectionError, match="not trusted.*caFile.*1 attempt"):
+    with pytest.raises(OssConnectionError, match=r"not trusted.*\[1 attempt\].*caFile"):
         client_of(oss, oss.endpoint, transport=transport).put(PHOTOS + "k", DATA)
 
 
@@ -135,5 +135,5 @@ def test_https_to_a_server_of_plain_http_fails_at_once_and_says_what_to_write(
     transport: str, servers: dict[str, Emulator], client_of: MakeClient
 ) -> None:
     oss = servers["http"]
-    with pytest.raises(OssConnectionError, match=r"does not speak TLS.*http://.*1 attempt"):
+    with pytest.raises(OssConnectionError, match=r"does not speak TLS \[1 attempt\].*http://"):
         client_of(oss, f"https://127.0.0.1:{oss.port}", transport=transport).put(PHOTOS + "k", DATA)

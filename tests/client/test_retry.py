@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import cycle
 from pathlib import Path
@@ -305,15 +306,47 @@ def test_keys_that_are_refused_are_replaced_once_if_there_are_others(code: str) 
 
 
 @pytest.mark.parametrize("kind", ["connect", "connect_timeout"])
-def test_where_nothing_ever_answered_it_is_given_up_within_10_seconds_with_a_hint(kind: Any) -> None:
+def test_where_nothing_ever_answered_it_is_given_up_within_3_seconds_with_a_hint(kind: Any) -> None:
     failure = FailedTry(kind=kind)
-    assert after(failure, elapsed_seconds=5.0, is_reached=False).retry
-    late = after(failure, elapsed_seconds=9.95, is_reached=False)
-    later = after(failure, elapsed_seconds=10.0, is_reached=False)
-    for decision in (late, later):
+    assert after(failure, elapsed_seconds=2.5, is_reached=False).retry
+    late = after(failure, elapsed_seconds=2.95, is_reached=False)
+    later = after(failure, elapsed_seconds=3.0, is_reached=False)
+    often = after(failure, attempt=5, is_reached=False)
+    for decision in (late, later, often):
         assert not decision.retry
         assert "nothing has ever answered there: check endpoint=" in decision.reason
     assert after(failure, elapsed_seconds=50.0, is_reached=True).retry
+
+
+@given(st.lists(st.floats(0, 1), min_size=20, max_size=20))
+def test_where_nothing_ever_answered_it_is_tried_four_times_at_least_in_3_seconds_at_most(dice: list[float]) -> None:
+    elapsed = attempts = 0.0
+    for random in dice:
+        attempts += 1
+        decision = decide(
+            RetryPolicy(),
+            FailedTry(kind="connect"),
+            attempt=int(attempts),
+            elapsed_seconds=elapsed,
+            deadline_seconds=120.0,
+            now=NOW,
+            random=random,
+            is_reached=False,
+        )
+        if not decision.retry:
+            break
+        elapsed += decision.delay_seconds
+    assert attempts >= 4
+    assert elapsed < 3.0
+
+
+def test_who_wants_a_number_of_attempts_gets_it_where_nothing_ever_answered() -> None:
+    policy = RetryPolicy(max_attempts=20, unreached_seconds=math.inf)
+    given: dict[str, Any] = {"deadline_seconds": 120.0, "now": NOW, "random": 0.5, "is_reached": False}
+    failure = FailedTry(kind="connect")
+    assert decide(policy, failure, attempt=19, elapsed_seconds=60.0, **given).retry
+    assert not decide(policy, failure, attempt=20, elapsed_seconds=60.0, **given).retry
+    assert not decide(policy, failure, attempt=2, elapsed_seconds=120.0, **given).retry
 
 
 def test_a_server_that_accepts_and_then_breaks_is_one_that_is_reached() -> None:

@@ -1,8 +1,7 @@
-"""What clients share about an endpoint: the rate of requests, the budget of retries, and which are logged."""
+"""What clients share about an endpoint: the rate of requests, and the budget of retries."""
 
 from __future__ import annotations
 
-import logging
 import os
 
 import pytest
@@ -14,16 +13,12 @@ from osstorchconnector.client.traffic import (
     EARNED_PER_SUCCESS,
     FREE_PER_SECOND,
     HOLD_SECONDS,
-    INFO_INTERVAL_SECONDS,
-    LONG_SECONDS,
     LOOK_AGAIN_SECONDS,
-    QUIET_NEWS_SECONDS,
     SLOWEST_PER_SECOND,
     STAMP_EVERY,
     Gate,
     RequestRate,
     RetryBudget,
-    RetryNews,
     first_rate,
     shared,
 )
@@ -275,68 +270,3 @@ def test_the_retries_suffice_if_a_server_begins_to_refuse(allowed: int, retries:
     server.change(1e6)
     world.run(33.0)
     assert world.rate(31.0, 33.0) > 6000, "it rises again"
-
-
-class NewsClock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def told(clock: NewsClock, news: RetryNews, **what: float) -> tuple[int, int]:
-    found = news.of(attempt=int(what.get("attempt", 1)), seconds_so_far=what.get("seconds_so_far", 0.0))
-    return (found.level, found.untold) if found else (0, 0)
-
-
-def test_the_first_retry_of_an_operation_is_information_and_the_second_is_none() -> None:
-    news = RetryNews(clock := NewsClock())
-    assert told(clock, news) == (logging.INFO, 0)
-    assert told(clock, news, attempt=2, seconds_so_far=1.0) == (0, 0)
-
-
-def test_of_many_operations_one_a_second_is_told_of_and_the_others_are_counted() -> None:
-    news = RetryNews(clock := NewsClock())
-    levels = [told(clock, news) for _ in range(100)]
-    assert levels == [(logging.INFO, 0)] + [(0, 0)] * 99
-    clock.now += INFO_INTERVAL_SECONDS
-    assert told(clock, news) == (logging.INFO, 99)
-
-
-def test_what_goes_on_for_long_is_a_warning_at_growing_intervals() -> None:
-    news, warned = RetryNews(clock := NewsClock()), []
-    for second in range(200):
-        clock.now = 1000.0 + second
-        level, _ = told(clock, news, attempt=1 + second, seconds_so_far=float(second))
-        if level == logging.WARNING:
-            warned.append(second)
-    assert warned == [5, 10, 20, 40, 80, 160]
-
-
-def test_an_answer_that_stayed_away_for_long_is_a_warning_at_the_first_retry() -> None:
-    news = RetryNews(clock := NewsClock())
-    assert told(clock, news, seconds_so_far=30.0) == (logging.WARNING, 0)
-
-
-def test_after_a_calm_time_intervals_are_short_again() -> None:
-    news = RetryNews(clock := NewsClock())
-    for second in (0, 5, 15, 35):
-        clock.now = 1000.0 + second
-        assert told(clock, news, attempt=2, seconds_so_far=LONG_SECONDS)[0] == logging.WARNING
-    clock.now += QUIET_NEWS_SECONDS + 1
-    assert told(clock, news, attempt=2, seconds_so_far=LONG_SECONDS)[0] == logging.WARNING
-    clock.now += LONG_SECONDS
-    assert told(clock, news, attempt=2, seconds_so_far=LONG_SECONDS)[0] == logging.WARNING
-
-
-@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 5), st.floats(0, 100)), max_size=50))
-def test_every_retry_is_told_of_or_counted(story: list[tuple[float, int, float]]) -> None:
-    news, counted = RetryNews(clock := NewsClock()), 0
-    for seconds, attempt, so_far in story:
-        clock.now += seconds
-        found = news.of(attempt=attempt, seconds_so_far=so_far)
-        counted += 1 + found.untold if found else 0
-    clock.now += 1000.0
-    last = news.of(attempt=1, seconds_so_far=0.0)
-    assert last is not None
-    assert counted + last.untold == len(story)

@@ -231,24 +231,18 @@ UNUSABLE = "the server closed the connection, or sent something, before it was a
 
 
 def connect_failure(origin: Origin, error: Exception) -> ExchangeFailed:
-    """Return the failure for an error of connecting, with what the user can do where no retry helps."""
+    """Return the failure for an error of connecting."""
     where = f"{origin.host}:{origin.port}"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return ExchangeFailed(
-                "setup",
-                f"the TLS certificate of {where} is not trusted: {cause}; if an authority of your own "
-                "signed it, name its file with the config key caFile",
-            )
+            plain = getattr(cause, "certificate_error", cause)  # aiohttp's error has none of the attributes
+            text = f"the TLS certificate of {where} is not trusted: {getattr(plain, 'verify_message', '') or plain}"
+            return ExchangeFailed("setup", text, heading="UntrustedCertificate")
         if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", "") == "WRONG_VERSION_NUMBER":
-            return ExchangeFailed(
-                "setup", f"{where} does not speak TLS; if plain http is meant, say http:// in endpoint="
-            )
+            return ExchangeFailed("setup", f"{where} does not speak TLS", heading="NoTls")
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
-            return ExchangeFailed(
-                "setup", f"the host {origin.host} is not known; check endpoint= and the bucket's name"
-            )
+            return ExchangeFailed("setup", f"the host {origin.host} is not known", heading="UnknownHost")
         cause = cause.__cause__ or getattr(cause, "os_error", None)
     return ExchangeFailed("connect", f"no connection to {where}: {_reason(getattr(error, 'os_error', error))}")
 
@@ -284,7 +278,7 @@ def proxy_and_login(origin: Origin) -> tuple[URL | None, list[tuple[str, Secret]
     try:
         url = keeper(URL(address))
     except ValueError:
-        raise ExchangeFailed("setup", NO_PROXY) from None
+        raise ExchangeFailed("setup", NO_PROXY, heading="WrongProxy") from None
     if url().user is None and url().password is None:
         return url(), []
     login = SecretBytes(f"{url().user or ''}:{url().password or ''}".encode())

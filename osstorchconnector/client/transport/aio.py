@@ -187,7 +187,7 @@ class AioTransport:
             self._addresses.book.forget(body.connecting.host, body.connecting.port)
             raise connect_failure(wire.origin, error) from error
         except aiohttp.InvalidURL as error:
-            raise ExchangeFailed("setup", NO_PROXY) from error
+            raise ExchangeFailed("setup", NO_PROXY, heading="WrongProxy") from error
         except aiohttp.ClientHttpProxyError as error:
             raise ExchangeFailed(
                 "connect", f"the proxy answered {error.status} {error.message[:MAX_NAME_LETTERS]}"

@@ -100,13 +100,22 @@ class ExchangeFailed(Exception):
     `received_bytes` of the body are in the memory that `buffer_for` gave; a GET is resumed behind them. `reused` is
     True when a connection that had been idle broke, or went silent, before the first byte of the answer. It had most
     likely died before, and the request may be sent again at once on a new one. `request_id` is OSS's, if its head came.
+    `heading` is the one of docs/errors.md that says what to do, "" for that of the kind.
     """
 
     def __init__(
-        self, kind: FailureKind, text: str, *, received_bytes: int = 0, reused: bool = False, request_id: str = ""
+        self,
+        kind: FailureKind,
+        text: str,
+        *,
+        received_bytes: int = 0,
+        reused: bool = False,
+        request_id: str = "",
+        heading: str = "",
     ) -> None:
         super().__init__(text)
         self.kind, self.received_bytes, self.reused, self.request_id = kind, received_bytes, reused, request_id
+        self.heading = heading
 
 
 class Transport(Protocol):

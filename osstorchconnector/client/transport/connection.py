@@ -11,6 +11,7 @@ A connection carries one exchange at a time, from `begin` to `end`; `states` has
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any, cast
 
 from ...errors import OssProtocolError
@@ -215,14 +216,16 @@ class Connection(asyncio.BufferedProtocol):
         self.abort()
         return False
 
-    def check(self, now: float, read_seconds: float) -> None:
-        """Fail the exchange if it is late or the peer has been quiet for `read_seconds`.
+    def check(self, now: float, read_seconds: float) -> float:
+        """Fail the exchange if it is late or the peer has been quiet for `read_seconds`; return for how long it has.
+
+        An exchange that is failed now counts as infinitely quiet.
 
         A reused connection may have died while it was idle: it may be silent for half of the operation's time at most.
         """
         exchange = self._exchange
         if exchange is None or exchange.answer.done():
-            return
+            return 0.0
         if self._may_have_died_idle(exchange):
             read_seconds = min(read_seconds, (exchange.deadline - exchange.begun) / 2)
         unsent, seen, activity = unsent_bytes(self._transport), self._seen_bytes(exchange), exchange.activity
@@ -234,6 +237,7 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(self._failure(exchange, "timeout", "the operation's time was used up"))
         elif now - activity.quiet_since >= read_seconds:
             self._fail(self._failure(exchange, "timeout", f"hardly a byte for {read_seconds:g} s"))
+        return math.inf if exchange.answer.done() else now - activity.quiet_since
 
     def abort(self) -> None:
         """Close the connection at once. An exchange fails when asyncio reports the loss (`connection_lost`)."""

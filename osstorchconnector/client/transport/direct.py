@@ -17,6 +17,7 @@ from ...protocol.endpoint import Origin
 from ...protocol.heads import ResponseHead
 from ...redaction import SecretBytes
 from ..clocks import loop_clock, seconds_since_boot, seconds_slept
+from ..news import Silence
 from .addresses import Addresses
 from .base import IDLE_SECONDS, PROBED_IDLE_SECONDS, BodySink, ExchangeFailed, Timeouts, WireRequest
 from .connection import Connection
@@ -47,7 +48,7 @@ class DirectTransport:
         self._clock.tick_within(min(timeouts.read_seconds, timeouts.connect_seconds) / 4)
         self._running = self._clock.running
         self._dialer = Dialer(timeouts, tls, self._addresses, self._keep, answer_clock)
-        self._replacements = Replacements()
+        self._replacements, self._silence = Replacements(), Silence()
         self._is_watching = False
         self._is_closed = False
 
@@ -170,7 +171,8 @@ class DirectTransport:
 
     def _check_all(self, now: float) -> bool:
         """Look for exchanges that are late or have gone quiet; False if there are none at all."""
-        for connection in self._busy:
-            connection.check(now, self._timeouts.read_seconds)
+        read_seconds, busy = self._timeouts.read_seconds, self._busy
+        quiet = [connection.check(now, read_seconds) for connection in busy]
+        self._silence.look(quiet, busy[0].address[0] if busy and busy[0].address else "", read_seconds)
         self._is_watching = bool(self._busy)
         return self._is_watching
