@@ -87,7 +87,7 @@ def _examined(place: Remote, read_only: bool) -> Iterator[Finding]:
         client = session().client.with_settings(max_attempts=_ATTEMPTS, operation_timeout_seconds=_OPERATION_SECONDS)
         endpoint = parse_endpoint(client.endpoint)
     except OssConfigError as error:
-        yield Finding(Level.FAIL, "settings", str(error), "correct it: README, Configuration, has all keys")
+        yield Finding(Level.FAIL, "settings", str(error), "correct it: docs/configuration.md has all keys")
         return
     yield from about_endpoint(endpoint.scheme, endpoint.host, endpoint.is_exposed, _proxy(endpoint, place))
     for look in (_credentials, lambda: _way(endpoint, place), lambda: _bucket(client, place)):

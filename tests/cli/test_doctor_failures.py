@@ -97,22 +97,29 @@ def failure(level: str, topic: str, cause: str, way_out: str) -> Callable[[Calla
 # Settings
 
 
-@failure("fail", "settings", "can't read the config file /nowhere/config.json.*No such file", "README, Configuration")
+@failure(
+    "fail",
+    "settings",
+    "can't read the config file /nowhere/config.json.*No such file",
+    "docs/configuration.md has all keys",
+)
 def config_missing(ill: Patient) -> Report:
     return ill.report(connector_config="/nowhere/config.json")
 
 
-@failure("fail", "settings", "can't read the config file .*Is a directory", "README, Configuration")
+@failure("fail", "settings", "can't read the config file .*Is a directory", "docs/configuration.md has all keys")
 def config_unreadable(ill: Patient) -> Report:
     return ill.report(connector_config=str(ill.folder))
 
 
-@failure("fail", "settings", "config.json: not valid JSON: .*line 1 column 2", "README, Configuration")
+@failure("fail", "settings", "config.json: not valid JSON: .*line 1 column 2", "docs/configuration.md has all keys")
 def config_not_json(ill: Patient) -> Report:
     return ill.report(connector_config=ill.file("config.json", "{logLevel: 1}"))
 
 
-@failure("fail", "settings", "readTimeout must be a number of seconds .*not '30 s'", "README, Configuration")
+@failure(
+    "fail", "settings", "readTimeout must be a number of seconds .*not '30 s'", "docs/configuration.md has all keys"
+)
 def config_wrong_value(ill: Patient) -> Report:
     return ill.report(connector_config=ill.file("config.json", {"readTimeout": "30 s"}))
 
