@@ -228,7 +228,7 @@ def proxy_dead(ill: Patient) -> Report:
     return ill.report(endpoint="https://oss.invalid")
 
 
-@failure("fail", "clock", "3600 s (behind|ahead of) OSS's", r"set the clock \(NTP\)")
+@failure("fail", "clock", "3(598|599|600) s behind OSS's", r"set the clock \(NTP\)")
 def clock_off(ill: Patient) -> Report:
     ill.bucket.server.set_clock(3600.0)
     return ill.report()
