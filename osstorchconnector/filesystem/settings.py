@@ -137,8 +137,8 @@ def new_client(
     region: str,
     cred_path: str,
     cred_provider: object | None,
-    anonymous: bool,
     config_path: str,
+    anonymous: bool = False,
 ) -> OssClient:
     """Return a client for options as users give them."""
     endpoint, region = endpoint_of(endpoint, region, os.environ)
