@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from loaders import StatefulDataLoader
 from torch.utils.data import DataLoader, IterDataPipe
 from torch.utils.data.datapipes.iter import IterableWrapper
 from torch.utils.data.graph import traverse_dps
 from torch.utils.data.graph_settings import apply_random_seed, apply_shuffle_settings
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister, OssObjectNames, merge_states

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from datasets.ranks import run_ranks
+from loaders import StatefulDataLoader
 from scripts import NO_LOGS
 from torch.utils.data import (
     BatchSampler,
@@ -24,7 +25,6 @@ from torch.utils.data import (
     TensorDataset,
     random_split,
 )
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister

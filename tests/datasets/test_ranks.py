@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from datasets.ranks import run_ranks
+from loaders import StatefulDataLoader
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector.client.client import OssClient
 from osstorchconnector.datapipes import OssObjectLister

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loaders import StatefulDataLoader
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector.datasets import OssIterableDataset, merge_states
 from osstorchconnector.errors import OssUsageError

@@ -9,8 +9,8 @@ import pytest
 from datasets.ranks import run_ranks
 from hypothesis import given
 from hypothesis import strategies as st
+from loaders import StatefulDataLoader
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector import OssMapDataset, ResumableSampler, merge_states
 from osstorchconnector.errors import OssConfigError, OssUsageError

@@ -23,7 +23,6 @@ from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
     MetadataIndex,
-    StorageMeta,
     TensorProperties,
     TensorStorageMetadata,
 )
@@ -37,6 +36,7 @@ from osstorchconnector.datapipes import saved as saved_format
 from osstorchconnector.datapipes.manifest import imagenet_manifest_parser, jsonl_manifest_parser
 from osstorchconnector.dcp.decoding import decode_tensor, read_tensor_pickle, vet_object
 from osstorchconnector.dcp.metadata import dump_metadata, load_metadata
+from osstorchconnector.dcp.torch_dcp import StorageMeta
 from osstorchconnector.errors import OssError
 from osstorchconnector.index.fixed import FixedIndex
 from osstorchconnector.index.layout import MAGIC, Batch, pack_block

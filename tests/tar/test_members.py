@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loaders import StatefulDataLoader
 from tar.conftest import PutTar, index_of_bytes, tar_of
 from tar.cxx_connector.recipe import FOLDER, TARS
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector import (
     DataObject,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from datasets.ranks import run_ranks
+from loaders import StatefulDataLoader
 from tar.conftest import PutTar, tar_of
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from osstorchconnector import OssIterableDataset, merge_states
 from osstorchconnector.testing import OssBucket
