@@ -20,7 +20,6 @@ from typing import Any
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, Sum, crc64
 
 _POPULATE_WRITE = 23  # Linux 5.14; Python's mmap does not name it yet
-_HUGE_PAGES = 14  # Python names it only where its headers did
 _STEP_BYTES = 4 << 20
 _LONG_COPY_BYTES = 64 << 10
 _THRESHOLD_BLOCK_BYTES = 16 << 20  # glibc then keeps up to twice this size
@@ -169,8 +168,7 @@ def prefault(view: memoryview) -> None:
 
     In new memory the kernel provides each page when it is first written to, which takes as long as receiving its
     content. A thread that would only wait can do this beforehand. The content stays as it is. Nothing happens where the
-    pages exist already, or the system has no such call. Huge pages are asked for, as numpy does for its arrays: one
-    takes a fraction of the time of 512 others, and so does writing to it.
+    pages exist already, or the system has no such call.
     """
     system = _system()
     if system is None or not len(view):
@@ -181,7 +179,6 @@ def prefault(view: memoryview) -> None:
     start, stop = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, (first + len(view)) // mmap.PAGESIZE * mmap.PAGESIZE
     if _are_there(system, start, stop):
         return
-    system.madvise(start, stop - start, _HUGE_PAGES)
     for position in range(start, stop, _STEP_BYTES):
         system.madvise(position, min(_STEP_BYTES, stop - position), _POPULATE_WRITE)
 

@@ -21,11 +21,19 @@ _NEEDS = {
     (2, 3): "*",
 }
 _NEEDS_EACH = {
-    "test_the_data_of_ranks_goes_with_their_metadata",  # dcp.save(use_collectives=False)
-    "test_a_rank_that_loads_its_own_part_goes_over_as_well",
-    "test_checkpoints_are_left_alone_wherever_their_files_are",
-    "test_a_save_without_collectives_refuses_an_id_that_exists",
-    "test_a_stager_of_its_own_can_be_given",  # dcp.async_save(async_stager=)
+    (2, 8): {
+        "test_the_data_of_ranks_goes_with_their_metadata",  # dcp.save(use_collectives=False)
+        "test_a_rank_that_loads_its_own_part_goes_over_as_well",
+        "test_checkpoints_are_left_alone_wherever_their_files_are",
+        "test_a_save_without_collectives_refuses_an_id_that_exists",
+        "test_a_stager_of_its_own_can_be_given",  # dcp.async_save(async_stager=)
+    },
+    (2, 4): {
+        "test_what_the_cpp_connector_saved_is_loaded",  # a dictionary in a list is several items, and was one before
+        "test_a_checkpoint_replaced_while_it_is_loaded_is_loaded_as_it_is_now",  # dcp.load of what is no tensor
+        "test_async_save_returns_while_the_server_keeps_the_save_waiting",  # dcp.async_save without a process group
+        "test_the_error_of_an_asynchronous_save_is_its_futures",
+    },
 }
 collect_ignore_glob = [
     f"{name}.py" if name != "*" else "test_*.py"
@@ -37,7 +45,8 @@ collect_ignore_glob = [
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is tested of a newer torch."""
-    newer = [item for item in items if TORCH < (2, 8) and getattr(item, "originalname", "") in _NEEDS_EACH]
+    needed = {name for version, each in _NEEDS_EACH.items() if version > TORCH for name in each}
+    newer = [item for item in items if getattr(item, "originalname", "") in needed]
     config.hook.pytest_deselected(items=newer)
     items[:] = [item for item in items if item not in newer]
 
