@@ -56,15 +56,21 @@ def enough_transfers(seconds_per_byte: float) -> int:
     return 2 + math.ceil(min(FULL_BYTES_PER_SECOND * seconds_per_byte, MOST_PARTS))
 
 
+def expected_seconds_per_byte(latency_seconds: float) -> float:
+    """Return how quick large requests probably are, from the time of a small one; infinity if the server is near."""
+    if latency_seconds < FAR_SECONDS:
+        return math.inf
+    return latency_seconds / EXPECTED_BYTES + 1 / EXPECTED_BYTES_PER_SECOND
+
+
 def expected_transfers(latency_seconds: float) -> int:
     """Return how many large requests to begin with, before one has told how quick they are; 0 if the server is near.
 
     It is twice what is enough when they end one by one: the first ones all begin at the same time, and together wait
     for the first byte.
     """
-    if latency_seconds < FAR_SECONDS:
-        return 0
-    return 2 * enough_transfers(latency_seconds / EXPECTED_BYTES + 1 / EXPECTED_BYTES_PER_SECOND)
+    expected = expected_seconds_per_byte(latency_seconds)
+    return 0 if expected == math.inf else 2 * enough_transfers(expected)
 
 
 class TransferLimit:

@@ -14,7 +14,8 @@ from ..client.operations import Operations
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc32, crc64
 from ..protocol.values import Buffer, StoredObject
 from ..uri import OssUri
-from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes
+from .part_sizes import first_part_bytes
+from .upload import ABORT_SECONDS, MultipartUpload
 
 # Blocks up to this size are copied and joined: they are too short to be sent one by one.
 SMALL_BLOCK_BYTES = 8 * 1024

@@ -19,48 +19,14 @@ from typing import NamedTuple
 from ..client.client import OssClient
 from ..client.clocks import wait_running
 from ..client.flight import RunningTasks
-from ..client.limits import MOST_TRANSFERS, enough_transfers
+from ..client.limits import MOST_TRANSFERS, expected_seconds_per_byte
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..config import Concurrency
 from ..errors import OssError
 from ..protocol.values import BegunUpload, Buffer, StoredObject, UploadedPart
 from ..uri import OssUri
-
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-MAX_PARTS = 10_000
-MIN_PART_BYTES = 100 * KIB
-MAX_PART_BYTES = 5 * GIB
-LEAST_PARTS = 8
-SLOW_PART_SECONDS, SLOW_PART_BYTES = 0.1, 5 * MIB
-
-
-def first_part_bytes(configured_bytes: int, memory_bytes: int) -> int:
-    """Return the size of the first part: as configured, but small enough to fill one part while another is sent."""
-    return min(max(min(configured_bytes, memory_bytes // 2), MIN_PART_BYTES), MAX_PART_BYTES)
-
-
-def next_part_bytes(first_bytes: int, sent_bytes: int, *, seconds_per_byte: float = 0.0) -> int:
-    """Return the size of the part after `sent_bytes`, when the first had `first_bytes`: 10,000 parts must be enough.
-
-    If even the quickest part so far, which took `seconds_per_byte`, was slow, parts are smaller: the last ones end
-    sooner, and less memory is under way. After 100 parts of the first size the end is a small share of the upload.
-    """
-    is_slow = SLOW_PART_SECONDS <= seconds_per_byte * first_bytes < math.inf
-    if is_slow and sent_bytes <= 100 * first_bytes:
-        return min(first_bytes, SLOW_PART_BYTES)
-    grown = -(-sent_bytes // (1000 * MIB)) * MIB if sent_bytes > 1000 * first_bytes else 0
-    return min(max(first_bytes, grown), MAX_PART_BYTES)
-
-
-def enough_parts(seconds_per_byte: float) -> int:
-    """Return how many parts under way are enough, when the quickest part so far took `seconds_per_byte`.
-
-    At least 8, since the first part may be quicker than those after it.
-    """
-    return max(enough_transfers(seconds_per_byte), LEAST_PARTS)
-
+from .part_sizes import LEAST_PARTS, enough_parts, next_part_bytes
 
 # How long to wait until OSS knows that an upload was given up: after an error, and at the end of the interpreter.
 ABORT_SECONDS, EXIT_SECONDS = 10.0, 5.0
@@ -80,6 +46,13 @@ class UploadState(enum.Enum):
     COMPLETED = "completed"
     ABORTING = "aborting"
     ABORTED = "aborted"
+
+
+class _Created(NamedTuple):
+    """The id of an upload, and how long OSS took to give it."""
+
+    upload_id: str
+    seconds: float
 
 
 class _Sent(NamedTuple):
@@ -124,7 +97,7 @@ class MultipartUpload:
         self._memory_bytes, self._forbid_overwrite = memory_bytes, forbid_overwrite
         self._tasks = RunningTasks[_Sent, _Stored](client, workers)
         self._completion = RunningTasks[None, StoredObject](client, workers)  # the last request
-        self._created: Future[str] | None = None
+        self._created: Future[_Created] | None = None
         self._parts: list[UploadedPart] = []
         self._free: list[memoryview] = []  # buffers of parts that were sent
         self._used_bytes = 0  # of buffers (lent, under way, free) and of the caller's bytes under way
@@ -136,7 +109,7 @@ class MultipartUpload:
         if begun is not None:
             self._parts += begun.parts
             self._created = Future()
-            self._created.set_result(begun.upload_id)
+            self._created.set_result(_Created(begun.upload_id, 0.0))
             _remember(self)
 
     def memory(self, size_bytes: int) -> memoryview:
@@ -156,7 +129,10 @@ class MultipartUpload:
 
     def next_part_bytes(self, first_bytes: int, sent_bytes: int) -> int:
         """Return the size of the part after `sent_bytes`, when the first had `first_bytes`, as of the parts so far."""
-        return next_part_bytes(first_bytes, sent_bytes, seconds_per_byte=self._seconds_per_byte)
+        seconds_per_byte, created = self._seconds_per_byte, self._created
+        if seconds_per_byte == math.inf and created and created.done() and _error_of(created) is None:
+            seconds_per_byte = expected_seconds_per_byte(created.result().seconds)  # no part has told it yet
+        return next_part_bytes(first_bytes, sent_bytes, seconds_per_byte=seconds_per_byte)
 
     def adopt(self, memory: memoryview) -> None:
         """Count a buffer that the caller made as one lent by `memory`."""
@@ -198,7 +174,7 @@ class MultipartUpload:
             self._wait_for_one()
         self._free.clear()
         parts = sorted(self._parts, key=lambda part: part.number)
-        upload_id = self._create().result()
+        upload_id = self._create().result().upload_id
         complete = functools.partial(_complete, self._uri, upload_id, parts, self._forbid_overwrite)
         self._completion.begin(None, complete)
 
@@ -258,14 +234,14 @@ class MultipartUpload:
         self._used_bytes += constant_bytes
         self._tasks.begin(_Sent(memory, constant_bytes, self._clock()), send)
 
-    def _create(self) -> Future[str]:
+    def _create(self) -> Future[_Created]:
         """Begin the upload, if that was not done; return the future of its id."""
         if self._created is None:
             _remember(self)
             # Set before the request begins: an `abort` from now on waits for the id of the upload.
             created = self._created = Future()
             try:
-                self._client.submit(functools.partial(_create, self._uri, created))
+                self._client.submit(functools.partial(_create, self._uri, created, self._clock))
             except Exception as error:
                 created.set_exception(error)  # `abort` waits for it
                 raise
@@ -308,12 +284,12 @@ class MultipartUpload:
         else:
             self._created.add_done_callback(self._abort_now)
 
-    def _abort_now(self, created: Future[str]) -> None:
+    def _abort_now(self, created: Future[_Created]) -> None:
         if _error_of(created) is not None:
             self._gone(None)
             return
         try:
-            aborted = self._client.submit(functools.partial(_abort, self._uri, created.result()))
+            aborted = self._client.submit(functools.partial(_abort, self._uri, created.result().upload_id))
         except RuntimeError as error:  # the loops have ended: the interpreter is going down
             self._gone(error)
         else:
@@ -328,9 +304,11 @@ class MultipartUpload:
         self._is_gone.set()
 
 
-async def _create(uri: OssUri, created: Future[str], operations: Operations) -> None:
+async def _create(uri: OssUri, created: Future[_Created], clock: Callable[[], float], operations: Operations) -> None:
+    begun = clock()
     try:
-        created.set_result(await operations.create_upload(uri))
+        upload_id = await operations.create_upload(uri)
+        created.set_result(_Created(upload_id, clock() - begun))
     except BaseException as error:
         created.set_exception(error)
         del created  # drop the reference cycle: exception -> traceback -> frame -> future
@@ -339,7 +317,7 @@ async def _create(uri: OssUri, created: Future[str], operations: Operations) -> 
 
 async def _send_part(
     uri: OssUri,
-    created: Future[str],
+    created: Future[_Created],
     number: int,
     body: tuple[Buffer, ...],
     crc64: int | None,
@@ -348,7 +326,7 @@ async def _send_part(
 ) -> _Stored:
     # Shielded: cancelling this part must not cancel the future of the id, which the abort needs.
     try:
-        upload_id = await asyncio.shield(asyncio.wrap_future(created))
+        upload_id = (await asyncio.shield(asyncio.wrap_future(created))).upload_id
     finally:
         del created  # drop the reference cycle: exception -> traceback -> frame -> future
     part = await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
@@ -365,7 +343,7 @@ async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:
     await operations.abort_upload(uri, upload_id)
 
 
-def _error_of(future: Future[str] | Future[None]) -> BaseException | None:
+def _error_of(future: Future[_Created] | Future[None]) -> BaseException | None:
     try:
         return future.exception()
     except CancelledError as error:

@@ -16,8 +16,9 @@ from ..config import TransferConfig
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc64
 from ..protocol.values import BegunUpload
 from ..uri import OssUri
+from .part_sizes import first_part_bytes
 from .publishing import PublishingFile
-from .upload import ABORT_SECONDS, MultipartUpload, first_part_bytes
+from .upload import ABORT_SECONDS, MultipartUpload
 
 _logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from ..client.operations import Operations
 from ..errors import OssNotFoundError, OssObjectChangedError
+from ..files.part_sizes import MIN_PART_BYTES
 from ..files.spooled_writer import OssSpooledWriter
-from ..files.upload import MIN_PART_BYTES
 from ..protocol.values import ByteSpan, ObjectStat
 from ..uri import OssUri
 from .opened import Published

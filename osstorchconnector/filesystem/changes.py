@@ -14,7 +14,7 @@ from fsspec.utils import isfilelike
 
 from ..client.operations import Operations
 from ..errors import OssNotFoundError, OssUsageError
-from ..files.upload import MAX_PARTS
+from ..files.part_sizes import MAX_PARTS
 from ..files.writer import OssWriter
 from ..protocol.values import ByteSpan, ObjectStat, UploadedPart
 from ..uri import OssUri

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +15,7 @@ from osstorchconnector.client.limits import (
     FixedLimit,
     TransferLimit,
     enough_transfers,
+    expected_seconds_per_byte,
     expected_transfers,
     most_in_flight,
 )
@@ -80,6 +84,11 @@ def test_how_near_a_server_is_tells_the_quickest_small_request():
 def test_the_farther_the_more_requests_at_first(one, other):
     near, far = sorted((one, other))
     assert expected_transfers(near) <= expected_transfers(far)
+
+
+def test_what_large_requests_take_is_expected_from_a_small_one_far_away_only():
+    assert expected_seconds_per_byte(0.0099) == math.inf
+    assert expected_seconds_per_byte(0.035) * 8 * MIB == pytest.approx(0.035 + 0.084, rel=0.01)
 
 
 def test_near_by_no_more_than_the_first_number_are_needed():

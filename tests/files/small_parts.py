@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from files.fake_client import URI, FakeClient
 
 from osstorchconnector.config import Config, TransferConfig
-from osstorchconnector.files.upload import KIB, MIB
+from osstorchconnector.files.part_sizes import KIB, MIB
 from osstorchconnector.files.writer import OssWriter
 
 PART = 100 * KIB

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from files.fake_client import TRANSFER, URI, FakeClient, Gate
+from files.fake_client import TRANSFER, URI, Call, FakeClient, Gate
 
 from osstorchconnector.client.operations import Operations
 from osstorchconnector.files.upload import MultipartUpload
 from osstorchconnector.files.writer import OssWriter
 from osstorchconnector.protocol.checksum import crc64
 from osstorchconnector.protocol.values import BegunUpload
+
+MIB = 1 << 20
 
 
 def upload_of(client: FakeClient, memory_bytes: int = 1000) -> MultipartUpload:
@@ -52,12 +54,16 @@ def test_a_part_larger_than_the_budget_goes_alone(client: FakeClient) -> None:
 
 
 def test_a_quick_wire_is_kept_busy_with_little_memory(client: FakeClient) -> None:
-    quick, gate, seconds = threading.Event(), Gate(), iter([0.0, 2e-6])  # 1000 bytes in 2 us: eight are 4 GB/s
+    quick, gate, now = threading.Event(), Gate(), [0.0]
+
+    def first_part_is_stored(call: Call) -> None:
+        if call.operation == "part":
+            now[0] = 2e-6  # 1000 bytes in 2 us: eight are 4 GB/s
+            quick.set()
+
     client.before = lambda call: gate.passed() if call.operation == "part" and call.number > 1 else None
-    client.after = lambda call: quick.set() if call.operation == "part" else None
-    upload = MultipartUpload(
-        client, URI, concurrency=100, memory_bytes=100_000, workers=1, clock=lambda: next(seconds, 1.0)
-    )
+    client.after = first_part_is_stored
+    upload = MultipartUpload(client, URI, concurrency=100, memory_bytes=100_000, workers=1, clock=lambda: now[0])
 
     def send_one() -> memoryview:
         memory = upload.memory(1000)
@@ -73,6 +79,24 @@ def test_a_quick_wire_is_kept_busy_with_little_memory(client: FakeClient) -> Non
     lent += [send_one() for _ in range(30)]
     assert len({id(memory) for memory in lent}) == 10
     upload.complete()
+
+
+@pytest.mark.parametrize(("seconds", "part_bytes"), [(0.035, 5 * MIB), (0.001, 16 * MIB)])
+def test_parts_are_smaller_from_the_first_answer_of_a_far_server(
+    client: FakeClient, seconds: float, part_bytes: int
+) -> None:
+    now = [0.0]
+
+    def answer_comes(call: Call) -> None:
+        now[0] = seconds
+
+    client.after = answer_comes
+    upload = MultipartUpload(client, URI, concurrency=4, memory_bytes=1000, workers=1, clock=lambda: now[0])
+    assert upload.next_part_bytes(16 * MIB, 0) == 16 * MIB
+    upload.begin(4)
+    client.settle()
+    assert upload.next_part_bytes(16 * MIB, 16 * MIB) == part_bytes
+    upload.abort()
 
 
 def test_a_part_may_be_made_of_many_pieces(client: FakeClient) -> None:

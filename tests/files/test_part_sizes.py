@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osstorchconnector.files.upload import (
+from osstorchconnector.files.part_sizes import (
     GIB,
     KIB,
     MAX_PART_BYTES,
