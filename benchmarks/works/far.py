@@ -124,25 +124,39 @@ def _large_work(name: str, what: str, lay_out: LayOut, *, tensors: int = 0) -> W
 SMALL = {"count": 2000, "size": 110_000, "milliseconds": 35}
 ITERATED = "{reads:,} objects of {size:,} bytes, iterated over, {milliseconds} ms away"
 
+AT_35_MS = Work(
+    name="far-small",
+    title=ITERATED,
+    label="110 KB objects, 35 ms away",
+    prepare=_objects,
+    full={**SMALL, "reads": 20_000},
+    quick=FEW_READS,
+    goals=[_rate(CXX, 6, 10), OWN_RATE],
+)
+AT_12_MS = replace(
+    AT_35_MS,
+    name="far-small-12",
+    label="110 KB objects, 12 ms away",
+    full={**AT_35_MS.full, "milliseconds": 12},
+    goals=[_rate(CXX, 3, 4), OWN_RATE],
+)
+
+
+def _on_a_busy_machine(work: Work) -> Work:
+    return replace(
+        work,
+        name=f"{work.name}-busy",
+        title=f"{work.title}, one core taken by another process",
+        label=f"{work.label}, one core taken",
+        options={"busy_cores": 1},
+    )
+
+
 WORKS: Sequence[Work] = (
-    Work(
-        name="far-small",
-        title=ITERATED,
-        label="110 KB objects, 35 ms away",
-        prepare=_objects,
-        full={**SMALL, "reads": 20_000},
-        quick=FEW_READS,
-        goals=[_rate(CXX, 6, 10), OWN_RATE],
-    ),
-    Work(
-        name="far-small-12",
-        title=ITERATED,
-        label="110 KB objects, 12 ms away",
-        prepare=_objects,
-        full={**SMALL, "reads": 20_000, "milliseconds": 12},
-        quick=FEW_READS,
-        goals=[_rate(CXX, 3, 4), OWN_RATE],
-    ),
+    AT_35_MS,
+    AT_12_MS,
+    _on_a_busy_machine(AT_35_MS),
+    _on_a_busy_machine(AT_12_MS),
     Work(
         name="far-small-256",
         title=ITERATED + ", {in_flight} in flight",
