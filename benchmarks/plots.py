@@ -17,6 +17,7 @@ Chart = dict[str, Any]
 LIMITS = {
     "wrk": "wrk, which discards the bytes",
     "bare recv_into": "recv_into without any check",
+    "a bare socket": "a bare socket without any check",
     "local file": "a local file in memory",
     "FileSystemReader in memory": "local files in memory",
     "torch.save to nowhere": "torch alone",

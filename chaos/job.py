@@ -80,7 +80,7 @@ class Job:
         tell(event="saved", uri=self._checkpoints.save(epoch, done, loader))
         if done % (self._scale["save_every"] * SAVES_PER_DCP_SAVE) == 0:
             tell(event="saved", uri=self._checkpoints.save_dcp(epoch, done))
-        tell(event="holds", held=held_by_all(*children()))
+        tell(event="holds", epoch=epoch, held=held_by_all(*children()))
 
     def _die(self, epoch: int, done: int) -> None:
         victim, self._death = self._death["victim"], None

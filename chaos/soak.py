@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaos.checkpoints import Checkpoints, is_same, weights
 from chaos.held import Held, held_by
@@ -71,8 +71,15 @@ class Round:
     faults: int = 0
 
 
+class Moment(NamedTuple):
+    """What the processes of a job hold at a save: the job itself first, then its workers of that epoch."""
+
+    epoch: int
+    held: list[Held]
+
+
 class Soak:
-    """One run of all epochs. `held` has the first and last resources of each process of the job, by run number."""
+    """One run of all epochs. `held` has what the processes of each started job held at each of its saves."""
 
     def __init__(
         self,
@@ -87,7 +94,7 @@ class Soak:
         self._bucket, self._folder, self._options = bucket, folder, options
         self._seed, self._epochs, self._scale = seed, epochs, scale
         self.rounds = [Round() for _ in range(epochs)]
-        self.held: list[list[list[Held]]] = []
+        self.held: list[list[Moment]] = []
         self.doomed: list[Death] = []
 
     def run(self, victims: Sequence[str] = VICTIMS) -> None:
@@ -145,7 +152,7 @@ class Soak:
                 this.saved.append(facts["uri"])
                 epoch = min(int(facts["uri"].rpartition("/")[2].partition("-")[0]), self._epochs - 1)
             elif facts["event"] == "holds":
-                self.held[-1].append([Held(*held) for held in facts["held"]])
+                self.held[-1].append(Moment(facts["epoch"], [Held(*held) for held in facts["held"]]))
             elif facts["event"] == "dies":
                 assert death is not None
                 this.killed.append(f"{death.victim} at {facts['done']}")

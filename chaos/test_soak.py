@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from chaos.held import Held
 from chaos.job import SAVES_PER_DCP_SAVE
 from chaos.soak import (
     VICTIMS,
+    Moment,
     Scale,
     Soak,
     check_checkpoints,
@@ -74,10 +75,7 @@ def holds_no_more(soak: Soak) -> str:
     """
     most = Held(0, 0, 0, 0)
     for moments in soak.held:
-        # Leave out moments at which a process had ended or was just starting, and those before the first DCP save: it
-        # opens event loops of its own, which stay.
-        whole = [held for held in moments[SAVES_PER_DCP_SAVE:] if len(held) == 1 + Scale().workers]
-        for first, last in zip(whole[0], whole[-1], strict=True) if whole else ():
+        for first, last in lives(moments):
             grown = Held(*(after - before for before, after in zip(first, last, strict=True)))
             most = Held(*map(max, most, grown._replace(sockets=last.sockets)))
     assert most.files <= 2, f"seed {SEED}: {most}"
@@ -88,6 +86,21 @@ def holds_no_more(soak: Soak) -> str:
         f"{len(soak.held)} jobs with their workers: at most {most.files} more files, {most.threads} more threads, "
         f"{most.mebibytes} MiB more; at most {most.sockets} sockets in the end"
     )
+
+
+def lives(moments: Sequence[Moment]) -> Iterator[tuple[Held, Held]]:
+    """Yield what each process of a job held early and late in its life.
+
+    The job lives through all epochs, its workers through one. So workers are compared within an epoch: they inherit the
+    files that the job has open when it forks them. Left out are moments at which a process had ended, and those before
+    the first DCP save: it opens event loops of its own, which stay.
+    """
+    settled = [this for this in moments[SAVES_PER_DCP_SAVE:] if len(this.held) == 1 + Scale().workers]
+    if settled:
+        yield settled[0].held[0], settled[-1].held[0]
+    for epoch in {this.epoch for this in settled}:
+        held = [this.held for this in settled if this.epoch == epoch]
+        yield from zip(held[0][1:], held[-1][1:], strict=True)
 
 
 def tell(soak: Soak, summary: Summary) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from benchmarks.gauge import Done, Program, warm_memory
+from benchmarks.gauge import Done, Program, one_by_one, warm_memory
 from benchmarks.values import Keys
 
 from .signed import signed_gets
@@ -67,6 +67,20 @@ def bare_reads(keys: Keys, name: str, size: int, part: int, threads: int) -> Pro
         reader.join()
     yield Done(size)
     assert next(work, None) is None
+
+
+def bare_get_one_by_one(keys: Keys, name: str, reads: int, size: int) -> Program:
+    """Send the same signed request again and again from this thread, and receive each answer: no check, no retry."""
+    (head,) = signed_gets(keys, _authority(keys), [(name, 0, size)])
+    target = memoryview(bytearray(size))
+    with _connected(keys) as connection:
+
+        def read() -> int:
+            connection.sendall(head)
+            _receive(connection, target)
+            return size
+
+        yield from one_by_one(read, reads, size)
 
 
 def _read_parts(

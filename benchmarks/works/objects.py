@@ -15,6 +15,7 @@ from osstorchconnector.emulator import Network
 REFUSES_CERTIFICATE = "refuses a certificate that is not from a public authority"
 BEST = "all latency hidden"
 OBSTORE = "obstore (unsigned)"
+BARE_GET = "a bare socket"
 WITH_24 = f"{OURS}, 24 in flight"
 FEW_READS = {"count": 500, "reads": 1000}
 
@@ -119,6 +120,7 @@ def _get_one_by_one(site: Site, *, size: int, reads: int) -> list[Contender]:
     return [
         Contender(name=OURS, program="objects:get_one_by_one", options=ours),
         Contender(name=OBSTORE, program="clients:obstore_get_one_by_one", options=theirs, where="peers"),
+        Contender(name=BARE_GET, program="limits:bare_get_one_by_one", options=theirs, is_limit=True),
         Contender(name="oss2", program="clients:oss2_get_one_by_one", options=theirs, where="peers", is_extra=True),
     ]
 

@@ -84,6 +84,7 @@ def test_a_large_object_is_read_in_all_ways(site: Site) -> None:
     assert amount(large.read_into(**options)) == size
     assert amount(large.read_pieces(**options, piece=65536)) == size
     assert amount(limits.bare_reads(site.keys(), "large", size, part=1 << 20, threads=2)) == size
+    assert measure(limits.bare_get_one_by_one(site.keys(), "large", 5, size)).extra["p99"] > 0
 
 
 def test_a_safetensors_file_is_saved_and_loaded(site: Site, tmp_path: Path) -> None:
