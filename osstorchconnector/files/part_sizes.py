@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ..client.limits import enough_transfers
+from ..client.limits import enough_transfers, expected_seconds_per_byte
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -44,3 +44,31 @@ def enough_parts(seconds_per_byte: float) -> int:
     At least 8, since the first part may be quicker than those after it.
     """
     return max(enough_transfers(seconds_per_byte), LEAST_PARTS)
+
+
+class PartTimes:
+    """What the parts of one upload have taken so far. Before one has ended, the upload's first answer tells something.
+
+    A loop thread calls `note_creation`, the upload's own thread the rest: either value will do.
+    """
+
+    def __init__(self) -> None:
+        self._expected = self._quickest = math.inf  # seconds per byte
+
+    def note_creation(self, seconds: float) -> None:
+        """OSS took so long to begin the upload: a server that is far away carries a part as slowly as others do."""
+        self._expected = expected_seconds_per_byte(seconds)
+
+    def note(self, seconds: float, size_bytes: int) -> None:
+        """A part has ended."""
+        self._quickest = min(self._quickest, seconds / max(size_bytes, 1))
+
+    def next_part_bytes(self, first_bytes: int, sent_bytes: int) -> int:
+        """Return the size of the part after `sent_bytes`, when the first had `first_bytes`."""
+        known = self._expected if self._quickest == math.inf else self._quickest
+        return next_part_bytes(first_bytes, sent_bytes, seconds_per_byte=known)
+
+    @property
+    def enough(self) -> int:
+        """How many parts under way are enough for the network."""
+        return enough_parts(self._quickest)

@@ -7,7 +7,6 @@ import atexit
 import enum
 import functools
 import logging
-import math
 import os
 import threading
 import time
@@ -19,14 +18,14 @@ from typing import NamedTuple
 from ..client.client import OssClient
 from ..client.clocks import wait_running
 from ..client.flight import RunningTasks
-from ..client.limits import MOST_TRANSFERS, expected_seconds_per_byte
+from ..client.limits import MOST_TRANSFERS
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..config import Concurrency
 from ..errors import OssError
 from ..protocol.values import BegunUpload, Buffer, StoredObject, UploadedPart
 from ..uri import OssUri
-from .part_sizes import LEAST_PARTS, enough_parts, next_part_bytes
+from .part_sizes import LEAST_PARTS, PartTimes
 
 # How long to wait until OSS knows that an upload was given up: after an error, and at the end of the interpreter.
 ABORT_SECONDS, EXIT_SECONDS = 10.0, 5.0
@@ -48,13 +47,6 @@ class UploadState(enum.Enum):
     ABORTED = "aborted"
 
 
-class _Created(NamedTuple):
-    """The id of an upload, and how long OSS took to give it."""
-
-    upload_id: str
-    seconds: float
-
-
 class _Sent(NamedTuple):
     """A part under way: its buffer, if it has one of ours, how many bytes of the caller's it uses, when it began."""
 
@@ -73,8 +65,9 @@ class _Stored(NamedTuple):
 class MultipartUpload:
     """Sends parts in parallel, at most `concurrency` parts and `memory_bytes` of memory at a time.
 
-    With "auto" the memory decides, and `enough_parts`. With `forbid_overwrite`, `complete` raises `OssExistsError` if
-    there is an object by then. With `begun`, parts are added to those of an earlier run, and `abort` leaves them.
+    With "auto" the memory decides, and what `PartTimes` finds enough. With `forbid_overwrite`, `complete` raises
+    `OssExistsError` if there is an object by then. With `begun`, parts are added to those of an earlier run, and
+    `abort` leaves them.
 
     End it with `complete` or `abort`; abort it before dropping it. Everything is for one thread, except that finalisers
     and the end of the interpreter call `abort` and `wait_until_gone` in any thread.
@@ -97,11 +90,11 @@ class MultipartUpload:
         self._memory_bytes, self._forbid_overwrite = memory_bytes, forbid_overwrite
         self._tasks = RunningTasks[_Sent, _Stored](client, workers)
         self._completion = RunningTasks[None, StoredObject](client, workers)  # the last request
-        self._created: Future[_Created] | None = None
+        self._created: Future[str] | None = None
         self._parts: list[UploadedPart] = []
         self._free: list[memoryview] = []  # buffers of parts that were sent
         self._used_bytes = 0  # of buffers (lent, under way, free) and of the caller's bytes under way
-        self._seconds_per_byte = math.inf  # of the quickest part so far
+        self._times = PartTimes()
         self._state = UploadState.OPEN
         self._is_gone = threading.Event()  # set by a loop thread when ABORTED; others wait for it
         self._pid = os.getpid()
@@ -109,7 +102,7 @@ class MultipartUpload:
         if begun is not None:
             self._parts += begun.parts
             self._created = Future()
-            self._created.set_result(_Created(begun.upload_id, 0.0))
+            self._created.set_result(begun.upload_id)
             _remember(self)
 
     def memory(self, size_bytes: int) -> memoryview:
@@ -129,10 +122,7 @@ class MultipartUpload:
 
     def next_part_bytes(self, first_bytes: int, sent_bytes: int) -> int:
         """Return the size of the part after `sent_bytes`, when the first had `first_bytes`, as of the parts so far."""
-        seconds_per_byte, created = self._seconds_per_byte, self._created
-        if seconds_per_byte == math.inf and created and created.done() and _error_of(created) is None:
-            seconds_per_byte = expected_seconds_per_byte(created.result().seconds)  # no part has told it yet
-        return next_part_bytes(first_bytes, sent_bytes, seconds_per_byte=seconds_per_byte)
+        return self._times.next_part_bytes(first_bytes, sent_bytes)
 
     def adopt(self, memory: memoryview) -> None:
         """Count a buffer that the caller made as one lent by `memory`."""
@@ -174,7 +164,7 @@ class MultipartUpload:
             self._wait_for_one()
         self._free.clear()
         parts = sorted(self._parts, key=lambda part: part.number)
-        upload_id = self._create().result().upload_id
+        upload_id = self._create().result()
         complete = functools.partial(_complete, self._uri, upload_id, parts, self._forbid_overwrite)
         self._completion.begin(None, complete)
 
@@ -234,14 +224,14 @@ class MultipartUpload:
         self._used_bytes += constant_bytes
         self._tasks.begin(_Sent(memory, constant_bytes, self._clock()), send)
 
-    def _create(self) -> Future[_Created]:
+    def _create(self) -> Future[str]:
         """Begin the upload, if that was not done; return the future of its id."""
         if self._created is None:
             _remember(self)
             # Set before the request begins: an `abort` from now on waits for the id of the upload.
             created = self._created = Future()
             try:
-                self._client.submit(functools.partial(_create, self._uri, created, self._clock))
+                self._client.submit(functools.partial(_create, self._uri, created, self._times, self._clock))
             except Exception as error:
                 created.set_exception(error)  # `abort` waits for it
                 raise
@@ -253,7 +243,7 @@ class MultipartUpload:
     def _has_enough(self) -> bool:
         """Say whether the parts under way are enough for the network, so that more would only take memory."""
         is_begun = self._created is None or self._created.done()
-        return len(self._tasks) >= (enough_parts(self._seconds_per_byte) if is_begun else LEAST_PARTS)
+        return len(self._tasks) >= (self._times.enough if is_begun else LEAST_PARTS)
 
     def _collect(self) -> None:
         while self._tasks.has_ended_task:
@@ -265,7 +255,7 @@ class MultipartUpload:
         except CancelledError:
             raise self._given_up() from None
         self._parts.append(part)
-        self._seconds_per_byte = min(self._seconds_per_byte, (ended - sent.begun) / max(part.size, 1))
+        self._times.note(ended - sent.begun, part.size)
         self._used_bytes -= sent.constant_bytes
         if sent.memory is not None:
             self._free.append(sent.memory)
@@ -284,12 +274,12 @@ class MultipartUpload:
         else:
             self._created.add_done_callback(self._abort_now)
 
-    def _abort_now(self, created: Future[_Created]) -> None:
+    def _abort_now(self, created: Future[str]) -> None:
         if _error_of(created) is not None:
             self._gone(None)
             return
         try:
-            aborted = self._client.submit(functools.partial(_abort, self._uri, created.result().upload_id))
+            aborted = self._client.submit(functools.partial(_abort, self._uri, created.result()))
         except RuntimeError as error:  # the loops have ended: the interpreter is going down
             self._gone(error)
         else:
@@ -304,11 +294,14 @@ class MultipartUpload:
         self._is_gone.set()
 
 
-async def _create(uri: OssUri, created: Future[_Created], clock: Callable[[], float], operations: Operations) -> None:
+async def _create(
+    uri: OssUri, created: Future[str], times: PartTimes, clock: Callable[[], float], operations: Operations
+) -> None:
     begun = clock()
     try:
         upload_id = await operations.create_upload(uri)
-        created.set_result(_Created(upload_id, clock() - begun))
+        times.note_creation(clock() - begun)
+        created.set_result(upload_id)
     except BaseException as error:
         created.set_exception(error)
         del created  # drop the reference cycle: exception -> traceback -> frame -> future
@@ -317,7 +310,7 @@ async def _create(uri: OssUri, created: Future[_Created], clock: Callable[[], fl
 
 async def _send_part(
     uri: OssUri,
-    created: Future[_Created],
+    created: Future[str],
     number: int,
     body: tuple[Buffer, ...],
     crc64: int | None,
@@ -326,7 +319,7 @@ async def _send_part(
 ) -> _Stored:
     # Shielded: cancelling this part must not cancel the future of the id, which the abort needs.
     try:
-        upload_id = (await asyncio.shield(asyncio.wrap_future(created))).upload_id
+        upload_id = await asyncio.shield(asyncio.wrap_future(created))
     finally:
         del created  # drop the reference cycle: exception -> traceback -> frame -> future
     part = await operations.upload_part(uri, upload_id, number, body, crc64=crc64)
@@ -343,7 +336,7 @@ async def _abort(uri: OssUri, upload_id: str, operations: Operations) -> None:
     await operations.abort_upload(uri, upload_id)
 
 
-def _error_of(future: Future[_Created] | Future[None]) -> BaseException | None:
+def _error_of(future: Future[str] | Future[None]) -> BaseException | None:
     try:
         return future.exception()
     except CancelledError as error:
