@@ -37,10 +37,9 @@ def written_whole(
     if there is one.
     """
     place = Path(path)
-    _check_replaceable(place)
-    # Not derived from the name in `path`, which may have the maximum length already.
-    draft = place.with_name(f".osstorchconnector-{secrets.token_hex(8)}.unfinished")
-    descriptor = os.open(draft, _FLAGS, mode)
+    check_replaceable(place)
+    draft = draft_beside(place)
+    descriptor = create_draft(draft, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -48,7 +47,7 @@ def written_whole(
             if is_durable:
                 os.fsync(descriptor)
         if replaces:
-            _check_replaceable(place)
+            check_replaceable(place)
             draft.replace(place)
         else:
             os.link(draft, place)
@@ -61,7 +60,19 @@ def written_whole(
         _keep_name(place.parent)
 
 
-def _check_replaceable(place: Path) -> None:
+def draft_beside(place: Path) -> Path:
+    """Return where a file is written before it gets its name: in the same folder, under a name that nobody guesses."""
+    # Not derived from the name in `place`, which may have the maximum length already.
+    return place.with_name(f".osstorchconnector-{secrets.token_hex(8)}.unfinished")
+
+
+def create_draft(draft: Path, mode: int = 0o666) -> int:
+    """Create a file that did not exist, and return its descriptor, for reading and writing."""
+    return os.open(draft, _FLAGS, mode)
+
+
+def check_replaceable(place: Path) -> None:
+    """Raise `OSError` if there is something at `place` that is no file."""
     try:
         kind = place.lstat().st_mode
     except FileNotFoundError:

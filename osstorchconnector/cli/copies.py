@@ -41,8 +41,8 @@ def cp(
     """Copy files to OSS, from OSS, or within OSS on the server.
 
     Large files are copied in parts, and every copy is checked by its CRC-64. A target has the old content or the new,
-    never half. What is there already is kept and counted as failed, unless -f or -u is given. Run it again with -u
-    to go on where it was cut off.
+    never half. What is there already is kept and counted as failed, unless -f or -u is given. Run it again to go on
+    where it was cut off, also in the middle of a file; with -u if it is a folder.
 
     Example: osstorch cp -r images/ oss://my-bucket/images/
     """
@@ -121,7 +121,7 @@ def _copy_all(
                         f"{target.below(item.name)} is there already: -f replaces it, -u if it is older"
                     )
                 if decision.transfers:
-                    yield _told(source.below(item.name), target.below(item.name), item.size, dry_run, copied)
+                    yield _told(source.below(item.name), target.below(item.name), item.size, at_once(), dry_run, copied)
             except OssUsageError as error:
                 conflicts.append(Failure(str(item.name), error))
 
@@ -141,12 +141,12 @@ def _copy_one(
     decision = next(decisions([item], {item.name: there} if there is not None else {}, rule))
     if decision.conflict:
         raise OssUsageError(f"{final} is there already: -f replaces it, -u if it is older")
-    jobs = [_told(source, final, item.size, dry_run, copied)] if decision.transfers else []
+    jobs = [_told(source, final, item.size, 1, dry_run, copied)] if decision.transfers else []
     return run_jobs(jobs, "copying", 1)
 
 
-def _told(source: Place, target: Place, size: int, dry_run: bool, copied: list[Place] | None) -> Job:
-    job = copy_job(session().fs, source, target, size)
+def _told(source: Place, target: Place, size: int, jobs_at_once: int, dry_run: bool, copied: list[Place] | None) -> Job:
+    job = copy_job(session().fs, source, target, size, jobs_at_once)
     if dry_run:
         out(f"{size_text(size):>12}  {source} -> {target}")
         return job._replace(run=lambda told: None)

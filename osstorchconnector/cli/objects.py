@@ -1,9 +1,10 @@
-"""Commands about what is there: ls, du, stat, cat, rm, sign, clean."""
+"""Commands about what is there: ls, du, stat, cat, mb, rm, sign, clean."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from itertools import islice
 from typing import Annotated
 
@@ -14,8 +15,8 @@ from ..filesystem.paths import moment_of
 from ..protocol.values import ListedObject
 from ..uri import OssUri
 from .places import Remote, remote
-from .run import app, at_once, finish, session
-from .show import note, out, out_json, size_text, time_text
+from .run import app, at_once, confirm, finish, session
+from .show import bar, note, out, out_json, size_text, time_text
 from .transfer import Job, run_jobs
 
 _PIECE_BYTES = 8 << 20
@@ -71,8 +72,10 @@ def du(uri: Uri, as_json: Json = False) -> None:
     Example: osstorch du oss://my-bucket/images/
     """
     count = total = 0
-    for entry in session().client.list(remote(uri).uri):
-        count, total = count + 1, total + entry.size
+    with bar("counting", "objects") as shown:
+        for entry in session().client.list(remote(uri).uri):
+            count, total = count + 1, total + entry.size
+            shown.advance(1)
     if as_json:
         out_json({"objects": count, "bytes": total})
     else:
@@ -146,13 +149,13 @@ def rm(
         if place.is_folder():
             raise OssUsageError(f"{place} is a prefix: -r removes its objects")
         client.head(place.uri)  # an error if it does not exist
-        _ask(f"Remove {place}?", yes)
+        confirm(f"Remove {place}?", yes)
         client.delete(place.uri)
         return
     if not place.uri.key:
         raise OssUsageError(f"{place} is a whole bucket: remove its prefixes, or use the console")
-    _ask(f"Remove all objects of {place}*?", yes)
-    tally = run_jobs(_removals(place), "removing", at_once())
+    confirm(f"Remove all objects of {place}*?", yes)
+    tally = run_jobs(_removals(place), "removing", at_once(), "objects")
     finish(f"{tally.size:,} objects removed", tally.failures)
 
 
@@ -164,13 +167,46 @@ def _removals(place: Remote) -> Iterator[Job]:
             yield Job(f"{keys[0]} ...", len(keys), lambda told, keys=keys: client.delete_many(bucket, keys))  # type: ignore[misc]
 
 
-def _ask(question: str, yes: bool) -> None:
-    """Ask the user. Where nobody can answer, that is an error: `--yes` says it beforehand."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise OssUsageError(f"{question} Nobody can be asked here: --yes removes without asking")
-    typer.confirm(question, abort=True, err=True)
+class StorageClass(str, Enum):
+    """Where new objects of a bucket go, as OSS names it."""
+
+    STANDARD = "Standard"
+    IA = "IA"
+    ARCHIVE = "Archive"
+    COLD_ARCHIVE = "ColdArchive"
+    DEEP_COLD_ARCHIVE = "DeepColdArchive"
+
+
+class Redundancy(str, Enum):
+    """Whether a bucket is kept in one zone (LRS) or in several (ZRS)."""
+
+    LRS = "LRS"
+    ZRS = "ZRS"
+
+
+@app.command(rich_help_panel="Change")
+def mb(
+    uri: Annotated[str, typer.Argument(metavar="oss://BUCKET", help="The name of the new bucket.")],
+    storage_class: Annotated[
+        StorageClass | None, typer.Option("--storage-class", help="That of its objects; Standard if left out.")
+    ] = None,
+    redundancy: Annotated[
+        Redundancy | None, typer.Option("--redundancy-type", help="LRS: one zone, as if left out. ZRS: several.")
+    ] = None,
+) -> None:
+    """Make a bucket, in the endpoint's region; only its owner can read it. One that you have stays as it is.
+
+    Example: osstorch mb --region cn-beijing oss://my-new-bucket
+    """
+    place = remote(uri)
+    if place.uri.key:
+        raise OssUsageError(f"{place} is below a bucket: folders need not be made, name the bucket alone")
+    bucket, chosen = place.uri.bucket, storage_class.value if storage_class is not None else ""
+    kept = redundancy.value if redundancy is not None else ""
+    session().client.submit(
+        lambda operations: operations.create_bucket(bucket, storage_class=chosen, redundancy=kept)
+    ).result()
+    note(f"oss://{bucket}/ is there")
 
 
 @app.command(rich_help_panel="Change")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import OssError
+from ..errors import OssError, OssUsageError
 from ..redaction import Secret
 from ..version import __version__
 from .session import CommandSession, Settings
@@ -106,6 +106,15 @@ def common_first(arguments: Sequence[str]) -> list[str]:
         else:
             rest.append(argument)
     return common + rest
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask the user. Where nobody can answer, that is an error: `--yes` says it beforehand."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise OssUsageError(f"{question} Nobody can be asked here: --yes goes on without asking")
+    typer.confirm(question, abort=True, err=True)
 
 
 def finish(summary: str, failures: Sequence[Failure]) -> None:

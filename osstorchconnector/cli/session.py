@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from ..client.client import OssClient
 from ..config import load_config
@@ -14,8 +17,11 @@ from ..credentials.chain import PROFILE_PATHS
 from ..credentials.profiles import read_profiles
 from ..credentials.sources import MAX_FILE_BYTES
 from ..errors import OssConfigError
+from ..files.writer import OssWriter
 from ..filesystem import OssFileSystem
+from ..local_files import written_whole
 from ..redaction import Secret, SecretBytes
+from .places import Local, Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,16 @@ class CommandSession:
         """Where the credentials come from."""
         configured = load_config(self.settings.connector_config).cred
         return credentials_source(self.settings.cred_path, self._provider(), self.settings.anonymous, configured)
+
+    @contextmanager
+    def writing(self, target: Place) -> Iterator[OssWriter | IO[bytes]]:
+        """Write a file or an object, which appears when the block ends, and not if it raises."""
+        if isinstance(target, Local):
+            with written_whole(target.path) as file:
+                yield file
+            return
+        with OssWriter(self.client, target.uri, transfer=self.client.config.checkpoint) as writer:
+            yield writer
 
     def _provider(self) -> object | None:
         given = self.settings

@@ -10,7 +10,15 @@ from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from ..redaction import printable
 
@@ -51,7 +59,7 @@ def time_text(epoch_seconds: float | None) -> str:
 
 
 class Bar:
-    """How many bytes of a transfer are done. Threads may advance it."""
+    """How much of something long is done. Threads may advance it."""
 
     def __init__(self, progress: Progress | None, title: str) -> None:
         self._progress = progress
@@ -59,29 +67,29 @@ class Bar:
         self._total = 0
 
     def expect(self, count: int) -> None:
-        """Count these bytes among those to come."""
+        """Count so much among what is to come."""
         self._total += count
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, total=self._total)
 
     def advance(self, count: int) -> None:
-        """Count these bytes as done."""
+        """Count so much as done."""
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, count)
 
+    def reach(self, done: int, total: int) -> None:
+        """Show so much as done, and so much in all."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
 
 @contextmanager
-def bar(title: str) -> Iterator[Bar]:
-    """Show a bar on a terminal; elsewhere nothing."""
+def bar(title: str, unit: str = "") -> Iterator[Bar]:
+    """Show a bar on a terminal; elsewhere nothing. It counts bytes, or what `unit` names."""
     if not errors.is_terminal:
         yield Bar(None, title)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    counts = (MofNCompleteColumn(), TextColumn(unit)) if unit else (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
         yield Bar(progress, title)

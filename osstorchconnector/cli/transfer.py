@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
-from fsspec.callbacks import Callback
 
 from ..errors import OssUsageError
 from ..files.writer import OssWriter
 from ..filesystem import OssFileSystem
 from ..filesystem.paths import moment_of
+from .parts import download_in_parts, upload_in_parts
 from .places import Item, Local, Place, Remote
-from .show import Bar, bar, note
+from .records import Record, held_record
+from .show import bar, note
+from .watch import Stop, Watch
 
 _PIECE_BYTES = 8 << 20
+# A copy of fewer parts is begun anew when it was cut off.
+_RESUMED_PARTS = 2
 _INTERRUPTED = 130  # as shells report a Ctrl-C
 # The name of what `written_whole` has not finished, which is no file of the user's.
 _UNFINISHED = ".osstorchconnector-"
@@ -61,60 +64,11 @@ class Tally:
             raise error
 
 
-class StoppedError(Exception):
-    """The user has pressed Ctrl-C: the copy ends, and publishes nothing."""
-
-
-class Stop:
-    """Ends the copies that are under way, from the thread that is told so."""
-
-    def __init__(self) -> None:
-        self._lock, self._is_set = threading.Lock(), False
-        self._give_ups: list[Callable[[], None]] = []
-
-    def set(self) -> None:
-        """Give up what is under way; whatever begins later is given up at once."""
-        with self._lock:
-            self._is_set = True
-            give_ups = tuple(self._give_ups)
-        for give_up in give_ups:
-            give_up()
-
-    def check(self) -> None:
-        """Raise `StoppedError` after `set`."""
-        if self._is_set:
-            raise StoppedError
-
-    @contextmanager
-    def giving_up(self, give_up: Callable[[], None]) -> Iterator[None]:
-        """Call `give_up` if `set` comes while the block runs. The block then ends with an error."""
-        with self._lock:
-            self.check()
-            self._give_ups.append(give_up)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._give_ups.remove(give_up)
-
-
-class Watch(Callback):  # type: ignore[misc]
-    """Passes what fsspec says about one copy on to the bar of all, and ends the copy if the user wants that."""
-
-    def __init__(self, shown: Bar, stop: Stop) -> None:
-        super().__init__()
-        self._shown, self.stop = shown, stop
-
-    def relative_update(self, inc: int = 1) -> None:
-        self.stop.check()
-        self._shown.advance(inc)
-
-
-def run_jobs(jobs: Iterable[Job], title: str, at_once: int) -> Tally:
-    """Do the jobs, `at_once` of them at a time; as many more are prepared."""
+def run_jobs(jobs: Iterable[Job], title: str, at_once: int, unit: str = "") -> Tally:
+    """Do the jobs, `at_once` of them at a time; as many more are prepared. Sizes are bytes, or a number of `unit`."""
     tally, stop = Tally(), Stop()
     running: dict[Future[None], Job] = {}
-    with bar(title) as shown, ThreadPoolExecutor(at_once, "osstorch") as pool:
+    with bar(title, unit) as shown, ThreadPoolExecutor(at_once, "osstorch") as pool:
         try:
             for job in jobs:
                 shown.expect(job.size)
@@ -127,7 +81,7 @@ def run_jobs(jobs: Iterable[Job], title: str, at_once: int) -> Tally:
             stop.set()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                note("osstorch: stopped; nothing half-done was published")
+                note("osstorch: stopped; nothing half-done was published. The same command goes on from here")
                 raise typer.Exit(_INTERRUPTED) from None
             raise
     return tally
@@ -163,14 +117,17 @@ def _local_items(folder: Path) -> Iterator[Item]:
                 yield Item(path.relative_to(folder).as_posix(), status.st_size, status.st_mtime)
 
 
-def copy_job(fs: OssFileSystem, source: Place, target: Place, size: int) -> Job:
-    """Return the copy of one file or object. Raises `OssUsageError` for two local paths."""
+def copy_job(fs: OssFileSystem, source: Place, target: Place, size: int, at_once: int) -> Job:
+    """Return the copy of one file or object, `at_once` of which share memory.
+
+    Raises `OssUsageError` for two local paths.
+    """
     if isinstance(source, Remote) and isinstance(target, Remote):
         return Job(str(source), size, lambda told: _copy_within(fs, source, target, told, size))
     if isinstance(source, Remote) and isinstance(target, Local):
-        return Job(str(source), size, lambda told: _download(fs, source, target, told))
+        return Job(str(source), size, lambda told: _download(fs, source, target, told, size, at_once))
     if isinstance(source, Local) and isinstance(target, Remote):
-        return Job(str(source), size, lambda told: _upload(fs, source, target, told))
+        return Job(str(source), size, lambda told: _upload(fs, source, target, told, size, at_once))
     raise OssUsageError(f"neither {source} nor {target} is in OSS: use cp of the system")
 
 
@@ -179,18 +136,35 @@ def _copy_within(fs: OssFileSystem, source: Remote, target: Remote, told: Watch,
     told.relative_update(size)
 
 
-def _upload(fs: OssFileSystem, source: Local, target: Remote, told: Watch) -> None:
+def _upload(fs: OssFileSystem, source: Local, target: Remote, told: Watch, size: int, at_once: int) -> None:
+    path = Path(source.path).absolute()
+    with _resumed(fs, size, str(path), str(target.uri)) as record:
+        if record is not None:
+            upload_in_parts(fs.client, path, target.uri, record, told, at_once)
+            return
     writer = OssWriter(fs.client, target.uri, transfer=fs.client.config.checkpoint)
-    with Path(source.path).open("rb", buffering=0) as file, writer, told.stop.giving_up(writer.discard):
+    with path.open("rb", buffering=0) as file, writer, told.stop.giving_up(writer.discard):
         while piece := file.read(_PIECE_BYTES):
             writer.write(piece)
             told.relative_update(len(piece))
         writer.close()
 
 
-def _download(fs: OssFileSystem, source: Remote, target: Local, told: Watch) -> None:
-    Path(target.path).parent.mkdir(parents=True, exist_ok=True)
-    fs.get_file(str(source.uri), target.path, callback=told)
+def _download(fs: OssFileSystem, source: Remote, target: Local, told: Watch, size: int, at_once: int) -> None:
+    path = Path(target.path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _resumed(fs, size, str(source.uri), str(path)) as record:
+        if record is not None:
+            download_in_parts(fs.client, source.uri, path, record, told, at_once)
+            return
+    fs.get_file(str(source.uri), str(path), callback=told)
+
+
+def _resumed(fs: OssFileSystem, size: int, source: str, target: str) -> AbstractContextManager[Record | None]:
+    """Hold the record of a copy; `None` for one that is quickly done again, or that another process is busy with."""
+    if size < _RESUMED_PARTS * fs.client.config.part_bytes:
+        return nullcontext()
+    return held_record(fs.client.endpoint, source, target)
 
 
 def remove_job(fs: OssFileSystem, target: Place) -> Job:

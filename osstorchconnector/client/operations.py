@@ -316,6 +316,11 @@ class Operations:
                 return found
             key_marker, id_marker = follow((page.next_key_marker, page.next_upload_id_marker), seen)
 
+    async def create_bucket(self, bucket: str, *, storage_class: str = "", redundancy: str = "") -> None:
+        """Create a bucket in the endpoint's region; one that the account has already stays as it is."""
+        checked_bucket(bucket, bucket)
+        await self._document(requests.put_bucket(bucket, storage_class, redundancy), _nothing)
+
     async def list_buckets(self) -> list[ListedBucket]:
         """Return the buckets of the account, by name. The credentials must allow ListBuckets."""
         found: list[ListedBucket] = []

@@ -16,6 +16,7 @@ How a load flows, from a checkpoint to a rank's tensors:
 The modules, in the order in which to read them:
 
 - public: `writer` and `reader` (what they share is `storage`), `filesystem`, `manager` (of a `run`'s checkpoints)
+- `whole`: what a checkpoint holds, whether all of it can be read, and all of it as one object
 - `stager` copies the state for `dcp.async_save`
 - names: `folder`; `cleaning` removes what saves left that did not finish
 - saving: `saving`, `data_files`, `publishing`
@@ -33,6 +34,7 @@ from .manager import OssCheckpointManager
 from .metadata import UnsafePickleError
 from .reader import OssStorageReader
 from .stager import OssStager
+from .whole import WholeCheckpoint
 from .writer import OssStorageWriter
 
 __all__ = [
@@ -44,4 +46,5 @@ __all__ = [
     "OssStorageWriter",
     "RoundRobinPrefixes",
     "UnsafePickleError",
+    "WholeCheckpoint",
 ]

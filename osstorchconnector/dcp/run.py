@@ -55,10 +55,14 @@ class RunFolder:
 
     def latest(self) -> int | None:
         """Return the newest step that has a complete checkpoint; None if there is none."""
+        ordered = self.ordered()
+        return ordered[-1] if ordered else None
+
+    def ordered(self) -> list[int]:
+        """Return the steps that have a complete checkpoint, the oldest first."""
         branches = self._ask_branches()
         etags = self._whole(self._ask_steps()())
-        ordered = branches().ordered(etags) if etags else []
-        return ordered[-1] if ordered else None
+        return branches().ordered(etags) if etags else []
 
     def begin_note(self, step: int, later: AbstractSet[int]) -> Callable[[], None]:
         """As a save begins: find out whether it goes back. Return a function to call once before it is published.
@@ -162,6 +166,12 @@ async def _etag(operations: Operations, metadata: OssUri) -> str:
         return (await operations.head(metadata)).etag
     except OssNotFoundError:
         return ""
+
+
+def remove_checkpoint(client: OssClient, folder: OssUri) -> None:
+    """Remove all objects of a checkpoint, whose key ends in `/`."""
+    metadata = OssUri(folder.bucket, folder.key + metadata_name())
+    client.submit(functools.partial(_removed, metadata=metadata)).result()
 
 
 async def _removed(operations: Operations, metadata: OssUri) -> None:

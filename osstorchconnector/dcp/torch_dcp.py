@@ -114,6 +114,7 @@ __all__ = [
     "dcp_load",
     "dcp_save",
     "device_module",
+    "load_everything",
     "metadata_class",
     "safe_globals",
     "storage_info",
@@ -175,6 +176,15 @@ def copied_shards(value: Any) -> Any:
         return copy.deepcopy(value)
     state = {"": value}
     return _copy_state_dict(state, _create_cpu_state_dict(state))[""]
+
+
+def load_everything(state: dict[str, Any], reader: Any) -> None:
+    """Load all of a checkpoint into an empty dictionary, nested as it was saved, by one process."""
+    from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
+    from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
+
+    planner: Any = _EmptyStateDictLoadPlanner  # torch's has no types
+    _load_state_dict(state, storage_reader=reader, planner=planner(), no_dist=True)
 
 
 def _missing(what: str, version: str) -> OssConfigError:

@@ -43,6 +43,7 @@ GOOD_STATUSES: Mapping[str, frozenset[int]] = {
     "ListParts": _OK,
     "ListMultipartUploads": _OK,
     "ListBuckets": _OK,
+    "PutBucket": _OK,
 }
 # Callers conclude from these refusals which objects are stored.
 _STATUSES_ABOUT_OBJECTS = frozenset({404, 409, 412, 416})

@@ -15,7 +15,7 @@ from ..errors import OssUriError
 from ..uri import OssUri
 from .signing import encode_key
 from .values import Buffer, ByteSpan, Pairs, Request, UploadedPart, flat_buffers
-from .xml import quoted_etag, render_complete, render_delete
+from .xml import quoted_etag, render_bucket, render_complete, render_delete
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
@@ -173,6 +173,13 @@ def list_uploads(
         *_given(("prefix", prefix), ("key-marker", key_marker), ("upload-id-marker", upload_id_marker)),
     )
     return Request("ListMultipartUploads", "GET", bucket, "", query)
+
+
+def put_bucket(bucket: str, storage_class: str = "", redundancy: str = "") -> Request:
+    """Create a bucket; one that the account has already stays as it is."""
+    body = render_bucket(storage_class, redundancy) if storage_class or redundancy else b""
+    headers: Pairs = (("content-type", _XML),) if body else ()
+    return Request("PutBucket", "PUT", bucket, "", (), headers, (body,) if body else ())
 
 
 def list_buckets(prefix: str = "", marker: str = "", max_keys: int = MAX_KEYS) -> Request:

@@ -296,6 +296,13 @@ def render_delete(keys: Sequence[str], quiet: bool = True) -> bytes:
     return f"{_DECLARATION}<Delete><Quiet>{str(quiet).lower()}</Quiet>{entries}</Delete>".encode()
 
 
+def render_bucket(storage_class: str, redundancy: str) -> bytes:
+    """Return the body of PutBucket; what is empty is left to OSS."""
+    wanted = (("StorageClass", storage_class), ("DataRedundancyType", redundancy))
+    entries = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in wanted if value)
+    return f"{_DECLARATION}<CreateBucketConfiguration>{entries}</CreateBucketConfiguration>".encode()
+
+
 # --- values in elements
 
 

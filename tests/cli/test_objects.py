@@ -1,4 +1,4 @@
-"""ls, du, stat, cat, rm, sign, clean."""
+"""ls, du, stat, cat, mb, rm, sign, clean."""
 
 from __future__ import annotations
 
@@ -83,6 +83,34 @@ def test_a_range_that_is_none_is_refused(run: Run, bucket: OssBucket, part: str)
     status, _, err = run("cat", f"--range={part}", f"{bucket.uri}a/b/3")
     assert status == 1
     assert "write START-END" in err
+
+
+def test_mb_makes_a_bucket(run: Run, bucket: OssBucket) -> None:
+    name = f"{bucket.name}-new"
+    try:
+        assert run("mb", "--storage-class", "IA", "--redundancy-type", "ZRS", f"oss://{name}").status == 0
+        assert run("mb", f"oss://{name}/").err == f"oss://{name}/ is there\n"
+        assert f"oss://{name}/" in run("ls").out.splitlines()
+        client = OssClient(bucket.endpoint, cred_path=bucket.cred_path, region=bucket.region)
+        client.put(f"oss://{name}/key", b"x")
+        assert run("stat", f"oss://{name}/key").status == 0
+    finally:
+        bucket.server.remove_bucket(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (["oss://bucket/folder/"], 1, "name the bucket alone"),
+        (["oss://No_Bucket"], 1, "No_Bucket"),
+        (["--storage-class", "Cold", "oss://bucket"], 2, "Cold"),
+    ],
+)
+def test_mb_refuses_what_is_no_bucket(
+    run: Run, bucket: OssBucket, arguments: list[str], status: int, complaint: str
+) -> None:
+    ended = run("mb", *arguments)
+    assert (ended.status, complaint in ended.err) == (status, True)
 
 
 def test_rm_removes_what_it_is_told(run: Run, bucket: OssBucket) -> None:

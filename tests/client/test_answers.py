@@ -43,6 +43,7 @@ OPERATIONS = {
     "ListParts": lambda client: client.list_parts(URI, "ID"),
     "ListMultipartUploads": lambda client: client.list_uploads("oss://bucket/"),
     "ListBuckets": lambda client: run(client, lambda operations: operations.list_buckets()),
+    "PutBucket": lambda client: run(client, lambda operations: operations.create_bucket("bucket")),
 }
 UPLOADS = ("PutObject", "AppendObject", "UploadPart", "CompleteMultipartUpload")
 DELETES = ("DeleteObject", "AbortMultipartUpload")

@@ -16,6 +16,8 @@ from osstorchconnector.uri import OssUri
 BYTES = ("content-type", "application/octet-stream")
 XML = ("content-type", "application/xml")
 URL_ENCODED = ("encoding-type", "url")
+DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+IA = "<StorageClass>IA</StorageClass>"
 LISTING = (("list-type", "2"), URL_ENCODED)
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 ONE_PART = b'<Part><PartNumber>1</PartNumber><ETag>"A"</ETag></Part>'
@@ -76,6 +78,18 @@ TABLE = [
                 ("x-oss-copy-source-if-match", '"AB"'),
                 ("x-oss-copy-source-range", "bytes=5-9"),
             ),
+        ),
+    ),
+    (requests.put_bucket("b"), Request("PutBucket", "PUT", "b", "")),
+    (
+        requests.put_bucket("b", "IA"),
+        Request(
+            "PutBucket",
+            "PUT",
+            "b",
+            "",
+            headers=(("content-type", "application/xml"),),
+            body=(f"{DECLARATION}<CreateBucketConfiguration>{IA}</CreateBucketConfiguration>".encode(),),
         ),
     ),
     (requests.list_buckets(), Request("ListBuckets", "GET", query=(("max-keys", "1000"),))),

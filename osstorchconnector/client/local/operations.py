@@ -250,6 +250,9 @@ class LocalOperations(Operations):
     async def server_time(self, uri: OssUri) -> float:
         return float(int(time.time()))
 
+    async def create_bucket(self, bucket: str, *, storage_class: str = "", redundancy: str = "") -> None:
+        raise _not_here("create_bucket")
+
     async def list_buckets(self) -> list[ListedBucket]:
         raise _not_here("list_buckets")
 

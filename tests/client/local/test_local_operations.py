@@ -272,6 +272,7 @@ def test_a_checkpoint_of_several_parts_is_written_and_read(client: OssClient, tm
 def test_what_files_have_not_says_so(client: OssClient, tmp_path: Path) -> None:
     assert client.server_time(f"{tmp_path}/") > 1.7e9
     for name, ask in {
+        "create_bucket": lambda each: each.create_bucket("tmp"),
         "list_buckets": lambda each: each.list_buckets(),
         "signed_url": lambda each: each.signed_url(OssUri("tmp", "x"), seconds=1),
     }.items():
