@@ -2,7 +2,7 @@
 
 - `run`: the app, options of all commands, exit statuses; `session`: how OSS is reached
 - `objects`: ls, du, stat, cat, mb, rm, sign, clean; `copies`: cp, mv, sync; `data`: index, tar;
-  `checkpoint`: checkpoint ls, verify, rm, to-file; `tools`: emulator, completion
+  `manifest`: manifest make, check; `checkpoint`: checkpoint ls, verify, rm, to-file; `tools`: emulator, completion
 - `places`: objects, prefixes, files and folders; `plans` (pure): what a copy of many does; `transfer`: does it;
   `parts`: copies of large files, which go on where they were cut off; `records`: what is known of those;
   `watch`: bars and Ctrl-C
@@ -15,7 +15,7 @@ A command prints its result to stdout, and everything else (bars, summaries, err
 
 from __future__ import annotations
 
-from . import bench, checkpoint, copies, data, doctor, objects, tools
+from . import bench, checkpoint, copies, data, doctor, manifest, objects, tools
 from .charts import bar_chart
 from .findings import Finding, Level, worst
 from .machine import about_this_machine
@@ -46,6 +46,7 @@ __all__ = [
     "doctor",
     "download_in_parts",
     "main",
+    "manifest",
     "measured",
     "objects",
     "place",

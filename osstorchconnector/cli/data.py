@@ -18,6 +18,9 @@ from .show import bar, note, size_text
 def index(
     source: Annotated[str, typer.Argument(metavar="oss://BUCKET/PREFIX", help="What the dataset consists of.")],
     target: Annotated[str, typer.Argument(metavar="INDEX", help="A file, or oss://BUCKET/KEY.")],
+    labels: Annotated[
+        bool, typer.Option("--labels-from-folders", help="Labels are the numbers of the first folders below PREFIX.")
+    ] = False,
 ) -> None:
     """List a prefix once and save the result, from which `from_index` of a dataset begins without listing.
 
@@ -25,7 +28,8 @@ def index(
     """
     from ..datasets import OssMapDataset
 
-    dataset = OssMapDataset.from_prefix(str(remote(source).uri), session().client)
+    prefix = str(remote(source).uri)
+    dataset = OssMapDataset.from_prefix(prefix, session().client, labels="folders" if labels else "")
     with bar("listing", "objects") as shown:
         count = len(dataset)
         shown.reach(count, count)

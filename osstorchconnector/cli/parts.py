@@ -27,7 +27,7 @@ from ..local_files import check_replaceable, create_draft, draft_beside
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, combine_crc64, crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat, UploadedPart
 from ..uri import OssUri
-from .records import Facts, Record
+from .records import CopyRecord, Facts
 from .watch import Watch
 
 _MOST_PARTS = 10_000
@@ -76,7 +76,7 @@ def _first_of(flying: list[Future[R]]) -> R:
 
 
 def upload_in_parts(
-    client: OssClient, path: Path, target: OssUri, record: Record, told: Watch, at_once: int = 1
+    client: OssClient, path: Path, target: OssUri, record: CopyRecord, told: Watch, at_once: int = 1
 ) -> None:
     """Copy a file to OSS. An upload of this very file that was cut off goes on.
 
@@ -102,7 +102,7 @@ def upload_in_parts(
 
 
 def _unfinished_upload(
-    client: OssClient, target: OssUri, record: Record, copy: Facts
+    client: OssClient, target: OssUri, record: CopyRecord, copy: Facts
 ) -> tuple[str, Mapping[int, UploadedPart]]:
     """Return the upload to go on with and its parts by number: the one that the record knows, or a new one."""
     known, progress = record.read()
@@ -158,7 +158,7 @@ async def _send(
 
 
 def download_in_parts(
-    client: OssClient, source: OssUri, target: Path, record: Record, told: Watch, at_once: int = 1
+    client: OssClient, source: OssUri, target: Path, record: CopyRecord, told: Watch, at_once: int = 1
 ) -> None:
     """Copy an object to a file, which gets it whole or not at all. A copy of this very object that was cut off goes on.
 
@@ -179,7 +179,7 @@ def download_in_parts(
     record.remove()
 
 
-def _unfinished_download(target: Path, record: Record, copy: Facts) -> Path:
+def _unfinished_download(target: Path, record: CopyRecord, copy: Facts) -> Path:
     """Return the file to go on with: the one that the record knows, or a new one."""
     known, progress = record.read()
     name = progress.get("draft")

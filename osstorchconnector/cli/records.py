@@ -24,7 +24,7 @@ def records_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "osstorchconnector", "copies")
 
 
-class Record:
+class CopyRecord:
     """The record of one copy, which this process holds.
 
     `copy` are facts that tell whether it is the same copy (the source's size and time); `progress` is what was made so
@@ -57,21 +57,21 @@ class Record:
 
 
 @contextlib.contextmanager
-def held_record(*names: str) -> Iterator[Record | None]:
+def held_record(*names: str) -> Iterator[CopyRecord | None]:
     """Hold the record of the copy that has these names, a new one if there is none.
 
     It is `None` if another process holds it, or if there is no folder for records: then nothing is to be resumed.
     """
     name = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     with contextlib.ExitStack() as stack:
-        record: Record | None = None
+        record: CopyRecord | None = None
         with contextlib.suppress(OSError):
             folder = records_folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = folder / f"{name}.json"
             file = stack.enter_context(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b"))
             _lock(file.fileno())
-            record = Record(file, path)
+            record = CopyRecord(file, path)
         yield record
 
 

@@ -18,7 +18,7 @@ from ..filesystem import OssFileSystem
 from ..filesystem.paths import moment_of
 from .parts import download_in_parts, upload_in_parts
 from .places import Item, Local, Place, Remote
-from .records import Record, held_record
+from .records import CopyRecord, held_record
 from .show import bar, note
 from .watch import Stop, Watch
 
@@ -160,7 +160,7 @@ def _download(fs: OssFileSystem, source: Remote, target: Local, told: Watch, siz
     fs.get_file(str(source.uri), str(path), callback=told)
 
 
-def _resumed(fs: OssFileSystem, size: int, source: str, target: str) -> AbstractContextManager[Record | None]:
+def _resumed(fs: OssFileSystem, size: int, source: str, target: str) -> AbstractContextManager[CopyRecord | None]:
     """Hold the record of a copy; `None` for one that is quickly done again, or that another process is busy with."""
     if size < _RESUMED_PARTS * fs.client.config.part_bytes:
         return nullcontext()

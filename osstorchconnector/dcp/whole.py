@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
     ChunkStorageMetadata,
@@ -29,7 +30,7 @@ from .tensors import QUANTISED_DTYPES
 from .torch_dcp import load_everything
 
 
-class Entry(NamedTuple):
+class HeldEntry(NamedTuple):
     """A tensor or an object of a checkpoint: its name, and for a tensor its dtype and shape."""
 
     name: str
@@ -67,15 +68,15 @@ class WholeCheckpoint:
             self._ranks = [*sorted(int(name[2:].partition(".")[0]) for name in names)]
         self._metadata = [self._folder.read_metadata(rank, HARMLESS)[0] for rank in self._ranks]
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[HeldEntry]:
         """Yield what is in it, by name."""
         found = {name: entry for metadata in self._metadata for name, entry in metadata.state_dict_metadata.items()}
         for name in sorted(found):
             entry = found[name]
             if isinstance(entry, TensorStorageMetadata):
-                yield Entry(name, entry.properties.dtype, tuple(entry.size))
+                yield HeldEntry(name, entry.properties.dtype, tuple(entry.size))
             else:
-                yield Entry(name, None, ())
+                yield HeldEntry(name, None, ())
 
     def sizes(self) -> dict[str, int]:
         """Return the sizes in bytes of the files that it consists of, by name; those that are missing are left out."""
@@ -111,14 +112,17 @@ class WholeCheckpoint:
     def load(self, progress: ProgressCallback | None = None) -> dict[str, Any]:
         """Return all of it as one dictionary, in memory, nested as it was saved.
 
-        Raises torch's `CheckpointException` for what can't be read, and `OssNotFoundError` for metadata of ranks, of
-        which each has only a part.
+        Raises the `OssError` of what can't be read, and `OssNotFoundError` for metadata of ranks, of which each has
+        only a part.
         """
         reader = OssStorageReader(self._client, self._folder.id, progress=progress)
         state: dict[str, Any] = {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is intended
-            _load_everything(state, reader)
+            try:
+                _load_everything(state, reader)
+            except CheckpointException as error:  # there is one rank: what it met, a Ctrl-C too, says more
+                raise error.failures[0][0] from None
         return state
 
     def remove(self) -> None:

@@ -114,7 +114,7 @@ def steps(*sizes: int) -> Iterator[int]:
     ("bounds", "is_warmed_up", "expected"),
     [
         (Bounds(100.0, 1000), False, (60, 3, 4.0)),
-        (Bounds(100.0, 30), False, (30, 2, 3.0)),
+        (Bounds(100.0, 30), False, (30, 2, 2.0)),
         (Bounds(1.0, 1000), False, (10, 1, 2.0)),
         (Bounds(100.0, 1000), True, (50, 2, 3.0)),
     ],

@@ -129,7 +129,10 @@ def test_a_region_alone_tells_the_endpoint(run: Run) -> None:
     )
 
 
-def test_ctrl_c_publishes_nothing(oss_bucket: OssBucket, tmp_path: Path, oss_server: Emulator) -> None:
+def test_ctrl_c_publishes_nothing(
+    oss_bucket: OssBucket, tmp_path: Path, oss_server: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "large").write_bytes(bytes(64 << 20))
     oss_server.fail("UploadPart", "stall_upload", bucket=oss_bucket.name)
     child = in_a_terminal(oss_bucket, "cp", f"{tmp_path}/large", f"{oss_bucket.uri}large")
@@ -141,7 +144,7 @@ def test_ctrl_c_publishes_nothing(oss_bucket: OssBucket, tmp_path: Path, oss_ser
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
-    assert (oss_bucket.keys(), oss_server.uploads(oss_bucket.name)) == ([], [])
+    assert oss_bucket.keys() == []
 
 
 def test_without_its_packages_it_says_what_to_install() -> None:

@@ -16,8 +16,7 @@ from osstorchconnector.uri import OssUri
 BYTES = ("content-type", "application/octet-stream")
 XML = ("content-type", "application/xml")
 URL_ENCODED = ("encoding-type", "url")
-DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
-IA = "<StorageClass>IA</StorageClass>"
+IA = b"<StorageClass>IA</StorageClass>"
 LISTING = (("list-type", "2"), URL_ENCODED)
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 ONE_PART = b'<Part><PartNumber>1</PartNumber><ETag>"A"</ETag></Part>'
@@ -89,7 +88,7 @@ TABLE = [
             "b",
             "",
             headers=(("content-type", "application/xml"),),
-            body=(f"{DECLARATION}<CreateBucketConfiguration>{IA}</CreateBucketConfiguration>".encode(),),
+            body=(DECLARATION + b"<CreateBucketConfiguration>" + IA + b"</CreateBucketConfiguration>",),
         ),
     ),
     (requests.list_buckets(), Request("ListBuckets", "GET", query=(("max-keys", "1000"),))),
