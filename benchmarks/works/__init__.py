@@ -7,6 +7,7 @@ from benchmarks.values import Work
 from . import (
     checkpoints,
     curves,
+    ecosystem,
     far,
     filesystem,
     independent,
@@ -32,6 +33,7 @@ WORKS: tuple[Work, ...] = (
     *checkpoints.WORKS,
     *keys.WORKS,
     *filesystem.WORKS,
+    *ecosystem.WORKS,
     *tars.WORKS,
     *starting.WORKS,
 )

@@ -30,6 +30,7 @@ from .graph import OssNamedStreams, OssPipeDataset
 from .lister import OssObjectLister, OssObjectNames
 from .manifest import OssManifestParser, imagenet_manifest_parser, jsonl_manifest_parser
 from .numbered_objects import OssObjectSharder, OssObjectShuffler
+from .saved import OssSavedObjects
 from .saver import OssObjectSaver
 from .state import merge_states
 from .table import OssObjectMapFetcher, OssObjectTable
@@ -47,6 +48,7 @@ __all__ = [
     "OssObjectShuffler",
     "OssObjectTable",
     "OssPipeDataset",
+    "OssSavedObjects",
     "OssTarLister",
     "imagenet_manifest_parser",
     "jsonl_manifest_parser",

@@ -14,7 +14,7 @@ from typing import Any
 from ..client.listing import PrefixPages
 from ..client.operations import Operations
 from ..client.paging import Ahead, PageStream
-from ..errors import OssNotFoundError
+from ..errors import OssNotFoundError, OssUriError
 from ..protocol.answers import PageOrder
 from ..protocol.values import ListPage
 from ..uri import OssUri
@@ -113,6 +113,24 @@ class Listings(OssAccess):
         """Return the entry of a path from a listing of its directory, if that is kept."""
         entries = self._listed(self._parent(path)) if "/" in path else None
         return next((entry for entry in entries or () if entry["name"] == path), None)
+
+    async def _isfile(self, path: Any) -> bool:
+        """Say whether there is an object of this name. A request that fails is an error, and not a missing object."""
+        return await self._kind(path) == "file"
+
+    async def _isdir(self, path: Any) -> bool:
+        """Say whether there is an object below this path, or a marker. A request that fails is an error."""
+        return await self._kind(path) == "directory"
+
+    async def _exists(self, path: Any, **options: Any) -> bool:
+        """Say whether there is an object of this name, or one below it. A request that fails is an error."""
+        return bool(await self._kind(path, **options))
+
+    async def _kind(self, path: Any, **options: Any) -> str:
+        try:
+            return str((await self._info(path, **options))["type"])
+        except (FileNotFoundError, OssUriError):
+            return ""
 
     async def _find(
         self,

@@ -7,18 +7,24 @@ import hashlib
 import itertools
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.context import get_spawning_popen
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OssError, OssUsageError
 from .held_file import HeldFile, choose_folder, new_path, open_own
 from .info import ObjectInfo
-from .layout import Batch, Table, pack_block
+from .layout import Batch, RowBlock, Table, block_bytes, pack_block
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # From this size on, spawned processes map one file instead of getting a copy each.
 FILED_FROM_BYTES = 1 << 20
+_HEAD_BYTES = 32
 
 
 class FixedIndex:
@@ -31,6 +37,13 @@ class FixedIndex:
     def __init__(self, batches: Iterable[Batch], *, folder: str = "") -> None:
         self.folder = folder
         self._hold(b"".join(map(pack_block, batches)))
+
+    @classmethod
+    def of_blocks(cls, blocks: bytes, *, folder: str = "") -> Self:
+        """Return an index of the rows of another one: its `blocks`, or some of them."""
+        index = cls((), folder=folder)
+        index._hold(blocks)
+        return index
 
     @property
     def is_complete(self) -> bool:
@@ -63,6 +76,26 @@ class FixedIndex:
     def blocks(self) -> memoryview:
         return memoryview(self._blocks)
 
+    def row_blocks(self) -> Iterator[RowBlock]:
+        """Yield the rows block by block, without decoding them."""
+        return (RowBlock(self.blocks(), start) for start in self._starts()[:-1])
+
+    def parts(self, bounds: Sequence[int]) -> Iterator[Neighbours]:
+        """Yield the rows between each two of `bounds`, which begin with 0 and end with `count()`."""
+        starts = self._starts()
+        firsts = [0, *itertools.accumulate(block.rows for block in self.row_blocks())]
+        for first, stop in itertools.pairwise(bounds):
+            begin, end = bisect_right(firsts, first) - 1, bisect_left(firsts, stop)
+            blocks = bytes(self._blocks[starts[begin] : starts[end]])
+            yield Neighbours(FixedIndex.of_blocks(blocks, folder=self.folder), first - firsts[begin], stop - first)
+
+    def _starts(self) -> list[int]:
+        """Return where each block begins, and where the last one ends."""
+        starts = [0]
+        while starts[-1] < len(self._blocks):
+            starts.append(starts[-1] + block_bytes(bytes(self._blocks[starts[-1] : starts[-1] + _HEAD_BYTES])))
+        return starts
+
     def digest(self) -> str:
         """Return a digest that distinguishes these rows from others."""
         return hashlib.blake2b(self._blocks, digest_size=16).hexdigest()
@@ -88,6 +121,19 @@ class FixedIndex:
             self._file = HeldFile(new_path(choose_folder(self.folder)), self._blocks)
             self._file.file  # noqa: B018
         return self._file.path
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Rows of a table that follow one another: `count` from row `first` of an index that has whole blocks of it."""
+
+    index: FixedIndex
+    first: int
+    count: int
+
+    def items(self) -> Iterator[ObjectInfo]:
+        """Yield the objects."""
+        return itertools.islice(self.index.items(), self.first, self.first + self.count)
 
 
 def _mapped(path: Path) -> memoryview:

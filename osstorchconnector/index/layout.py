@@ -205,7 +205,7 @@ class RowBlock:
         start, end = self._span(self._ends_at, row)
         (size,) = _SIZE.unpack_from(memory, self._sizes_at + 8 * row)
         name = str(memory[self._base_at : names_at], "utf-8") + str(memory[names_at + start : names_at + end], "utf-8")
-        return ObjectInfo(_uri(name), size if size >= 0 else None, self._label(row) if self._is_labelled else "")
+        return ObjectInfo(_uri(name), size if size >= 0 else None, self._label(row) if self.is_labelled else "")
 
     def infos(self, first: int = 0, step: int = 1) -> list[ObjectInfo]:
         """Return the rows `first`, `first + step` and so on to the block's end."""
@@ -221,7 +221,7 @@ class RowBlock:
             uris = [_uri(base + tail) for tail in tails]
         stored = self._column(0)[first::step]
         sizes = [size if size >= 0 else None for size in stored]
-        labels = map(self._label, range(first, self.rows, step)) if self._is_labelled else repeat("")
+        labels = map(self._label, range(first, self.rows, step)) if self.is_labelled else repeat("")
         return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(""))))
 
     def batch(self, cursor: bytes) -> Batch:
@@ -234,11 +234,16 @@ class RowBlock:
             places = TarPlaces(tar, etag, self._column(1).tolist(), self._column(2).tolist(), are_samples)
         sizes = self._column(0).tolist()
         labels = None
-        if self._is_labelled:
+        if self.is_labelled:
             if self.has_pickled_labels:
                 raise OssError("the saved index has labels that are not plain values: loading them could run anything")
             labels = list(map(unpack_label, self.stored_labels()))
         return Batch(base, self._tails(), sizes, labels, cursor, places=places)
+
+    @property
+    def sizes(self) -> memoryview:
+        """The sizes of all rows in bytes, as 64-bit numbers; `UNKNOWN_SIZE` where it is not known."""
+        return self._column(0)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -247,7 +252,7 @@ class RowBlock:
 
     def stored_labels(self) -> list[bytes]:
         """Return the labels of all rows as they are stored, for `unpack_label`; equal labels are equal bytes."""
-        if not self._is_labelled:
+        if not self.is_labelled:
             return [b""] * self.rows
         ends = self._memory[self._label_ends_at : self._base_at].cast("I").tolist()
         data = bytes(self._memory[self._labels_at : self._cursor_at])
@@ -256,10 +261,11 @@ class RowBlock:
     @property
     def has_pickled_labels(self) -> bool:
         """Whether labels are pickled, so that reading them could run code."""
-        return self._is_labelled and any(label[:1] == b"p" for label in self.stored_labels())
+        return self.is_labelled and any(label[:1] == b"p" for label in self.stored_labels())
 
     @property
-    def _is_labelled(self) -> bool:
+    def is_labelled(self) -> bool:
+        """Whether any row has a label."""
         return self._base_at != self._label_ends_at
 
     def _member(self, row: int) -> ObjectInfo:
@@ -270,14 +276,14 @@ class RowBlock:
         name = base + str(memory[names_at + start : names_at + end], "utf-8")
         size, first, stop = (_SIZE.unpack_from(memory, sizes_at + 8 * self.rows * column)[0] for column in range(3))
         uri = MemberUri(bucket, name, tar_key, first, stop, are_samples)
-        return ObjectInfo(uri, size if size >= 0 else None, self._label(row) if self._is_labelled else "", etag)
+        return ObjectInfo(uri, size if size >= 0 else None, self._label(row) if self.is_labelled else "", etag)
 
     def _members(self, first: int, step: int) -> list[ObjectInfo]:
         tar, etag, are_samples, base = self._tar_and_base()
         bucket, _, tar_key = tar.partition("/")
         numbers = range(first, self.rows, step)
         starts, stops = self._column(1), self._column(2)
-        labels = map(self._label, numbers) if self._is_labelled else repeat("")
+        labels = map(self._label, numbers) if self.is_labelled else repeat("")
         sizes = (size if size >= 0 else None for size in self._column(0)[first::step])
         names = [base + tail for tail in self._tails(first, step)]
         uris = [

@@ -5,4 +5,5 @@
 - `accelerate`: Accelerate: `save_state` and `load_state`
 - `folders`: checkpoints that are folders on a disk, in OSS: for the two above, and any other tool
 - `background`: work that goes on while training does
+- `ray`: Ray Data: objects as rows of a dataset, and rows as objects
 """

@@ -13,9 +13,10 @@ import pytest
 from safetensors.torch import save
 
 from benchmarks.gauge import Done, Program, count_calls, cpu_seconds_of, measure
+from benchmarks.programs import ecosystem as programs
 from benchmarks.programs import filesystem, large, limits, listing, objects, scale, tars, tensors
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
-from benchmarks.works import independent
+from benchmarks.works import ecosystem, independent
 from benchmarks.works.tars import put_tar
 
 SIZE, READS = 1000, 50
@@ -203,3 +204,18 @@ def test_members_of_a_tar_are_iterated_over_and_objects_are_packed(site: Site) -
     site.fill("packed", 7, b"x")
     source = f"oss://{BUCKET}/packed/"
     assert amount(tars.pack(**options, source=source, warm_up=source, count=7)) == 7
+
+
+def test_pictures_are_streamed_from_oss_and_from_local_files(site: Site) -> None:
+    pytest.importorskip("datasets")
+    (work,) = [work for work in ecosystem.WORKS if work.name == "hf-stream"]
+    for contender in work.prepare(site, count=20):
+        assert amount(programs.stream_pictures(**contender.options)) == 20
+
+
+def test_ray_reads_objects_through_our_source_and_our_file_system(site: Site) -> None:
+    pytest.importorskip("ray.data")
+    (work,) = [work for work in ecosystem.WORKS if work.name == "ray"]
+    ours, _, over_ours = work.prepare(site, count=40, size=1000)
+    for contender in (ours, over_ours):
+        assert amount(programs.ray_objects(**contender.options)) == 40

@@ -113,6 +113,17 @@ def test_tar_shards() -> None:
     assert lines[:3] != ["0.txt sample 0", "1.txt sample 1", "2.txt sample 2"]
 
 
+@pytest.mark.timeout(600)
+def test_ray_reads_and_writes_pictures() -> None:
+    pytest.importorskip("ray.data")
+    assert run_example("ray_data.py", seconds=170) == "pictures seen: 48\npictures written: 48\n"
+
+
+def test_hugging_face_streams_and_goes_on() -> None:
+    pytest.importorskip("datasets")
+    assert run_example("hf_datasets.py") == "seen before and after: 60 40\nloaded: 100\n"
+
+
 def test_nodes() -> None:
     printed = run_example("nodes.py", PYTHONPATH=str(Path(sys.prefix, "torchdata-0.11")))
     assert [line.partition(":")[0] for line in printed.splitlines()] == ["before", "after", "after"]

@@ -65,6 +65,14 @@ def test_kinds(fs: OssFileSystem, bucket: OssBucket, root: str) -> None:
     assert fs.size(f"{root}/plain") == 5
 
 
+def test_a_request_that_fails_is_no_missing_object(fs: OssFileSystem, bucket: OssBucket, root: str) -> None:
+    for look in (fs.exists, fs.isfile, fs.isdir):
+        assert not look(f"{root}/nothing") and not look("No_Bucket/key")
+        bucket.server.fail("HeadObject", "AccessDenied", times=1)
+        with pytest.raises(PermissionError, match=f"{root}/plain"):
+            look(f"{root}/plain")
+
+
 def test_markers_are_directories(fs: OssFileSystem, bucket: OssBucket, root: str) -> None:
     bucket.put("marked/", b"")
     bucket.put("a/b/", b"")

@@ -94,3 +94,26 @@ def test_without_a_folder_for_it_each_process_gets_a_copy(tmp_path: Path) -> Non
     child.start()
     assert here.recv() == (150_000, False, 150_000)
     child.join()
+
+
+@given(st.integers(0, 60), st.lists(st.integers(0, 60), max_size=6))
+def test_parts_have_neighbours_and_travel_by_themselves(count: int, cuts: list[int]) -> None:
+    bounds = sorted({0, count, *(cut for cut in cuts if cut < count)})
+    parts = pickle.loads(pickle.dumps(list(index_of(count, 7).parts(bounds))))
+    assert [numbers(part.items()) for part in parts] == [
+        list(range(start, stop)) for start, stop in itertools.pairwise(bounds)
+    ]
+
+
+def test_a_part_has_only_the_blocks_that_it_needs() -> None:
+    index = index_of(150_000)
+    first, *_ = index.parts([0, 100, 150_000])
+    assert len(pickle.dumps(first)) < len(index.blocks()) / 100
+
+
+def test_blocks_of_an_index_make_the_same_index() -> None:
+    index = index_of(100, 7)
+    same = FixedIndex.of_blocks(bytes(index.blocks()))
+    assert list(same.items()) == list(index.items())
+    assert [size for block in same.row_blocks() for size in block.sizes] == [len(str(number)) for number in range(100)]
+    assert not any(block.is_labelled for block in same.row_blocks())
