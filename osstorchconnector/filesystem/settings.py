@@ -70,6 +70,9 @@ def normalised(cls: type, arguments: tuple[Any, ...], options: Mapping[str, Any]
     options = with_provider(apply_config(cls, dict(options)))
     if arguments:
         options["endpoint"] = arguments[0]
+    # What `fsspec.open` gets for a file, tools give to the file system: 0, where a file is read once from end to end.
+    if block_size := options.pop("block_size", None):
+        options.setdefault("default_block_size", block_size)
     endpoint = options.get("endpoint")
     if isinstance(endpoint, OssClient):
         del options["endpoint"]

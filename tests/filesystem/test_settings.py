@@ -88,6 +88,11 @@ def test_options_of_ossfs(bucket: OssBucket, keys: dict[str, str]) -> None:
         OssFileSystem(bucket.endpoint, "key")
 
 
+def test_a_block_size_is_the_default_one_and_none_if_it_is_zero(bucket: OssBucket) -> None:
+    assert OssFileSystem(**bucket.options, block_size=0) is OssFileSystem(**bucket.options)
+    assert OssFileSystem(**bucket.options, block_size=4096).default_block_size == 4096
+
+
 def test_defaults_from_fsspecs_configuration(bucket: OssBucket, monkeypatch) -> None:
     monkeypatch.setitem(fsspec.config.conf, "oss", dict(bucket.options))
     assert OssFileSystem().cat_file(f"{bucket.name}/k") == b"k"
