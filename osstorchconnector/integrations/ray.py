@@ -29,10 +29,10 @@ from ..datapipes.lister import OssObjectLister
 from ..datapipes.numbered_objects import NumberedObjects
 from ..datapipes.saver import OssObjectSaver
 from ..errors import OssConfigError, OssUsageError
+from ..index.filters import Filter
 from ..index.fixed import FixedIndex, Neighbours
 from ..index.labels import unpack_label
 from ..index.layout import UNKNOWN_SIZE
-from ..index.orders import Filter
 from ..optional import needed
 from ..uri import parse_object_uri, parse_uri
 
