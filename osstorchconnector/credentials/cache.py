@@ -31,8 +31,8 @@ _UNMARKED_SECONDS = 60.0
 _REJECTED_SECONDS = 1.0
 # How long to wait for a source that hangs: without valid credentials, and with them.
 _PATIENCE_SECONDS, _SHORT_PATIENCE_SECONDS = 60.0, 1.0
-# No warning about a source that answers within this time.
-_SLOW_SECONDS = 10.0
+# No warning about a source that answers within this time: while there are valid credentials, and without them.
+_SLOW_SECONDS, _NEWS_SECONDS = 10.0, 5.0
 
 _logger = logging.getLogger(__name__)
 
@@ -110,11 +110,16 @@ class CredentialsCache:
         clock: Callable[[], float] = time.time,
         patience_seconds: float = _PATIENCE_SECONDS,
         short_patience_seconds: float = _SHORT_PATIENCE_SECONDS,
+        news_seconds: float = _NEWS_SECONDS,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
         self._clock = clock
-        self._patience, self._short_patience = patience_seconds, short_patience_seconds
+        self._patience, self._short_patience, self._news_seconds = (
+            patience_seconds,
+            short_patience_seconds,
+            news_seconds,
+        )
         self._early_seconds = _EARLY_SECONDS + _JITTER_SECONDS * chance()
         self._held: _Held | None = None
         self._check_after = self._check_before = 0.0
@@ -195,7 +200,7 @@ class CredentialsCache:
         if asking.is_busy and self.spare(rejected) is not None:
             seconds = 0.0  # another caller has waited for it already
         try:
-            found = asking.ask(functools.partial(self._look, now, rejected), seconds)
+            found = self._asked(asking, functools.partial(self._look, now, rejected), seconds)
         except OssCredentialsError as error:
             return self._kept(error, now)
         except NoAnswerError as error:
@@ -214,6 +219,22 @@ class CredentialsCache:
         self._check_again_after(now, credentials)
         self._held = _Held(credentials, mark, now)
         return credentials
+
+    def _asked(self, asking: Asking[_Found | None], look: Callable[[], _Found | None], seconds: float) -> _Found | None:
+        """Return what `look` does. A wait that lasts is told in the log, and so is its end."""
+        silent = min(self._news_seconds, seconds)
+        try:
+            return asking.ask(look, silent)
+        except NoAnswerError:
+            if silent == seconds or not asking.is_busy:
+                raise
+        _logger.warning("waiting for the credentials from %s: no answer for %g s", self._source, silent)
+        try:
+            found = asking.ask(look, seconds - silent)
+        except NoAnswerError:
+            raise NoAnswerError(f"no answer within {seconds:g} s") from None
+        _logger.warning("it goes on: the credentials from %s have come", self._source)
+        return found
 
     def _look(self, now: float, rejected: Credentials | None) -> _Found | None:
         """Return the source's mark and credentials, `None` if there are no newer ones. Hangs if the source hangs."""

@@ -29,7 +29,7 @@ from ..uri import OssUri, parse_object_uri, parse_uri
 from .headers import TarEntry
 from .index_file import MAX_INDEX_BYTES, TarIndex, index_of, pack_index, unpack_index
 from .samples import MemberRow, grouped
-from .scan import headers_at, scan
+from .scan import headers_at, scan, unreadable
 
 BATCH_ROWS = 1000
 INDEX_SUFFIX = ".idx"
@@ -178,7 +178,8 @@ class TarListing:
             if index.details is None:
                 self._check_ends(_Opened(file.uri, stat, index), index.bounds)
         except OssTarError as error:
-            raise OssTarError(f"the index {place} can't be used for {file.uri.shown}: {error}") from None
+            hint = "make it again by generate_tar_archive(..., index_only=True) (docs/tar.md#packing)"
+            raise OssTarError(f"the index {place} can't be used for {file.uri.shown}: {error}; {hint}") from None
         return index
 
     def _check_ends(self, tar: _Opened, bounds: Sequence[int]) -> None:
@@ -245,7 +246,7 @@ class TarListing:
             with contextlib.closing(scan(self._client, tar.uri, tar.stat, start)) as found:
                 yield from itertools.takewhile(lambda entry: entry.start < stop, found)
         except OssTarError as error:
-            raise OssTarError(f"{tar.uri.shown} can't be read as a tar: {error}") from None
+            raise unreadable(tar.uri.shown, error) from None
 
     def _batch(self, tar: _Opened, rows: Sequence[MemberRow], first: int, cursor: bytes) -> Batch:
         names, sizes, starts, stops = zip(*rows, strict=True)

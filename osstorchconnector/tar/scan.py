@@ -102,7 +102,12 @@ def scanned_index(client: OssClient, place: OssUri | Path) -> TarIndex:
             size = place.stat().st_size
             return index_of(_whole(entries(read), size), tar_size=size)
     except OssTarError as error:
-        raise OssTarError(f"{place} can't be read as a tar: {error}") from None
+        raise unreadable(place, error) from None
+
+
+def unreadable(place: object, error: OssTarError) -> OssTarError:
+    """Return the error for a tar that is none, or damaged, with what to do."""
+    return OssTarError(f"{place} can't be read as a tar: {error}; pack it again (docs/errors.md#osstarerror)")
 
 
 def _whole(found: Iterable[TarEntry], size: int) -> Iterator[TarEntry]:

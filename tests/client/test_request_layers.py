@@ -114,6 +114,33 @@ def test_the_gate_is_told_how_the_server_answers(status: int, is_open: bool, ans
     assert wire.is_closed
 
 
+class SlowGate(Gate):
+    """A gate whose turns come at the third look; it notes what is said of the waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused(self.steps)
+        self.waits, self.held = [0.001, 0.001, 0.0], list[float]()
+
+    def seconds_until(self, turn: int) -> float:
+        return self.waits.pop(0)
+
+    def note_held(self, seconds: float) -> None:
+        self.held.append(seconds)
+
+
+def test_the_gate_learns_how_long_a_request_has_been_held_back() -> None:
+    async def send() -> None:
+        paced = PacedTransport(wire, gate)
+        await paced.exchange(WIRE, SINK, loop_clock().look() + 100)
+
+    wire, gate = Wire(200), SlowGate()
+    asyncio.run(send())
+    assert len(wire.calls) == 1
+    assert len(gate.held) == 2
+    assert gate.held == sorted(gate.held)
+
+
 def test_a_request_that_waits_for_its_turn_when_the_client_is_closed_is_not_sent() -> None:
     async def close_while_waiting() -> None:
         gate = Gate(lambda: 100.0)  # no turn ever comes

@@ -408,6 +408,25 @@ def test_a_source_that_hangs_from_the_start_is_an_error_that_names_it(clock: Clo
     assert once_it_answers(cache) == keys(1)
 
 
+def test_a_long_wait_for_the_first_credentials_is_told_and_so_is_its_end(
+    clock: Clock, hanging: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    hanging.hangs = True
+    caplog.set_level(logging.WARNING, "osstorchconnector")
+    told = logging.Handler()
+    told.emit = lambda _: hanging.go.set()  # type: ignore[method-assign]
+    logger = logging.getLogger("osstorchconnector.credentials.cache")
+    logger.addHandler(told)
+    try:
+        assert CredentialsCache(hanging, clock=clock, news_seconds=0.01).refresh() == keys(1)
+    finally:
+        logger.removeHandler(told)
+    assert caplog.messages == [
+        "waiting for the credentials from the script: no answer for 0.01 s",
+        "it goes on: the credentials from the script have come",
+    ]
+
+
 def test_a_source_that_hangs_later_delays_nobody_while_what_it_gave_is_good(clock: Clock, hanging: Hanging) -> None:
     cache = CredentialsCache(hanging, clock=clock, patience_seconds=30, short_patience_seconds=0.01)
     ask(cache)
