@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 import pytest
+
+HAS_STATEFUL_LOADER = importlib.util.find_spec("torchdata.stateful_dataloader") is not None
 
 if TYPE_CHECKING:
     from torchdata.stateful_dataloader import StatefulDataLoader
@@ -17,4 +20,4 @@ else:
             pytest.skip("this torchdata has no StatefulDataLoader")
 
 
-__all__ = ["StatefulDataLoader"]
+__all__ = ["HAS_STATEFUL_LOADER", "StatefulDataLoader"]

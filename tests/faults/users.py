@@ -78,6 +78,10 @@ class Site:
         return self.shared or OssClient(**self.options)
 
 
+# Distributed checkpoints need torch 2.3.
+HAS_DCP = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 3)
+
+
 def furnish(bucket: OssBucket, folder: Path) -> Site:
     site = Site(bucket, folder / "config.json")
     bucket.server.accept(CREDENTIALS)
@@ -90,7 +94,8 @@ def furnish(bucket: OssBucket, folder: Path) -> Site:
     torch.save(STATE, model)
     bucket.put("model", model.getvalue())
     bucket.put("tensors", TENSORS_FILE)
-    save_dcp(site, "ckpt")
+    if HAS_DCP:
+        save_dcp(site, "ckpt")
     site.configure()
     return site
 
@@ -321,4 +326,6 @@ LIBRARY = [
     User("fs copy", fs_copy, ("HeadObject", "CopyObject")),
     User("fs remove", fs_remove, (*LISTED, "DeleteMultipleObjects", "DeleteObject")),
 ]
+if not HAS_DCP:
+    LIBRARY = [user for user in LIBRARY if not user.through_dcp]
 USERS = [*CLIENT, *LIBRARY]
