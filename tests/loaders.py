@@ -9,15 +9,12 @@ import pytest
 
 HAS_STATEFUL_LOADER = importlib.util.find_spec("torchdata.stateful_dataloader") is not None
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or HAS_STATEFUL_LOADER:
     from torchdata.stateful_dataloader import StatefulDataLoader
 else:
-    try:
-        from torchdata.stateful_dataloader import StatefulDataLoader
-    except ImportError:
 
-        def StatefulDataLoader(*arguments: object, **options: object) -> None:
-            pytest.skip("this torchdata has no StatefulDataLoader")
+    def StatefulDataLoader(*arguments: object, **options: object) -> None:  # noqa: N802
+        pytest.skip("needs torchdata 0.8 or newer")
 
 
 __all__ = ["HAS_STATEFUL_LOADER", "StatefulDataLoader"]
