@@ -13,7 +13,7 @@ if TYPE_CHECKING or HAS_STATEFUL_LOADER:
     from torchdata.stateful_dataloader import StatefulDataLoader
 else:
 
-    def StatefulDataLoader(*arguments: object, **options: object) -> None:  # noqa: N802
+    def StatefulDataLoader(*arguments: object, **options: object) -> None:
         pytest.skip("needs torchdata 0.8 or newer")
 
 
