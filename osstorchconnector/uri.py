@@ -125,6 +125,16 @@ def parse_object_uri(text: str) -> OssUri:
     return uri
 
 
+def uri_of(uri: OssUri | str) -> OssUri:
+    """Return a URI that may be a text; see `parse_uri`."""
+    return parse_uri(uri) if isinstance(uri, str) else uri
+
+
+def object_of(uri: OssUri | str) -> OssUri:
+    """Return the URI of an object, which may be a text; see `parse_object_uri`."""
+    return parse_object_uri(uri) if isinstance(uri, str) else uri
+
+
 def checked_bucket(bucket: str, where: str) -> str:
     """Return `bucket`. Raise `OssUriError`, which names `where`, if it is not a valid bucket name."""
     if _BUCKET.fullmatch(bucket):

@@ -10,7 +10,7 @@ import pytest
 from scripts import ROOT, run_python
 
 # Modules on the way. A new one is fine where it stands for an idea of its own: raise the number then.
-MOST = {"key": 61, "save": 65, "load": 57}
+MOST = {"key": 61, "save": 67, "load": 57}
 
 
 @cache

@@ -33,7 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"logs", "protocol", "index"}),
     frozenset({"client", "emulator"}),
     frozenset({"files"}),
-    frozenset({"tar", "tensors"}),
+    frozenset({"tar", "tensors", "transfer"}),
     frozenset({"datapipes", "dcp", "checkpoint", "filesystem", "safetensors", "testing"}),
     frozenset({"dataloader2", "datasets", "nodes"}),
     frozenset({"cli", "compat", "integrations"}),

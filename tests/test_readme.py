@@ -13,16 +13,18 @@ from osstorchconnector import emulator
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def program(heading: str) -> str:
-    """Return the first Python block under a heading of the README."""
-    found = re.search(rf"^## {re.escape(heading)}\n.*?^```py\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def program(heading: str, blocks_wanted: int = 1) -> str:
+    """Return the first blocks of Python under a heading of the README, as one program."""
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
     assert found
-    return found.group(1)
+    blocks = re.findall(r"^```py\n(.*?)^```$", found.group(1), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= blocks_wanted
+    return "\n".join(blocks[:blocks_wanted])
 
 
-def printed_by(heading: str, server: Any, folder: Path) -> str:
+def printed_by(heading: str, server: Any, folder: Path, blocks: int = 1) -> str:
     """Run the program under `heading`, with the server's endpoint and credentials; return what it prints."""
-    script = program(heading)
+    script = program(heading, blocks)
     for old, new in {
         "https://oss-cn-beijing.aliyuncs.com": server.endpoint,
         "/root/.alibabacloud/credentials": server.credentials_file(folder),
@@ -50,7 +52,10 @@ def test_the_program_of_the_checkpoints_runs(tmp_path: Path) -> None:
 
 def test_the_program_of_the_client_runs(tmp_path: Path) -> None:
     with emulator.serve(buckets=["my-bucket"]) as server:
-        assert printed_by("The client", server, tmp_path) == "b'234' 10\n['notes']\n[]\n[10, 10]\n"
+        first, then = "b'234' 10\n['notes']\n[]\n[10, 10]\n", "0 4\n4 4\nTransferred(files=1, size=4)\n"
+        last = "True {'camera': 'x1'}\nTransferred(files=1, size=4)\n"
+        assert printed_by("The client", server, tmp_path, blocks=2) == first + then + last
+        assert (tmp_path / "copies" / "cat.txt").read_text() == "meow"
 
 
 def test_the_test_that_it_shows_passes_under_the_plugin(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ How a request flows, from the caller down to the socket:
 
     OssClient                 `client`: synchronous, URIs as text; `pipeline` keeps many requests in flight, in `lanes`
       │                       `engine`: the event-loop threads that everything below runs on
-    Operations                `operations`: one coroutine for each operation of OSS; `paging` for listings
+    Operations                `operations`: one coroutine for each operation of OSS; `uploads` has those of multipart
+      │                       uploads, `paging` what listings need
       │
     [HedgedReads]             `layers`, around `Operations.get`: a second request for a small object that is late
       │

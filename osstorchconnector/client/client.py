@@ -12,13 +12,14 @@ import functools
 import itertools
 import secrets
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..config import Concurrency
 from ..errors import OssConfigError
 from ..protocol.answers import PageOrder
+from ..protocol.attributes import attributes
 from ..protocol.values import (
     ByteSpan,
     Download,
@@ -31,7 +32,7 @@ from ..protocol.values import (
     writable_memory,
 )
 from ..redaction import printable
-from ..uri import OssUri, parse_object_uri, parse_uri
+from ..uri import OssUri, object_of, uri_of
 from .engine import LoopThread, engine
 from .limiter import Kind, Limiter, limiter
 from .opening import Opened, Oss2Service, client_arguments, open_recipe
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_SHOWN_CHARACTERS = 120
 _client_numbers = itertools.count()
 
 
@@ -136,8 +136,7 @@ class OssClient:
         return other
 
     def __repr__(self) -> str:
-        source = printable(str(self._recipe[2]), _SHOWN_CHARACTERS)
-        return f"OssClient({self.endpoint!r}{f', {source}' if self.endpoint else ''})"
+        return f"OssClient({self.endpoint!r}{f', {printable(str(self._recipe[2]), 120)}' if self.endpoint else ''})"
 
     @property
     def endpoint(self) -> str:
@@ -162,22 +161,35 @@ class OssClient:
         ETag than `if_match`, or was replaced during the transfer, and `OssNotFoundError` if there is no such object.
         """
         memory = None if into is None else writable_memory(into)
-        return self._run(lambda operations: operations.get(_object(uri), span, into=memory, if_match=if_match))
+        return self._run(lambda operations: operations.get(object_of(uri), span, into=memory, if_match=if_match))
 
     def head(self, uri: OssUri | str) -> ObjectStat:
-        """Return size in bytes, ETag, CRC-64 and time of last change; `OssNotFoundError` if there is no such object."""
-        return self._run(lambda operations: operations.head(_object(uri)))
+        """Return an `ObjectStat`: size in bytes, ETag, CRC-64, time of last change, types, storage class, metadata.
+
+        Raises `OssNotFoundError` if there is no such object.
+        """
+        return self._run(lambda operations: operations.head(object_of(uri)))
 
     def put(
-        self, uri: OssUri | str, body: BytesLike | Iterable[BytesLike], *, forbid_overwrite: bool = False
+        self,
+        uri: OssUri | str,
+        body: BytesLike | Iterable[BytesLike],
+        *,
+        forbid_overwrite: bool = False,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+        storage_class: str = "",
     ) -> StoredObject:
         """Store an object in one request (up to 5 GB); an old one stays until the new one is complete.
 
-        `body` is bytes-like (an array too), or several such objects, which are joined. Raises `OssUsageError` for a
-        text or a file name, and with `forbid_overwrite` `OssConflictError` if the object exists. Returns a
-        `StoredObject`: its ETag and CRC-64.
+        `body` is bytes-like (an array too), or several such objects, which are joined. Raises `OssUsageError` for
+        attributes that OSS does not allow, and with `forbid_overwrite` `OssConflictError` if the object exists. Returns
+        a `StoredObject`: its ETag and CRC-64.
         """
-        return self._run(lambda operations: operations.put(_object(uri), body, forbid_overwrite=forbid_overwrite))
+        target, stored = object_of(uri), attributes(content_type, metadata, storage_class)
+        return self._run(
+            lambda operations: operations.put(target, body, forbid_overwrite=forbid_overwrite, attributes=stored)
+        )
 
     def list(self, uri: OssUri | str, *, delimiter: str = "", start_after: str = "") -> Iterator[ListedObject]:
         """Iterate over all objects whose keys start with the key of `uri`, in UTF-8 byte order.
@@ -204,7 +216,7 @@ class OssClient:
         For internal use: `wait(future)` returns the page of a future, and may raise to stop.
         """
         thread = engine.threads(1)[0]
-        prefix, order = _any(uri), PageOrder(start_after)
+        prefix, order = uri_of(uri), PageOrder(start_after)
 
         def ask(token: str, ahead: Ahead) -> Coroutine[Any, Any, ListPage]:
             after = "" if token else start_after
@@ -232,17 +244,17 @@ class OssClient:
         """
         return self._run(
             lambda operations: operations.list_page(
-                _any(uri), delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
+                uri_of(uri), delimiter=delimiter, start_after=start_after, token=token, max_keys=max_keys
             )
         )
 
     def server_time(self, uri: OssUri | str) -> float:
         """Return OSS's time in whole seconds since 1970. The credentials must allow listing the bucket of `uri`."""
-        return self._run(lambda operations: operations.server_time(_any(uri)))
+        return self._run(lambda operations: operations.server_time(uri_of(uri)))
 
     def delete(self, uri: OssUri | str) -> None:
         """Delete an object; one that does not exist counts as deleted."""
-        self._run(lambda operations: operations.delete(_object(uri)))
+        self._run(lambda operations: operations.delete(object_of(uri)))
 
     def delete_many(self, bucket: str, keys: Sequence[str]) -> None:
         """Delete any number of objects, a thousand in a request; those that do not exist count as deleted."""
@@ -253,11 +265,11 @@ class OssClient:
 
         Raises `OssServiceError` with status 412 if the source has another ETag than `if_match`.
         """
-        return self._run(lambda operations: operations.copy(_object(source), _object(target), if_match=if_match))
+        return self._run(lambda operations: operations.copy(object_of(source), object_of(target), if_match=if_match))
 
     def create_upload(self, uri: OssUri | str) -> str:
         """Begin a multipart upload to `uri` and return its id."""
-        return self._run(lambda operations: operations.create_upload(_object(uri)))
+        return self._run(lambda operations: operations.create_upload(object_of(uri)))
 
     def upload_part(
         self, uri: OssUri | str, upload_id: str, number: int, body: BytesLike | Iterable[BytesLike]
@@ -267,7 +279,7 @@ class OssClient:
         `number` (1 to 10,000) gives the order; a part sent again replaces the earlier one. Each has 100 KB to 5 GB,
         except the last. `body` is as for `put`. Raises `OssNotFoundError` if there is no such upload.
         """
-        return self._run(lambda operations: operations.upload_part(_object(uri), upload_id, number, body))
+        return self._run(lambda operations: operations.upload_part(object_of(uri), upload_id, number, body))
 
     def complete_upload(self, uri: OssUri | str, upload_id: str, parts: Sequence[UploadedPart]) -> StoredObject:
         """Publish the object made of `parts`, and return its ETag and CRC-64.
@@ -275,19 +287,19 @@ class OssClient:
         If the answer is lost, this checks whether the object was published. Raises `OssIntegrityError` if OSS's CRC-64
         of the object is not that of the parts.
         """
-        return self._run(lambda operations: operations.complete_upload(_object(uri), upload_id, parts))
+        return self._run(lambda operations: operations.complete_upload(object_of(uri), upload_id, parts))
 
     def abort_upload(self, uri: OssUri | str, upload_id: str) -> None:
         """Abort a multipart upload and delete its parts; one that does not exist counts as aborted."""
-        self._run(lambda operations: operations.abort_upload(_object(uri), upload_id))
+        self._run(lambda operations: operations.abort_upload(object_of(uri), upload_id))
 
     def list_parts(self, uri: OssUri | str, upload_id: str) -> Sequence[UploadedPart]:
         """Return the parts that OSS holds of an unfinished upload, by number."""
-        return self._run(lambda operations: operations.list_parts(_object(uri), upload_id))
+        return self._run(lambda operations: operations.list_parts(object_of(uri), upload_id))
 
     def list_uploads(self, uri: OssUri | str) -> Sequence[ListedUpload]:
         """Return the unfinished multipart uploads of keys that start with the key of `uri`."""
-        return self._run(lambda operations: operations.list_uploads(_any(uri)))
+        return self._run(lambda operations: operations.list_uploads(uri_of(uri)))
 
     def submit(self, work: Callable[[Operations], Coroutine[Any, Any, R]], *, workers: int = 1) -> Future[R]:
         """Start `work(operations)` on one of the first `workers` event-loop threads, in turn; return its future.
@@ -361,14 +373,6 @@ def _close_everywhere(client_number: int) -> None:
         operations = thread.attached.pop(client_number, None)
         if operations is not None:
             thread.start_soon(operations.aclose)
-
-
-def _object(uri: OssUri | str) -> OssUri:
-    return parse_object_uri(uri) if isinstance(uri, str) else uri
-
-
-def _any(uri: OssUri | str) -> OssUri:
-    return parse_uri(uri) if isinstance(uri, str) else uri
 
 
 def as_client(

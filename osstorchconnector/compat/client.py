@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from ..client.client import OssClient as Client
 from ..client.transport.base import TransportFactory
 from ..errors import OssNotFoundError, OssUsageError
 from ..files.data_object import DataObject
@@ -13,6 +12,7 @@ from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..index.info import ObjectInfo
 from ..tar.archive import generate_tar_archive
+from ..transfer import TransferClient
 from ..uri import OssUri, parse_object_uri, parse_uri
 from .members import Members, OpenedTars, unread
 from .objects import OpenedObject, UnreadObject, WrittenObject
@@ -21,8 +21,10 @@ from .objects import OpenedObject, UnreadObject, WrittenObject
 _TAR_MEMBER = 3
 
 
-class OssClient(Client):
-    __doc__ = f"""{(Client.__doc__ or "").rstrip()}
+class OssClient(TransferClient):
+    __doc__ = f"""{(TransferClient.__mro__[1].__doc__ or "").rstrip()}
+
+    It is also a context manager, which closes the client's connections.
 
     The arguments may be positional, in the order of the C++ connector. Those of its methods are here too, for programs
     that were written for it: `get_object`, `put_object`, `head_object`, `rename_object`, `remove_object`,

@@ -23,6 +23,7 @@ from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..config import Concurrency
 from ..errors import OssError
+from ..protocol.attributes import PLAIN, Attributes
 from ..protocol.values import BegunUpload, Buffer, StoredObject, UploadedPart
 from ..uri import OssUri
 from .part_sizes import LEAST_PARTS, PartTimes
@@ -65,9 +66,9 @@ class _Stored(NamedTuple):
 class MultipartUpload:
     """Sends parts in parallel, at most `concurrency` parts and `memory_bytes` of memory at a time.
 
-    With "auto" the memory decides, and what `PartTimes` finds enough. With `forbid_overwrite`, `complete` raises
-    `OssExistsError` if there is an object by then. With `begun`, parts are added to those of an earlier run, and
-    `abort` leaves them.
+    With "auto" the memory decides, and what `PartTimes` finds enough. `attributes` are those of the object. With
+    `forbid_overwrite`, `complete` raises `OssExistsError` if there is an object by then. With `begun`, parts are added
+    to those of an earlier run, and `abort` leaves them.
 
     End it with `complete` or `abort`; abort it before dropping it. Everything is for one thread, except that finalisers
     and the end of the interpreter call `abort` and `wait_until_gone` in any thread.
@@ -83,11 +84,12 @@ class MultipartUpload:
         workers: int,
         forbid_overwrite: bool = False,
         begun: BegunUpload | None = None,
+        attributes: Attributes = PLAIN,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._client, self._uri, self._clock = client, uri, clock
         self._concurrency = MOST_TRANSFERS if concurrency == "auto" else concurrency
-        self._memory_bytes, self._forbid_overwrite = memory_bytes, forbid_overwrite
+        self._memory_bytes, self._forbid_overwrite, self._attributes = memory_bytes, forbid_overwrite, attributes
         self._tasks = RunningTasks[_Sent, _Stored](client, workers)
         self._completion = RunningTasks[None, StoredObject](client, workers)  # the last request
         self._created: Future[str] | None = None
@@ -231,7 +233,8 @@ class MultipartUpload:
             # Set before the request begins: an `abort` from now on waits for the id of the upload.
             created = self._created = Future()
             try:
-                self._client.submit(functools.partial(_create, self._uri, created, self._times, self._clock))
+                create = functools.partial(_create, self._uri, self._attributes, created, self._times, self._clock)
+                self._client.submit(create)
             except Exception as error:
                 created.set_exception(error)  # `abort` waits for it
                 raise
@@ -295,11 +298,16 @@ class MultipartUpload:
 
 
 async def _create(
-    uri: OssUri, created: Future[str], times: PartTimes, clock: Callable[[], float], operations: Operations
+    uri: OssUri,
+    attributes: Attributes,
+    created: Future[str],
+    times: PartTimes,
+    clock: Callable[[], float],
+    operations: Operations,
 ) -> None:
     begun = clock()
     try:
-        upload_id = await operations.create_upload(uri)
+        upload_id = await operations.create_upload(uri, attributes=attributes)
         times.note_creation(clock() - begun)
         created.set_result(upload_id)
     except BaseException as error:

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 from ..client.client import OssClient
 from ..client.memory import copy_bytes, fresh_memory
 from ..config import TransferConfig
+from ..protocol.attributes import PLAIN, Attributes
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc64
-from ..protocol.values import BegunUpload
+from ..protocol.values import BegunUpload, StoredObject
 from ..uri import OssUri
 from .part_sizes import first_part_bytes
 from .publishing import PublishingFile
@@ -64,9 +65,11 @@ class OssWriter(PublishingFile):
         transfer: TransferConfig,
         forbid_overwrite: bool = False,
         begun: BegunUpload | None = None,
+        attributes: Attributes = PLAIN,
     ) -> None:
         super().__init__(client, uri, transfer=transfer)
-        self._forbid_overwrite = forbid_overwrite
+        self._forbid_overwrite, self._attributes = forbid_overwrite, attributes
+        self._stored: StoredObject | None = None
         config = client.config
         self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, config.upload_memory_bytes)
         self._memory: memoryview | None = None
@@ -84,7 +87,14 @@ class OssWriter(PublishingFile):
         """The number of bytes written so far, also when the writer is closed."""
         return self._sent_bytes + self._filled_bytes
 
+    @property
+    def stored(self) -> StoredObject | None:
+        """The ETag and CRC-64 of the object; None before `close` has stored it."""
+        return self._stored
+
     def _stands(self) -> str:
+        if self._stored is not None:
+            return f"{self.size} bytes stored"
         return f"{self.size} bytes written, {super()._stands()}"
 
     def tell(self) -> int:
@@ -205,6 +215,7 @@ class OssWriter(PublishingFile):
             workers=self._transfer.prefetch_worker,
             forbid_overwrite=self._forbid_overwrite,
             begun=begun,
+            attributes=self._attributes,
         )
         if self._memory is not None:
             upload.adopt(self._memory)
@@ -216,11 +227,19 @@ class OssWriter(PublishingFile):
     def _publish(self) -> None:
         if self._upload is None:
             body = self._memory[: self._filled_bytes] if self._memory is not None else b""
-            self._client.put(self._uri, body, forbid_overwrite=self._forbid_overwrite)
+            content_type, metadata, storage_class = self._attributes
+            self._stored = self._client.put(
+                self._uri,
+                body,
+                forbid_overwrite=self._forbid_overwrite,
+                content_type=content_type,
+                metadata=dict(metadata),
+                storage_class=storage_class,
+            )
             return
         if self._filled_bytes:
             self._send(None)
-        self._upload.complete()
+        self._stored = self._upload.complete()
 
     def _fail(self, error: BaseException) -> None:
         super()._fail(error)

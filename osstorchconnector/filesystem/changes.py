@@ -17,12 +17,12 @@ from ..errors import OssNotFoundError, OssUsageError
 from ..files.part_sizes import MAX_PARTS
 from ..files.writer import OssWriter
 from ..protocol.values import ByteSpan, ObjectStat, UploadedPart
+from ..transfer.single import send_file, send_stream
 from ..uri import OssUri
 from .listings import Listings
 from .paths import folder_of, is_local_folder, missing, object_uri_of, refuse_options, stripped, uri_of
 from .ranges import even_spans
 
-PIECE_BYTES = 64 << 20
 COPIES_IN_FLIGHT = 16
 DELETED_TOGETHER = 1000
 
@@ -66,26 +66,13 @@ class Changes(Listings):
 
     def _upload(self, lpath: Any, uri: OssUri, forbids: bool, callback: Any) -> None:
         if isfilelike(lpath):
-            self._upload_stream(lpath, uri, forbids, callback)
-            return
-        with open(lpath, "rb", buffering=0) as file:
-            left = os.fstat(file.fileno()).st_size
-            if not left:  # empty, or of a system that does not know the size
-                self._upload_stream(file, uri, forbids, callback)
-                return
-            callback.set_size(left)
             with self._writer(uri, forbids) as writer:
-                while left and (count := writer.write_from(file, min(left, PIECE_BYTES))):
-                    left -= count
-                    callback.relative_update(count)
-                if left:
-                    raise OSError(errno.EIO, "it became shorter while it was uploaded, nothing is stored", str(lpath))
-
-    def _upload_stream(self, file: Any, uri: OssUri, forbids: bool, callback: Any) -> None:
-        with self._writer(uri, forbids) as writer:
-            while piece := file.read(PIECE_BYTES):
-                writer.write(piece)
-                callback.relative_update(len(piece))
+                send_stream(lpath, writer, callback.relative_update)
+            return
+        with open(lpath, "rb", buffering=0) as file, self._writer(uri, forbids) as writer:
+            if size := os.fstat(file.fileno()).st_size:
+                callback.set_size(size)
+            send_file(file, writer, callback.relative_update)
 
     def touch(self, path: Any, truncate: bool = True, **options: Any) -> None:
         """Make an empty object. With `truncate=False` an existing one keeps its bytes, and is changed now."""

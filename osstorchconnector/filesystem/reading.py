@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
-import mmap
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike
@@ -19,14 +15,12 @@ from ..errors import OssError, OssNotFoundError, OssServiceError
 from ..files.reader import OssReader
 from ..local_files import written_whole
 from ..protocol.values import ByteSpan, Download
+from ..transfer.single import FIRST_BYTES, receive_object
 from ..uri import OssUri
 from .listings import Listings
 from .paths import is_local_folder, object_uri_of, refuse_options
 from .ranges import MOST_BYTES, JoinedRequest, WantedRange, broadcast, cut_out, join, needs_size, resolved
 
-# An object of this size comes with the first request. The rest of a larger one is fetched in parallel.
-FIRST_BYTES = 1 << 20
-PIECE_BYTES = 64 << 20
 # What `cat_ranges` has fetched and not yet given out, and what is in flight.
 RANGES_BYTES = 256 << 20
 _RANGE_NOT_SATISFIABLE = 416
@@ -156,45 +150,10 @@ class Reading(Listings):
     def _download(self, uri: OssUri, first: Download, lpath: Any, callback: Any) -> None:
         callback.set_size(first.stat.size)
         if isfilelike(lpath):
-            self._download_into(uri, first, lpath, callback)
+            receive_object(self.client, uri, first, lpath, callback.relative_update)
         else:
             with written_whole(lpath, is_durable=False) as file:
-                self._download_into(uri, first, file, callback)
-
-    def _download_into(self, uri: OssUri, first: Download, file: IO[bytes], callback: Any) -> None:
-        size = first.stat.size
-        if first.span.stop >= size:
-            file.write(first.body)
-            callback.relative_update(size)
-            return
-        reader = OssReader(self.client, uri, transfer=self.client.config.checkpoint, first=first)
-        with _mapped(file, size) as memory:
-            for start in range(0, size, PIECE_BYTES):
-                count = min(PIECE_BYTES, size - start)
-                if memory is None:
-                    file.write(reader.read(count))
-                else:
-                    reader.readinto(memory[start : start + count])
-                callback.relative_update(count)
-
-
-@contextlib.contextmanager
-def _mapped(file: IO[bytes], size: int) -> Iterator[memoryview | None]:
-    """Give an empty file as memory of `size` bytes; None if it has bytes, or can't be mapped.
-
-    Its blocks are allocated first: on a full disk, writing to mapped memory would kill the process.
-    """
-    mapped: mmap.mmap | None = None
-    if isinstance(file, io.BufferedWriter) and not file.tell() and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-        with contextlib.suppress(PermissionError):  # the user's own file, opened for writing only
-            mapped = mmap.mmap(file.fileno(), size)
-    try:
-        yield None if mapped is None else memoryview(mapped)
-    finally:
-        if mapped is not None:
-            with contextlib.suppress(BufferError):  # a traceback has views of it: it ends with them
-                mapped.close()
+                receive_object(self.client, uri, first, file, callback.relative_update)
 
 
 async def _fetch(operations: Operations, request: JoinedRequest) -> Answer:

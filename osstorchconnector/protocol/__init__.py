@@ -17,8 +17,9 @@ The client and the emulator both stand on it and know nothing of each other::
                 v                                            |
          bytes to send  - - - - - - -> OSS - - - - - - > bytes received
 
-Read in this order: `values`, `requests`, `endpoint`, `signing`, `heads`, `chunked`, `answers`, `xml`, `xml_tree`,
-`checksum`. Three modules only save time: `get_heads` composes the bytes of GETs, `shapes` knows heads of a shape that
-came before, and `repeats` knows requests that differ from an earlier one only in target and signature. A server goes
-the same ways in the opposite direction (`parse_request_head`, `parse_authorization`, `encode_response_head`).
+Read in this order: `values`, `attributes`, `requests`, `endpoint`, `signing`, `heads`, `chunked`, `answers`, `xml`,
+`xml_tree`, `checksum`. Three modules only save time: `get_heads` composes the bytes of GETs, `shapes` knows heads of a
+shape that came before, and `repeats` knows requests that differ from an earlier one only in target and signature. A
+server goes the same ways in the opposite direction (`parse_request_head`, `parse_authorization`,
+`encode_response_head`).
 """

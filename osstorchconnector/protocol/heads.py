@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..errors import OssProtocolError
 from ..redaction import Secret, SecretBytes
+from .attributes import METADATA
 from .repeats import CommonHead, RepeatedHeads
 from .shapes import BEGIN_LETTERS, AnswerShapes, HeadShapes
 from .values import Buffer, ObjectStat
@@ -218,8 +219,18 @@ def object_stat(head: ResponseHead, part: tuple[int, int, int] | None = None) ->
         parse_http_date(headers["last-modified"]) if "last-modified" in headers else None,
         headers["content-type"] if "content-type" in headers else "",  # noqa: SIM401
         headers["x-oss-object-type"] if "x-oss-object-type" in headers else "",  # noqa: SIM401
+        "",
+        (),
     )
     return _new(ObjectStat, stat)
+
+
+def full_stat(head: ResponseHead) -> ObjectStat:
+    """Return all that the answer to a HEAD says about the object, also what costs time to find."""
+    pairs = tuple(
+        (name.removeprefix(METADATA), value) for name, value in head.headers.items() if name.startswith(METADATA)
+    )
+    return object_stat(head)._replace(storage_class=head.get("x-oss-storage-class"), metadata_pairs=pairs)
 
 
 def content_range(head: ResponseHead) -> tuple[int, int, int] | None:

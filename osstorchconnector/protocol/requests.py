@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import OssUriError
 from ..uri import OssUri
+from .attributes import BYTES, PLAIN, Attributes
 from .signing import encode_key
 from .values import Buffer, ByteSpan, Pairs, Request, UploadedPart, flat_buffers
 from .xml import quoted_etag, render_bucket, render_complete, render_delete
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
 
 MAX_KEYS = 1000
-_BYTES = "application/octet-stream"
 _XML = "application/xml"
 _URL_ENCODED = ("encoding-type", "url")  # a key may hold characters that XML can't carry
 
@@ -50,10 +50,10 @@ def put_object(
     key: str,
     body: BytesLike | Iterable[BytesLike],
     forbid_overwrite: bool = False,
-    content_type: str = _BYTES,
+    attributes: Attributes = PLAIN,
 ) -> Request:
     """Store an object; with `forbid_overwrite` an existing one is an error (409)."""
-    headers: Pairs = (("content-type", content_type), *_forbidding(forbid_overwrite))
+    headers: Pairs = (*attributes.headers(), *_forbidding(forbid_overwrite))
     return _of_object("PutObject", "PUT", bucket, key, headers=headers, body=_buffers("PutObject", bucket, key, body))
 
 
@@ -61,7 +61,7 @@ def append_object(bucket: str, key: str, position: int, body: BytesLike | Iterab
     """Add bytes to an appendable object that has `position` bytes; at 0 a missing one is created."""
     query = (("append", ""), ("position", str(position)))
     buffers = _buffers("AppendObject", bucket, key, body)
-    return _of_object("AppendObject", "POST", bucket, key, query, (("content-type", _BYTES),), buffers)
+    return _of_object("AppendObject", "POST", bucket, key, query, (("content-type", BYTES),), buffers)
 
 
 def copy_object(
@@ -112,17 +112,17 @@ def list_objects(
     return Request("ListObjectsV2", "GET", bucket, "", query)
 
 
-def create_upload(bucket: str, key: str, content_type: str = _BYTES) -> Request:
-    """Begin a multipart upload."""
+def create_upload(bucket: str, key: str, attributes: Attributes = PLAIN) -> Request:
+    """Begin a multipart upload, of an object with these attributes."""
     query = (("uploads", ""), _URL_ENCODED)
-    return _of_object("InitiateMultipartUpload", "POST", bucket, key, query, (("content-type", content_type),))
+    return _of_object("InitiateMultipartUpload", "POST", bucket, key, query, attributes.headers())
 
 
 def upload_part(bucket: str, key: str, upload_id: str, number: int, body: BytesLike | Iterable[BytesLike]) -> Request:
     """Send part `number` (1 to 10000) of an upload; sent again it replaces the first."""
     query = (("partNumber", str(number)), ("uploadId", upload_id))
     return _of_object(
-        "UploadPart", "PUT", bucket, key, query, (("content-type", _BYTES),), _buffers("UploadPart", bucket, key, body)
+        "UploadPart", "PUT", bucket, key, query, (("content-type", BYTES),), _buffers("UploadPart", bucket, key, body)
     )
 
 

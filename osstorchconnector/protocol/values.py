@@ -66,7 +66,8 @@ class ObjectStat(NamedTuple):
     """What OSS says about an object in the head of an answer.
 
     `size` and `crc64` are those of the whole object, even when only a span was requested. `crc64` is `None` where OSS
-    has none (copies, old objects). `last_modified` is in seconds since the epoch.
+    has none (copies, old objects). `last_modified` is in seconds since the epoch. Only `head` tells `storage_class` and
+    `metadata`.
     """
 
     size: int
@@ -75,6 +76,13 @@ class ObjectStat(NamedTuple):
     last_modified: float | None = None
     content_type: str = ""
     object_type: str = ""
+    storage_class: str = ""
+    metadata_pairs: Pairs = ()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata that the user has stored with the object, by name without `x-oss-meta-`."""
+        return dict(self.metadata_pairs)
 
 
 class Download(NamedTuple):

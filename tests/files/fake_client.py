@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from osstorchconnector.config import Config, TransferConfig
 from osstorchconnector.errors import OssNotFoundError, OssObjectChangedError, OssServiceError, OssUsageError
+from osstorchconnector.protocol.attributes import PLAIN, Attributes
 from osstorchconnector.protocol.checksum import Sum, combine_crc64
 from osstorchconnector.protocol.checksum import crc64 as crc64_of
 from osstorchconnector.protocol.values import ByteSpan, Download, ObjectStat, StoredObject, UploadedPart
@@ -120,7 +121,16 @@ class FakeClient:
     def get(self, uri: OssUri, span: ByteSpan | None = None, **options: Any) -> Download:
         return self._run(self._operations.get(uri, span, **options))
 
-    def put(self, uri: OssUri, body: Any, *, forbid_overwrite: bool = False) -> StoredObject:
+    def put(
+        self,
+        uri: OssUri,
+        body: Any,
+        *,
+        forbid_overwrite: bool = False,
+        content_type: str = "",
+        metadata: dict[str, str] | None = None,
+        storage_class: str = "",
+    ) -> StoredObject:
         assert not forbid_overwrite
         return self._run(self._operations.put(uri, body))
 
@@ -186,7 +196,7 @@ class FakeOperations:
         async with self._call(Call("put", uri, size=len(data))):
             return self._publish(uri, data)
 
-    async def create_upload(self, uri: OssUri) -> str:
+    async def create_upload(self, uri: OssUri, *, attributes: Attributes = PLAIN) -> str:
         async with self._call(Call("create", uri)):
             upload_id = f"upload-{next(self._numbers)}"
             self._client.uploads[upload_id] = {}

@@ -10,6 +10,7 @@ import pytest
 
 from osstorchconnector.errors import OssUriError
 from osstorchconnector.protocol import requests
+from osstorchconnector.protocol.attributes import Attributes
 from osstorchconnector.protocol.values import ByteSpan, Request, UploadedPart
 from osstorchconnector.uri import OssUri
 
@@ -36,7 +37,9 @@ TABLE = [
     (requests.head_object("b", "k"), Request("HeadObject", "HEAD", "b", "k")),
     (requests.put_object("b", "k", b"x"), Request("PutObject", "PUT", "b", "k", (), (BYTES,), (b"x",))),
     (
-        requests.put_object("b", "k", [b"x", bytearray(b"y")], forbid_overwrite=True, content_type="image/png"),
+        requests.put_object(
+            "b", "k", [b"x", bytearray(b"y")], forbid_overwrite=True, attributes=Attributes("image/png")
+        ),
         Request(
             "PutObject",
             "PUT",

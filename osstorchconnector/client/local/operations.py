@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ...errors import OssServiceError, OssUsageError
 from ...local_files import written_whole
 from ...protocol.answers import PageOrder
+from ...protocol.attributes import PLAIN, Attributes
 from ...protocol.checksum import CHECKSUM_BLOCK_BYTES, Sum, combine_crc64, crc64
 from ...protocol.values import (
     Buffer,
@@ -35,6 +36,7 @@ from ...uri import OssUri
 from ..memory import Memory, SummedMemory, blocks, fresh_memory
 from ..operations import Operations
 from ..paging import Ahead, PageTimes
+from ..uploads import whole_of
 from .folders import (
     Asked,
     LocalUpload,
@@ -111,7 +113,9 @@ class LocalOperations(Operations):
         *,
         forbid_overwrite: bool = False,
         crc64: int | None = None,
+        attributes: Attributes = PLAIN,
     ) -> StoredObject:
+        _refuse_attributes(attributes)
         pieces = flat_buffers(f"PutObject {uri.shown}", body)
         with errors_of("PutObject", uri):
             self._make_folder(uri)
@@ -167,7 +171,8 @@ class LocalOperations(Operations):
 
     # uploads
 
-    async def create_upload(self, uri: OssUri) -> str:
+    async def create_upload(self, uri: OssUri, *, attributes: Attributes = PLAIN) -> str:
+        _refuse_attributes(attributes)
         with errors_of("InitiateMultipartUpload", uri):
             self._make_folder(uri)
             return LocalUpload.begin(path_of(uri))
@@ -196,9 +201,7 @@ class LocalOperations(Operations):
     async def complete_upload(
         self, uri: OssUri, upload_id: str, parts: Sequence[UploadedPart], *, forbid_overwrite: bool = False
     ) -> StoredObject:
-        crc = 0
-        for part in parts:
-            crc = combine_crc64(crc, part.crc64, part.size)
+        crc, _ = whole_of(parts)
         with errors_of("CompleteMultipartUpload", uri):
             etag = LocalUpload(path_of(uri), upload_id).complete(parts, replaces=not forbid_overwrite)
         return StoredObject(etag, crc)
@@ -306,6 +309,12 @@ def _read_into(file: io.FileIO, memory: SummedMemory, size_bytes: int) -> bool:
 def _changed(uri: OssUri) -> OssServiceError:
     reason = "the file was changed or replaced since it was first seen"
     return refused("GetObject", uri, 412, "PreconditionFailed", reason)
+
+
+def _refuse_attributes(attributes: Attributes) -> None:
+    """Raise `OssUsageError` for what a file can't keep. The type of its content follows from its name."""
+    if attributes.metadata or attributes.storage_class:
+        raise _not_here("metadata and storage_class")
 
 
 def _not_here(what: str) -> OssUsageError:
