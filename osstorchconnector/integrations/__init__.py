@@ -1,6 +1,6 @@
 """Classes for frameworks that have an interface for storage of their own. Each module needs its framework.
 
-- `lightning`: Lightning: `OssCheckpointIO`
+- `lightning`: Lightning: `OssCheckpointIO`, and strategies for sharded models
 - `transformers`: transformers' Trainer: a callback that uploads checkpoints
 - `accelerate`: Accelerate: `save_state` and `load_state`
 - `folders`: checkpoints that are folders on a disk, in OSS: for the two above, and any other tool

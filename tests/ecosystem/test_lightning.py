@@ -56,3 +56,10 @@ def test_a_trainer_goes_on_from_a_uri(oss_bucket: OssBucket) -> None:
 def test_a_default_folder_in_oss(oss_bucket: OssBucket) -> None:
     quiet_trainer(max_epochs=1, default_root_dir=oss_bucket.uri + "root").fit(Squares())
     assert oss_bucket.keys() == ["root/checkpoints/epoch=0-step=4.ckpt"]
+
+
+def test_the_word_last_is_not_enough(oss_bucket: OssBucket) -> None:
+    """Lightning finds the object, and loses `oss://` on the way: a file of this machine of that name is not there."""
+    trainer(oss_bucket, 1).fit(Squares())
+    with pytest.warns(UserWarning, match="there is no last checkpoint available"):
+        trainer(oss_bucket, 1).fit(Squares(), ckpt_path="last")

@@ -75,6 +75,24 @@ def test_a_distributed_checkpoint_becomes_one_object() -> None:
 
 
 @pytest.mark.timeout(600)
+def test_lightning_goes_on_from_its_last_checkpoint() -> None:
+    pytest.importorskip("lightning")
+    printed = run_example("lightning_resume.py", seconds=170)
+    assert printed == "up to epoch 3, step 24\nup to epoch 5, step 40\n"
+
+
+@pytest.mark.timeout(600)
+def test_transformers_go_on_after_a_kill() -> None:
+    pytest.importorskip("transformers")
+    lines = run_example("transformers_resume.py", seconds=280).splitlines()
+    assert [line for line in lines if line.startswith(("killed", "went", "ended"))] == [
+        "killed",
+        "went on: True, up to step 60",
+        "ended: 0",
+    ]
+
+
+@pytest.mark.timeout(600)
 def test_several_ranks_go_on_where_they_ended() -> None:
     printed = run_example("dcp_fsdp.py", seconds=170)
     assert printed == "from step 0 to 3, kept: [2, 3]\nfrom step 3 to 5, kept: [4, 5]\n"

@@ -20,6 +20,8 @@ from osstorchconnector.integrations import accelerate, lightning, transformers
 for use in (
     lambda: lightning.OssCheckpointIO("http://127.0.0.1:1"),
     lambda: lightning.OssAsyncCheckpointIO("http://127.0.0.1:1"),
+    lightning.OssModelParallelStrategy,
+    lambda: lightning.OssFabricModelParallelStrategy(None),
     lambda: transformers.OssCheckpointCallback("oss://bucket/run", "http://127.0.0.1:1"),
 ):
     try:
@@ -39,4 +41,4 @@ def test_what_is_missing_is_named() -> None:
         "osstorchconnector.integrations.transformers needs transformers>=5: pip install 'transformers>=5' "
         "(import here: ImportError: a CANARY of transformers)"
     )
-    assert printed.splitlines() == [lightning] * 2 + [transformers]
+    assert printed.splitlines() == [lightning] * 4 + [transformers]

@@ -41,6 +41,7 @@ def trainer(folder: Path, *callbacks: Any, max_steps: int = 6, **settings: Any) 
         max_steps=max_steps,
         save_steps=2,
         per_device_train_batch_size=4,
+        lr_scheduler_type="constant",  # the default one depends on the number of steps
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
