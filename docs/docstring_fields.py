@@ -5,13 +5,16 @@ Lists of names become lists, and indented programs become blocks of code, also b
     shuffle: bool = False
         True: each epoch has another order.
 
-The docstrings of modules are maps for those who change the code, so they are left out.
+The docstrings of modules are maps for those who change the code, so they are left out, and so are members that are for
+internal use.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
+from pkgutil import resolve_name
 from typing import Any
 
 import griffe
@@ -25,10 +28,20 @@ class DocstringFields(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of everything that is loaded."""
+        if obj.is_class:
+            _leave_out_internal(obj)
+            if "__doc__" in obj.members:  # made of that of a base
+                obj.docstring = griffe.Docstring(inspect.getdoc(resolve_name(obj.path)) or "", parent=obj)
         if obj.is_module:
             obj.docstring = None
         elif obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
+
+
+def _leave_out_internal(owner: griffe.Object) -> None:
+    for name, member in list(owner.members.items()):
+        if not member.is_alias and member.docstring and member.docstring.value.startswith("For internal use"):
+            del owner.members[name]
 
 
 def as_markdown(text: str) -> str:
