@@ -21,7 +21,7 @@ from ..files.spooled_writer import OssSpooledWriter
 from ..protocol.values import ByteSpan, ObjectStat
 from ..uri import OssUri
 from .opened import Published
-from .paths import object_uri_of
+from .paths import attributes_of, object_uri_of
 from .ranges import even_spans
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class OssAppendFile(Published, OssSpooledWriter):
             client.submit(lambda operations: operations.append(uri, body, position=old.size, crc64=crc)).result()
         elif old.size < MIN_PART_BYTES:
             before = client.get(uri, if_match=old.etag)
-            client.put(uri, [before.body, self._file.read()])
+            client.put(uri, [before.body, self._file.read()], content_type=old.content_type, metadata=old.metadata)
         else:
             self._append_parts(old)
 
     def _append_parts(self, old: ObjectStat) -> None:
         client, uri = self._client, self._uri
-        upload_id = client.create_upload(uri)
+        kept = attributes_of(old)
+        upload_id = client.submit(lambda operations: operations.create_upload(uri, attributes=kept)).result()
         try:
             spans = even_spans(old.size, MOST_COPIED_BYTES)
             for number, span in enumerate(spans, start=1):

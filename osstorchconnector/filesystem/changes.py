@@ -6,7 +6,7 @@ import asyncio
 import errno
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK
@@ -16,11 +16,12 @@ from ..client.operations import Operations
 from ..errors import OssNotFoundError, OssUsageError
 from ..files.part_sizes import MAX_PARTS
 from ..files.writer import OssWriter
+from ..protocol.attributes import attributes
 from ..protocol.values import ByteSpan, ObjectStat, UploadedPart
 from ..transfer.single import send_file, send_stream
 from ..uri import OssUri
 from .listings import Listings
-from .paths import folder_of, is_local_folder, missing, object_uri_of, refuse_options, stripped, uri_of
+from .paths import attributes_of, folder_of, is_local_folder, missing, object_uri_of, refuse_options, stripped, uri_of
 from .ranges import even_spans
 
 COPIES_IN_FLIGHT = 16
@@ -32,44 +33,64 @@ class Changes(Listings):
 
     # writing
 
-    async def _pipe_file(self, path: Any, value: Any, mode: str = "overwrite", **options: Any) -> None:
-        """Store bytes as an object. With mode "create", `FileExistsError` if there is one."""
+    async def _pipe_file(
+        self,
+        path: Any,
+        value: Any,
+        mode: str = "overwrite",
+        metadata: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        """Store bytes as an object. With mode "create", `FileExistsError` if there is one.
+
+        `metadata`, names and values, is kept with the object, and `info` returns it.
+        """
         refuse_options("pipe_file", path, options)
         uri, forbids = object_uri_of(path), _forbids(mode)
         size = memoryview(value).nbytes
         if size <= self.client.config.part_bytes:
-            await self._ask(lambda operations: operations.put(uri, value, forbid_overwrite=forbids))
+            stored = attributes(metadata=metadata)
+            await self._ask(lambda operations: operations.put(uri, value, forbid_overwrite=forbids, attributes=stored))
         else:
-            await self._in_thread(self._write, uri, value, forbids)
+            await self._in_thread(_write, self._writer(uri, forbids, metadata), value)
         self.invalidate_cache(stripped(path))
 
-    def _write(self, uri: OssUri, value: Any, forbids: bool) -> None:
-        with self._writer(uri, forbids) as writer:
-            writer.write(value)
-
-    def _writer(self, uri: OssUri, forbids: bool) -> OssWriter:
-        return OssWriter(self.client, uri, transfer=self.client.config.checkpoint, forbid_overwrite=forbids)
+    def _writer(self, uri: OssUri, forbids: bool, metadata: Mapping[str, str] | None) -> OssWriter:
+        return OssWriter(
+            self.client,
+            uri,
+            transfer=self.client.config.checkpoint,
+            forbid_overwrite=forbids,
+            attributes=attributes(metadata=metadata),
+        )
 
     async def _put_file(
-        self, lpath: Any, rpath: Any, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any
+        self,
+        lpath: Any,
+        rpath: Any,
+        callback: Any = DEFAULT_CALLBACK,
+        mode: str = "overwrite",
+        metadata: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
         """Upload a local file, in parts at a time if it is large. With mode "create", `FileExistsError` if it is there.
 
-        A local directory is nothing to upload: it exists in OSS as soon as something is in it.
+        A local directory is nothing to upload: it exists in OSS as soon as something is in it. `metadata` is as for
+        `pipe_file`.
         """
         refuse_options("put_file", rpath, options)
         if is_local_folder(lpath):
             return
-        uri, forbids = object_uri_of(rpath), _forbids(mode)
-        await self._in_thread(self._upload, lpath, uri, forbids, callback)
+        writer = self._writer(object_uri_of(rpath), _forbids(mode), metadata)
+        await self._in_thread(self._upload, lpath, writer, callback)
         self.invalidate_cache(stripped(rpath))
 
-    def _upload(self, lpath: Any, uri: OssUri, forbids: bool, callback: Any) -> None:
+    def _upload(self, lpath: Any, writer: OssWriter, callback: Any) -> None:
         if isfilelike(lpath):
-            with self._writer(uri, forbids) as writer:
+            with writer:
                 send_stream(lpath, writer, callback.relative_update)
             return
-        with open(lpath, "rb", buffering=0) as file, self._writer(uri, forbids) as writer:
+        with open(lpath, "rb", buffering=0) as file, writer:
             if size := os.fstat(file.fileno()).st_size:
                 callback.set_size(size)
             send_file(file, writer, callback.relative_update)
@@ -122,7 +143,7 @@ class Changes(Listings):
     async def _cp_file(self, path1: Any, path2: Any, **options: Any) -> None:
         """Copy an object within OSS, with all that OSS keeps with it; of a directory only the marker, if it has one.
 
-        An object of more than `multipart_copy_bytes` is copied in parts.
+        An object of more than `multipart_copy_bytes` is copied in parts: then tags are left out.
         """
         refuse_options("cp_file", path1, options)
         source = object_uri_of(path1)
@@ -230,7 +251,7 @@ async def copy_in_parts(
 ) -> None:
     """Copy a large object by parts, several at a time; nothing is published unless the CRC-64 of all is right."""
     part_bytes = max(part_bytes, -(-stat.size // MAX_PARTS))
-    upload_id = await operations.create_upload(target)
+    upload_id = await operations.create_upload(target, attributes=attributes_of(stat))
     try:
         free = asyncio.Semaphore(COPIES_IN_FLIGHT)
 
@@ -256,6 +277,11 @@ async def gather_or_cancel(tasks: list[asyncio.Future[None]]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+def _write(writer: OssWriter, value: Any) -> None:
+    with writer:
+        writer.write(value)
 
 
 async def _delete(bucket: str, keys: list[str], operations: Operations) -> None:

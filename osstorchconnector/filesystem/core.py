@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -72,6 +73,7 @@ class OssFileSystem(Reading, Changes, metaclass=Settled):
         What is written is stored when the file is closed, whole, and not at all if the `with` block raises. "xb" raises
         `FileExistsError`, at once or when it is closed, if there is such an object. `compression` is one of fsspec's
         names, or "infer". `cache_type`, for reading, names one of fsspec's caches; `size` is the object's, if known.
+        `metadata`, for "wb" and "xb", is kept with the object, and `info` returns it.
         """
         text = {name: options.pop(name) for name in ("encoding", "errors", "newline") if name in options}
         binary_mode = mode.replace("t", "").replace("b", "") + "b"
@@ -95,8 +97,11 @@ class OssFileSystem(Reading, Changes, metaclass=Settled):
         cache_options: dict[str, Any] | None = None,
         cache_type: str | None = None,
         size: int | None = None,
+        metadata: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Any:
+        if mode not in ("wb", "xb"):
+            options["metadata"] = metadata
         refuse_options("open", path, options)
         object_uri_of(path)
         if mode not in MODES:
@@ -118,7 +123,7 @@ class OssFileSystem(Reading, Changes, metaclass=Settled):
             return OssAppendFile(self, path, autocommit=autocommit, block_size=block_size)
         if mode == "xb" and self._there(path):
             raise OssExistsError(f"open {object_uri_of(path).shown} with mode 'xb': there is such an object")
-        return OssWriteFile(self, path, mode=mode, autocommit=autocommit, block_size=block_size)
+        return OssWriteFile(self, path, mode=mode, autocommit=autocommit, block_size=block_size, metadata=metadata)
 
     def _there(self, path: str) -> bool:
         """Say whether OSS has this object now, whatever was listed."""

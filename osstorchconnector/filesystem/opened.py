@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from fsspec.spec import AbstractBufferedFile
 from ..files.publishing import PublishingFile
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
+from ..protocol.attributes import attributes
 from .paths import Entry, object_uri_of
 
 if TYPE_CHECKING:
@@ -142,10 +143,21 @@ class OssWriteFile(Published, OssWriter):
     """An object that is open for writing: an `OssWriter` that also knows its file system and path."""
 
     def __init__(
-        self, fs: OssAccess, path: str, *, mode: str, autocommit: bool = True, block_size: int | None = None
+        self,
+        fs: OssAccess,
+        path: str,
+        *,
+        mode: str,
+        autocommit: bool = True,
+        block_size: int | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
-            fs.client, object_uri_of(path), transfer=fs.client.config.checkpoint, forbid_overwrite=mode == "xb"
+            fs.client,
+            object_uri_of(path),
+            transfer=fs.client.config.checkpoint,
+            forbid_overwrite=mode == "xb",
+            attributes=attributes(metadata=metadata),
         )
         self.fs, self.path, self.mode, self.autocommit = fs, path, mode, autocommit
         self.blocksize = block_size or fs.blocksize

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from fsspec.utils import isfilelike, stringify_path
 
 from ..errors import OssUsageError
+from ..protocol.attributes import BYTES, Attributes
 from ..protocol.values import ListedObject, ObjectStat
 from ..uri import OssUri, checked_bucket, checked_key
 
@@ -70,6 +71,11 @@ def missing(path: object) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), bare_path(path))
 
 
+def directory_instead(path: object) -> IsADirectoryError:
+    """Return the error for a directory at which an object is wanted."""
+    return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), bare_path(path))
+
+
 def is_marker(key: str, size: int) -> bool:
     """Say whether an object only marks a directory: tools make such empty objects."""
     return key.endswith("/") and not size
@@ -99,7 +105,7 @@ def listed_entry(bucket: str, listed: ListedObject) -> Entry:
 
 
 def object_entry(name: str, stat: ObjectStat) -> Entry:
-    """Return the entry of an object from what OSS says about it alone: also its type and CRC-64."""
+    """Return the entry of an object from what OSS says about it alone: also its types, CRC-64 and metadata."""
     seconds = stat.last_modified
     return {
         "name": name,
@@ -110,7 +116,13 @@ def object_entry(name: str, stat: ObjectStat) -> Entry:
         "ContentType": stat.content_type,
         "ObjectType": stat.object_type,
         "CRC64": stat.crc64,
+        "Metadata": stat.metadata,
     }
+
+
+def attributes_of(stat: ObjectStat) -> Attributes:
+    """Return the attributes that a new object takes over from an old one: content type and metadata."""
+    return Attributes(stat.content_type or BYTES, stat.metadata_pairs)
 
 
 def moment_of(text: str) -> datetime | None:

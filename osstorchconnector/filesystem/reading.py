@@ -18,7 +18,7 @@ from ..protocol.values import ByteSpan, Download
 from ..transfer.single import FIRST_BYTES, receive_object
 from ..uri import OssUri
 from .listings import Listings
-from .paths import is_local_folder, object_uri_of, refuse_options
+from .paths import directory_instead, is_local_folder, object_uri_of, refuse_options
 from .ranges import MOST_BYTES, JoinedRequest, WantedRange, broadcast, cut_out, join, needs_size, resolved
 
 # What `cat_ranges` has fetched and not yet given out, and what is in flight.
@@ -131,7 +131,10 @@ class Reading(Listings):
     # downloads
 
     async def _get_file(self, rpath: Any, lpath: Any, callback: Any = DEFAULT_CALLBACK, **options: Any) -> None:
-        """Download an object to a local path, which gets it whole or not at all, or into an open file."""
+        """Download an object to a local path, which gets it whole or not at all, or into an open file.
+
+        A directory becomes a local directory; where a file is open for it, that is an `IsADirectoryError`.
+        """
         options.pop("outfile", None)
         refuse_options("get_file", rpath, options)
         if is_local_folder(lpath):
@@ -142,6 +145,8 @@ class Reading(Listings):
         except (OssNotFoundError, IsADirectoryError):
             if not await self._isdir(rpath):
                 raise
+            if isfilelike(lpath):
+                raise directory_instead(rpath) from None
             await self._in_thread(functools.partial(Path(lpath).mkdir, parents=True, exist_ok=True))
             return
         assert first is not None  # a span from 0 is never refused

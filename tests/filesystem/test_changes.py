@@ -52,6 +52,41 @@ def test_a_file_is_uploaded(fs: OssFileSystem, oss_bucket: OssBucket, root: str,
         fs.put_file(tmp_path / "nothing", f"{root}/k")
 
 
+@pytest.mark.parametrize("size", [10, 350_000])
+def test_metadata_stays_with_the_object(fs: OssFileSystem, root: str, tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(DATA[:size])
+    described = {"camera": "left rear", "Run-7": "a=b"}
+    kept = {"camera": "left rear", "run-7": "a=b"}
+    fs.pipe_file(f"{root}/piped", DATA[:size], metadata=described)
+    fs.put_file(tmp_path / "file", f"{root}/put", metadata=described)
+    with fs.open(f"{root}/opened", "wb", metadata=described) as file:
+        file.write(DATA[:size])
+    fs.cp_file(f"{root}/put", f"{root}/copied")
+    with fs.open(f"{root}/put", "ab") as file:
+        file.write(b"more")
+    for name in ("piped", "put", "opened", "copied"):
+        assert fs.info(f"{root}/{name}")["Metadata"] == kept
+    fs.pipe_file(f"{root}/piped", DATA[:size])
+    assert fs.info(f"{root}/piped")["Metadata"] == {}
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"under_score": "a"}, {"": "a"}, {"a": "Grüße"}, {"a": " a"}, {"a": "line\n"}, {"a": "x" * 8192}]
+)
+def test_metadata_that_would_not_stay_is_refused(
+    fs: OssFileSystem, oss_bucket: OssBucket, root: str, metadata: dict[str, str]
+) -> None:
+    for write in (
+        lambda: fs.pipe_file(f"{root}/k", DATA[:10], metadata=metadata),
+        lambda: fs.pipe_file(f"{root}/k", DATA, metadata=metadata),
+    ):
+        with pytest.raises(OssUsageError, match="metadata"):
+            write()
+    with pytest.raises(OssUsageError, match="no such option"):
+        fs.open(f"{root}/k", "ab", metadata={"a": "b"})
+    assert not oss_bucket.keys() and not uploads(oss_bucket)
+
+
 def test_trees_are_uploaded(fs: OssFileSystem, oss_bucket: OssBucket, root: str, tmp_path: Path) -> None:
     (tmp_path / "tree" / "b").mkdir(parents=True)
     (tmp_path / "tree" / "b" / "c").write_bytes(b"c")
@@ -97,10 +132,10 @@ def test_copies_are_made_by_oss(fs: OssFileSystem, bucket: OssBucket, root: str)
 
 def test_a_large_object_is_copied_in_parts(oss_bucket: OssBucket, root: str) -> None:
     fs = OssFileSystem(**oss_bucket.options, multipart_copy_bytes=204_800)
-    oss_bucket.put("k", DATA)
+    fs.pipe_file(f"{root}/k", DATA, metadata={"a": "b"})
     oss_bucket.server.reset_counters()
     fs.cp_file(f"{root}/k", f"{root}/copy")
-    assert oss_bucket.get("copy") == DATA
+    assert oss_bucket.get("copy") == DATA and fs.info(f"{root}/copy", refresh=True)["Metadata"] == {"a": "b"}
     sent = oss_bucket.server.counters().requests
     assert (sent["UploadPartCopy"], sent["CopyObject"], sent["GetObject"]) == (2, 0, 0)
     oss_bucket.server.fail("UploadPartCopy", "403", bucket=root, after=1)

@@ -140,6 +140,8 @@ def test_trees_are_downloaded(fs: OssFileSystem, oss_bucket: OssBucket, root: st
     assert (tmp_path / "here" / "b" / "d").read_bytes() == b"tree/b/d"
     fs.get_file(f"{root}/tree", tmp_path / "folder")
     assert (tmp_path / "folder").is_dir()
+    with pytest.raises(IsADirectoryError):
+        fs.get_file(f"{root}/tree", io.BytesIO())
 
 
 def test_blocks_between_delimiters(fs: OssFileSystem, oss_bucket: OssBucket, root: str) -> None:
