@@ -66,12 +66,16 @@ def _goal_value(result: Result, goal: Goal) -> float | None:
     ours = result.outcome(OURS)
     if ours is None or not ours.samples:
         return None
-    if goal.extra:
-        return median(sample.extra[goal.extra] for sample in ours.samples)
     if not goal.against:
-        return spread(ours.samples, goal.figure).median
+        return _extra(ours, goal.extra) if goal.extra else spread(ours.samples, goal.figure).median
     other = result.outcome(goal.against)
-    return None if other is None else ratio(ours, other, goal.figure)
+    if other is None or not other.samples:
+        return None
+    return _extra(ours, goal.extra) / _extra(other, goal.extra) if goal.extra else ratio(ours, other, goal.figure)
+
+
+def _extra(outcome: Outcome, name: str) -> float:
+    return median(sample.extra[name] for sample in outcome.samples)
 
 
 def _verdict(goal: Goal, value: float | None) -> Verdict:

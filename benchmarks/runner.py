@@ -67,13 +67,13 @@ def turns(contenders: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
 def with_counts(sample: Sample, counts: Sequence[Counters]) -> Sample:
     """Add what the servers counted of reads.
 
-    `refused` is the share of the requests that they refused. `sent_of_needed` is for a sample that says how many bytes
-    it needed: 1 where the server sent no byte in vain.
+    `gets` is the number of requests, `refused` the share of them that was refused. `sent_of_needed` is for a sample
+    that says how many bytes it needed: 1 where the server sent no byte in vain.
     """
     requests, errors, sent = (
         sum(getattr(each, name)["GetObject"] for each in counts) for name in ("requests", "errors", "sent")
     )
-    extra = {**sample.extra, "refused": errors / requests if requests else 0.0}
+    extra = {**sample.extra, "gets": requests, "refused": errors / requests if requests else 0.0}
     if needed := sample.extra.get("needed_bytes"):
         extra["sent_of_needed"] = sent / needed
     return replace(sample, extra=extra)

@@ -122,7 +122,7 @@ class Goal:
     """A goal for our `figure` divided by that of `against`, or for the figure itself where `against` is empty.
 
     `reach` is the goal and `aim` a better one: at least, or at most with `is_ceiling`. `extra` names a figure of
-    `Sample.extra` instead.
+    `Sample.extra` in place of `figure`.
     """
 
     against: str

@@ -64,6 +64,13 @@ def load_by_fsspec(keys: Keys, uri: str, state: Shape) -> Program:
     return _load(lambda: FsspecReader(uri, **_fsspec(keys)), state)
 
 
+def load_by_file_system(access: Access, uri: str, state: Shape) -> Program:
+    """`dcp.load` by torch's reader on our file system."""
+    from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
+
+    return _load(lambda: FsspecReader(uri, **access), state)
+
+
 def load_local(path: str, state: Shape) -> Program:
     """`dcp.load` of a folder in memory by torch's own reader."""
     return _load(lambda: FileSystemReader(path), state)

@@ -63,6 +63,19 @@ def find(where: Where, path: str, warm_up: str, count: int) -> Program:
     assert len(found) == count
 
 
+def read_parquet(where: Where, path: str, columns: Sequence[str], rows: int, needed: int) -> Program:
+    """Read some columns of a Parquet file by pandas. `needed` is the number of bytes that they have in the file."""
+    import pandas as pd
+
+    fs = _file_system(where)
+    pd.read_parquet(f"{path}.small", columns=columns[:1], filesystem=fs)
+    warm_memory(2 * needed)
+    yield None
+    found = pd.read_parquet(path, columns=columns, filesystem=fs)
+    yield Done(needed, {"needed_bytes": needed})
+    assert found.shape == (rows, len(columns))
+
+
 def _file_system(where: Where) -> Any:
     options = dict(where)
     if options.pop("is_end_inclusive", False):

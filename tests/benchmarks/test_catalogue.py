@@ -55,8 +55,8 @@ def test_what_the_servers_counted_is_held_against_what_was_needed() -> None:
     counts = [Counters(requests=Counter(GetObject=15), errors=Counter(GetObject=2), sent=Counter(GetObject=100))]
     counts.append(Counters(requests=Counter(GetObject=5, PutObject=5), sent=Counter(GetObject=5, PutObject=500)))
     assert with_counts(Sample(1, 1, 1, 0, {"needed_bytes": 100}), counts).extra["sent_of_needed"] == 1.05
-    assert with_counts(Sample(1, 1, 1, 0), counts).extra == {"refused": 0.1}
-    assert with_counts(Sample(1, 1, 1, 0), [Counters()]).extra == {"refused": 0.0}
+    assert with_counts(Sample(1, 1, 1, 0), counts).extra == {"gets": 20, "refused": 0.1}
+    assert with_counts(Sample(1, 1, 1, 0), [Counters()]).extra == {"gets": 0, "refused": 0.0}
 
 
 def test_earlier_results_come_in_the_order_of_the_catalogue(tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def test_a_goal_may_be_about_what_only_this_work_measures() -> None:
     assert standing(result(samples, taken(1)), goal).value == 0.03
 
 
+def test_what_only_this_work_measures_may_be_held_against_another() -> None:
+    ours, theirs = ([Sample(1, 1, 1, 0, {"gets": gets}) for gets in rounds] for rounds in ((30, 33), (20, 22)))
+    goal = Goal(against=CXX, extra="gets", reach=2, aim=1.2, is_ceiling=True)
+    assert standing(result(ours, theirs), goal).value == 1.5
+
+
 def test_a_goal_against_nobody_is_open() -> None:
     found = standing(result(taken(1), taken(1)), Goal(against="wrk", reach=1, aim=2))
     assert (found.value, found.verdict) == (None, "unknown")

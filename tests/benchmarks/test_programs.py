@@ -17,6 +17,7 @@ from benchmarks.programs import ecosystem as programs
 from benchmarks.programs import filesystem, large, limits, listing, objects, scale, tars, tensors
 from benchmarks.site import BUCKET, Site, names_of, open_site, tool
 from benchmarks.works import ecosystem, independent
+from benchmarks.works import filesystem as works_of_file_systems
 from benchmarks.works.tars import put_tar
 
 SIZE, READS = 1000, 50
@@ -193,6 +194,14 @@ def test_a_file_system_reads_writes_and_finds(site: Site, tmp_path: Path) -> Non
     assert amount(filesystem.put_file(where, path, str(tmp_path / "local"), 5000)) == 5000
     assert amount(filesystem.cat_ranges(where, [path], 5000, 20, 100)) == 20
     assert amount(filesystem.find(where, f"{BUCKET}/some", f"{BUCKET}/some", 7)) == 7
+
+
+def test_columns_of_a_table_are_read_by_pandas(site: Site) -> None:
+    for package in ("pandas", "pyarrow"):
+        pytest.importorskip(package)
+    ours = works_of_file_systems._read_parquet(site, size=160_000, columns=20, wanted=4)[0]
+    sample = measure(filesystem.read_parquet(**ours.options))
+    assert sample.amount == sample.extra["needed_bytes"] and 32_000 <= sample.amount < 36_000
 
 
 def test_members_of_a_tar_are_iterated_over_and_objects_are_packed(site: Site) -> None:
