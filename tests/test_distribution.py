@@ -48,6 +48,7 @@ def test_the_wheel_is_the_package_alone_typed_and_for_every_platform(built: Path
     assert "Root-Is-Purelib: true" in about["WHEEL"]
     assert "osstorchconnector.testing = osstorchconnector.testing" in about["entry_points.txt"]
     assert "oss = osstorchconnector.filesystem.core:OssFileSystem" in about["entry_points.txt"]
+    assert "oss = osstorchconnector.integrations.mlflow:OssArtifactRepository" in about["entry_points.txt"]
     assert about["LICENSE"].startswith("MIT License")
     needed = {line.partition(": ")[2] for line in about["METADATA"].splitlines() if line.startswith("Requires-Dist: ")}
     assert "safetensors>=0.8" in needed

@@ -6,4 +6,7 @@
 - `folders`: checkpoints that are folders on a disk, in OSS: for the two above, and any other tool
 - `background`: work that goes on while training does
 - `ray`: Ray Data: objects as rows of a dataset, and rows as objects
+- `msc`: NVIDIA's multi-storage-client: a provider, and the bundle that lets it in
+- `webdataset`: webdataset: `oss://` in `WebDataset` and `TarWriter`
+- `mlflow`: MLflow: artifacts
 """

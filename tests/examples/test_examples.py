@@ -142,6 +142,11 @@ def test_hugging_face_streams_and_goes_on() -> None:
     assert run_example("hf_datasets.py") == "seen before and after: 60 40\nloaded: 100\n"
 
 
+def test_multi_storage_client() -> None:
+    pytest.importorskip("multistorageclient")
+    assert run_example("msc.py") == "model.pt {'step': '7'}\nthe same weights: True\n"
+
+
 def test_nodes() -> None:
     printed = run_example("nodes.py", PYTHONPATH=str(Path(sys.prefix, "torchdata-0.11")))
     assert [line.partition(":")[0] for line in printed.splitlines()] == ["before", "after", "after"]

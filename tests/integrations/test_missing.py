@@ -7,15 +7,19 @@ from scripts import run_python
 PROGRAM = """
 import sys
 
+NAMES = (
+    "lightning", "pytorch_lightning", "lightning_fabric", "mlflow", "multistorageclient", "transformers", "webdataset"
+)
+
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("lightning", "pytorch_lightning", "lightning_fabric", "transformers"):
+        if name.partition(".")[0] in NAMES:
             raise ImportError("a CANARY of " + name.partition(".")[0])
 
 sys.meta_path.insert(0, Blocked())
 
 from osstorchconnector import OssConfigError
-from osstorchconnector.integrations import accelerate, lightning, transformers
+from osstorchconnector.integrations import accelerate, lightning, mlflow, msc, transformers, webdataset
 
 for use in (
     lambda: lightning.OssCheckpointIO("http://127.0.0.1:1"),
@@ -23,6 +27,10 @@ for use in (
     lightning.OssModelParallelStrategy,
     lambda: lightning.OssFabricModelParallelStrategy(None),
     lambda: transformers.OssCheckpointCallback("oss://bucket/run", "http://127.0.0.1:1"),
+    lambda: msc.OssProviderBundle("bucket"),
+    lambda: msc.OssStorageProvider("bucket", "http://127.0.0.1:1"),
+    lambda: mlflow.OssArtifactRepository("oss://bucket/run"),
+    lambda: webdataset.OssOpener(endpoint="http://127.0.0.1:1").register(),
 ):
     try:
         use()
@@ -41,4 +49,14 @@ def test_what_is_missing_is_named() -> None:
         "osstorchconnector.integrations.transformers needs transformers>=5: pip install 'transformers>=5' "
         "(import here: ImportError: a CANARY of transformers)"
     )
-    assert printed.splitlines() == [lightning] * 4 + [transformers]
+    others = [
+        f"osstorchconnector.integrations.{module} needs {package}: pip install '{package}' "
+        f"(import here: ImportError: a CANARY of {name})"
+        for module, package, name in (
+            ("msc", "multi-storage-client>=1.3", "multistorageclient"),
+            ("msc", "multi-storage-client>=1.3", "multistorageclient"),
+            ("mlflow", "mlflow-skinny>=3", "mlflow"),
+            ("webdataset", "webdataset>=1", "webdataset"),
+        )
+    ]
+    assert printed.splitlines() == [lightning] * 4 + [transformers] + others
