@@ -21,9 +21,11 @@ def test_two_ranks_save_and_go_on(oss_bucket: OssBucket, program: str, tmp_path:
     job = {"uri": oss_bucket.uri, "options": oss_bucket.options}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {"JOB": json.dumps(job), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    printed, _ = run_python(*launcher, HERE / program, environment=environment, folder=tmp_path, seconds=280)
+    place, environment["COPIED"] = tmp_path / "place", str(tmp_path / "copied")
+    place.mkdir()
+    printed, _ = run_python(*launcher, HERE / program, environment=environment, folder=place, seconds=280)
     lines = [line for line in printed.splitlines() if line.startswith("rank 0")]
     assert lines == ["rank 0 went on"]
-    assert list(tmp_path.iterdir()) == []  # no folder `oss:`
+    assert list(place.iterdir()) == []  # no folder `oss:`
     parts = [key.rpartition(".")[2] for key in list(oss_bucket.keys()) if key.startswith("run/last.ckpt/")]
     assert sorted(parts) == ["distcp", "distcp", "metadata", "pt"]

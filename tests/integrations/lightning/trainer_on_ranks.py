@@ -12,6 +12,7 @@ import fsspec.config
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
@@ -50,8 +51,8 @@ def whole(trainer: Any) -> dict[str, Any]:
     return get_model_state_dict(trainer.strategy.model, options=StateDictOptions(full_state_dict=True))
 
 
-def fitted(folder: str, epochs: int, path: str | None = None) -> Any:
-    strategy = OssModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+def fitted(folder: str, epochs: int, path: str | None = None, kind: Any = OssModelParallelStrategy) -> Any:
+    strategy = kind(data_parallel_size=2, tensor_parallel_size=1)
     saver = ModelCheckpoint(folder, save_last=True, enable_version_counter=False)
     plugins = [OssCheckpointIO(**JOB["options"])]
     trainer = Trainer(**QUIET, devices=2, strategy=strategy, plugins=plugins, callbacks=[saver], max_epochs=epochs)
@@ -68,7 +69,16 @@ def check() -> None:
     assert second.global_step == 2 * first.global_step and second.current_epoch == 2
     assert all(torch.equal(model.seen[key], saved[key]) for key in saved)
     assert not all(torch.equal(whole(second)[key], saved[key]) for key in saved)
+
+    # A copy on a disk is a checkpoint of Lightning's own strategy.
+    copied = os.environ["COPIED"]
     if second.is_global_zero:
+        OssFileSystem(**JOB["options"]).get(folder + "/last.ckpt/", copied + "/last.ckpt/", recursive=True)
+    second.strategy.barrier()
+    third, model = fitted(copied, 3, copied + "/last.ckpt", ModelParallelStrategy)
+    assert third.global_step == 3 * first.global_step
+    assert all(torch.equal(model.seen[key], whole(second)[key]) for key in saved)
+    if third.is_global_zero:
         print("rank 0 went on", flush=True)
 
 
