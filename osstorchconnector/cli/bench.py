@@ -47,7 +47,6 @@ class Measure(NamedTuple):
     name: str
     begin: Callable[[], Steps]
     step: str = ""
-    is_warmed_up: bool = False
 
 
 @app.command(rich_help_panel="Look")
@@ -83,9 +82,7 @@ def bench(
         for measure in measures:
             with bar(measure.name) as shown:
                 shown.expect(bounds.size)
-                result = measured(
-                    measure.name, measure.begin(), bounds, shown.advance, is_warmed_up=measure.is_warmed_up
-                )
+                result = measured(measure.name, measure.begin(), bounds, shown.advance)
             if result is not None:
                 found[measure.name] = result
                 _show(result, measure.step, as_json)
@@ -156,9 +153,7 @@ def _of_loaders(small: Callable[[], Sequence[OssUri]], loaders: Sequence[int]) -
     def begin(workers: int) -> Callable[[], Steps]:
         return lambda: loader_reads(client, small(), workers)
 
-    return [
-        Measure(f"DataLoader, {workers} workers", begin(workers), "batches", is_warmed_up=True) for workers in loaders
-    ]
+    return [Measure(f"DataLoader, {workers} workers", begin(workers), "batches") for workers in loaders]
 
 
 def _ask(measures: Sequence[Measure], bounds: Bounds, yes: bool) -> None:

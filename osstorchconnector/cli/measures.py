@@ -1,4 +1,7 @@
-"""What bench measures: iterators that do the work step by step, and yield the bytes of each step."""
+"""What bench measures: iterators that do the work step by step, and yield the bytes of each step.
+
+The first step is the start, which comes once: imports, connections of workers. The clock runs from its end.
+"""
 
 from __future__ import annotations
 
@@ -78,21 +81,15 @@ def measured(
     bounds: Bounds,
     told: Callable[[int], None],
     *,
-    is_warmed_up: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measured | None:
-    """Do the steps until one of the bounds is reached, and tell what became of it; None if nothing was done.
-
-    With `is_warmed_up` the first step does not count: what came before it was a start that comes once.
-    """
+    """Do the steps until one of the bounds is reached, and tell what became of it; None if nothing was done."""
     size = count = 0
-    begun = clock()
     with contextlib.closing(steps):
-        for number, step in enumerate(steps):
+        next(steps, None)
+        begun = clock()
+        for step in steps:
             told(step)
-            if is_warmed_up and not number:
-                begun = clock()
-                continue
             size, count = size + step, count + 1
             if size >= bounds.size or clock() - begun >= bounds.seconds:
                 break
@@ -104,6 +101,7 @@ def measured(
 
 def small_reads(client: OssClient, uris: Sequence[OssUri]) -> Steps:
     """Read small objects, again and again, many at a time."""
+    yield 0
     transfer = client.config.dataset
     downloads = client.map(
         lambda operations, uri: operations.get(uri),
@@ -120,6 +118,7 @@ def small_reads(client: OssClient, uris: Sequence[OssUri]) -> Steps:
 def large_read(client: OssClient, uri: OssUri, size: int) -> Steps:
     """Read the first bytes of a large object."""
     memory = memoryview(bytearray(min(_PIECE_BYTES, size)))
+    yield 0
     with OssReader(client, uri, transfer=client.config.checkpoint) as reader:
         while size > 0 and (count := reader.readinto(memory[:size])):
             size -= count
@@ -149,6 +148,7 @@ def _body(item: Any) -> bytes:
 def small_writes(client: OssClient, uris: Sequence[OssUri]) -> Steps:
     """Write small objects, many at a time."""
     data = os.urandom(WRITTEN_SMALL_BYTES)
+    yield 0
     transfer = client.config.dataset
     stored = client.map(
         lambda operations, uri: operations.put(uri, data),
@@ -165,8 +165,10 @@ def small_writes(client: OssClient, uris: Sequence[OssUri]) -> Steps:
 def large_write(
     client: OssClient, uri: OssUri, bounds: Bounds, clock: Callable[[], float] = time.perf_counter
 ) -> Steps:
-    """Write a large object, as far as the bounds let it grow; the only step is all of it."""
-    piece, begun, written = os.urandom(min(_TENSOR_BYTES, bounds.size)), clock(), 0
+    """Write a large object, as far as the bounds let it grow; one step is all of it."""
+    piece, written = os.urandom(min(_TENSOR_BYTES, bounds.size)), 0
+    yield 0
+    begun = clock()
     with OssWriter(client, uri, transfer=client.config.checkpoint) as writer:
         while written < bounds.size and clock() - begun < bounds.seconds:
             written += writer.write(piece)
@@ -179,6 +181,7 @@ def torch_save(client: OssClient, uri: OssUri, size: int) -> Steps:
 
     each = min(_TENSOR_BYTES, max(size, 4))
     state = [torch.rand(each // 4) for _ in range(max(size // each, 1))]
+    yield 0
     with OssWriter(client, uri, transfer=client.config.checkpoint) as writer:
         torch.save(state, writer)
     yield sum(tensor.nbytes for tensor in state)
@@ -188,6 +191,7 @@ def torch_load(client: OssClient, uri: OssUri) -> Steps:
     """Load what `torch_save` has saved."""
     import torch
 
+    yield 0
     with OssReader(client, uri, transfer=client.config.checkpoint) as reader:
         state = torch.load(reader, weights_only=True)
     yield sum(tensor.nbytes for tensor in state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pexpect
@@ -106,32 +106,31 @@ def test_ctrl_c_leaves_nothing(oss_bucket: OssBucket, operation: str, title: str
 # --- without OSS
 
 
-def steps(*sizes: int) -> Iterator[int]:
+def steps(*sizes: int) -> Generator[int, None, None]:
     yield from sizes
 
 
 @pytest.mark.parametrize(
-    ("bounds", "is_warmed_up", "expected"),
+    ("bounds", "expected"),
     [
-        (Bounds(100.0, 1000), False, (60, 3, 4.0)),
-        (Bounds(100.0, 30), False, (30, 2, 2.0)),
-        (Bounds(1.0, 1000), False, (10, 1, 2.0)),
-        (Bounds(100.0, 1000), True, (50, 2, 3.0)),
+        (Bounds(100.0, 1000), (60, 3, 4.0)),
+        (Bounds(100.0, 30), (30, 2, 2.0)),
+        (Bounds(1.0, 1000), (10, 1, 2.0)),
     ],
 )
-def test_a_measurement_ends_at_its_bounds(bounds: Bounds, is_warmed_up: bool, expected: tuple[int, int, float]) -> None:
+def test_a_measurement_ends_at_its_bounds_and_leaves_out_the_start(
+    bounds: Bounds, expected: tuple[int, int, float]
+) -> None:
     now, told = iter(range(100)), list[int]()
-    result = measured(
-        "x", steps(10, 20, 30), bounds, told.append, is_warmed_up=is_warmed_up, clock=lambda: float(next(now))
-    )
+    result = measured("x", steps(7, 10, 20, 30), bounds, told.append, clock=lambda: float(next(now)))
     assert result is not None
     assert result[1:] == expected
-    assert told == [10, 20, 30][: expected[1] + is_warmed_up]
+    assert told == [10, 20, 30][: expected[1]]
 
 
 def test_without_steps_there_is_nothing_to_tell() -> None:
     assert measured("x", steps(), Bounds(1, 1), print) is None
-    assert measured("x", steps(5), Bounds(9, 9), lambda size: None, is_warmed_up=True) is None
+    assert measured("x", steps(5), Bounds(9, 9), print) is None
 
 
 def test_the_sample_is_small_objects_and_the_largest() -> None:
