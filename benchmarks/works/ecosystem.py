@@ -100,7 +100,8 @@ WORKS: Sequence[Work] = (
         title="Ray Data on 2 cores, from {count:,} objects of {size:,} bytes to batches in one loop",
         prepare=_read_by_ray,
         full={"count": 20_000, "size": 100_000},
-        quick={"count": 500},
+        quick={"count": 2000},
+        limit_seconds=600.0,
         goals=[Goal(against=RAY, reach=3, aim=5)],
     ),
     Work(
