@@ -6,6 +6,7 @@ On a cluster, call `ray.init()` without options, and give workers a credential f
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def train(shard: Any) -> int:
 
 
 def main() -> None:
+    warnings.simplefilter("ignore", DeprecationWarning)  # Ray uses settings of its own that it has deprecated
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     with playground("ray") as oss:
