@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from loaders import HAS_STATEFUL_LOADER
+from loaders import HAS_STATEFUL_LOADER, NEED_DATALOADER2
 from scripts import NO_LOGS
 
 from osstorchconnector.config import CONFIG_VARIABLE
@@ -54,8 +54,12 @@ collect_ignore = [name for version, name in _MODULES_NEED.items() if version > T
 
 
 def pytest_report_header() -> list[str]:
-    """Name the modules that are not collected, since this torch is too old for them."""
-    return [f"not collected, this torch is too old: {', '.join(collect_ignore)}"] if collect_ignore else []
+    """Name the modules that are not collected, and why."""
+    reasons = {
+        "this torch is too old for them": collect_ignore,
+        "this torchdata has not the DataLoader2 that they need": NEED_DATALOADER2,
+    }
+    return [f"not collected, since {reason}: {', '.join(names)}" for reason, names in reasons.items() if names]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

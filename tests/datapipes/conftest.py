@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from loaders import NEED_DATALOADER2
 
-# torchdata had DataPipes and DataLoader2 up to 0.9, which has wheels up to Python 3.12.
-collect_ignore = (
-    []
-    if find_spec("torchdata.datapipes")
-    else ["test_dataloader2.py", "test_reading_service.py", "test_torchdata_stages.py"]
-)
+collect_ignore = NEED_DATALOADER2
