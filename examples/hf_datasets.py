@@ -24,7 +24,7 @@ def main() -> None:
             data_files=f"{oss.uri}train/*.parquet",
             split="train",
             streaming=True,
-            storage_options=oss.options,
+            storage_options={**oss.options},  # a copy: `load_dataset` adds to it
         )
         seen = [row["number"] for row in itertools.islice(stream, 60)]
         stream.load_state_dict(stream.state_dict())

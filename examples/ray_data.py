@@ -46,7 +46,7 @@ def train(shard: Any) -> int:
 
 def main() -> None:
     warnings.simplefilter("ignore", DeprecationWarning)  # Ray uses settings of its own that it has deprecated
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     with playground("ray") as oss:
         put_pictures(oss, 48)
