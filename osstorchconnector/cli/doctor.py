@@ -26,6 +26,7 @@ from .findings import (
     about_clock,
     about_endpoint,
     about_expiry,
+    about_in_flight,
     about_latency,
     about_rate,
     about_refusal,
@@ -219,6 +220,8 @@ def _measured(client: OssClient, large: OssUri, small: OssUri) -> Iterator[Findi
     while len(latencies) < _SMALL_READS and (time.monotonic() < until or not latencies):
         latencies.append(_seconds_of(lambda: client.get(small, ByteSpan(0, 1))))
     yield about_latency(latencies)
+    in_flight = client.config.dataset.prefetch_concurrency
+    yield about_in_flight("datasetConfig.prefetchConcurrency", in_flight, latencies)
     one = _PROBE_BYTES / _seconds_of(lambda: client.get(large))
     spans = [ByteSpan(start, start + _SPAN_BYTES) for start in range(0, _PROBE_BYTES, _SPAN_BYTES)]
 

@@ -102,6 +102,28 @@ def about_memory(limit_bytes: int | None, total_bytes: int) -> Finding:
     return Finding(Level.OK, "memory", size_text(total_bytes))
 
 
+def about_allocator(libc: str, preloaded: str) -> Finding:
+    """Judge what allocates memory: the C library (`platform.libc_ver`), or what `LD_PRELOAD` puts in its place."""
+    other = re.search("jemalloc|tcmalloc|mimalloc", preloaded)
+    if other:
+        return Finding(Level.OK, "allocator", f"{other[0]} (LD_PRELOAD)")
+    if libc.startswith("glibc"):
+        return Finding(Level.OK, "allocator", libc)
+    todo = "small objects come faster with glibc (an image of Debian or Ubuntu), or with jemalloc in LD_PRELOAD"
+    return Finding(Level.WARN, "allocator", f"{libc or 'not known'}, which is no glibc", todo)
+
+
+def about_in_flight(key: str, in_flight: int | str, seconds: Sequence[float]) -> Finding:
+    """Judge a config key for requests in flight, with the times that small objects took."""
+    median = sorted(seconds)[len(seconds) // 2]
+    if isinstance(in_flight, str):
+        return Finding(Level.OK, key, "not set: the number of requests in flight finds itself")
+    seen = f"{in_flight} requests in flight bring {in_flight / median:,.0f} small objects a second at most"
+    if median < _FAR_SECONDS:
+        return Finding(Level.OK, key, seen)
+    return Finding(Level.WARN, key, seen, f"leave {key} out of the config: the number then finds itself")
+
+
 def about_package(name: str, version: str, least: str) -> Finding | None:
     """Judge the version of a package that is needed; "" for one that is missing. `None` if it is all right."""
     if version and _numbers(version) >= _numbers(least):

@@ -15,6 +15,7 @@ from pathlib import Path
 from .findings import (
     Finding,
     Level,
+    about_allocator,
     about_import,
     about_memory,
     about_open_files,
@@ -33,7 +34,7 @@ _PACKAGES = ("osstorchconnector", "torch", "torchdata", "oss2", "fsspec", "safet
 def about_this_machine(
     cgroup: Path = _CGROUP, shared_memory: Path = Path("/dev/shm"), site: Sequence[str] | None = None
 ) -> Iterator[Finding]:
-    """Yield what is known of versions, cores, memory, shared memory and limits.
+    """Yield what is known of versions, cores, memory, allocator, shared memory and limits.
 
     `site` are the folders in which packages are installed: those of `sys.path`.
     """
@@ -41,6 +42,7 @@ def about_this_machine(
     yield from _about_packages(sys.path if site is None else site)
     yield about_processors(_usable_cores(), _quota(cgroup))
     yield about_memory(_memory_limit(cgroup), _memory())
+    yield about_allocator(" ".join(platform.libc_ver()).strip(), os.environ.get("LD_PRELOAD", ""))
     if shared_memory.is_dir():
         usage = shutil.disk_usage(shared_memory)
         yield about_shared_memory(usage.total, usage.free)

@@ -276,6 +276,12 @@ def slow_network(ill: Patient) -> Report:
     return ill.report()
 
 
+@failure("warn", "datasetConfig.prefetchConcurrency", "24 requests in flight bring [34]..? small", "out of the config")
+def few_requests_in_flight(ill: Patient) -> Report:
+    ill.bucket.server.set_network(Network(latency_seconds=0.06))
+    return ill.report(connector_config=ill.file("config.json", {"datasetConfig": {"prefetchConcurrency": 24}}))
+
+
 @failure("fail", "list", r"503 ServiceUnavailable.*3 attempts", "lower the number of workers, or ask OSS for a higher")
 def throttled(ill: Patient) -> Report:
     ill.bucket.server.fail("ListObjectsV2", "ServiceUnavailable", bucket=ill.bucket.name)
@@ -361,7 +367,7 @@ no-credentials credential-file-missing credential-file-without-secret credential
 wrong-key-id wrong-secret wrong-region unknown-host connection-refused
 certificate-not-trusted no-tls plain-http proxy-set proxy-dead clock-off
 bucket-missing no-list no-get no-put no-multipart no-delete
-slow-network throttled unsteady-network
+slow-network few-requests-in-flight throttled unsteady-network
 no-shared-memory few-open-files one-core container-with-little-processor-time container-with-little-memory
 old-torch library-missing torchdata-broken
 """

@@ -8,9 +8,11 @@ import pytest
 
 from osstorchconnector.cli import Finding, Level, worst
 from osstorchconnector.cli.findings import (
+    about_allocator,
     about_clock,
     about_endpoint,
     about_expiry,
+    about_in_flight,
     about_latency,
     about_memory,
     about_open_files,
@@ -42,6 +44,13 @@ GIB = 1 << 30
         (about_processors(2, 4.0), Level.OK, "2 cores"),
         (about_memory(4 * GIB, 16 * GIB), Level.OK, "4.0 GiB .a container's limit"),
         (about_memory(None, 16 * GIB), Level.OK, "16.0 GiB"),
+        (about_allocator("glibc 2.36", ""), Level.OK, "glibc 2.36"),
+        (about_allocator("glibc 2.36", "/usr/lib/libjemalloc.so.2"), Level.OK, "jemalloc"),
+        (about_allocator("musl 1.2", ""), Level.WARN, "musl 1.2.*jemalloc"),
+        (about_allocator("", ""), Level.WARN, "not known.*glibc"),
+        (about_in_flight("prefetchConcurrency", "auto", [0.035]), Level.OK, "finds itself"),
+        (about_in_flight("prefetchConcurrency", 24, [0.0005]), Level.OK, "24 requests in flight bring 48,000"),
+        (about_in_flight("prefetchConcurrency", 24, [0.04]), Level.WARN, "600 small.*leave prefetchConcurrency out"),
         (about_latency([0.01] * 39 + [0.5]), Level.OK, "takes 10.0 ms, the slowest of 40 took 500.0 ms"),
         (about_latency([0.2]), Level.WARN, "200.0 ms.*own region"),
         (about_rate(1e8, 1e9, 32, 4000.0)[0], Level.OK, "100 MB/s by one connection, 1000 MB/s by 32"),
