@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+_logger = logging.getLogger(__name__)
+
 
 class Background:
     """Makes calls in a thread of its own, in the order in which they are given.
 
-    The process waits for them before it exits. A copy in another process, by pickling, has none.
+    The process waits for them before it exits. An error is logged at once, since nobody may call `wait` any more, and
+    raised by `wait`. A copy in another process, by pickling, has no calls.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,11 +39,17 @@ class Background:
         self._begun.append(self._thread.submit(self._call, work, *arguments))
 
     def wait(self, left: int = 0) -> None:
-        """Wait until at most `left` calls are not done yet. Raises the first error of any call, once."""
-        while len(self._begun) > left:
+        """Wait until at most `left` calls are not done yet. Raises the first error of any call, once.
+
+        Before it raises an error it waits for all calls: those behind the one that failed still see `has_failed`.
+        """
+        while len(self._begun) > left and not self._errors:
             self._begun.popleft().result()
-        if self._errors:
-            raise self._errors.pop(0)
+        if not self._errors:
+            return
+        while self._begun:
+            self._begun.popleft().result()
+        raise self._errors.pop(0)
 
     def close(self) -> None:
         """Wait for all calls, end the thread, and raise the first error. More calls may be begun afterwards."""
@@ -54,4 +64,5 @@ class Background:
         try:
             work(*arguments)
         except BaseException as error:
+            _logger.error("%s: what was to be stored while training goes on has failed: %s", self._name, error)
             self._errors.append(error)

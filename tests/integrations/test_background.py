@@ -43,6 +43,19 @@ def test_each_error_is_raised_once_and_the_calls_after_it_are_made() -> None:
     background.wait()
 
 
+def test_calls_behind_one_that_failed_see_that_before_its_error_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise the removal of the last good checkpoint is made, although the new one could not be stored."""
+    background, gate, seen = Background("beside"), threading.Event(), list[bool]()
+    background.begin(int, "one")
+    background.begin(gate.wait)
+    background.begin(lambda: seen.append(background.has_failed))
+    threading.Timer(0.05, gate.set).start()
+    with pytest.raises(ValueError, match="one"):
+        background.wait(left=2)
+    assert seen == [True]
+    assert "beside: what was to be stored while training goes on has failed: invalid literal" in caplog.text
+
+
 def test_it_goes_on_after_close() -> None:
     background, made = Background("beside"), list[int]()
     background.begin(int, "one")
