@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from ..errors import OssNotFoundError, OssUsageError
+from ..errors import OssError, OssNotFoundError, OssUsageError
 from .places import Item, Local, Place, Remote, place, target_of
 from .plans import Filter, OverwriteRule, decisions, superfluous
 from .run import app, at_once, finish, session
 from .show import out, size_text
 from .transfer import Failure, Job, Tally, copy_job, items_of, remove_job, run_jobs
+from .watch import Watch
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="oss://BUCKET/KEY, a file or a folder.")]
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="oss://BUCKET/KEY, a file or a folder.")]
@@ -56,24 +57,22 @@ def cp(
 
 @app.command(rich_help_panel="Copy")
 def mv(source: Source, target: Target, recursive: Recursive = False, force: Force = False) -> None:
-    """Copy, then remove what was copied from SOURCE. For a moment both exist.
+    """Copy, then remove what was copied from SOURCE. Until all is copied both exist. What changes meanwhile stays.
 
     Example: osstorch mv oss://my-bucket/a.bin oss://my-bucket/b.bin
     """
     first, second = place(source), place(target)
-    if str(first) == str(second) or (recursive and str(second).startswith(f"{str(first).rstrip('/')}/")):
+    if first == second or (recursive and _is_below(second, first)):
         raise OssUsageError(f"{first} can't be moved onto or into itself")
     rule = OverwriteRule.REPLACE if force else OverwriteRule.REFUSE
-    moved = list[Place]()
+    moved = list[Copied]()
     copied = (
         _copy_all(first, second, rule, Filter(), False, moved)
         if recursive
         else _copy_one(first, second, rule, False, moved)
     )
     failed = {failure.name for failure in copied.failures}
-    removed = run_jobs(
-        (remove_job(session().fs, each) for each in moved if str(each) not in failed), "removing", at_once()
-    )
+    removed = run_jobs((_removal(each) for each in moved if str(each.source) not in failed), "removing", at_once())
     copied.failures.extend(removed.failures)
     _finish(copied, "moved")
 
@@ -100,8 +99,40 @@ def sync(
     _finish(tally, "copied")
 
 
+class Copied(NamedTuple):
+    """What was copied, and what was known of it before."""
+
+    source: Place
+    item: Item
+
+
+def _removal(moved: Copied) -> Job:
+    """Return the removal of what was copied, which fails if it is another file or object by now."""
+    job = remove_job(session().fs, moved.source)
+
+    def run(told: Watch) -> None:
+        now = _item(moved.source)
+        if now is None or _version(moved.source, now) != _version(moved.source, moved.item):
+            raise OssError(f"{moved.source} has changed since it was copied, or just before: it stays")
+        job.run(told)
+
+    return job._replace(run=run)
+
+
+def _version(where: Place, item: Item) -> tuple[int, float]:
+    """Return what tells whether a file or object was replaced; the time of an object comes in whole seconds."""
+    return item.size, item.modified if isinstance(where, Local) else int(item.modified)
+
+
+def _is_below(where: Place, folder: Place) -> bool:
+    if isinstance(where, Local) or isinstance(folder, Local):
+        return False  # files are not moved between folders of this machine
+    inside = folder.folder().uri
+    return where.folder().uri.bucket == inside.bucket and where.folder().uri.key.startswith(inside.key)
+
+
 def _copy_all(
-    source: Place, target: Place, rule: OverwriteRule, names: Filter, dry_run: bool, copied: list[Place] | None = None
+    source: Place, target: Place, rule: OverwriteRule, names: Filter, dry_run: bool, copied: list[Copied] | None = None
 ) -> Tally:
     if isinstance(source, Remote):
         source = source.folder()
@@ -120,8 +151,10 @@ def _copy_all(
                     raise OssUsageError(
                         f"{target.below(item.name)} is there already: -f replaces it, -u if it is older"
                     )
+                if copied is not None and _is_below(target.below(item.name), source):
+                    raise OssUsageError(f"{target.below(item.name)} is in {source}, which is moved: move it elsewhere")
                 if decision.transfers:
-                    yield _told(source.below(item.name), target.below(item.name), item.size, at_once(), dry_run, copied)
+                    yield _told(source.below(item.name), target.below(item.name), item, at_once(), dry_run, copied)
             except OssUsageError as error:
                 conflicts.append(Failure(str(item.name), error))
 
@@ -131,27 +164,31 @@ def _copy_all(
 
 
 def _copy_one(
-    source: Place, target: Place, rule: OverwriteRule, dry_run: bool, copied: list[Place] | None = None
+    source: Place, target: Place, rule: OverwriteRule, dry_run: bool, copied: list[Copied] | None = None
 ) -> Tally:
     item = _item(source)
     if item is None:
         raise OssUsageError(f"{source} is no single file or object: -r copies what is below it")
     final = target_of(target, source)
+    if final == source:
+        raise OssUsageError(f"{source} can't be copied or moved onto itself")
     there = _item(final)
     decision = next(decisions([item], {item.name: there} if there is not None else {}, rule))
     if decision.conflict:
         raise OssUsageError(f"{final} is there already: -f replaces it, -u if it is older")
-    jobs = [_told(source, final, item.size, 1, dry_run, copied)] if decision.transfers else []
+    jobs = [_told(source, final, item, 1, dry_run, copied)] if decision.transfers else []
     return run_jobs(jobs, "copying", 1)
 
 
-def _told(source: Place, target: Place, size: int, jobs_at_once: int, dry_run: bool, copied: list[Place] | None) -> Job:
-    job = copy_job(session().fs, source, target, size, jobs_at_once)
+def _told(
+    source: Place, target: Place, item: Item, jobs_at_once: int, dry_run: bool, copied: list[Copied] | None
+) -> Job:
+    job = copy_job(session().fs, source, target, item.size, jobs_at_once)
     if dry_run:
-        out(f"{size_text(size):>12}  {source} -> {target}")
+        out(f"{size_text(item.size):>12}  {source} -> {target}")
         return job._replace(run=lambda told: None)
     if copied is not None:
-        copied.append(source)
+        copied.append(Copied(source, item))
     return job
 
 

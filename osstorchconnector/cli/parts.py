@@ -22,7 +22,7 @@ from typing import IO, TypeVar
 from ..client.client import OssClient
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
-from ..errors import OssError, OssIntegrityError, OssNotFoundError
+from ..errors import OssError, OssIntegrityError, OssNotFoundError, OssPermissionError
 from ..local_files import check_replaceable, create_draft, draft_beside
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, combine_crc64, crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat, UploadedPart
@@ -94,11 +94,16 @@ def upload_in_parts(
             for part in uploaded:
                 parts.append(part)
                 told.relative_update(part.size)
-        now = os.fstat(file.fileno())
-        if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-            raise OssError(f"{path} was changed while it was copied: copy it again")
+        check_unchanged(file, status)
     client.complete_upload(target, upload_id, parts)
     record.remove()
+
+
+def check_unchanged(file: FileIO, before: os.stat_result) -> None:
+    """Raise `OssError` if an open file was written to since `before`: what was read may be half old, half new."""
+    now = os.fstat(file.fileno())
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise OssError(f"{file.name} was changed while it was copied: copy it again")
 
 
 def _unfinished_upload(
@@ -108,10 +113,10 @@ def _unfinished_upload(
     known, progress = record.read()
     upload_id = progress.get("upload_id")
     if isinstance(upload_id, str):
-        if known == copy:
-            with contextlib.suppress(OssNotFoundError):  # completed, or cleaned away
+        # Completed, or cleaned away; or this user may send parts, but neither list nor abort them.
+        with contextlib.suppress(OssNotFoundError, OssPermissionError):
+            if known == copy:
                 return upload_id, {part.number: part for part in client.list_parts(target, upload_id)}
-        else:
             client.abort_upload(target, upload_id)
     upload_id = client.create_upload(target)
     record.write(copy, {"upload_id": upload_id})
@@ -203,8 +208,11 @@ def _is_mine(path: Path) -> bool:
 
 
 def _complete(client: OssClient, source: OssUri, known: ObjectStat, file: IO[bytes], told: Watch, at_once: int) -> bool:
-    """Append to the file what it has not of the object; say whether it then is the object, by CRC-64."""
-    there, crc = _what_is_there(file, known.size, told)
+    """Append to the file what it has not of the object; say whether it then is the object, by CRC-64.
+
+    If OSS has no CRC-64, as of objects of its early years, nothing could tell that what is there is wrong: all comes.
+    """
+    there, crc = _what_is_there(file, known.size if known.crc64 is not None else 0, told)
     step = client.config.part_bytes
     begun = (
         client.submit(

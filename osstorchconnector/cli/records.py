@@ -7,6 +7,7 @@ time holds. Whatever can't be read, or is of another copy, counts as no record.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -60,7 +61,8 @@ class CopyRecord:
 def held_record(*names: str) -> Iterator[CopyRecord | None]:
     """Hold the record of the copy that has these names, a new one if there is none.
 
-    It is `None` if another process holds it, or if there is no folder for records: then nothing is to be resumed.
+    It is `None` if another process holds it, or if there is no folder for records, or a system without locks: then
+    nothing is to be resumed.
     """
     name = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     with contextlib.ExitStack() as stack:
@@ -70,14 +72,18 @@ def held_record(*names: str) -> Iterator[CopyRecord | None]:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = folder / f"{name}.json"
             file = stack.enter_context(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b"))
-            _lock(file.fileno())
+            _lock(file.fileno(), path)
             record = CopyRecord(file, path)
         yield record
 
 
-def _lock(descriptor: int) -> None:
-    """Take the lock, which ends with the file or the process. Raises `OSError` if another process has it."""
-    with contextlib.suppress(ImportError):  # Windows
+def _lock(descriptor: int, path: Path) -> None:
+    """Take the lock, which ends with the file or the process. Raises `OSError` if another process has or had it."""
+    try:
         import fcntl
+    except ImportError:  # Windows: two processes would write to one draft
+        raise OSError(errno.ENOTSUP, "no locks of files here") from None
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not os.path.samestat(os.fstat(descriptor), path.stat()):
+        raise OSError(errno.ESTALE, "its copy was completed meanwhile", str(path))

@@ -16,7 +16,8 @@ from ..errors import OssUsageError
 from ..files.writer import OssWriter
 from ..filesystem import OssFileSystem
 from ..filesystem.paths import moment_of
-from .parts import download_in_parts, upload_in_parts
+from ..local_files import check_replaceable
+from .parts import check_unchanged, download_in_parts, upload_in_parts
 from .places import Item, Local, Place, Remote
 from .records import CopyRecord, held_record
 from .show import bar, note
@@ -144,9 +145,11 @@ def _upload(fs: OssFileSystem, source: Local, target: Remote, told: Watch, size:
             return
     writer = OssWriter(fs.client, target.uri, transfer=fs.client.config.checkpoint)
     with path.open("rb", buffering=0) as file, writer, told.stop.giving_up(writer.discard):
+        before = os.fstat(file.fileno())
         while piece := file.read(_PIECE_BYTES):
             writer.write(piece)
             told.relative_update(len(piece))
+        check_unchanged(file, before)
         writer.close()
 
 
@@ -157,6 +160,7 @@ def _download(fs: OssFileSystem, source: Remote, target: Local, told: Watch, siz
         if record is not None:
             download_in_parts(fs.client, source.uri, path, record, told, at_once)
             return
+    check_replaceable(path)  # fsspec makes nothing of a file where a folder is, and raises no error
     fs.get_file(str(source.uri), str(path), callback=told)
 
 

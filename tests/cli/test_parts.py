@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from cli.conftest import Ended, Run
 from scripts import NO_LOGS
 
 from osstorchconnector.cli.records import held_record, records_folder
+from osstorchconnector.files.writer import OssWriter
 from osstorchconnector.testing import OssBucket
 
 PART_BYTES = 1 << 20
@@ -160,6 +162,20 @@ def test_an_upload_that_was_cleaned_away_begins_anew(run: Run, oss_bucket: OssBu
     assert oss_bucket.get("large") == DATA
 
 
+def test_a_user_who_may_not_list_parts_begins_anew(run: Run, oss_bucket: OssBucket, local: Path) -> None:
+    for changed in (False, True):
+        cut_off_upload(oss_bucket, local)
+        if changed:
+            os.utime(local, (1, 1))
+        for operation in ("ListParts", "AbortMultipartUpload"):
+            oss_bucket.server.fail(operation, "AccessDenied", bucket=oss_bucket.name)
+        assert upload(run, oss_bucket, local).status == 0
+        assert (len(sent_parts(oss_bucket)), oss_bucket.get("large")) == (PARTS, DATA)
+        oss_bucket.server.clear_faults()
+        oss_bucket.delete("large")
+        assert run("clean", "--older-than", "0", oss_bucket.uri).err == "1 uploads aborted\n"
+
+
 def test_an_object_that_has_changed_is_downloaded_anew(run: Run, oss_bucket: OssBucket, local: Path) -> None:
     cut_off_download(oss_bucket, local)
     oss_bucket.put("large", DATA[::-1])
@@ -185,6 +201,16 @@ def test_what_is_there_of_a_download_is_not_believed(run: Run, oss_bucket: OssBu
     assert download(run, oss_bucket, local).status == 0
     assert (local.read_bytes(), leftovers(local)) == (DATA, [])
     assert elsewhere.read_bytes() == b"precious"
+
+
+def test_without_a_checksum_of_oss_all_of_a_download_comes_again(run: Run, oss_bucket: OssBucket, local: Path) -> None:
+    cut_off_download(oss_bucket, local)
+    (draft,) = local.parent.iterdir()
+    draft.write_bytes(bytes(draft.stat().st_size))  # as after a loss of power
+    for operation in ("HeadObject", "GetObject"):
+        oss_bucket.server.fail(operation, "headers", bucket=oss_bucket.name, headers={"x-oss-hash-crc64ecma": None})
+    assert download(run, oss_bucket, local).status == 0
+    assert (local.read_bytes(), leftovers(local)) == (DATA, [])
 
 
 def test_wrong_bytes_get_no_name(run: Run, oss_bucket: OssBucket, local: Path) -> None:
@@ -228,6 +254,42 @@ def test_while_another_process_holds_the_record_a_copy_is_made_without(
         assert record is not None
         assert run("cp", target, f"{local}2").status == 0
     assert (oss_bucket.get("large"), Path(f"{local}2").read_bytes()) == (DATA, DATA)
+
+
+def test_a_small_file_that_is_written_meanwhile_is_not_published(
+    run: Run, oss_bucket: OssBucket, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.write_bytes(b"half")
+    taken = OssWriter.write
+
+    def write(writer: OssWriter, data: bytes) -> int:
+        os.utime(local, (1, 1))
+        return taken(writer, data)
+
+    monkeypatch.setattr(OssWriter, "write", write)
+    status, _, err = upload(run, oss_bucket, local)
+    assert (status, oss_bucket.keys()) == (1, [])
+    assert "was changed while it was copied" in err
+
+
+def test_a_record_that_its_copy_has_removed_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may open the record just before another one completes the copy, and lock it just after that."""
+    taken = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        (path,) = records_folder().iterdir()
+        path.unlink()
+        taken(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with held_record("a", "b") as record:
+        assert record is None
+
+
+def test_a_system_without_locks_has_no_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with held_record("a", "b") as record:
+        assert record is None
 
 
 def test_without_a_cache_folder_copies_are_made(
