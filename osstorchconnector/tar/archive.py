@@ -47,7 +47,7 @@ Place = OssUri | Path
 
 
 class _Source(NamedTuple):
-    """What becomes a member: its name, its size in bytes, where it is, and which bytes it has: ETag or time."""
+    """What becomes a member: its name, its size in bytes, where it is, and which bytes it has: ETag or times."""
 
     name: str
     size: int
@@ -199,7 +199,7 @@ def _sources(client: OssClient, source_path: str) -> Iterator[_Source]:
         files = (path for path in Path(source_path).rglob("*") if path.is_file())
         for path in sorted(path for path in files if not path.name.startswith(UNFINISHED)):
             stat = path.stat()
-            yield _Source(str(path), stat.st_size, path, str(stat.st_mtime_ns))
+            yield _Source(str(path), stat.st_size, path, f"{stat.st_mtime_ns} {stat.st_ctime_ns}")
         return
     prefix = parse_uri(source_path)
     for listed in client.list(prefix):
@@ -296,8 +296,7 @@ def _begun_upload(client: OssClient, tar: Place, sources: list[_Source]) -> Begu
         upload_id = str(record["upload_id"])
         if record["sources"] == digest:
             parts = client.list_parts(tar, upload_id)
-            numbered = zip(itertools.count(1), parts, strict=False)
-            first = itertools.takewhile(lambda pair: pair[0] == pair[1].number, numbered)
+            first = itertools.takewhile(lambda pair: pair[0] == pair[1].number, enumerate(parts, 1))
             return BegunUpload(upload_id, [part for _, part in first])
         client.abort_upload(tar, upload_id)
     upload_id = client.create_upload(tar)
@@ -367,8 +366,11 @@ def _pieces(client: OssClient, uri: OssUri, download: Download) -> Iterator[byte
 
 
 def _pieces_of_file(path: Path) -> Iterator[bytes]:
+    before = path.stat().st_mtime_ns
     with open(path, "rb") as file:
         yield from iter(lambda: file.read(_PIECE_BYTES), b"")
+    if path.stat().st_mtime_ns != before:
+        raise OssTarError(f"{path} was written to while it was packed: it changed meanwhile")
 
 
 def _writing(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -21,6 +23,7 @@ from osstorchconnector import (
     jsonl_manifest_parser,
 )
 from osstorchconnector.errors import OssConfigError
+from osstorchconnector.files.writer import OssWriter
 from osstorchconnector.tar.index_file import unpack_index
 from osstorchconnector.testing import OssBucket
 
@@ -160,15 +163,19 @@ def test_local_files_go_on_to_be_packed_unless_one_has_changed(oss_bucket: OssBu
     for key, data in LARGE.items():
         (source / key).write_bytes(data)
     client, tar = client_of_small_parts(oss_bucket, tmp_path), oss_bucket.uri + "a.tar"
+    changed = source / "in/00.bin"
     for is_changed in (False, True):
         kill_in_mid_tar(oss_bucket, client, str(source))
         if is_changed:
-            (source / "in/00.bin").write_bytes(b"1" * 50_000)
+            then = changed.stat().st_mtime_ns
+            changed.write_bytes(b"1" * 50_000)
+            os.utime(changed, ns=(then, then))  # as programs do that copy files with their times
         oss_bucket.server.reset_counters()
         generate_tar_archive(client, "", "", tar, tar + ".idx", str(source), resume=True)
         parts = -(-len(oss_bucket.get("a.tar")) // (100 << 10))
         assert (oss_bucket.server.counters().requests["UploadPart"] == parts) == is_changed
-        assert list(members(oss_bucket.get("a.tar"))) == sorted(str(source / key) for key in LARGE)
+        packed = members(oss_bucket.get("a.tar"))
+        assert packed == {str(source / key): (source / key).read_bytes() for key in LARGE}
         oss_bucket.delete("a.tar")
     assert client.list_uploads(tar) == []
 
@@ -317,4 +324,24 @@ def test_a_file_that_changes_meanwhile_leaves_no_tar(oss_bucket: OssBucket, tmp_
     tar = oss_bucket.uri + "a.tar"
     with pytest.raises(OssTarError, match="changed meanwhile"):
         generate_tar_archive(*access(oss_bucket), tar, tar + ".idx", str(tmp_path / "source"), progress=grow)
+    assert oss_bucket.keys() == []
+
+
+def test_a_file_that_is_written_to_while_it_is_packed_leaves_no_tar(
+    oss_bucket: OssBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size stays, so its bytes may be half old and half new."""
+    (tmp_path / "source").mkdir()
+    written = tmp_path / "source" / "a"
+    written.write_bytes(b"1" * 5000)
+    taken, times = OssWriter.write, itertools.count()
+
+    def write(writer: OssWriter, data: bytes) -> int:
+        os.utime(written, ns=(0, next(times)))
+        return taken(writer, data)
+
+    monkeypatch.setattr(OssWriter, "write", write)
+    tar = oss_bucket.uri + "a.tar"
+    with pytest.raises(OssTarError, match="a was written to while it was packed"):
+        generate_tar_archive(*access(oss_bucket), tar, tar + ".idx", str(tmp_path / "source"))
     assert oss_bucket.keys() == []
