@@ -81,6 +81,13 @@ def check_replaceable(place: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(place))
 
 
+def is_name_below(name: str) -> bool:
+    """Say whether a name with `/` between folders leads to a file below the folder that it is joined to."""
+    if any(part in ("", ".", "..") or "\0" in part for part in name.split("/")):
+        return False
+    return os.sep == "/" or not (os.sep in name or ":" in name)  # on Windows: a drive, or a stream of another file
+
+
 def _keep_name(folder: Path) -> None:
     """Make the new name survive a loss of power, where the system supports that."""
     with contextlib.suppress(OSError):  # Windows can't open folders, some file systems can't sync them

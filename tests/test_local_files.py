@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from osstorchconnector.local_files import written_whole
+from osstorchconnector.local_files import is_name_below, written_whole
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -98,3 +98,15 @@ def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
     with written_whole(tmp_path / ("n" * 255)) as file:
         file.write(b"new")
     assert (tmp_path / ("n" * 255)).read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/../b", "/a", "a//b", "a/", "./a", "a\0b"])
+def test_names_that_lead_out_of_a_folder_or_to_no_file(name: str) -> None:
+    assert not is_name_below(name)
+
+
+@pytest.mark.parametrize("name", ["a\\..\\b", "C:/a", "a:stream"])
+def test_on_windows_more_names_lead_out_of_a_folder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_name_below(name)
+    monkeypatch.setattr(os, "sep", "\\")
+    assert not is_name_below(name)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import OssUsageError
+from ..local_files import is_name_below
 from ..redaction import printable
 from ..uri import OssUri, parse_uri
 
@@ -38,12 +39,11 @@ class Local(NamedTuple):
 
     def below(self, name: str) -> Local:
         """Return the place of an item below this folder. Raises `OssUsageError` for a name that leads out of it."""
-        parts = name.split("/")
-        if any(part in ("", ".", "..") or "\0" in part for part in parts) or (os.sep != "/" and os.sep in name):
+        if not is_name_below(name):
             raise OssUsageError(
                 f"{printable(name)!r} can't be a path below {self.path}: copy this object alone, to a file"
             )
-        return Local(str(Path(self.path, *parts)))
+        return Local(str(Path(self.path, *name.split("/"))))
 
     @property
     def name(self) -> str:

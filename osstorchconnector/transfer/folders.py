@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..client.local.folders import UNFINISHED
 from ..errors import OssUsageError
+from ..local_files import is_name_below
 from ..redaction import printable
 
 # Files in flight. Each of those that are sent in parts has memory for its parts, so there are fewer of these.
@@ -122,7 +123,6 @@ def path_below(folder: Path, name: str) -> Path:
 
     A key may hold anything: raises `OssUsageError` for one that would lead out of the folder, or names no file.
     """
-    parts = name.split("/")
-    if any(part in ("", ".", "..") or "\0" in part for part in parts) or (os.sep != "/" and os.sep in name):
+    if not is_name_below(name):
         raise OssUsageError(f"{printable(name)!r} can't be a path below {folder}: copy this object alone, to a file")
-    return Path(folder, *parts)
+    return Path(folder, *name.split("/"))
