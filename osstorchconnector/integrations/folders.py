@@ -7,6 +7,9 @@ folders.download(folders.newest(), "out")
 run/checkpoint-100/model.safetensors
 run/checkpoint-100/optimizer.pt
 run/checkpoint-100/.complete.json          comes last: all names, sizes and checksums
+
+A checkpoint that replaces a whole one of the same name has its files in a folder of their own, which `.complete.json`
+names. So the older one stays whole until the new one is, and then its files go.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from __future__ import annotations
 import functools
 import json
 import re
+import secrets
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,6 +27,7 @@ from ..client.client import OssClient
 from ..client.operations import Operations
 from ..errors import OssIntegrityError, OssNotFoundError, OssObjectChangedError, OssUriError, OssUsageError
 from ..filesystem import OssFileSystem
+from ..local_files import is_name_below
 from ..protocol.checksum import crc64
 from ..protocol.values import ObjectStat
 from ..uri import OssUri, parse_uri
@@ -41,14 +46,21 @@ class StoredFile(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The files of a whole checkpoint, by their names below its folder, and when it was whole by OSS's clock."""
+    """The files of a whole checkpoint, by their names below its folder, and when it was whole by OSS's clock.
+
+    In OSS they are below `beside`, such as `.0123456789abcdef/`, in that folder. It is empty unless one was replaced.
+    """
 
     files: Mapping[str, StoredFile]
     completed: float
+    beside: str = ""
 
     def dumped(self) -> bytes:
         files = {name: {"size": file.size, "crc64": str(file.crc64)} for name, file in self.files.items()}
-        return json.dumps({"completed": self.completed, "files": files}, indent=1).encode()
+        content: dict[str, Any] = {"completed": self.completed, "files": files}
+        if self.beside:
+            content["beside"] = self.beside
+        return json.dumps(content, indent=1).encode()
 
     @classmethod
     def loaded(cls, data: bytes, where: OssUri) -> Manifest:
@@ -59,7 +71,7 @@ class Manifest(NamedTuple):
                 _checked(name): StoredFile(int(file["size"]), int(file["crc64"]))
                 for name, file in content["files"].items()
             }
-            return cls(files, float(content["completed"]))
+            return cls(files, float(content["completed"]), _checked_beside(content.get("beside", "")))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise OssIntegrityError(f"{where.shown} is no list of a checkpoint's files: {error!r}") from error
 
@@ -89,27 +101,28 @@ class CheckpointFolders:
     def upload(self, local: str | Path, name: str = "") -> None:
         """Upload a local folder as the checkpoint `name`, by default its own name, in the place of an older one.
 
-        Meanwhile there is no checkpoint of that name. Raises `OssObjectChangedError` if somebody else writes there.
+        The older one stays until the new one is whole. Raises `OssObjectChangedError` if somebody else writes there.
         """
         source = Path(local)
         name = _checked_name(name or source.name)
         files = {
             path.relative_to(source).as_posix(): StoredFile(path.stat().st_size, _crc64_of(path))
-            for path in sorted(source.rglob("*"))
-            if path.is_file()
+            for path in _files_below(source)
         }
         if not files:
             raise OssUsageError(f"upload {source}: there is no file in it")
-        self._client.delete(self._member(name, MANIFEST))
-        uris = [self._member(name, file) for file in files]
+        (older,) = self._map(_content, [self._member(name, MANIFEST)])
+        beside = "" if older is None else f".{secrets.token_hex(8)}/"
+        uris = [self._member(name, beside + file) for file in files]
         self._fs.put([str(source / file) for file in files], [str(uri) for uri in uris])
         for uri, file, stat in zip(uris, files.values(), self._map(_stat, uris), strict=True):
             if stat.size != file.size or stat.crc64 not in (file.crc64, None):
-                raise OssObjectChangedError(
-                    f"{uri.shown} is not what was uploaded: another job stores its checkpoints there"
-                )
-        manifest = Manifest(files, self._client.server_time(self._root))
+                raise _somebody_else(uri)
+        manifest = Manifest(files, self._client.server_time(self._root), beside)
+        if [older] != list(self._map(_content, [self._member(name, MANIFEST)])):
+            raise _somebody_else(self._member(name, MANIFEST))
         self._client.put(self._member(name, MANIFEST), manifest.dumped())
+        self._remove_all(name, {uri.key for uri in uris} | {self._member(name, MANIFEST).key})
 
     def names(self) -> list[str]:
         """Return the names of the whole checkpoints, the one that was whole last at the end."""
@@ -127,7 +140,7 @@ class CheckpointFolders:
         found = self._manifest(_checked_name(name))
         target, draft = Path(folder, name), Path(folder, f".{name}.unfinished")
         shutil.rmtree(draft, ignore_errors=True)
-        places = {draft / PurePosixPath(file): self._member(name, file) for file in found.files}
+        places = {draft / PurePosixPath(file): self._member(name, found.beside + file) for file in found.files}
         for place in places:
             place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -151,8 +164,7 @@ class CheckpointFolders:
     def remove(self, name: str) -> None:
         """Remove a checkpoint, whole or not. It stops to count first, then its files go."""
         self._client.delete(self._member(_checked_name(name), MANIFEST))
-        folder = self._member(name, "")
-        self._client.delete_many(folder.bucket, [found.key for found in self._client.list(folder)])
+        self._remove_all(name, frozenset())
 
     def _whole(self) -> list[tuple[str, Manifest]]:
         """Return names and manifests, in the order in which they became whole."""
@@ -165,6 +177,11 @@ class CheckpointFolders:
             if data is not None
         ]
         return sorted(found, key=lambda each: (each[1].completed, _number(each[0]), each[0]))
+
+    def _remove_all(self, name: str, but: Collection[str]) -> None:
+        folder = self._member(name, "")
+        keys = [found.key for found in self._client.list(folder)]
+        self._client.delete_many(folder.bucket, [key for key in keys if key not in but])
 
     def _manifest(self, name: str) -> Manifest:
         uri = self._member(name, MANIFEST)
@@ -181,6 +198,14 @@ class CheckpointFolders:
         return self._client.map(
             work, uris, concurrency=transfer.prefetch_concurrency, workers=transfer.prefetch_worker, kind="lookups"
         )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path
+        elif path.is_symlink():
+            raise OssUsageError(f"upload {path}: it leads to a folder or to nothing, and the checkpoint would lack it")
 
 
 async def _stat(operations: Operations, uri: OssUri) -> ObjectStat:
@@ -213,9 +238,18 @@ def _checked_name(name: str) -> str:
     return name
 
 
+def _somebody_else(uri: OssUri) -> OssObjectChangedError:
+    return OssObjectChangedError(f"{uri.shown} is not what was uploaded: another job stores its checkpoints there")
+
+
+def _checked_beside(beside: object) -> str:
+    if isinstance(beside, str) and re.fullmatch(r"(\.[0-9a-f]{16}/)?", beside):
+        return beside
+    raise ValueError(f"{beside!r} is no folder of a checkpoint")
+
+
 def _checked(name: str) -> str:
     """Return the name of a file below a folder; `ValueError` for one that would be elsewhere."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+    if not is_name_below(name):
         raise ValueError(f"{name!r} is not below the folder")
     return name

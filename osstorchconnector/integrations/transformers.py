@@ -109,6 +109,6 @@ def _linked(folder: Path) -> Path:
 
 def _link(source: str, target: str) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # a link of its own would lead to nothing when its file is removed
     except OSError:
         shutil.copy2(source, target)

@@ -15,7 +15,7 @@ from osstorchconnector import (
     OssUriError,
     OssUsageError,
 )
-from osstorchconnector.integrations.folders import MANIFEST, CheckpointFolders
+from osstorchconnector.integrations.folders import MANIFEST, CheckpointFolders, _stat
 from osstorchconnector.testing import OssBucket
 
 FILES = {"model.bin": b"weights" * 1000, "state/rng 0.pt": b"chance", "empty": b""}
@@ -51,15 +51,51 @@ def test_an_upload_that_fails_is_no_checkpoint(
     folders: CheckpointFolders, oss_bucket: OssBucket, tmp_path: Path
 ) -> None:
     folder = written(tmp_path / "checkpoint-5")
-    folders.upload(folder)
     oss_bucket.server.fail("PutObject", "403", after=1, times=1)
     with pytest.raises(OssError, match="run/checkpoint-5/"):
         folders.upload(folder)
-    assert folders.newest() is None  # the older one of that name does not count any more either
+    assert folders.newest() is None
     with pytest.raises(OssNotFoundError, match="no whole checkpoint at oss://.*/run/checkpoint-5/"):
         folders.download("checkpoint-5", tmp_path / "there")
     folders.upload(folder)
     assert folders.newest() == "checkpoint-5"
+
+
+def test_a_checkpoint_stays_until_one_of_the_same_name_is_whole(
+    folders: CheckpointFolders, oss_bucket: OssBucket, tmp_path: Path
+) -> None:
+    folders.upload(written(tmp_path / "last"))
+    again = written(tmp_path / "again" / "last", {"model.bin": b"new"})
+    for number in range(2):  # its file, the list of its files
+        oss_bucket.server.fail("PutObject", "403", after=number, times=1)
+        with pytest.raises(OssError, match="run/last/"):
+            folders.upload(again)
+        assert content(folders.download("last", tmp_path / "there")) == FILES
+        oss_bucket.server.clear_faults()
+    for data in (b"new", b"newer"):
+        folders.upload(written(again, {"model.bin": data}))
+        assert content(folders.download("last", tmp_path / "there")) == {"model.bin": data}
+        assert len(oss_bucket.keys()) == 2  # nothing is left of those before
+    folders.remove("last")
+    assert oss_bucket.keys() == []
+
+
+def test_two_jobs_that_replace_one_checkpoint_are_noticed(
+    folders: CheckpointFolders, oss_bucket: OssBucket, tmp_path: Path
+) -> None:
+    folder = written(tmp_path / "last")
+    folders.upload(folder)
+
+    class Meddling(CheckpointFolders):
+        def _map(self, work: object, uris: object) -> object:
+            found = list(super()._map(work, uris))  # type: ignore[arg-type]
+            if work is _stat:  # when the files were uploaded and looked at
+                folders.upload(folder)
+            return found
+
+    with pytest.raises(OssObjectChangedError, match="another job"):
+        Meddling(oss_bucket.uri + "run", **oss_bucket.options).upload(folder)
+    assert content(folders.download("last", tmp_path / "there")) == FILES
 
 
 def test_the_newest_is_the_one_that_was_complete_last(
@@ -128,9 +164,11 @@ def test_somebody_else_in_the_same_folder_is_noticed(
         b'{"completed": "x", "files": {}}',
         b'{"completed": 1, "files": {"a": 1}}',
         b'{"completed": 1, "files": {"a": {"size": 1}}}',
+        b'{"completed": 1, "files": {}, "beside": "../"}',
+        b'{"completed": 1, "files": {}, "beside": 1}',
         *(
             json.dumps({"completed": 1, "files": {name: {"size": 1, "crc64": "1"}}}).encode()
-            for name in ("/etc/passwd", "../a", "a/../../b", "", "..\\a")
+            for name in ("/etc/passwd", "../a", "a/../../b", "", "a//b")
         ),
     ],
 )
@@ -140,6 +178,18 @@ def test_a_list_of_files_is_not_trusted(
     oss_bucket.put(f"run/checkpoint-5/{MANIFEST}", text)
     with pytest.raises(OssIntegrityError, match="is no list of a checkpoint's files"):
         folders.download("checkpoint-5", tmp_path)
+
+
+@pytest.mark.parametrize("target", ["nothing", "."])
+def test_a_checkpoint_that_would_lack_files_is_not_uploaded(
+    folders: CheckpointFolders, oss_bucket: OssBucket, tmp_path: Path, target: str
+) -> None:
+    folder = written(tmp_path / "checkpoint-5", {"name with \\": b"x"})
+    folders.upload(folder)
+    assert content(folders.download("checkpoint-5", tmp_path / "there")) == {"name with \\": b"x"}
+    (folder / "link").symlink_to(target)
+    with pytest.raises(OssUsageError, match="link: it leads to a folder or to nothing"):
+        folders.upload(folder)
 
 
 def test_names_and_folders_that_can_not_be(folders: CheckpointFolders, oss_bucket: OssBucket, tmp_path: Path) -> None:

@@ -103,12 +103,16 @@ def test_the_folder_may_go_while_it_is_uploaded(oss_bucket: OssBucket, tmp_path:
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         (folder / "model").write_bytes(bytes(100_000))
+        (tmp_path / "base").write_bytes(b"base")
+        (folder / "link").symlink_to("../base")
         state = types.SimpleNamespace(is_world_process_zero=True, global_step=step, best_model_checkpoint=None)
         callback.on_save(arguments, state, None)
         shutil.rmtree(folder)
+        (tmp_path / "base").unlink()
     callback.on_train_end(arguments, state, None)
     folders = CheckpointFolders(oss_bucket.uri + "run", **oss_bucket.options)
     assert folders.names() == ["checkpoint-0", "checkpoint-1", "checkpoint-2"]
+    assert oss_bucket.get("run/checkpoint-0/link") == b"base"
     assert list(tmp_path.iterdir()) == []
 
 
