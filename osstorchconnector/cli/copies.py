@@ -107,12 +107,14 @@ class Copied(NamedTuple):
 
 
 def _removal(moved: Copied) -> Job:
-    """Return the removal of what was copied, which fails if it is another file or object by now."""
+    """Return the removal of what was copied. It fails if that is another file or object by now."""
     job = remove_job(session().fs, moved.source)
 
     def run(told: Watch) -> None:
         now = _item(moved.source)
-        if now is None or _version(moved.source, now) != _version(moved.source, moved.item):
+        if now is None:
+            return  # somebody else has removed it
+        if _version(moved.source, now) != _version(moved.source, moved.item):
             raise OssError(f"{moved.source} has changed since it was copied, or just before: it stays")
         job.run(told)
 

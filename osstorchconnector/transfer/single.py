@@ -74,7 +74,7 @@ def _mapped(file: IO[bytes], size: int) -> Iterator[memoryview | None]:
     mapped: mmap.mmap | None = None
     if isinstance(file, io.BufferedWriter) and not file.tell() and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
-        with contextlib.suppress(PermissionError):  # the user's own file, opened for writing only
+        with contextlib.suppress(OSError):  # opened for writing only, or where the file system maps none (some FUSEs)
             mapped = mmap.mmap(file.fileno(), size)
     try:
         yield None if mapped is None else memoryview(mapped)

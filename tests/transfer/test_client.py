@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import mmap
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -63,6 +65,28 @@ def test_a_folder_goes_up_and_comes_back(
     assert got == Transferred(files=4, size=size)
     assert seen[-1] == (size, size)
     assert contents(target) == FILES
+
+
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_a_large_object_comes_whole_or_not_at_all(
+    client: OssClient, oss_bucket: OssBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_mapped: bool
+) -> None:
+    """Also where the file system can't map a file into memory."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENODEV, "no such device")
+
+    if not is_mapped:
+        monkeypatch.setattr(mmap, "mmap", refuse)
+    data, there = bytes(range(256)) * (12 << 10), tmp_path / "down" / "large"
+    uri = oss_bucket.put("large", data)
+    client.download(uri, there)
+    assert there.read_bytes() == data
+    oss_bucket.put("large", data[::-1])
+    oss_bucket.server.fail("GetObject", "flip", key="large", at=10)
+    with pytest.raises(OssIntegrityError):
+        client.download(uri, there)
+    assert contents(there.parent) == {"large": data}
 
 
 def test_a_file_goes_to_a_name_or_below_it(client: OssClient, oss_bucket: OssBucket, folder: Path) -> None:
