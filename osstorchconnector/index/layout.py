@@ -103,8 +103,9 @@ def unpack_progress(head: memoryview) -> TableProgress:
     """Return the latest progress with a valid checksum; that of an empty table if there is none."""
     latest = TableProgress()
     for offset in _SLOT_OFFSETS:
-        body = head[offset : offset + _SLOT.size]
-        if _CHECK.unpack_from(head, offset + _SLOT.size)[0] == zlib.crc32(body):
+        slot = bytes(head[offset : offset + _SLOT.size + _CHECK.size])  # what is checked may change meanwhile
+        body = slot[: _SLOT.size]
+        if _CHECK.unpack_from(slot, _SLOT.size)[0] == zlib.crc32(body):
             sequence, rows, last, end, skipped, state = _SLOT.unpack(body)
             if sequence > latest.sequence:
                 latest = TableProgress(sequence, rows, last, end, skipped, TableState(state))

@@ -66,6 +66,8 @@ class IndexReader:
         if not len(self._memory) and not self._map():
             return self.progress
         progress = unpack_progress(self._memory)
+        if progress.sequence <= self.progress.sequence:  # less, if each slot was being written when it was looked at
+            return self.progress
         if progress.end > len(self._memory):
             self._map()
         self.table.extend(self._memory, self.progress.end, progress.end)

@@ -62,6 +62,22 @@ def test_rows_taken_before_the_file_grew_stay_good(held: HeldFile) -> None:
     assert keys(reader)[:3] == ["a", "0", "1"]
 
 
+def test_a_head_that_is_being_written_takes_nothing_back(held: HeldFile, path: Path) -> None:
+    """A reader that is stopped between two looks may meet each slot while it is written. It waits, and reads on."""
+    writer, reader = writer_of(held), IndexReader(held)
+    for number in range(3):
+        writer.append(batch(f"{number}"))
+    seen, head = reader.refresh(), path.read_bytes()[:256]
+    with path.open("r+b") as file:
+        file.write(head[:64] + b"x" * 192)
+    assert reader.refresh() == seen
+    with path.open("r+b") as file:
+        file.write(head)
+    writer.append(batch("3"))
+    assert reader.refresh().rows == 4
+    assert keys(reader) == ["0", "1", "2", "3"]
+
+
 def test_only_one_may_write_at_a_time(held: HeldFile) -> None:
     first = writer_of(held)
     assert IndexWriter.try_lock(held) is None
