@@ -94,7 +94,10 @@ def sync(
     tally = _copy_all(first, second, OverwriteRule.UPDATE, names, dry_run)
     if delete and not tally.failures:
         there = [item.name for item in _items(second)]
-        gone = superfluous((item.name for item in items_of(session().fs, first)), there, names)
+        wanted = [item.name for item in items_of(session().fs, first)]
+        if there and not wanted:  # a typing error, or a disk that is not mounted
+            raise OssUsageError(f"nothing is in {first}, so nothing is removed from {second}: rm -r does that")
+        gone = superfluous(wanted, there, names)
         tally.failures.extend(_remove(second, gone, dry_run).failures)
     _finish(tally, "copied")
 

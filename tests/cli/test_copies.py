@@ -208,6 +208,16 @@ def test_sync_removes_nothing_when_a_copy_failed(run: Run, oss_bucket: OssBucket
     assert contents(tmp_path / "down") == {"mine": b""}
 
 
+def test_sync_removes_nothing_when_there_is_no_source(run: Run, oss_bucket: OssBucket, folder: Path) -> None:
+    for source in (f"{oss_bucket.uri}typo/", f"{folder.parent}/not mounted"):
+        (folder.parent / "not mounted").mkdir(exist_ok=True)
+        oss_bucket.put("up/1.jpg", b"one")
+        target = f"{folder}" if source.startswith("oss:") else f"{oss_bucket.uri}up/"
+        status, _, err = run("sync", "--delete", source, target)
+        assert (status, contents(folder), stored(oss_bucket, "up/")) == (1, FILES, {"1.jpg": b"one"})
+        assert f"nothing is in {source}, so nothing is removed" in err
+
+
 def test_sync_removes_local_files_too(run: Run, oss_bucket: OssBucket, folder: Path) -> None:
     oss_bucket.put("up/1.jpg", FILES["1.jpg"])
     assert run("sync", "--delete", f"{oss_bucket.uri}up/", f"{folder}").status == 0
