@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,4 +95,6 @@ def _picture(data: bytes) -> str:
 
 
 def _text(value: Any) -> str:
+    import html  # late: its table of entities takes 1.4 ms
+
     return html.escape(printable(str(value), _SHOWN_CHARACTERS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
@@ -222,6 +221,8 @@ def _attributes(
 
 
 def _guessed(name: str) -> str:
+    import mimetypes  # late: few programs upload files
+
     kind, encoding = mimetypes.guess_type(name)
     return kind if kind and not encoding else ""  # the type is that of what is compressed
 
