@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +24,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 
 def in_a_child(work: Callable[[], bool]) -> bool:
-    """Fork, run `work` in the child, and return what it returned."""
+    """Fork, run `work` in the child, and return what it returned; an error of the child is printed."""
     pid = os.fork()
     if not pid:
         status = 1
         try:
             status = 0 if work() else 2
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
