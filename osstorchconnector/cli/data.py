@@ -45,7 +45,7 @@ def tar(
         int, typer.Option(help="Make several tars, each of about this size in bytes; 0 for one tar.", min=0)
     ] = 0,
     shard_members: Annotated[
-        int, typer.Option(help="Make several tars, each of at most so many members; 0 for one tar.", min=0)
+        int, typer.Option(help="Make several tars, each with this many members at most; 0 for one tar.", min=0)
     ] = 0,
     manifest: Annotated[
         str, typer.Option(metavar="MANIFEST", help="A file for the list of the tars, or oss://BUCKET/KEY.")

@@ -37,7 +37,7 @@ class Bounds(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured: bytes and steps (objects, pieces, batches) in so many seconds."""
+    """What was measured: bytes and steps (objects, pieces, batches), and the seconds that they took."""
 
     name: str
     size: int

@@ -115,7 +115,7 @@ class HeldNews:
         self._server, self._is_told = server, False
 
     def held(self, seconds: float, per_second: float) -> None:
-        """A request has been held back for so long; the server takes so many a second."""
+        """A request has been held back for `seconds`; the server takes `per_second` requests."""
         if seconds >= LONG_SECONDS and not self._is_told:
             self._is_told = True
             _logger.warning(

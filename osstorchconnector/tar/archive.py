@@ -38,7 +38,7 @@ _FIRST_BYTES = 4 << 20
 _AHEAD_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
 _END = bytes(2 * BLOCK_BYTES)
-# The parts of a tar of so many or more are kept for the next run, if it is to resume. A smaller one is packed again.
+# A tar of this many parts or more keeps them for the next run, if it is to resume. A smaller one is packed again.
 _KEPT_PARTS = 8
 _RECORD_SUFFIX = ".unfinished"
 

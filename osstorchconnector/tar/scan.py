@@ -37,7 +37,7 @@ _FIRST_BYTES = 64 << 10
 # much as 100 KiB. Far away it also costs time, of which large requests take less.
 _NEAR_BYTES, _FAR_BYTES = 64 << 10, 256 << 10
 _DENSE_BYTES = 4 << 20
-# So many members make a segment, and up to so many times their distance is searched for the first of them.
+# The members of a segment, and how many times their distance is searched for the first of them.
 _SEGMENT_MEMBERS, _SEARCHED_MEMBERS = 32, 4
 _MOST_WINDOW_BYTES = 4 << 20
 # A segment that takes more requests than this is left; the next ones begin there, and are smaller.
