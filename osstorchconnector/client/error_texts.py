@@ -220,7 +220,7 @@ ON_THE_WAY: Mapping[str, Advice] = {
         "check the network, the proxy and the firewall",
         "Nobody answered at the address, or it refused the connection. An `-internal` endpoint is reached from its own "
         "region's network only. If nothing has ever answered there, an operation gives up within 3 s, since the "
-        "endpoint is probably wrong. Where the network of a container begins late, set `maxAttempts`: then so many "
+        "endpoint is probably wrong. Where the network of a container begins late, set `maxAttempts`: then that many "
         "attempts are made from the first request on, within `operationTimeout`.",
     ),
     "NoTls": Advice(
