@@ -82,7 +82,10 @@ class LoopThread:
             del future  # drop the reference cycle: exception -> traceback -> this frame -> future
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Start `coroutine` on the loop; cancelling the future cancels it. `OssUsageError` if the loop has ended."""
+        """Start `coroutine` on the loop; cancelling the future cancels it. `OssUsageError` if the loop has ended.
+
+        Keep the future while the work is to go on: Python may collect waiting work that nothing else refers to.
+        """
         try:
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
