@@ -80,6 +80,8 @@ def open_folder(
         fs, path = None, fs
     if path is None:
         raise OssConfigError("no checkpoint named: give oss://bucket/key")
+    if fs is not None and access.endpoint is not None:
+        raise OssConfigError("a file system or client has its endpoint already: give no endpoint= beside it")
     source = fs.client if isinstance(fs, HasClient) else access.endpoint if fs is None else fs
     if source is None:
         raise OssConfigError("no endpoint named: give endpoint=... or an OssDCPFileSystem")

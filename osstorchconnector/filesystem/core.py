@@ -38,8 +38,8 @@ class OssFileSystem(Reading, Changes, metaclass=Settled):
     Where this library is installed, fsspec finds it by itself: `pandas.read_parquet("oss://bucket/table",
     storage_options={"endpoint": ...})`.
 
-    - `endpoint`: the URL of OSS, or an `OssClient`. Default: the environment variable OSS_ENDPOINT, else the public
-      endpoint of `region`, which defaults to OSS_REGION.
+    - `endpoint`: the URL of OSS, or an `OssClient`, which has the next settings already. Default: the environment
+      variable OSS_ENDPOINT, else the public endpoint of `region`, which defaults to OSS_REGION.
     - `cred_path`, `cred_provider`, `anonymous` (or `anon`), `config_path`, `region`: as for `OssClient`. Or
       `key`, `secret` and `token`, which are ossfs's names.
     - `default_cache_type`, `default_block_size`: one of fsspec's caches for reading; by default files read ahead by

@@ -24,6 +24,9 @@ from ..errors import OssConfigError
 from ..redaction import Secret
 
 _VARIABLES = ("OSS_ENDPOINT", "OSS_REGION", "OSS_ACCESS_KEY_ID", CONFIG_VARIABLE)
+# What a client has already.
+_ACCESS = ("region", "cred_path", "cred_provider", "config_path", "anonymous")
+_KEYS = ("key", "secret", "token", "anon")
 _SALT = secrets.token_bytes(16)
 
 _clients: weakref.WeakValueDictionary[str, OssClient] = weakref.WeakValueDictionary()
@@ -67,15 +70,18 @@ def normalised(cls: type, arguments: tuple[Any, ...], options: Mapping[str, Any]
     """Return the options as fsspec may keep them: no secret as text, no client."""
     if len(arguments) > 1:
         raise OssConfigError(f"{cls.__name__} takes one positional argument, the endpoint, not {len(arguments)}")
-    options = with_provider(apply_config(cls, dict(options)))
-    if arguments:
-        options["endpoint"] = arguments[0]
+    given = {**options, **dict(zip(("endpoint",), arguments, strict=False))}
+    defaults = apply_config(cls, {})
+    if isinstance(given.get("endpoint"), OssClient):
+        defaults = {name: value for name, value in defaults.items() if name not in _ACCESS + _KEYS}
+    options = with_provider({**defaults, **given})
     # What `fsspec.open` gets for a file, tools give to the file system: 0, where a file is read once from end to end.
     if block_size := options.pop("block_size", None):
         options.setdefault("default_block_size", block_size)
     endpoint = options.get("endpoint")
     if isinstance(endpoint, OssClient):
         del options["endpoint"]
+        as_client(endpoint, **{name: options.pop(name) for name in _ACCESS if name in options})  # refuses them
         options["client_identity"] = known(endpoint).identity
         options["_client"] = endpoint
     return options
@@ -135,7 +141,7 @@ def client_named(identity: str) -> OssClient:
 
 
 def new_client(
-    endpoint: str | None,
+    endpoint: str | OssClient | None,
     *,
     region: str,
     cred_path: str,
@@ -143,6 +149,7 @@ def new_client(
     config_path: str,
     anonymous: bool = False,
 ) -> OssClient:
-    """Return a client for options as users give them."""
-    endpoint, region = endpoint_of(endpoint, region, os.environ)
+    """Return a client for options as users give them. Raises `OssConfigError` for settings beside a client."""
+    if not isinstance(endpoint, OssClient):
+        endpoint, region = endpoint_of(endpoint, region, os.environ)
     return known(as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous))

@@ -118,6 +118,12 @@ def test_what_is_missing_or_too_much_is_told(oss_bucket: OssBucket) -> None:
         OssStorageReader(**oss_bucket.options)
     with pytest.raises(OssConfigError, match="two paths"):
         OssStorageReader("oss://bucket/key", "oss://bucket/key", **oss_bucket.options)
+    client = OssClient(**oss_bucket.options)
+    for known in (client, OssDCPFileSystem(client)):
+        with pytest.raises(OssConfigError, match="has its endpoint already"):
+            OssStorageReader(known, "oss://bucket/key", endpoint=oss_bucket.endpoint)
+        with pytest.raises(OssConfigError, match="a client has its credentials"):
+            OssStorageReader(known, "oss://bucket/key", region=oss_bucket.region)
 
 
 def test_a_writer_crosses_processes_as_a_recipe(oss_bucket: OssBucket) -> None:

@@ -114,6 +114,37 @@ def test_instances_are_shared_by_their_settings(bucket: OssBucket, keys: dict[st
     assert OssFileSystem(OssClient(**bucket.options)) is not OssFileSystem(client)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"cred_path": "/credentials"},
+        {"cred_provider": lambda: ("k", "s")},
+        {"anonymous": True},
+        {"anon": True},
+        {"config_path": "/config"},
+        {"region": "cn-b"},
+        {"key": "k", "secret": "s"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_a_client_has_its_settings_already(bucket: OssBucket, setting, monkeypatch) -> None:
+    client = OssClient(**bucket.options)
+    with pytest.raises(OssConfigError, match="a client has its credentials"):
+        OssFileSystem(client, **setting)
+    monkeypatch.setitem(fsspec.config.conf, "oss", {"endpoint": client, **setting})
+    with pytest.raises(OssConfigError, match="a client has its credentials"):
+        OssFileSystem()
+
+
+def test_a_client_counts_more_than_what_fsspec_is_configured_for(bucket: OssBucket, keys, monkeypatch) -> None:
+    monkeypatch.setitem(fsspec.config.conf, "oss", {**keys, "endpoint": "http://127.0.0.1:1", "region": "cn-b"})
+    client = OssClient(**bucket.options)
+    fs = OssFileSystem(client)
+    assert fs.client is client and fs.cat_file(f"{bucket.name}/k") == b"k"
+    assert OssFileSystem(endpoint=client, region="", anon=False) is fs
+    assert pickle.loads(pickle.dumps(fs)) is fs
+
+
 def test_no_text_and_no_pickle_has_a_secret(bucket: OssBucket, keys: dict[str, str]) -> None:
     fs = OssFileSystem(bucket.endpoint, region=bucket.region, key="AKID", secret="sEcReT-123", token="tOkEn-456")
     shown = [repr(fs), str(fs.storage_options), fs.to_json(), str(fs.to_dict()), pickle.dumps(fs).decode("latin-1")]

@@ -182,8 +182,6 @@ class OssAsyncCheckpointIO(OssCheckpointIO):
 def _client(
     endpoint: str | OssClient | None, region: str, cred_path: str, cred_provider: object | None, config_path: str
 ) -> OssClient:
-    if isinstance(endpoint, OssClient):
-        return endpoint
     return new_client(
         endpoint, region=region, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from osstorchconnector import OssConfigError, OssNotFoundError, OssPermissionError, OssUriError
+from osstorchconnector import OssClient, OssConfigError, OssNotFoundError, OssPermissionError, OssUriError
 from osstorchconnector.integrations.lightning import OssAsyncCheckpointIO, OssCheckpointIO
 from osstorchconnector.testing import OssBucket
 
@@ -147,6 +147,16 @@ def test_storage_options_are_settings_for_one_checkpoint(oss_bucket: OssBucket) 
     assert one(oss_bucket).load_checkpoint(oss_bucket.uri + "a.ckpt") == {"step": 1}
     with pytest.raises(OssConfigError, match="no option 'acl'; there are endpoint, region"):
         plugin.save_checkpoint({"step": 1}, oss_bucket.uri + "a.ckpt", storage_options={"acl": "public-read"})
+
+
+def test_a_client_has_its_settings_already(oss_bucket: OssBucket) -> None:
+    client = OssClient(**oss_bucket.options)
+    plugin = OssCheckpointIO(client)
+    assert plugin.client is client
+    with pytest.raises(OssConfigError, match="a client has its credentials"):
+        OssCheckpointIO(client, cred_path=oss_bucket.cred_path)
+    with pytest.raises(OssConfigError, match="a client has its credentials"):
+        plugin.save_checkpoint({}, oss_bucket.uri + "a.ckpt", {"endpoint": client, "region": oss_bucket.region})
 
 
 def test_it_travels_without_secrets(oss_bucket: OssBucket) -> None:
