@@ -81,7 +81,7 @@ class CheckpointFolders:
 
     - `uri`: `oss://bucket/folder`
     - `endpoint`: the URL of OSS, or an `OssClient`. Default: OSS_ENDPOINT, or the endpoint of `region` or OSS_REGION.
-    - `settings`: `cred_path`, `cred_provider`, `config_path`, `region`, as for `OssClient`
+    - `settings`: `cred_path`, `cred_provider`, `anonymous`, `config_path`, `region`, as for `OssClient`
 
     Raises `OssConfigError` for wrong settings, `OssUriError` for a URI that names no folder. Errors of requests are
     `OssError`s.

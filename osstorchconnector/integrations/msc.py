@@ -52,7 +52,7 @@ PROVIDER = "oss"
 # What the client's other providers for objects call the metadata that holds where a symbolic link leads.
 LINK_TARGET = "msc-symlink-target"
 SIGNED_SECONDS = 3600
-OPTIONS = ("base_path", "endpoint", "region", "cred_path", "config_path")
+OPTIONS = ("base_path", "endpoint", "region", "cred_path", "anonymous", "config_path")
 _CREDENTIAL_NAMES = {
     "access_key_id": "access_key",
     "access_key_secret": "secret_key",
@@ -65,8 +65,8 @@ class OssStorageProvider(BaseStorageProvider):
     """Objects in OSS, as multi-storage-client sees storage.
 
     - `base_path`: the bucket, and a folder in it, that all paths are in: `bucket` or `bucket/folder`
-    - `endpoint`, `region`, `cred_path`, `config_path`: as for `OssClient`. Default: OSS_ENDPOINT or OSS_REGION, and the
-      environment variables of the credentials.
+    - `endpoint`, `region`, `cred_path`, `anonymous`, `config_path`: as for `OssClient`. Default: OSS_ENDPOINT or
+      OSS_REGION, and the environment variables of the credentials.
     - `credentials_provider`: one of multi-storage-client's, in place of `cred_path`
     - `config_dict`, `telemetry_provider`: what the client hands to every provider
 
@@ -89,11 +89,14 @@ class OssStorageProvider(BaseStorageProvider):
         credentials_provider: msc.CredentialsProvider | None = None,
         config_dict: dict[str, Any] | None = None,
         telemetry_provider: Callable[[], Any] | None = None,
+        *,
+        anonymous: bool = False,
     ) -> None:
         fs = OssFileSystem(
             endpoint,
             region=region,
             cred_path=cred_path,
+            anonymous=anonymous,
             config_path=config_path,
             cred_provider=None if credentials_provider is None else ForeignCredentials(credentials_provider),
             use_listings_cache=False,
@@ -281,9 +284,9 @@ class OssStorageProvider(BaseStorageProvider):
 class OssProviderBundle(ProviderBundle):
     """What `provider_bundle` in a profile names.
 
-    Its options are `base_path`, `endpoint`, `region`, `cred_path` and `config_path` of `OssStorageProvider`. Others
-    raise `OssConfigError`, keys above all: the client pickles its configuration. `replicas` is the list that a profile
-    may have, each with `replica_profile` and `read_priority`.
+    Its options are `base_path`, `endpoint`, `region`, `cred_path`, `anonymous` and `config_path` of
+    `OssStorageProvider`. Others raise `OssConfigError`, keys above all: the client pickles its configuration.
+    `replicas` is the list that a profile may have, each with `replica_profile` and `read_priority`.
     """
 
     def __init__(self, base_path: str, *, replicas: Iterable[dict[str, Any]] = (), **options: Any) -> None:

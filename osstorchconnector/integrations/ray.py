@@ -60,6 +60,7 @@ def read_objects(
     *,
     cred_path: str = "",
     cred_provider: object | None = None,
+    anonymous: bool = False,
     config_path: str = "",
     region: str = "",
     filter: Filter = None,
@@ -84,9 +85,7 @@ def read_objects(
     `OssConfigError` without Ray. While the dataset is read, an object that can't be had is an `OssError` that names it.
     """
     _check_ray("read_objects")
-    client = as_client(
-        endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-    )
+    client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
     if not isinstance(objects, NumberedObjects):
         objects = OssObjectLister(objects, client, filter=filter)
     elif filter is not None:
@@ -215,6 +214,7 @@ def write_objects(
     *,
     cred_path: str = "",
     cred_provider: object | None = None,
+    anonymous: bool = False,
     config_path: str = "",
     region: str = "",
     key_column: str = KEY,
@@ -233,9 +233,7 @@ def write_objects(
     Raises `OssUsageError` for a row without a key or bytes, and `OssError`s of requests that failed after all retries.
     """
     _check_ray("write_objects")
-    client = as_client(
-        endpoint, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path, region=region
-    )
+    client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
     columns = (key_column, bytes_column, label_column if manifest_uri else "")
     dataset.write_datasink(OssDatasink(oss_base_uri, client, columns, manifest_uri=manifest_uri), **options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 from collections.abc import Callable
@@ -103,3 +104,17 @@ def test_whatever_takes_a_credential_file_takes_anonymous() -> None:
                 found.append(public_name)
                 assert parameters["anonymous"].kind is inspect.Parameter.KEYWORD_ONLY, call
     assert {"OssClient", "OssCheckpoint", "OssDCPFileSystem", "OssFileSystem", "OssMapDataset"} <= set(found)
+
+
+def test_whatever_takes_a_credential_file_takes_all_that_a_client_takes() -> None:
+    """Also what belongs to frameworks that are not installed here. A few have another kind of provider."""
+    others, found = {"run.py": "profile", "msc.py": "credentials_provider"}, set()
+    for path in Path(osstorchconnector.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                names = {each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+                if "cred_path" in names and "endpoint" in names:
+                    found.add(path.name)
+                    missing = {others.get(path.name, "cred_provider"), "anonymous", "region"} - names
+                    assert not missing and names & {"config_path", "connector_config"}, (path.name, node.name, missing)
+    assert {"checkpoint_io.py", "client.py", "msc.py", "ray.py"} <= found

@@ -21,7 +21,7 @@ from ..background import Background
 
 REQUIREMENT = "lightning>=2.6"
 
-_STORAGE_OPTIONS = ("endpoint", "region", "cred_path", "cred_provider", "config_path")
+_STORAGE_OPTIONS = ("endpoint", "region", "cred_path", "cred_provider", "anonymous", "config_path")
 
 
 def framework_class(module: str, name: str) -> Any:
@@ -64,7 +64,7 @@ class OssCheckpointIO(_TorchCheckpointIO):
     one stays. A path that does not begin with `oss://` is left to Lightning's own `TorchCheckpointIO`.
 
     - `endpoint`: the URL of OSS, or an `OssClient`. Default: OSS_ENDPOINT, or the endpoint of `region` or OSS_REGION.
-    - `cred_path`, `cred_provider`, `config_path`, `region`: as for `OssCheckpoint`
+    - `cred_path`, `cred_provider`, `anonymous`, `config_path`, `region`: as for `OssCheckpoint`
 
     `ModelCheckpoint(dirpath="oss://...")` itself looks into the folder through fsspec. It finds the settings in
     `fsspec.config.conf["oss"]`, or in the environment (OSS_ENDPOINT and so on), not in this object.
@@ -79,11 +79,19 @@ class OssCheckpointIO(_TorchCheckpointIO):
         *,
         cred_path: str = "",
         cred_provider: object | None = None,
+        anonymous: bool = False,
         config_path: str = "",
         region: str = "",
     ) -> None:
         super().__init__()
-        self.client = _client(endpoint, region, cred_path, cred_provider, config_path)
+        self.client = new_client(
+            endpoint,
+            region=region,
+            cred_path=cred_path,
+            cred_provider=cred_provider,
+            anonymous=anonymous,
+            config_path=config_path,
+        )
 
     def save_checkpoint(
         self, checkpoint: Mapping[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -91,7 +99,8 @@ class OssCheckpointIO(_TorchCheckpointIO):
         """Store the checkpoint at `path`.
 
         `storage_options` (of `trainer.save_checkpoint`) is a dictionary with other settings for this one checkpoint:
-        `endpoint`, `region`, `cred_path`, `cred_provider`, `config_path`. Raises `OssConfigError` for other names.
+        `endpoint`, `region`, `cred_path`, `cred_provider`, `anonymous`, `config_path`. Raises `OssConfigError` for
+        other names.
         """
         uri = as_oss_uri(path)
         if uri is None:
@@ -179,22 +188,15 @@ class OssAsyncCheckpointIO(OssCheckpointIO):
             remove(path)
 
 
-def _client(
-    endpoint: str | OssClient | None, region: str, cred_path: str, cred_provider: object | None, config_path: str
-) -> OssClient:
-    return new_client(
-        endpoint, region=region, cred_path=cred_path, cred_provider=cred_provider, config_path=config_path
-    )
-
-
 def _client_with(options: Mapping[str, Any]) -> OssClient:
     unknown = sorted(options.keys() - set(_STORAGE_OPTIONS))
     if unknown:
         raise OssConfigError(f"storage_options: no option {unknown[0]!r}; there are {', '.join(_STORAGE_OPTIONS)}")
-    return _client(
-        options.get("endpoint"),
-        options.get("region", ""),
-        options.get("cred_path", ""),
-        options.get("cred_provider"),
-        options.get("config_path", ""),
-    )
+    settings: dict[str, Any] = {
+        "endpoint": None,
+        "region": "",
+        "cred_path": "",
+        "cred_provider": None,
+        "config_path": "",
+    }
+    return new_client(**{**settings, **options})

@@ -159,6 +159,16 @@ def test_a_client_has_its_settings_already(oss_bucket: OssBucket) -> None:
         plugin.save_checkpoint({}, oss_bucket.uri + "a.ckpt", {"endpoint": client, "region": oss_bucket.region})
 
 
+def test_without_credentials_nothing_is_signed(oss_bucket: OssBucket) -> None:
+    uri, nobody = oss_bucket.uri + "a.ckpt", {**oss_bucket.options, "cred_path": "", "anonymous": True}
+    one(oss_bucket).save_checkpoint({"step": 1}, uri)
+    with pytest.raises(OssPermissionError):
+        OssCheckpointIO(**nobody).load_checkpoint(uri)
+    with pytest.raises(OssPermissionError):
+        one(oss_bucket).save_checkpoint({"step": 2}, uri, storage_options=nobody)
+    assert one(oss_bucket).load_checkpoint(uri) == {"step": 1}
+
+
 def test_it_travels_without_secrets(oss_bucket: OssBucket) -> None:
     for plugin in (one(oss_bucket), OssAsyncCheckpointIO(**oss_bucket.options)):
         pickled = pickle.dumps(plugin)
