@@ -22,10 +22,11 @@ from typing import IO, TypeVar
 from ..client.client import OssClient
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
-from ..errors import OssError, OssIntegrityError, OssNotFoundError, OssPermissionError
+from ..errors import OssIntegrityError, OssNotFoundError, OssPermissionError
 from ..local_files import check_replaceable, create_draft, draft_beside
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, combine_crc64, crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat, UploadedPart
+from ..transfer.single import opened_unchanged
 from ..uri import OssUri
 from .records import CopyRecord, Facts
 from .watch import Watch
@@ -83,7 +84,7 @@ def upload_in_parts(
     What OSS has of it is compared with the file by CRC-64, so it is read again and not sent again. Raises `OssError`
     if the file is changed meanwhile, and the errors of requests.
     """
-    with path.open("rb", buffering=0) as file:
+    with opened_unchanged(path) as file:
         status = os.fstat(file.fileno())
         part_bytes = max(client.config.part_bytes, -(-status.st_size // _MOST_PARTS))
         copy = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "part_bytes": part_bytes}
@@ -94,16 +95,8 @@ def upload_in_parts(
             for part in uploaded:
                 parts.append(part)
                 told.relative_update(part.size)
-        check_unchanged(file, status)
     client.complete_upload(target, upload_id, parts)
     record.remove()
-
-
-def check_unchanged(file: FileIO, before: os.stat_result) -> None:
-    """Raise `OssError` if an open file was written to since `before`: what was read may be half old, half new."""
-    now = os.fstat(file.fileno())
-    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise OssError(f"{file.name} was changed while it was copied: copy it again")
 
 
 def _unfinished_upload(

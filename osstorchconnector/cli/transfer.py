@@ -17,7 +17,8 @@ from ..files.writer import OssWriter
 from ..filesystem import OssFileSystem
 from ..filesystem.paths import moment_of
 from ..local_files import check_replaceable
-from .parts import check_unchanged, download_in_parts, upload_in_parts
+from ..transfer.single import opened_unchanged
+from .parts import download_in_parts, upload_in_parts
 from .places import Item, Local, Place, Remote
 from .records import CopyRecord, held_record
 from .show import bar, note
@@ -144,12 +145,11 @@ def _upload(fs: OssFileSystem, source: Local, target: Remote, told: Watch, size:
             upload_in_parts(fs.client, path, target.uri, record, told, at_once)
             return
     writer = OssWriter(fs.client, target.uri, transfer=fs.client.config.checkpoint)
-    with path.open("rb", buffering=0) as file, writer, told.stop.giving_up(writer.discard):
-        before = os.fstat(file.fileno())
-        while piece := file.read(_PIECE_BYTES):
-            writer.write(piece)
-            told.relative_update(len(piece))
-        check_unchanged(file, before)
+    with writer, told.stop.giving_up(writer.discard):
+        with opened_unchanged(path) as file:
+            while piece := file.read(_PIECE_BYTES):
+                writer.write(piece)
+                told.relative_update(len(piece))
         writer.close()
 
 

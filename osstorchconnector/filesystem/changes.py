@@ -18,7 +18,7 @@ from ..files.part_sizes import MAX_PARTS
 from ..files.writer import OssWriter
 from ..protocol.attributes import attributes
 from ..protocol.values import ByteSpan, ObjectStat, UploadedPart
-from ..transfer.single import send_file, send_stream
+from ..transfer.single import opened_unchanged, send_file, send_stream
 from ..uri import OssUri
 from .listings import Listings
 from .paths import attributes_of, folder_of, is_local_folder, missing, object_uri_of, refuse_options, stripped, uri_of
@@ -76,7 +76,7 @@ class Changes(Listings):
         """Upload a local file, in parts at a time if it is large. With mode "create", `FileExistsError` if it is there.
 
         A local directory is nothing to upload: it exists in OSS as soon as something is in it. `metadata` is as for
-        `pipe_file`.
+        `pipe_file`. `OssError` if the file is written to meanwhile: then nothing is stored.
         """
         refuse_options("put_file", rpath, options)
         if is_local_folder(lpath):
@@ -90,7 +90,7 @@ class Changes(Listings):
             with writer:
                 send_stream(lpath, writer, callback.relative_update)
             return
-        with open(lpath, "rb", buffering=0) as file, writer:
+        with writer, opened_unchanged(lpath) as file:
             if size := os.fstat(file.fileno()).st_size:
                 callback.set_size(size)
             send_file(file, writer, callback.relative_update)

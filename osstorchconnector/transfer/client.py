@@ -17,7 +17,7 @@ from ..protocol.attributes import Attributes, attributes
 from ..protocol.values import ByteSpan, Download, StoredObject
 from ..uri import OssUri, object_of, parse_object_uri, uri_of
 from .folders import FileJob, Progress, Transferred, files_below, path_below, run_jobs
-from .single import FIRST_BYTES, receive_object, send_file
+from .single import FIRST_BYTES, opened_unchanged, receive_object, send_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
@@ -84,8 +84,9 @@ class TransferClient(OssClient):
 
         `content_type` is guessed for a `Path`, from the key and then the file. `metadata` are texts by name that `head`
         returns; `storage_class` is Standard, IA, Archive, ColdArchive or DeepColdArchive. Raises `OssUsageError` for
-        values that OSS does not allow, `OssConflictError` with `forbid_overwrite` if the object exists, and `OSError`
-        for a file that can't be read. Returns a `StoredObject`: its ETag and CRC-64.
+        values that OSS does not allow, `OssConflictError` with `forbid_overwrite` if the object exists, `OSError` for a
+        file that can't be read, and `OssError` for one that is written to meanwhile. Returns a `StoredObject`: its ETag
+        and CRC-64.
         """
         target = object_of(uri)
         if isinstance(body, PathLike):
@@ -124,7 +125,7 @@ class TransferClient(OssClient):
         be called in other threads, by one at a time.
 
         The first error ends the upload and is raised; what was uploaded before stays. Raises `OSError` for a file that
-        can't be read, and the errors of `put`.
+        can't be read, `OssError` for one that is written to meanwhile, and the errors of `put`.
         """
         path, target = Path(source), uri_of(uri)
         jobs: Iterable[FileJob]
@@ -185,7 +186,7 @@ class TransferClient(OssClient):
         writer = OssWriter(
             self, uri, transfer=self.config.checkpoint, forbid_overwrite=forbid_overwrite, attributes=stored
         )
-        with path.open("rb", buffering=0) as file, writer:
+        with writer, opened_unchanged(path) as file:
             send_file(file, writer, told)
         assert writer.stored is not None
         return writer.stored

@@ -7,10 +7,12 @@ import errno
 import io
 import mmap
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from ..client.client import OssClient
+from ..errors import OssError
 from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..protocol.values import Download
@@ -22,6 +24,21 @@ PIECE_BYTES = 64 << 20
 FIRST_BYTES = 1 << 20
 
 Told = Callable[[int], object]
+
+
+@contextlib.contextmanager
+def opened_unchanged(path: str | os.PathLike[str]) -> Iterator[io.FileIO]:
+    """Open a file, all of which is read in the block; publish what was read after the block, not before.
+
+    Raises `OssError` at the end of the block if the file was written to since: what was read may be half old, half new.
+    Pipes and devices are as they come.
+    """
+    with open(path, "rb", buffering=0) as file:
+        before = os.fstat(file.fileno())
+        yield file
+        now = os.fstat(file.fileno())
+        if stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise OssError(f"{os.fspath(path)} was changed while it was copied: copy it again")
 
 
 def send_file(file: io.FileIO, writer: OssWriter, told: Told) -> None:

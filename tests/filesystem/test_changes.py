@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 from pathlib import Path
 
 import pytest
+from fsspec.callbacks import Callback
 
-from osstorchconnector.errors import OssExistsError, OssPermissionError, OssServiceError, OssUsageError
+from osstorchconnector.errors import OssError, OssExistsError, OssPermissionError, OssServiceError, OssUsageError
 from osstorchconnector.filesystem.core import OssFileSystem
 from osstorchconnector.testing import OssBucket
 
@@ -50,6 +52,18 @@ def test_a_file_is_uploaded(fs: OssFileSystem, oss_bucket: OssBucket, root: str,
     assert oss_bucket.keys() == ["k"]
     with pytest.raises(FileNotFoundError):
         fs.put_file(tmp_path / "nothing", f"{root}/k")
+
+
+@pytest.mark.parametrize("size", [10, 350_000])
+def test_a_file_that_is_written_meanwhile_is_not_published(
+    fs: OssFileSystem, oss_bucket: OssBucket, root: str, tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(DATA[:size])
+    changing = Callback(hooks={"change": lambda size, value, **_: value and os.utime(path, (1, 1))})
+    with pytest.raises(OssError, match="file was changed while it was copied"):
+        fs.put_file(path, f"{root}/k", callback=changing)
+    assert oss_bucket.keys() == [] and not uploads(oss_bucket)
 
 
 @pytest.mark.parametrize("size", [10, 350_000])

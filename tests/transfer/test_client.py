@@ -6,6 +6,8 @@ import errno
 import http.client
 import json
 import mmap
+import os
+import threading
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from osstorchconnector import (
     OssClient,
+    OssError,
     OssExistsError,
     OssIntegrityError,
     OssNotFoundError,
@@ -158,6 +161,38 @@ def test_a_failed_upload_publishes_nothing(client: OssClient, oss_bucket: OssBuc
         client.upload(folder / "large.bin", f"{oss_bucket.uri}x")
     assert oss_bucket.keys() == []
     assert list(client.list_uploads(oss_bucket.uri)) == []
+
+
+@pytest.mark.parametrize("name", ["a.png", "large.bin"])
+def test_a_file_that_is_written_meanwhile_is_not_published(
+    client: OssClient, oss_bucket: OssBucket, folder: Path, name: str
+) -> None:
+    oss_bucket.put("x", b"old")
+
+    def change(done: int, total: int) -> None:
+        if done:
+            os.utime(folder / name, (1, 1))
+
+    with pytest.raises(OssError, match=f"{name} was changed while it was copied"):
+        client.upload(folder / name, f"{oss_bucket.uri}x", progress=change)
+    assert oss_bucket.get("x") == b"old"
+    assert list(client.list_uploads(oss_bucket.uri)) == []
+
+
+def test_what_comes_through_a_pipe_is_no_change(client: OssClient, oss_bucket: OssBucket) -> None:
+    reading, writing = os.pipe()
+
+    def fill() -> None:
+        for _ in range(3):
+            os.write(writing, b"123")
+        os.close(writing)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    client.put(f"{oss_bucket.uri}x", Path(f"/dev/fd/{reading}"))
+    thread.join()
+    os.close(reading)
+    assert oss_bucket.get("x") == b"123123123"
 
 
 def test_nothing_to_move_is_an_error(client: OssClient, oss_bucket: OssBucket, tmp_path: Path) -> None:
