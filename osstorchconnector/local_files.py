@@ -46,12 +46,7 @@ def written_whole(
             file.flush()
             if is_durable:
                 os.fsync(descriptor)
-        if replaces:
-            check_replaceable(place)
-            draft.replace(place)
-        else:
-            os.link(draft, place)
-            draft.unlink()
+        name_draft(draft, place, replaces=replaces)
     except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink()
@@ -69,6 +64,26 @@ def draft_beside(place: Path) -> Path:
 def create_draft(draft: Path, mode: int = 0o666) -> int:
     """Create a file that did not exist, and return its descriptor, for reading and writing."""
     return os.open(draft, _FLAGS, mode)
+
+
+def name_draft(draft: Path, place: Path, *, replaces: bool = True) -> None:
+    """Give a finished draft its name, at once.
+
+    Raises `OSError` if something is there that is no file, and without `replaces` `FileExistsError` if a file is there.
+    """
+    if replaces:
+        check_replaceable(place)
+        draft.replace(place)
+        return
+    try:
+        os.link(draft, place)
+    except FileExistsError:
+        raise
+    except OSError:  # no links on this disk (exFAT): the name is taken by an empty file first
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        draft.replace(place)
+    else:
+        draft.unlink()
 
 
 def check_replaceable(place: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -110,3 +111,31 @@ def test_on_windows_more_names_lead_out_of_a_folder(name: str, monkeypatch: pyte
     assert is_name_below(name)
     monkeypatch.setattr(os, "sep", "\\")
     assert not is_name_below(name)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_came_meanwhile_stays_if_the_user_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    """Also on disks without links of files, such as those with exFAT."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "file"
+    with written_whole(path, replaces=False) as file:
+        file.write(b"first")
+    assert path.read_bytes() == b"first"
+    path.unlink()
+
+    def write() -> None:
+        with written_whole(path, replaces=False) as file:
+            file.write(b"second")
+            path.write_bytes(b"quicker")
+
+    with pytest.raises(FileExistsError):
+        write()
+    assert path.read_bytes() == b"quicker"
+    assert list(tmp_path.iterdir()) == [path]

@@ -13,7 +13,7 @@ from .places import Item, Local, Place, Remote, place, target_of
 from .plans import Filter, OverwriteRule, decisions, superfluous
 from .run import app, at_once, finish, session
 from .show import out, size_text
-from .transfer import Failure, Job, Tally, copy_job, items_of, remove_job, run_jobs
+from .transfer import Failure, Job, Tally, copy_job, is_there_already, items_of, remove_job, run_jobs
 from .watch import Watch
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="oss://BUCKET/KEY, a file or a folder.")]
@@ -153,13 +153,13 @@ def _copy_all(
             item = decision.item
             try:
                 if decision.conflict:
-                    raise OssUsageError(
-                        f"{target.below(item.name)} is there already: -f replaces it, -u if it is older"
-                    )
+                    raise is_there_already(target.below(item.name))
                 if copied is not None and _is_below(target.below(item.name), source):
                     raise OssUsageError(f"{target.below(item.name)} is in {source}, which is moved: move it elsewhere")
                 if decision.transfers:
-                    yield _told(source.below(item.name), target.below(item.name), item, at_once(), dry_run, copied)
+                    yield _told(
+                        source.below(item.name), target.below(item.name), item, at_once(), rule, dry_run, copied
+                    )
             except OssUsageError as error:
                 conflicts.append(Failure(str(item.name), error))
 
@@ -180,15 +180,22 @@ def _copy_one(
     there = _item(final)
     decision = next(decisions([item], {item.name: there} if there is not None else {}, rule))
     if decision.conflict:
-        raise OssUsageError(f"{final} is there already: -f replaces it, -u if it is older")
-    jobs = [_told(source, final, item, 1, dry_run, copied)] if decision.transfers else []
+        raise is_there_already(final)
+    jobs = [_told(source, final, item, 1, rule, dry_run, copied)] if decision.transfers else []
     return run_jobs(jobs, "copying", 1)
 
 
 def _told(
-    source: Place, target: Place, item: Item, jobs_at_once: int, dry_run: bool, copied: list[Copied] | None
+    source: Place,
+    target: Place,
+    item: Item,
+    jobs_at_once: int,
+    rule: OverwriteRule,
+    dry_run: bool,
+    copied: list[Copied] | None,
 ) -> Job:
-    job = copy_job(session().fs, source, target, item.size, jobs_at_once)
+    replaces = rule is not OverwriteRule.REFUSE
+    job = copy_job(session().fs, source, target, item.size, jobs_at_once, replaces=replaces)
     if dry_run:
         out(f"{size_text(item.size):>12}  {source} -> {target}")
         return job._replace(run=lambda told: None)

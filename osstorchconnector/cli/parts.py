@@ -23,7 +23,7 @@ from ..client.client import OssClient
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..errors import OssIntegrityError, OssNotFoundError, OssPermissionError
-from ..local_files import check_replaceable, create_draft, draft_beside
+from ..local_files import check_replaceable, create_draft, draft_beside, name_draft
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, combine_crc64, crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat, UploadedPart
 from ..transfer.single import opened_unchanged
@@ -77,12 +77,20 @@ def _first_of(flying: list[Future[R]]) -> R:
 
 
 def upload_in_parts(
-    client: OssClient, path: Path, target: OssUri, record: CopyRecord, told: Watch, at_once: int = 1
+    client: OssClient,
+    path: Path,
+    target: OssUri,
+    record: CopyRecord,
+    told: Watch,
+    at_once: int = 1,
+    *,
+    replaces: bool = True,
 ) -> None:
     """Copy a file to OSS. An upload of this very file that was cut off goes on.
 
     What OSS has of it is compared with the file by CRC-64, so it is read again and not sent again. Raises `OssError`
-    if the file is changed meanwhile, and the errors of requests.
+    if the file is changed meanwhile, `OssExistsError` without `replaces` if the object is there, and the errors of
+    requests.
     """
     with opened_unchanged(path) as file:
         status = os.fstat(file.fileno())
@@ -95,7 +103,8 @@ def upload_in_parts(
             for part in uploaded:
                 parts.append(part)
                 told.relative_update(part.size)
-    client.complete_upload(target, upload_id, parts)
+    complete = partial(_complete_upload, uri=target, upload_id=upload_id, parts=parts, replaces=replaces)
+    client.submit(complete).result()
     record.remove()
 
 
@@ -152,16 +161,29 @@ async def _send(
     return await operations.upload_part(uri, upload_id, number, body, crc64=crc)
 
 
+async def _complete_upload(
+    operations: Operations, *, uri: OssUri, upload_id: str, parts: list[UploadedPart], replaces: bool
+) -> None:
+    await operations.complete_upload(uri, upload_id, parts, forbid_overwrite=not replaces)
+
+
 # --- downloads
 
 
 def download_in_parts(
-    client: OssClient, source: OssUri, target: Path, record: CopyRecord, told: Watch, at_once: int = 1
+    client: OssClient,
+    source: OssUri,
+    target: Path,
+    record: CopyRecord,
+    told: Watch,
+    at_once: int = 1,
+    *,
+    replaces: bool = True,
 ) -> None:
     """Copy an object to a file, which gets it whole or not at all. A copy of this very object that was cut off goes on.
 
     Raises `OssObjectChangedError` if the object is replaced meanwhile, `OssIntegrityError` for wrong bytes, `OSError`
-    if the file can't be written, and the errors of requests.
+    if the file can't be written, `FileExistsError` without `replaces` if it is there, and the errors of requests.
     """
     check_replaceable(target)
     known = client.head(source)
@@ -172,8 +194,7 @@ def download_in_parts(
             if not _complete(client, source, known, file, told, at_once):
                 file.truncate(0)
                 raise OssIntegrityError(f"{source.shown}: what came has another CRC-64 than OSS has: copy it again")
-    check_replaceable(target)
-    draft.replace(target)
+    name_draft(draft, target, replaces=replaces)
     record.remove()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -119,32 +119,58 @@ def _local_items(folder: Path) -> Iterator[Item]:
                 yield Item(path.relative_to(folder).as_posix(), status.st_size, status.st_mtime)
 
 
-def copy_job(fs: OssFileSystem, source: Place, target: Place, size: int, at_once: int) -> Job:
+def copy_job(fs: OssFileSystem, source: Place, target: Place, size: int, at_once: int, *, replaces: bool) -> Job:
     """Return the copy of one file or object, `at_once` of which share memory.
 
-    Raises `OssUsageError` for two local paths.
+    It fails without `replaces` if there is something when it ends. Raises `OssUsageError` for two local paths.
     """
     if isinstance(source, Remote) and isinstance(target, Remote):
-        return Job(str(source), size, lambda told: _copy_within(fs, source, target, told, size))
+        return Job(str(source), size, lambda told: _copy_within(fs, source, target, told, size, replaces))
     if isinstance(source, Remote) and isinstance(target, Local):
-        return Job(str(source), size, lambda told: _download(fs, source, target, told, size, at_once))
+        return Job(str(source), size, lambda told: _download(fs, source, target, told, size, at_once, replaces))
     if isinstance(source, Local) and isinstance(target, Remote):
-        return Job(str(source), size, lambda told: _upload(fs, source, target, told, size, at_once))
+        return Job(str(source), size, lambda told: _upload(fs, source, target, told, size, at_once, replaces))
     raise OssUsageError(f"neither {source} nor {target} is in OSS: use cp of the system")
 
 
-def _copy_within(fs: OssFileSystem, source: Remote, target: Remote, told: Watch, size: int) -> None:
-    fs.cp_file(str(source.uri), str(target.uri))
+def is_there_already(target: Place) -> OssUsageError:
+    """Return the error of what must not be replaced."""
+    return OssUsageError(f"{target} is there already: -f replaces it, -u if it is older")
+
+
+@contextmanager
+def _published(target: Place) -> Iterator[None]:
+    """Tell the user what to do if somebody else was quicker."""
+    try:
+        yield
+    except FileExistsError as error:  # an `OssExistsError` is one
+        raise is_there_already(target) from error
+
+
+def _copy_within(fs: OssFileSystem, source: Remote, target: Remote, told: Watch, size: int, replaces: bool) -> None:
+    with _published(target):
+        fs.cp_file(str(source.uri), str(target.uri), mode=_mode(replaces))
     told.relative_update(size)
 
 
-def _upload(fs: OssFileSystem, source: Local, target: Remote, told: Watch, size: int, at_once: int) -> None:
+def _mode(replaces: bool) -> str:
+    return "overwrite" if replaces else "create"
+
+
+def _upload(
+    fs: OssFileSystem, source: Local, target: Remote, told: Watch, size: int, at_once: int, replaces: bool
+) -> None:
     path = Path(source.path).absolute()
-    with _resumed(fs, size, str(path), str(target.uri)) as record:
+    with _resumed(fs, size, str(path), str(target.uri)) as record, _published(target):
         if record is not None:
-            upload_in_parts(fs.client, path, target.uri, record, told, at_once)
-            return
-    writer = OssWriter(fs.client, target.uri, transfer=fs.client.config.checkpoint)
+            upload_in_parts(fs.client, path, target.uri, record, told, at_once, replaces=replaces)
+        else:
+            _upload_anew(fs, path, target, told, replaces)
+
+
+def _upload_anew(fs: OssFileSystem, path: Path, target: Remote, told: Watch, replaces: bool) -> None:
+    transfer = fs.client.config.checkpoint
+    writer = OssWriter(fs.client, target.uri, transfer=transfer, forbid_overwrite=not replaces)
     with writer, told.stop.giving_up(writer.discard):
         with opened_unchanged(path) as file:
             while piece := file.read(_PIECE_BYTES):
@@ -153,15 +179,17 @@ def _upload(fs: OssFileSystem, source: Local, target: Remote, told: Watch, size:
         writer.close()
 
 
-def _download(fs: OssFileSystem, source: Remote, target: Local, told: Watch, size: int, at_once: int) -> None:
+def _download(
+    fs: OssFileSystem, source: Remote, target: Local, told: Watch, size: int, at_once: int, replaces: bool
+) -> None:
     path = Path(target.path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _resumed(fs, size, str(source.uri), str(path)) as record:
+    with _resumed(fs, size, str(source.uri), str(path)) as record, _published(target):
         if record is not None:
-            download_in_parts(fs.client, source.uri, path, record, told, at_once)
+            download_in_parts(fs.client, source.uri, path, record, told, at_once, replaces=replaces)
             return
-    check_replaceable(path)  # fsspec makes nothing of a file where a folder is, and raises no error
-    fs.get_file(str(source.uri), str(path), callback=told)
+        check_replaceable(path)  # fsspec makes nothing of a file where a folder is, and raises no error
+        fs.get_file(str(source.uri), str(path), callback=told, mode=_mode(replaces))
 
 
 def _resumed(fs: OssFileSystem, size: int, source: str, target: str) -> AbstractContextManager[CopyRecord | None]:

@@ -21,7 +21,17 @@ from ..protocol.values import ByteSpan, ObjectStat, UploadedPart
 from ..transfer.single import opened_unchanged, send_file, send_stream
 from ..uri import OssUri
 from .listings import Listings
-from .paths import attributes_of, folder_of, is_local_folder, missing, object_uri_of, refuse_options, stripped, uri_of
+from .paths import (
+    attributes_of,
+    folder_of,
+    forbids,
+    is_local_folder,
+    missing,
+    object_uri_of,
+    refuse_options,
+    stripped,
+    uri_of,
+)
 from .ranges import even_spans
 
 COPIES_IN_FLIGHT = 16
@@ -46,21 +56,21 @@ class Changes(Listings):
         `metadata`, names and values, is kept with the object, and `info` returns it.
         """
         refuse_options("pipe_file", path, options)
-        uri, forbids = object_uri_of(path), _forbids(mode)
+        uri, is_new = object_uri_of(path), forbids(mode)
         size = memoryview(value).nbytes
         if size <= self.client.config.part_bytes:
             stored = attributes(metadata=metadata)
-            await self._ask(lambda operations: operations.put(uri, value, forbid_overwrite=forbids, attributes=stored))
+            await self._ask(lambda operations: operations.put(uri, value, forbid_overwrite=is_new, attributes=stored))
         else:
-            await self._in_thread(_write, self._writer(uri, forbids, metadata), value)
+            await self._in_thread(_write, self._writer(uri, is_new, metadata), value)
         self.invalidate_cache(stripped(path))
 
-    def _writer(self, uri: OssUri, forbids: bool, metadata: Mapping[str, str] | None) -> OssWriter:
+    def _writer(self, uri: OssUri, is_new: bool, metadata: Mapping[str, str] | None) -> OssWriter:
         return OssWriter(
             self.client,
             uri,
             transfer=self.client.config.checkpoint,
-            forbid_overwrite=forbids,
+            forbid_overwrite=is_new,
             attributes=attributes(metadata=metadata),
         )
 
@@ -81,7 +91,7 @@ class Changes(Listings):
         refuse_options("put_file", rpath, options)
         if is_local_folder(lpath):
             return
-        writer = self._writer(object_uri_of(rpath), _forbids(mode), metadata)
+        writer = self._writer(object_uri_of(rpath), forbids(mode), metadata)
         await self._in_thread(self._upload, lpath, writer, callback)
         self.invalidate_cache(stripped(rpath))
 
@@ -140,28 +150,32 @@ class Changes(Listings):
 
     # copies
 
-    async def _cp_file(self, path1: Any, path2: Any, **options: Any) -> None:
+    async def _cp_file(self, path1: Any, path2: Any, mode: str = "overwrite", **options: Any) -> None:
         """Copy an object within OSS, with all that OSS keeps with it; of a directory only the marker, if it has one.
+
+        With mode "create", `FileExistsError` if `path2` is there.
 
         An object of more than `multipart_copy_bytes` is copied in parts: then tags are left out.
         """
         refuse_options("cp_file", path1, options)
         source = object_uri_of(path1)
         try:
-            await self._copy_object(source, object_uri_of(path2))
+            await self._copy_object(source, object_uri_of(path2), is_new=forbids(mode))
         except OssNotFoundError as error:
             if error.code == "NoSuchBucket" or not await self._isdir(path1):
                 raise
             return
         self.invalidate_cache(stripped(path2))
 
-    async def _copy_object(self, source: OssUri, target: OssUri) -> None:
+    async def _copy_object(self, source: OssUri, target: OssUri, *, is_new: bool = False) -> None:
         stat = await self._ask(lambda operations: operations.head(source))
         most = self.multipart_copy_bytes
         if stat.size <= most:
-            await self._ask(lambda operations: operations.copy(source, target, if_match=stat.etag))
+            await self._ask(
+                lambda operations: operations.copy(source, target, if_match=stat.etag, forbid_overwrite=is_new)
+            )
         else:
-            await self._ask(lambda operations: copy_in_parts(operations, source, target, stat, most))
+            await self._ask(lambda operations: copy_in_parts(operations, source, target, stat, most, is_new))
 
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **_: Any) -> None:
         """Copy within OSS, then remove the old objects: for a moment both exist.
@@ -247,9 +261,12 @@ class Changes(Listings):
 
 
 async def copy_in_parts(
-    operations: Operations, source: OssUri, target: OssUri, stat: ObjectStat, part_bytes: int
+    operations: Operations, source: OssUri, target: OssUri, stat: ObjectStat, part_bytes: int, is_new: bool = False
 ) -> None:
-    """Copy a large object by parts, several at a time; nothing is published unless the CRC-64 of all is right."""
+    """Copy a large object by parts, several at a time; nothing is published unless the CRC-64 of all is right.
+
+    With `is_new`, `OssExistsError` if the target is there.
+    """
     part_bytes = max(part_bytes, -(-stat.size // MAX_PARTS))
     upload_id = await operations.create_upload(target, attributes=attributes_of(stat))
     try:
@@ -262,7 +279,7 @@ async def copy_in_parts(
         spans = enumerate(even_spans(stat.size, part_bytes), start=1)
         await gather_or_cancel([asyncio.ensure_future(copy(number, span)) for number, span in spans])
         parts: list[UploadedPart] = await operations.list_parts(target, upload_id)
-        await operations.complete_upload(target, upload_id, parts)
+        await operations.complete_upload(target, upload_id, parts, forbid_overwrite=is_new)
     except BaseException:
         await operations.abort_upload(target, upload_id)
         raise
@@ -286,12 +303,6 @@ def _write(writer: OssWriter, value: Any) -> None:
 
 async def _delete(bucket: str, keys: list[str], operations: Operations) -> None:
     await operations.delete_many(bucket, keys)
-
-
-def _forbids(mode: str) -> bool:
-    if mode not in ("overwrite", "create"):
-        raise ValueError(f"mode {mode!r}: an object is stored with 'overwrite' or 'create'")
-    return mode == "create"
 
 
 def _has_magic(path: Any) -> bool:

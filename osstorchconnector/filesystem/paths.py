@@ -149,3 +149,10 @@ def _refuse(call: str, path: object, name: str) -> NoReturn:
     else:
         reason = "there is no such option"
     raise OssUsageError(f"{call} {bare_path(path)}: {name}: {reason}")
+
+
+def forbids(mode: str) -> bool:
+    """Say whether what is there must stay; `ValueError` for a mode that is none."""
+    if mode not in ("overwrite", "create"):
+        raise ValueError(f"mode {mode!r}: an object is stored with 'overwrite' or 'create'")
+    return mode == "create"

@@ -18,7 +18,7 @@ from ..protocol.values import ByteSpan, Download
 from ..transfer.single import FIRST_BYTES, receive_object
 from ..uri import OssUri
 from .listings import Listings
-from .paths import directory_instead, is_local_folder, object_uri_of, refuse_options
+from .paths import directory_instead, forbids, is_local_folder, object_uri_of, refuse_options
 from .ranges import MOST_BYTES, JoinedRequest, WantedRange, broadcast, cut_out, join, needs_size, resolved
 
 # What `cat_ranges` has fetched and not yet given out, and what is in flight.
@@ -130,10 +130,13 @@ class Reading(Listings):
 
     # downloads
 
-    async def _get_file(self, rpath: Any, lpath: Any, callback: Any = DEFAULT_CALLBACK, **options: Any) -> None:
+    async def _get_file(
+        self, rpath: Any, lpath: Any, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any
+    ) -> None:
         """Download an object to a local path, which gets it whole or not at all, or into an open file.
 
-        A directory becomes a local directory; where a file is open for it, that is an `IsADirectoryError`.
+        With mode "create", `FileExistsError` if there is something at that path. A directory becomes a local directory;
+        where a file is open for it, that is an `IsADirectoryError`.
         """
         options.pop("outfile", None)
         refuse_options("get_file", rpath, options)
@@ -150,14 +153,14 @@ class Reading(Listings):
             await self._in_thread(functools.partial(Path(lpath).mkdir, parents=True, exist_ok=True))
             return
         assert first is not None  # a span from 0 is never refused
-        await self._in_thread(self._download, uri, first, lpath, callback)
+        await self._in_thread(self._download, uri, first, lpath, callback, not forbids(mode))
 
-    def _download(self, uri: OssUri, first: Download, lpath: Any, callback: Any) -> None:
+    def _download(self, uri: OssUri, first: Download, lpath: Any, callback: Any, replaces: bool) -> None:
         callback.set_size(first.stat.size)
         if isfilelike(lpath):
             receive_object(self.client, uri, first, lpath, callback.relative_update)
         else:
-            with written_whole(lpath, is_durable=False) as file:
+            with written_whole(lpath, is_durable=False, replaces=replaces) as file:
                 receive_object(self.client, uri, first, file, callback.relative_update)
 
 

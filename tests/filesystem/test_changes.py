@@ -223,3 +223,23 @@ def test_refusals_are_the_errors_of_files(fs: OssFileSystem, bucket: OssBucket, 
     bucket.server.fail("HeadObject", "412", bucket=root)
     with pytest.raises(OssServiceError):
         fs.info(f"{root}/k")
+
+
+@pytest.mark.parametrize("multipart_copy_bytes", [120_000, 1 << 20])
+def test_copies_and_downloads_may_keep_what_is_there(
+    oss_bucket: OssBucket, fs: OssFileSystem, root: str, tmp_path: Path, multipart_copy_bytes: int
+) -> None:
+    fs = OssFileSystem(fs.client, multipart_copy_bytes=multipart_copy_bytes)
+    fs.pipe_file(f"{root}/k", DATA)
+    fs.cp_file(f"{root}/k", f"{root}/new", mode="create")
+    fs.get_file(f"{root}/k", tmp_path / "new", mode="create")
+    assert oss_bucket.get("new") == (tmp_path / "new").read_bytes() == DATA
+    fs.pipe_file(f"{root}/k", DATA[::-1])
+    with pytest.raises(FileExistsError):
+        fs.cp_file(f"{root}/k", f"{root}/new", mode="create")
+    with pytest.raises(FileExistsError):
+        fs.get_file(f"{root}/k", tmp_path / "new", mode="create")
+    assert oss_bucket.get("new") == (tmp_path / "new").read_bytes() == DATA
+    assert not uploads(oss_bucket) and not list(tmp_path.glob(".*"))
+    with pytest.raises(ValueError, match="mode 'append'"):
+        fs.get_file(f"{root}/k", tmp_path / "new", mode="append")
