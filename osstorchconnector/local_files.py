@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+_DRAFT = re.compile(r"\.osstorchconnector-[0-9a-f]{16}\.unfinished")
 
 
 @contextlib.contextmanager
@@ -59,6 +61,11 @@ def draft_beside(place: Path) -> Path:
     """Return where a file is written before it gets its name: in the same folder, under a name that nobody guesses."""
     # Not derived from the name in `place`, which may have the maximum length already.
     return place.with_name(f".osstorchconnector-{secrets.token_hex(8)}.unfinished")
+
+
+def is_draft(name: str) -> bool:
+    """Say whether a file of this name is a draft."""
+    return _DRAFT.fullmatch(name) is not None
 
 
 def create_draft(draft: Path, mode: int = 0o666) -> int:

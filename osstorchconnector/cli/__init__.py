@@ -5,7 +5,7 @@
   `manifest`: manifest make, check; `checkpoint`: checkpoint ls, verify, rm, to-file; `tools`: emulator, completion
 - `places`: objects, prefixes, files and folders; `plans` (pure): what a copy of many does; `transfer`: does it;
   `parts`: copies of large files, which go on where they were cut off; `records`: what is known of those;
-  `watch`: bars and Ctrl-C
+  `unfinished`: which of them nobody goes on with; `watch`: bars and Ctrl-C
 - `doctor`: looks for what is wrong; `machine`: what this machine allows; `findings` (pure): what to make of it
 - `bench`: measures a bucket; `measures`: what it measures; `charts`: draws that
 - `show`: what people read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import islice
@@ -14,10 +15,11 @@ from ..errors import OssNotFoundError, OssUsageError
 from ..filesystem.paths import moment_of
 from ..protocol.values import ListedObject
 from ..uri import OssUri
-from .places import Remote, remote
+from .places import Local, Place, Remote, place, remote
 from .run import app, at_once, confirm, finish, session
 from .show import bar, note, out, out_json, size_text, time_text
 from .transfer import Job, run_jobs
+from .unfinished import unfinished_copies
 
 _PIECE_BYTES = 8 << 20
 _ALL = "oss://"
@@ -225,28 +227,50 @@ def sign(
 
 @app.command(rich_help_panel="Change")
 def clean(
-    uri: Uri,
+    where: Annotated[str, typer.Argument(metavar="PLACE", help="oss://BUCKET/PREFIX, or a folder.")],
     older_than_hours: Annotated[
         float, typer.Option("--older-than", metavar="HOURS", help="Leave younger ones.", min=0)
     ] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")] = False,
 ) -> None:
-    """Abort multipart uploads that nobody has completed: they cost storage, and no listing shows them.
+    """Remove what interrupted copies and uploads have left, if nobody has gone on with them for a day.
+
+    Of a prefix, these are multipart uploads (they cost storage, and no listing shows them), and what this machine has
+    kept of copies. In a folder, these are hidden files of downloads.
 
     Example: osstorch clean --older-than 48 oss://my-bucket/checkpoints/
     """
-    place, client = remote(uri), session().client
-    newest = client.server_time(OssUri(place.uri.bucket, "")) - older_than_hours * 3600
-    aborted = 0
-    for upload in client.list_uploads(place.uri):
+    target = place(where)
+    if isinstance(target, Remote):
+        aborted = _abort_uploads(target, older_than_hours * 3600, dry_run)
+        note(f"{aborted:,} uploads {'would be aborted' if dry_run else 'aborted'}")
+    removed = _remove_unfinished(target, time.time() - older_than_hours * 3600, dry_run)
+    if removed or isinstance(target, Local):
+        note(f"{removed:,} unfinished copies {'would be removed' if dry_run else 'removed'} from this machine")
+
+
+def _abort_uploads(where: Remote, older_than_seconds: float, dry_run: bool) -> int:
+    client, aborted = session().client, 0
+    newest = client.server_time(OssUri(where.uri.bucket, "")) - older_than_seconds
+    for upload in client.list_uploads(where.uri):
         begun = moment_of(upload.initiated)
         if begun is None or begun.timestamp() > newest:
             continue
         aborted += 1
-        out(f"{upload.initiated}  oss://{place.uri.bucket}/{upload.key}  {upload.upload_id}")
+        out(f"{upload.initiated}  oss://{where.uri.bucket}/{upload.key}  {upload.upload_id}")
         if not dry_run:
-            _abort(OssUri(place.uri.bucket, upload.key), upload.upload_id)
-    note(f"{aborted:,} uploads {'would be aborted' if dry_run else 'aborted'}")
+            _abort(OssUri(where.uri.bucket, upload.key), upload.upload_id)
+    return aborted
+
+
+def _remove_unfinished(where: Place, before: float, dry_run: bool) -> int:
+    removed = 0
+    for found in unfinished_copies(where, before):
+        removed += 1
+        out(f"{time_text(found.changed)}  {found.path}  {size_text(found.size)}")
+        if not dry_run:
+            found.remove()
+    return removed
 
 
 def _abort(uri: OssUri, upload_id: str) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import stat
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -23,18 +21,18 @@ from ..client.client import OssClient
 from ..client.memory import fresh_memory
 from ..client.operations import Operations
 from ..errors import OssIntegrityError, OssNotFoundError, OssPermissionError
-from ..local_files import check_replaceable, create_draft, draft_beside, name_draft
+from ..local_files import check_replaceable, create_draft, draft_beside, is_draft, name_draft
 from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, combine_crc64, crc64
 from ..protocol.values import ByteSpan, Download, ObjectStat, UploadedPart
 from ..transfer.single import opened_unchanged
 from ..uri import OssUri
 from .records import CopyRecord, Facts
+from .unfinished import my_file
 from .watch import Watch
 
 _MOST_PARTS = 10_000
 # More in flight take memory and gain nothing.
 _MOST_IN_FLIGHT = 32
-_DRAFT = re.compile(r"\.osstorchconnector-[0-9a-f]{16}\.unfinished")
 
 R = TypeVar("R")
 
@@ -202,23 +200,15 @@ def _unfinished_download(target: Path, record: CopyRecord, copy: Facts) -> Path:
     """Return the file to go on with: the one that the record knows, or a new one."""
     known, progress = record.read()
     name = progress.get("draft")
-    if isinstance(name, str) and _DRAFT.fullmatch(name):
+    if isinstance(name, str) and is_draft(name):
         draft = target.with_name(name)
-        if known == copy and _is_mine(draft):
+        if known == copy and my_file(draft) is not None:
             return draft
         draft.unlink(missing_ok=True)
     draft = draft_beside(target)
     record.write(copy, {"draft": draft.name})
     os.close(create_draft(draft))
     return draft
-
-
-def _is_mine(path: Path) -> bool:
-    """Whether there is a file that this user made."""
-    with contextlib.suppress(OSError):
-        status = path.lstat()
-        return stat.S_ISREG(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
-    return False
 
 
 def _complete(client: OssClient, source: OssUri, known: ObjectStat, file: IO[bytes], told: Watch, at_once: int) -> bool:

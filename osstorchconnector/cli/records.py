@@ -29,32 +29,35 @@ class CopyRecord:
     """The record of one copy, which this process holds.
 
     `copy` are facts that tell whether it is the same copy (the source's size and time); `progress` is what was made so
-    far, under names that only the copy understands.
+    far, under names that only the copy understands. `names` are those of `held_record`.
     """
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: IO[bytes], path: Path, names: tuple[str, ...]) -> None:
+        self._file, self.path, self.names = file, path, names
+
+    @property
+    def changed(self) -> float:
+        """When a copy last held it, in seconds since 1970."""
+        return os.fstat(self._file.fileno()).st_mtime
 
     def read(self) -> tuple[Facts, Facts]:
         """Return `copy` and `progress`, empty if there is nothing."""
-        self._file.seek(0)
-        with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(self._file.read(_MOST_BYTES))
-            if isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("copy", "progress")):
-                return found["copy"], found["progress"]
+        found = _content(self._file)
+        if all(isinstance(found.get(name), dict) for name in ("copy", "progress")):
+            return found["copy"], found["progress"]
         return {}, {}
 
     def write(self, copy: Facts, progress: Facts) -> None:
         """Keep what was made so far."""
         self._file.seek(0)
         self._file.truncate()
-        self._file.write(json.dumps({"copy": copy, "progress": progress}).encode())
+        self._file.write(json.dumps({"names": self.names, "copy": copy, "progress": progress}).encode())
         self._file.flush()
 
     def remove(self) -> None:
         """Forget the copy: it is complete."""
         with contextlib.suppress(OSError):
-            self._path.unlink()
+            self.path.unlink()
 
 
 @contextlib.contextmanager
@@ -71,10 +74,46 @@ def held_record(*names: str) -> Iterator[CopyRecord | None]:
             folder = records_folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = folder / f"{name}.json"
-            file = stack.enter_context(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b"))
-            _lock(file.fileno(), path)
-            record = CopyRecord(file, path)
+            file = stack.enter_context(_held(path, os.O_CREAT))
+            os.utime(file.fileno())  # somebody goes on with it
+            record = CopyRecord(file, path, names)
         yield record
+
+
+def records_before(moment: float) -> Iterator[CopyRecord]:
+    """Hold each record that no copy has held since a moment, one after another, and yield it.
+
+    Those that processes hold are left out. `names` is empty where a record does not tell them.
+    """
+    for path in sorted(records_folder().glob("*.json")):
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(_held(path))
+            except OSError:
+                continue
+            told = _content(file).get("names")
+            names = tuple(name for name in told if isinstance(name, str)) if isinstance(told, list) else ()
+            record = CopyRecord(file, path, names)
+            if record.changed <= moment:
+                yield record
+
+
+def _content(file: IO[bytes]) -> dict[str, Any]:
+    """Return what a record says; nothing if it can't be read."""
+    file.seek(0)
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(file.read(_MOST_BYTES))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+@contextlib.contextmanager
+def _held(path: Path, flags: int = 0) -> Iterator[IO[bytes]]:
+    """Open a record and hold it. Raises `OSError` if another process does, or there is none."""
+    with os.fdopen(os.open(path, os.O_RDWR | flags, 0o600), "r+b") as file:
+        _lock(file.fileno(), path)
+        yield file
 
 
 def _lock(descriptor: int, path: Path) -> None:
