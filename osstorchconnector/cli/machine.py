@@ -25,6 +25,7 @@ from .findings import (
 )
 
 _CGROUP = Path("/sys/fs/cgroup")
+_NO_LIMIT_BYTES = 1 << 60  # version 1 of cgroups writes a huge number
 # One that is needed everywhere, without a condition on the platform or an extra.
 _REQUIREMENT = re.compile(r"([\w.-]+)>=([\d.]+)")
 _IMPORTED = ("torch", "torchdata.stateful_dataloader")
@@ -93,14 +94,16 @@ def _usable_cores() -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Return how many cores a container may use, `None` for all."""
+    """Return how many cores a container may use, `None` for all; version 2 of cgroups has one file, version 1 two."""
     quota, _, period = _line(cgroup / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = (_line(cgroup / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else None
 
 
 def _memory_limit(cgroup: Path) -> int | None:
-    text = _line(cgroup / "memory.max")
-    return int(text) if text.isdecimal() else None
+    text = _line(cgroup / "memory.max") or _line(cgroup / "memory" / "memory.limit_in_bytes")
+    return int(text) if text.isdecimal() and int(text) < _NO_LIMIT_BYTES else None
 
 
 def _memory() -> int:

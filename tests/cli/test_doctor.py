@@ -157,3 +157,20 @@ def test_limits_of_a_container_are_read(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_bytes(b"\xff")
     assert "usable" not in {f.topic: f.seen for f in about_this_machine(tmp_path)}["processors"]
+
+
+def test_limits_of_a_container_are_read_in_the_older_version_of_cgroups_too(tmp_path: Path) -> None:
+    def seen() -> dict[str, str]:
+        return {finding.topic: finding.seen for finding in about_this_machine(tmp_path, tmp_path / "no-shm")}
+
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{64 << 20}\n")
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("50000\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert "0.5 of them usable" in seen()["processors"]
+    assert seen()["memory"] == "64.0 MiB (a container's limit)"
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert "usable" not in seen()["processors"]
+    assert "a container's limit" not in seen()["memory"]
