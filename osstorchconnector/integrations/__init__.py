@@ -9,4 +9,5 @@
 - `msc`: NVIDIA's multi-storage-client: a provider, and the bundle that lets it in
 - `webdataset`: webdataset: `oss://` in `WebDataset` and `TarWriter`
 - `mlflow`: MLflow: artifacts
+- `ultralytics`: Ultralytics: `make_oss_trainer`, detection models trained on images and labels in OSS
 """

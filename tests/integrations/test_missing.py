@@ -8,7 +8,8 @@ PROGRAM = """
 import sys
 
 NAMES = (
-    "lightning", "pytorch_lightning", "lightning_fabric", "mlflow", "multistorageclient", "transformers", "webdataset"
+    "lightning", "pytorch_lightning", "lightning_fabric", "mlflow", "multistorageclient", "transformers", "ultralytics",
+    "webdataset",
 )
 
 class Blocked:
@@ -19,7 +20,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 
 from osstorchconnector import OssConfigError
-from osstorchconnector.integrations import accelerate, lightning, mlflow, msc, transformers, webdataset
+from osstorchconnector.integrations import accelerate, lightning, mlflow, msc, transformers, ultralytics, webdataset
 
 for use in (
     lambda: lightning.OssCheckpointIO("http://127.0.0.1:1"),
@@ -30,6 +31,7 @@ for use in (
     lambda: msc.OssProviderBundle("bucket"),
     lambda: msc.OssStorageProvider("bucket", "http://127.0.0.1:1"),
     lambda: mlflow.OssArtifactRepository("oss://bucket/run"),
+    lambda: ultralytics.make_oss_trainer("http://127.0.0.1:1"),
     lambda: webdataset.OssOpener(endpoint="http://127.0.0.1:1").register(),
 ):
     try:
@@ -56,6 +58,7 @@ def test_what_is_missing_is_named() -> None:
             ("msc", "multi-storage-client>=1.3", "multistorageclient"),
             ("msc", "multi-storage-client>=1.3", "multistorageclient"),
             ("mlflow", "mlflow-skinny>=3", "mlflow"),
+            ("ultralytics", "ultralytics>=8.4.190", "ultralytics"),
             ("webdataset", "webdataset>=1", "webdataset"),
         )
     ]
