@@ -16,10 +16,14 @@ ECOSYSTEM := .venv-ecosystem
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 LOWEST := .venv-lowest
+# The environment that benchmarks run in.
+BENCH := $(if $(filter ray hf-stream,$(WORKS)),$(ECOSYSTEM),$(VENV))
 PIP := python -m pip --disable-pip-version-check --no-input
 LIGHT := ,test-light
 # One process for each core. Every test has its own bucket, folder and ports.
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal
+# With what its checkpoints need, and no more: it asks for an old version of Hugging Face datasets, and for wandb.
+TORCHTITAN := 'torchtitan==0.3.0; python_version >= "3.11"' docstring-parser==0.18.0 spmd-types==0.2.3 tyro==1.0.17 typeguard==4.6.1
 INDEXES := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: demo test test-ecosystem chaos bench bench-quick bench-scale bench-publish figures lint types tests interop lowest docs notebooks format constraints wheel package clean
@@ -39,12 +43,13 @@ chaos: $(STAMP)
 	OSS_CHAOS_SEED=$(SEED) OSS_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest $(or $(CHAOS),chaos) --show-capture=no --tb=short --timeout=600 -o faulthandler_timeout=0
 
 # WORKS="small save"       only these works; `python -m benchmarks --list` lists all
-bench: $(PEERS)/installed
+# WORKS="ray hf-stream"    these need the packages of `make test-ecosystem`, and run only if they are named
+bench: $(PEERS)/installed $(BENCH)/installed
 	@mkdir -p build
-	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --json build/benchmarks.json --charts build/charts
+	$(BENCH)/bin/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --json build/benchmarks.json --charts build/charts
 
-bench-quick: $(PEERS)/installed
-	$(BIN)/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --quick
+bench-quick: $(PEERS)/installed $(BENCH)/installed
+	$(BENCH)/bin/python -m benchmarks $(WORKS) --peers $(PEERS)/bin/python --quick
 
 # The rate over the number of processes, in less than 8 minutes; made for a machine with 16 cores. BUDGET=60 ends it after 60 s.
 bench-scale: $(PEERS)/installed
@@ -56,10 +61,10 @@ bench-scale: $(PEERS)/installed
 # WORKS="small save"       only these works; by default all of the page, which takes two or three hours
 # ONLY="C++ connector,wrk" only these beside this library; by default all, which takes twice as long for small objects
 # ROUNDS=3                 measurements of each participant; 5 by default
-bench-publish: $(PEERS)/installed
+bench-publish: $(PEERS)/installed $(BENCH)/installed
 	$(if $(NAME),,$(error make bench-publish NAME=folder MACHINE="what it is"))
 	@mkdir -p build docs/figures/$(NAME)
-	$(BIN)/python -m benchmarks $(or $(WORKS),works curves scale) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only "$(ONLY)") --machine "$(MACHINE)" --peers $(PEERS)/bin/python --json build/publish.json
+	$(BENCH)/bin/python -m benchmarks $(or $(WORKS),works curves scale) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only "$(ONLY)") --machine "$(MACHINE)" --peers $(PEERS)/bin/python --json build/publish.json
 	$(BIN)/python -m benchmarks --merge $(wildcard docs/figures/$(NAME)/run.json) build/publish.json --json docs/figures/$(NAME)/run.json
 	$(BIN)/python -m benchmarks.page --peers $(PEERS)/bin/python
 
@@ -123,16 +128,20 @@ $(VENV)/docs-installed $(VENV)/notebooks-installed $(VENV)/release-installed: $(
 	touch $@
 
 # A second environment, because the C++ connector has the same name as this library. It also sees the packages of the first
-# one, so that both sides use the same torch.
+# one, so that both sides use the same torch, and those of the ecosystem once they are there.
 $(PEERS)/installed: benchmarks/peers.txt $(STAMP)
 	$(call make-second-venv,$(PEERS))
 	$(PEERS)/bin/$(PIP) install --quiet $(INDEXES) --requirement benchmarks/peers.txt
+	$(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib").replace("$(PEERS)", "$(ECOSYSTEM)"))' \
+		>>"$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main_environment.pth"
 	touch $@
 
 # Another one, because these packages are large. constraints.txt pins torch and the rest to what the first one has.
 $(ECOSYSTEM)/installed: pyproject.toml constraints.txt $(STAMP)
 	$(call make-second-venv,$(ECOSYSTEM))
 	$(ECOSYSTEM)/bin/$(PIP) install --quiet $(INDEXES) --constraint constraints.txt --no-build-isolation --editable '.[test-ecosystem]'
+	$(ECOSYSTEM)/bin/$(PIP) install --quiet $(INDEXES) --no-deps $(TORCHTITAN)
+	ln -sfn $(CURDIR)/$(VENV)/torchdata-0.11 $(ECOSYSTEM)/torchdata-0.11
 	touch $@
 
 define make-second-venv

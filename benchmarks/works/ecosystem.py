@@ -27,29 +27,32 @@ def _read_by_ray(site: Site, *, count: int, size: int) -> list[Contender]:
     keys = site.keys()
     theirs = {"endpoint": keys["host_endpoint"], "key": keys["key_id"], "secret": keys["secret"]}
     ours = {"where": site.access(), **folders}
+    missing = _missing("ray", "pyarrow")
     return [
-        Contender(name=OURS, program="ecosystem:ray_objects", options={**ours, "how": "ours"}, preload=()),
+        Contender(
+            name=OURS, program="ecosystem:ray_objects", options={**ours, "how": "ours"}, preload=(), missing=missing
+        ),
         Contender(
             name=RAY,
             program="ecosystem:ray_objects",
             options={"where": theirs, **folders, "how": OSSFS},
             preload=(),
             where="peers",
-            missing=site.name_missing,
+            missing=site.name_missing or missing,
         ),
         Contender(
             name=RAY_OVER_OURS,
             program="ecosystem:ray_objects",
             options={**ours, "how": "file system"},
             preload=(),
+            missing=missing,
             is_extra=True,
         ),
     ]
 
 
 def _stream_pictures(site: Site, *, count: int) -> list[Contender]:
-    absent = [name for name in ("datasets", "pyarrow", "PIL") if importlib.util.find_spec(name) is None]
-    missing = f"not installed: pip install {absent[0]}" if absent else ""
+    missing = _missing("datasets", "pyarrow", "PIL")
     if not missing:
         for path in _picture_shards(site.folder, count):
             site.put_file(f"pictures/{path.name}", path)
@@ -64,6 +67,12 @@ def _stream_pictures(site: Site, *, count: int) -> list[Contender]:
         )
         for name, files, where in places
     ]
+
+
+def _missing(*packages: str) -> str:
+    """Return which package is not there and how to get it, or "" if all are."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    return f'not installed: {absent[0]}; make bench WORKS="ray hf-stream" installs it' if absent else ""
 
 
 def _picture_shards(folder: Path, count: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Libraries that take an open file: h5py, numpy, PyAV. They seek, so the requests are counted."""
+"""Libraries that take an open file: h5py, numpy, PyAV, torchcodec. They seek, so the requests are counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from osstorchconnector.filesystem import OssFileSystem
 from osstorchconnector.testing import OssBucket
@@ -106,3 +107,22 @@ def test_one_frame_of_a_film_costs_a_few_requests(oss_bucket: OssBucket, fs: Oss
     with fs.open(f"{oss_bucket.name}/film.mp4") as file:
         assert np.array_equal(frame_at(41.5, file), expected)
     assert len(gets(oss_bucket)) <= 8 and sum(gets(oss_bucket)) < len(film) / 2
+
+
+@pytest.mark.parametrize("mode", ["approximate", "exact"])
+def test_torchcodec_reads_a_film_in_parts_or_once(oss_bucket: OssBucket, fs: OssFileSystem, mode: str) -> None:
+    """With "exact", it goes through the whole film first, to know where each frame is."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, RuntimeError) as error:  # a RuntimeError without the libraries of FFmpeg
+        pytest.skip(f"no torchcodec: {str(error)[:100]}")
+    film = video(60)
+    oss_bucket.put("film.mp4", film)
+    expected = VideoDecoder(film, seek_mode=mode).get_frame_played_at(41.5).data
+    oss_bucket.server.reset_counters()
+    with fs.open(f"{oss_bucket.name}/film.mp4") as file:
+        assert torch.equal(VideoDecoder(file, seek_mode=mode).get_frame_played_at(41.5).data, expected)
+    if mode == "approximate":
+        assert len(gets(oss_bucket)) <= 8 and sum(gets(oss_bucket)) < len(film) / 2
+    else:
+        assert len(gets(oss_bucket)) <= 40 and sum(gets(oss_bucket)) < 1.1 * len(film)

@@ -61,6 +61,8 @@ def cluster(oss_server: Emulator) -> Iterator[None]:
         environment.setenv("OSS_REGION", oss_server.region)
         environment.setenv("OSS_ACCESS_KEY_ID", oss_server.credentials.access_key_id)
         environment.setenv("OSS_ACCESS_KEY_SECRET", oss_server.credentials.access_key_secret)
+        # Other programs on this machine may fill its memory. Ray would then kill its workers.
+        environment.setenv("RAY_memory_monitor_refresh_ms", "0")
         nodes = Cluster(
             initialize_head=True, head_node_args={**node, "resources": {"first": 1}, "include_dashboard": False}
         )

@@ -137,7 +137,9 @@ def test_tar_shards() -> None:
 @pytest.mark.timeout(600)
 def test_ray_reads_and_writes_pictures() -> None:
     pytest.importorskip("ray.data")
-    assert run_example("ray_data.py", seconds=170, is_quiet=False) == "pictures seen: 48\npictures written: 48\n"
+    # Ray kills no workers because other programs fill the machine's memory.
+    printed = run_example("ray_data.py", seconds=170, is_quiet=False, RAY_memory_monitor_refresh_ms="0")
+    assert printed == "pictures seen: 48\npictures written: 48\n"
 
 
 def test_hugging_face_streams_and_goes_on() -> None:
