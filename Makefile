@@ -36,7 +36,7 @@ test: lint types tests interop
 # `oss://` in the tools that people train with. `make test` runs the same files as far as a tool is in .venv: those of the
 # extra test-light are. TESTS=tests/ecosystem/test_zarr.py runs one file.
 test-ecosystem: $(ECOSYSTEM)/installed
-	$(ECOSYSTEM)/bin/python -m pytest $(PARALLEL) $(or $(TESTS),$(wildcard tests/ecosystem tests/integrations) tests/examples)
+	$(ECOSYSTEM)/bin/python -m pytest $(PARALLEL) $(or $(TESTS),$(wildcard tests/ecosystem tests/integrations) tests/examples tests/benchmarks/test_programs.py)
 
 # All faults, for minutes. SEED=7 repeats a run, ROUNDS=20 makes the soak longer, CHAOS=chaos/test_soak.py runs one part.
 chaos: $(STAMP)

@@ -222,6 +222,8 @@ def test_pictures_are_streamed_from_oss_and_from_local_files(site: Site) -> None
         assert amount(programs.stream_pictures(**contender.options)) == 20
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray uses settings of its own that it has deprecated
+@pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning")
 def test_ray_reads_objects_through_our_source_and_our_file_system(site: Site) -> None:
     pytest.importorskip("ray.data")
     (work,) = [work for work in ecosystem.WORKS if work.name == "ray"]
