@@ -21,7 +21,8 @@ The modules, in the order in which to read them:
 - reading: `reader` is the file, `source` the bytes behind it, which chooses a way to get them; `blocks` are the bytes
   in memory, kept or read ahead; `read_plan` says which bytes to ask for, `object_requests` asks for them, `coverage`
   checks the whole
-- writing: `publishing` says when an object appears; `writer` is the file, `upload` its multipart upload, `part_sizes`
-  says how large the parts are; `spooled_writer` is a file that can seek; `file_upload` sends tensors where they stand
+- writing: `publishing` says when an object appears; `writer` is the file, `part` what is in the part that is being
+  filled, `upload` its multipart upload, `part_sizes` says how large the parts are; `spooled_writer` is a file that can
+  seek; `file_upload` sends tensors where they stand
 - one object of a dataset: `data_object`; of a large member of a tar: `span_reader`
 """

@@ -130,20 +130,19 @@ class MultipartUpload:
         """Count a buffer that the caller made as one lent by `memory`."""
         self._used_bytes += len(memory)
 
-    def send(
-        self, memory: memoryview | None, filled_bytes: int, crc64: int, constant: memoryview | None = None
-    ) -> None:
-        """Begin to send a part: `filled_bytes` of a lent buffer, which this gives back, then bytes that nobody changes.
+    def wait_for_room(self, size_bytes: int) -> None:
+        """Wait until one more part is of use, and there is room for it: as `memory` does, for bytes of others."""
+        self._collect()
+        while self._tasks and (self._used_bytes + size_bytes > self._memory_bytes or self._has_enough()):
+            self._wait_for_one()
 
-        `crc64` is that of the bytes in `memory`. Waits while too many parts, or too many bytes, are under way. Raises
-        the error of an earlier part.
+    def send(self, memory: memoryview | None, body: Sequence[Buffer], crc64: int | None, held_bytes: int = 0) -> None:
+        """Begin to send a part: views of a lent buffer, which this gives back, and `held_bytes` that nobody changes.
+
+        `crc64` is that of the part, if it is known. Waits while too many parts, or too many bytes, are under way.
+        Raises the error of an earlier part.
         """
-        views = (memory[:filled_bytes] if memory is not None else None, constant)
-        body = tuple(view for view in views if view is not None and len(view))
-        if constant is None:
-            self._begin_part(body, memory, 0, crc64)
-        else:
-            self._begin_part(body, memory, len(constant))
+        self._begin_part(tuple(body), memory, held_bytes, crc64)
 
     def send_constant(self, views: Sequence[Buffer], crc64: int | None = None) -> None:
         """Begin to send a part made of several blocks, which nobody changes; waits and raises as `send`.

@@ -11,12 +11,14 @@ import warnings
 from typing import Any, NoReturn
 
 from ..client.client import OssClient
-from ..client.memory import copy_bytes, fresh_memory
+from ..client.memory import fresh_memory
 from ..config import TransferConfig
 from ..protocol.attributes import PLAIN, Attributes
-from ..protocol.checksum import CHECKSUM_BLOCK_BYTES, crc64
+from ..protocol.checksum import CHECKSUM_BLOCK_BYTES
+from ..protocol.checksum import crc64 as crc64_of
 from ..protocol.values import BegunUpload, StoredObject
 from ..uri import OssUri
+from .part import Part
 from .part_sizes import first_part_bytes
 from .publishing import PublishingFile
 from .upload import ABORT_SECONDS, MultipartUpload
@@ -72,9 +74,7 @@ class OssWriter(PublishingFile):
         self._stored: StoredObject | None = None
         config = client.config
         self._first_part_bytes = self._part_bytes = first_part_bytes(config.part_bytes, config.upload_memory_bytes)
-        self._memory: memoryview | None = None
-        self._filled_bytes = self._summed_bytes = 0
-        self._crc = 0  # of the bytes in `_memory` that are summed
+        self._part = Part()
         self._sent_bytes = 0
         self._upload: MultipartUpload | None = None
         if begun is not None:
@@ -85,7 +85,7 @@ class OssWriter(PublishingFile):
     @property
     def size(self) -> int:
         """The number of bytes written so far, also when the writer is closed."""
-        return self._sent_bytes + self._filled_bytes
+        return self._sent_bytes + self._part.size_bytes
 
     @property
     def stored(self) -> StoredObject | None:
@@ -101,6 +101,20 @@ class OssWriter(PublishingFile):
         """Return the number of bytes written so far; `ValueError` if closed."""
         self._check_open()
         return self.size
+
+    def add(self, data: bytes, crc64: int | None = None) -> None:
+        """Write `data` without a copy: it is kept until it is sent. `crc64` is its CRC-64, if that is known.
+
+        For many short pieces `write` is better. Raises the errors of `write`.
+        """
+        self._check_usable()
+        if self._unclosed is None:
+            self._watch()
+        try:
+            self._hold(memoryview(data), crc64)
+        except BaseException as error:
+            self._fail(error)
+            raise
 
     def write_from(self, file: Any, most_bytes: int) -> int:
         """Write up to `most_bytes` that `file.readinto` gives, and return their number; 0 at the end of the file.
@@ -142,67 +156,67 @@ class OssWriter(PublishingFile):
     # taking bytes
 
     def _take(self, view: memoryview, *, is_constant: bool) -> None:
-        known_bytes = self._filled_bytes + len(view)
-        if self._upload is None and known_bytes > self._part_bytes:
-            self._begin_upload(-(-known_bytes // self._part_bytes))
+        self._expect(len(view))
         while len(view):
-            room = self._part_bytes - self._filled_bytes
+            room = self._part_bytes - self._part.size_bytes
             if not room:
-                self._send(None)
+                self._send()
             elif is_constant and len(view) > room:
-                self._send(view[:room])
+                self._part.hold(view[:room], None)
+                self._send()
                 view = view[room:]
             else:
                 count = min(room, len(view), CHECKSUM_BLOCK_BYTES)
-                self._copy(view[:count])
+                self._memory_of_part().copy(view[:count])
                 view = view[count:]
 
-    def _copy(self, data: memoryview) -> None:
-        if self._memory is None:
-            self._memory = self._new_memory()
-        stop = self._filled_bytes + len(data)
-        copy_bytes(self._memory[self._filled_bytes : stop], data)
-        self._filled_bytes = stop
-        if stop - self._summed_bytes >= CHECKSUM_BLOCK_BYTES:
-            self._sum()
+    def _hold(self, view: memoryview, crc64: int | None) -> None:
+        self._expect(len(view))
+        while len(view):
+            room = self._part_bytes - self._part.size_bytes
+            if not room:
+                self._send()
+                continue
+            if not self._part.size_bytes and self._upload is not None:
+                self._upload.wait_for_room(self._part_bytes)
+            if len(view) > room:
+                crc64 = None
+            self._part.hold(view[:room], crc64_of(view[:room]) if crc64 is None else crc64)
+            view = view[room:]
 
     def _take_from(self, file: Any, most_bytes: int) -> int:
-        known_bytes = self._filled_bytes + most_bytes
-        if self._upload is None and known_bytes > self._part_bytes:
-            self._begin_upload(-(-known_bytes // self._part_bytes))
+        self._expect(most_bytes)
         taken = 0
         while taken < most_bytes:
-            if self._filled_bytes == self._part_bytes:
-                self._send(None)
-            if self._memory is None:
-                self._memory = self._new_memory()
-            start = self._filled_bytes
-            stop = min(start + most_bytes - taken, start + CHECKSUM_BLOCK_BYTES, self._part_bytes)
-            count = file.readinto(self._memory[start:stop])
+            if self._part.size_bytes == self._part_bytes:
+                self._send()
+            room = min(most_bytes - taken, CHECKSUM_BLOCK_BYTES, self._part_bytes - self._part.size_bytes)
+            count = self._memory_of_part().fill_from(file, room)
             if not count:
                 break
-            self._filled_bytes += count
             taken += count
-            self._sum()
         return taken
 
-    def _sum(self) -> None:
-        if self._memory is not None:
-            self._crc = crc64(self._memory[self._summed_bytes : self._filled_bytes], self._crc)
-            self._summed_bytes = self._filled_bytes
+    def _expect(self, more_bytes: int) -> None:
+        """Begin an upload if it is known that one part is too short."""
+        known_bytes = self._part.size_bytes + more_bytes
+        if self._upload is None and known_bytes > self._part_bytes:
+            self._begin_upload(-(-known_bytes // self._part_bytes))
 
-    def _new_memory(self) -> memoryview:
-        if self._upload is None:
-            return fresh_memory(self._part_bytes).getbuffer()
-        return self._upload.memory(self._part_bytes)
+    def _memory_of_part(self) -> Part:
+        """Return the part that is being filled; it has memory."""
+        if self._part.memory is None:
+            size = self._part_bytes
+            self._part.memory = fresh_memory(size).getbuffer() if self._upload is None else self._upload.memory(size)
+        return self._part
 
-    def _send(self, constant: memoryview | None) -> None:
-        """Send what has been filled, and `constant` behind it, as a part."""
+    def _send(self) -> None:
+        """Send what has been filled as a part."""
         assert self._upload is not None  # begun when it was known that one part is too short
-        self._sum()
-        self._upload.send(self._memory, self._filled_bytes, self._crc, constant)
-        self._sent_bytes += self._filled_bytes + (len(constant) if constant is not None else 0)
-        self._memory, self._filled_bytes, self._summed_bytes, self._crc = None, 0, 0, 0
+        part, self._part = self._part, Part()
+        body, crc = part.close()
+        self._upload.send(part.memory, body, crc, part.held_bytes)
+        self._sent_bytes += part.size_bytes
         self._part_bytes = self._upload.next_part_bytes(self._first_part_bytes, self._sent_bytes)
 
     def _begin_upload(self, parts: int, begun: BegunUpload | None = None) -> MultipartUpload:
@@ -217,8 +231,8 @@ class OssWriter(PublishingFile):
             begun=begun,
             attributes=self._attributes,
         )
-        if self._memory is not None:
-            upload.adopt(self._memory)
+        if self._part.memory is not None:
+            upload.adopt(self._part.memory)
         upload.begin(parts)
         return upload
 
@@ -226,19 +240,19 @@ class OssWriter(PublishingFile):
 
     def _publish(self) -> None:
         if self._upload is None:
-            body = self._memory[: self._filled_bytes] if self._memory is not None else b""
+            body, _ = self._part.close()
             content_type, metadata, storage_class = self._attributes
             self._stored = self._client.put(
                 self._uri,
-                body,
+                body or b"",
                 forbid_overwrite=self._forbid_overwrite,
                 content_type=content_type,
                 metadata=dict(metadata),
                 storage_class=storage_class,
             )
             return
-        if self._filled_bytes:
-            self._send(None)
+        if self._part.size_bytes:
+            self._send()
         self._stored = self._upload.complete()
 
     def _fail(self, error: BaseException) -> None:
@@ -256,7 +270,7 @@ class OssWriter(PublishingFile):
 
     def _end(self) -> None:
         super()._end()
-        self._memory = None
+        self._part.let_go()
 
     def _refuse(self, operation: str) -> NoReturn:
         raise io.UnsupportedOperation(

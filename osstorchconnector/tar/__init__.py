@@ -8,7 +8,8 @@
 - `scan`: the headers of a tar without an index
 - `ranges`: memory of ranges that is used again, and what has come in it
 - `samples`: members that are one sample
-- `archive`: objects or files are packed into tars, with their indexes
+- `archive`: objects or files are packed into tars, with their indexes: `sources` are what is packed, in order, and
+  `packing` writes a tar of them
 """
 
 from __future__ import annotations

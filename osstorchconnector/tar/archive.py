@@ -3,9 +3,9 @@
     objects below a prefix, or files of a folder -> shards -> header and body of each, in order -> tar, then its index
     all shards -> manifest
 
-Objects are fetched ahead, many at a time, while the tar is written; memory for what is ahead is bounded. A tar appears
-when it is whole, and its index after it. So a run that was killed leaves whole shards, and the next run can keep them.
-Of a large tar it leaves parts, and beside it a record of what they are made of: the next run adds the others.
+A tar appears when it is whole, and its index after it. So a run that was killed leaves whole shards, and the next run
+can keep them. Of a large tar it leaves parts, and beside it a record of what they are made of: the next run adds the
+others. `sources` says what is packed, `packing` how.
 """
 
 from __future__ import annotations
@@ -15,44 +15,27 @@ import hashlib
 import itertools
 import json
 import re
-import tarfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..client.client import OssClient, as_client
-from ..client.local.folders import UNFINISHED
-from ..client.operations import Operations
 from ..errors import OssConfigError, OssError, OssNotFoundError, OssTarError
-from ..files.reader import OssReader
 from ..files.writer import OssWriter
 from ..local_files import written_whole
-from ..protocol.values import BegunUpload, ByteSpan, Download
-from ..uri import OssUri, parse_object_uri, parse_uri
-from .headers import BLOCK_BYTES, TarEntry, next_entry, padded
+from ..protocol.values import BegunUpload
+from ..uri import OssUri
+from .headers import BLOCK_BYTES, TarEntry, padded
 from .index_file import TarIndex, index_of, pack_index, unpack_index
+from .packing import END, Output, header_of, pack
 from .scan import scanned_index
+from .sources import Place, TarSource, bodies_of, place_of, sources_in
 
-# The first request of an object. The rest of a larger one is read while it is written.
-_FIRST_BYTES = 4 << 20
-_AHEAD_BYTES = 64 << 20
-_PIECE_BYTES = 4 << 20
-_END = bytes(2 * BLOCK_BYTES)
 # A tar of this many parts or more keeps them for the next run, if it is to resume. A smaller one is packed again.
 _KEPT_PARTS = 8
 _RECORD_SUFFIX = ".unfinished"
 
 Progress = Callable[[int, int], object]
-Place = OssUri | Path
-
-
-class _Source(NamedTuple):
-    """What becomes a member: its name, its size in bytes, where it is, and which bytes it has: ETag or times."""
-
-    name: str
-    size: int
-    place: Place
-    etag: str
 
 
 class _Targets(NamedTuple):
@@ -117,9 +100,9 @@ def generate_tar_archive(
         raise OssConfigError(f"shard_bytes={shard_bytes}, shard_members={shard_members}: one is less than 0")
     client = as_client(endpoint, cred_path, cred_provider, config_path, region, anonymous)
     targets = _Targets(
-        _place(tar_path),
-        _place(index_path),
-        _place(manifest_uri) if manifest_uri else None,
+        place_of(tar_path),
+        place_of(index_path),
+        place_of(manifest_uri) if manifest_uri else None,
         is_sharded=bool(shard_bytes or shard_members),
     )
     if index_only:
@@ -127,7 +110,7 @@ def generate_tar_archive(
         _write(client, targets.beside, pack_index(index))
         lines = [_manifest_line(targets.tar, targets.beside, index.members)]
     else:
-        sources = [source for source in _sources(client, source_path) if not targets.include(source.place)]
+        sources = [source for source in sources_in(client, source_path) if not targets.include(source.place)]
         if not sources:
             raise OssNotFoundError(f"there is nothing to pack under {source_path}")
         with _Packed(progress, sum(source.size for source in sources)) as packed:
@@ -141,7 +124,7 @@ def generate_tar_archive(
 
 
 def _shard(
-    client: OssClient, places: tuple[Place, Place], sources: list[_Source], packed: _Packed, *, resume: bool
+    client: OssClient, places: tuple[Place, Place], sources: list[TarSource], packed: _Packed, *, resume: bool
 ) -> bytes:
     """Write a tar and its index, unless they are there, and return their line of the manifest."""
     tar, index = places
@@ -186,31 +169,13 @@ def _bar(total: int) -> Any:
     return tqdm(total=total, desc="pack", unit="B", unit_scale=True)
 
 
-def _place(path: str) -> Place:
-    return parse_object_uri(path) if path.startswith("oss://") else Path(path)
-
-
 def _text(place: Place) -> str:
     return str(place if isinstance(place, OssUri) else place.absolute())
 
 
-def _sources(client: OssClient, source_path: str) -> Iterator[_Source]:
-    if not source_path.startswith("oss://"):
-        files = (path for path in Path(source_path).rglob("*") if path.is_file())
-        for path in sorted(path for path in files if not path.name.startswith(UNFINISHED)):
-            stat = path.stat()
-            yield _Source(str(path), stat.st_size, path, f"{stat.st_mtime_ns} {stat.st_ctime_ns}")
-        return
-    prefix = parse_uri(source_path)
-    for listed in client.list(prefix):
-        if listed.size or not listed.key.endswith("/"):
-            uri = OssUri(prefix.bucket, listed.key)
-            yield _Source(uri.path, listed.size, uri, listed.etag)
-
-
-def _shards(sources: list[_Source], most_bytes: int, most_members: int) -> Iterator[list[_Source]]:
+def _shards(sources: list[TarSource], most_bytes: int, most_members: int) -> Iterator[list[TarSource]]:
     """Yield the members of each tar: as many as it takes, by the bytes of their bodies and headers, and by number."""
-    shard: list[_Source] = []
+    shard: list[TarSource] = []
     size = 0
     for source in sources:
         needed = BLOCK_BYTES + padded(source.size)
@@ -237,55 +202,28 @@ def _manifest_line(tar: Place, index: Place, members: int) -> bytes:
 
 
 def _pack(
-    client: OssClient, place: Place, sources: list[_Source], packed: _Packed, begun: BegunUpload | None
+    client: OssClient, place: Place, sources: list[TarSource], packed: _Packed, begun: BegunUpload | None
 ) -> TarIndex:
     """Write a tar, or the rest of one that was begun, and return its index."""
     seen: list[TarEntry] = []
     stop, there = 0, sum(part.size for part in begun.parts) if begun is not None else 0
-    for source in sources:
-        entry = _entry(_header(source), stop)
+    for source in sources if there else ():
+        _, entry = header_of(source, stop)
         if entry.stop > there:
             break
         stop = entry.stop
         seen.append(entry)
         packed.add(source.size)
     left = sources[len(seen) :]
-    with _writing(client, place, begun) as file, contextlib.closing(_bodies(client, left)) as bodies:
-        tar = _Behind(file, there - stop)
-        for source, body in zip(left, bodies, strict=True):
-            header = _header(source)
-            entry = _entry(header, stop)
-            tar.write(header)
-            written = 0
-            for piece in body:
-                tar.write(piece)
-                written += len(piece)
-            if written != source.size:
-                raise OssTarError(f"{source.name} had {source.size} bytes, and now {written}: it changed meanwhile")
-            tar.write(bytes(padded(written) - written))
-            stop = entry.stop
-            seen.append(entry)
-            packed.add(written)
-        tar.write(_END)
+    with _writing(client, place, begun) as file, contextlib.closing(bodies_of(client, left)) as bodies:
+        seen += pack(Output(file, there - stop), left, bodies, stop, packed.add)
     size, etag = _size_and_etag(client, place)
-    if size != stop + len(_END):
+    if size != (seen[-1].stop if seen else 0) + len(END):
         raise OssTarError(f"{place} was replaced while its index was made")
     return index_of(seen, tar_size=size, etag=etag)
 
 
-class _Behind:
-    """Writes what comes behind the first `there` bytes: these are stored already."""
-
-    def __init__(self, file: OssWriter | IO[bytes], there: int) -> None:
-        self._file, self._there = file, there
-
-    def write(self, data: bytes) -> None:
-        if self._there < len(data):
-            self._file.write(data[self._there :] if self._there else data)
-        self._there = max(self._there - len(data), 0)
-
-
-def _begun_upload(client: OssClient, tar: Place, sources: list[_Source]) -> BegunUpload | None:
+def _begun_upload(client: OssClient, tar: Place, sources: list[TarSource]) -> BegunUpload | None:
     """Return the upload of an earlier run, if it was of the same sources, or a new one. None if the tar is small."""
     size = sum(BLOCK_BYTES + padded(source.size) for source in sources)
     if not isinstance(tar, OssUri) or size < _KEPT_PARTS * client.config.part_bytes:
@@ -309,68 +247,11 @@ def _record(tar: Place) -> OssUri:
     return OssUri(tar.bucket, tar.key + _RECORD_SUFFIX)
 
 
-def _header(source: _Source) -> bytes:
-    member = tarfile.TarInfo(source.name)
-    member.size = source.size
-    return member.tobuf(tarfile.PAX_FORMAT)
-
-
-def _entry(header: bytes, start: int) -> TarEntry:
-    """Return what a reader will find at `start`, where the header is written."""
-    entry = next_entry(lambda position, count: header[position : position + count], 0)
-    assert entry is not None
-    return entry._replace(start=start, body=start + entry.body)
-
-
 def _size_and_etag(client: OssClient, place: Place) -> tuple[int, str]:
     if isinstance(place, OssUri):
         stat = client.head(place)
         return stat.size, stat.etag
     return place.stat().st_size, ""
-
-
-def _bodies(client: OssClient, sources: list[_Source]) -> Generator[Iterable[bytes], None, None]:
-    """Yield the pieces of each source, in order. All are objects, or all are files."""
-    if all(isinstance(source.place, Path) for source in sources):
-        yield from (_pieces_of_file(source.place) for source in sources if isinstance(source.place, Path))
-        return
-    config = client.config.dataset
-    downloads = client.map(
-        _fetch,
-        sources,
-        concurrency=config.prefetch_concurrency,
-        workers=config.prefetch_worker,
-        weight=lambda source: min(source.size, _FIRST_BYTES),
-        max_bytes=_AHEAD_BYTES,
-        size=lambda download: len(download.body),
-    )
-    with contextlib.closing(downloads):
-        for download in downloads:
-            place = downloads.item.place
-            assert isinstance(place, OssUri)
-            yield _pieces(client, place, download)
-
-
-async def _fetch(operations: Operations, source: _Source) -> Download:
-    assert isinstance(source.place, OssUri)
-    span = ByteSpan(0, min(source.size, _FIRST_BYTES) or 1)
-    return await operations.get(source.place, span, if_match=source.etag)
-
-
-def _pieces(client: OssClient, uri: OssUri, download: Download) -> Iterator[bytes]:
-    if download.span.stop >= download.stat.size:
-        yield download.body
-        return
-    with OssReader(client, uri, transfer=client.config.dataset, first=download) as reader:
-        yield from iter(lambda: reader.read(_PIECE_BYTES), b"")
-
-
-def _pieces_of_file(path: Path) -> Iterator[bytes]:
-    before = path.stat().st_mtime_ns
-    with open(path, "rb") as file:
-        yield from iter(lambda: file.read(_PIECE_BYTES), b"")
-    if path.stat().st_mtime_ns != before:
-        raise OssTarError(f"{path} was written to while it was packed: it changed meanwhile")
 
 
 def _writing(
@@ -386,7 +267,7 @@ def _write(client: OssClient, place: Place, data: bytes) -> None:
         file.write(data)
 
 
-def _is_there(client: OssClient, tar: Place, index: Place, shard: list[_Source]) -> bool:
+def _is_there(client: OssClient, tar: Place, index: Place, shard: list[TarSource]) -> bool:
     """Say whether a tar and its index are there and have these members."""
     try:
         size, etag = _size_and_etag(client, tar)

@@ -39,9 +39,15 @@ class FakeTransport(asyncio.Transport):
         self.is_aborted = False
         self.unsent_bytes = 0
         self.written = bytearray()
+        self.calls = 0
 
     def write(self, data: Any) -> None:
+        self.calls += 1
         self.written += data
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.calls += 1
+        self.written += b"".join(list_of_data)
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -152,6 +158,32 @@ def test_what_follows_an_answer_is_not_taken_for_another_answer() -> None:
     sink = GuardedSink(fills_in_place=False, cuts=[])
     head, is_usable = asyncio.run(run())
     assert (head.content_length, sink.body, sink.calls, is_usable) == (4, b"mine", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "calls"),
+    [
+        ([3 << 20], 3),
+        ([1000, 100_000] * 50, 5),
+        ([20_000] + [1] * 600 + [0, 0], 3),
+        ([1 << 20, 1, (2 << 20) - 1], 3),
+        ([0, 17_000, 0], 1),
+    ],
+)
+def test_a_body_is_written_in_slices_and_short_pieces_of_it_together(sizes: list[int], calls: int) -> None:
+    async def send() -> None:
+        loop = asyncio.get_running_loop()
+        connection, transport = connected(loop)
+        wire = request(*(bytes([number % 256]) * size for number, size in enumerate(sizes)))
+        answer = connection.begin(wire, GuardedSink(fills_in_place=False, cuts=[]), loop.time() + 60, loop.time())
+        head, transport.calls = len(transport.written), 0
+        await connection.send_body()
+        assert transport.written[head:] == b"".join(wire.body)
+        assert transport.calls == calls
+        answer.cancel()
+        connection.end()
+
+    asyncio.run(send())
 
 
 @pytest.mark.parametrize(("name", "state"), list(itertools.product(EVENTS, ConnectionState)))

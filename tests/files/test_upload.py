@@ -30,13 +30,13 @@ def upload(client: FakeClient) -> Iterator[MultipartUpload]:
 
 def test_memory_of_a_part_that_was_sent_is_lent_again(upload: MultipartUpload) -> None:
     first = upload.memory(600)
-    upload.send(first, 600, crc64(first))
+    upload.send(first, [first], crc64(first))
     assert upload.memory(600) is first  # there is no room for another: this waits
 
 
 def test_memory_of_another_size_is_given_up(upload: MultipartUpload) -> None:
     first = upload.memory(400)
-    upload.send(first, 400, crc64(first))
+    upload.send(first, [first], crc64(first))
     second = upload.memory(900)
     assert second is not first
     assert len(second) == 900
@@ -47,7 +47,7 @@ def test_a_part_larger_than_the_budget_goes_alone(client: FakeClient) -> None:
     for number in range(3):
         memory = upload.memory(100)
         memory[:] = bytes([number]) * 100
-        upload.send(memory, 100, crc64(memory))
+        upload.send(memory, [memory], crc64(memory))
     upload.complete()
     assert client.objects[URI].data == bytes(100) + b"\1" * 100 + b"\2" * 100
     assert client.most_under_way["part"] == 1
@@ -67,7 +67,7 @@ def test_a_quick_wire_is_kept_busy_with_little_memory(client: FakeClient) -> Non
 
     def send_one() -> memoryview:
         memory = upload.memory(1000)
-        upload.send(memory, 1000, crc64(memory))
+        upload.send(memory, [memory], crc64(memory))
         return memory
 
     lent = [send_one()]
@@ -192,7 +192,7 @@ def test_few_parts_wait_for_the_upload_to_be_created(client: FakeClient) -> None
     upload = MultipartUpload(client, URI, concurrency=100, memory_bytes=100, workers=1)  # type: ignore[arg-type]
     for _ in range(8):
         memory = upload.memory(1)
-        upload.send(memory, 1, crc64(memory))
+        upload.send(memory, [memory], crc64(memory))
 
     lent: list[memoryview] = []
     lending = threading.Thread(target=lambda: lent.append(upload.memory(1)))

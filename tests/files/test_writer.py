@@ -7,7 +7,7 @@ import pickle
 import threading
 import warnings
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from osstorchconnector.config import Config, TransferConfig
 from osstorchconnector.errors import OssError
+from osstorchconnector.protocol.checksum import crc64
 
 
 @pytest.fixture
@@ -107,21 +108,62 @@ def test_long_constant_bytes_are_sent_from_where_they_are(client: FakeClient) ->
     assert sorted(bodies)[:3] == [(1, [False, True]), (2, [True]), (3, [True])]
 
 
+def test_added_bytes_are_sent_from_where_they_are(client: FakeClient) -> None:
+    pieces = [DATA[number : number + 3000] for number in range(0, len(DATA), 3000)]
+    bodies: list[Any] = []
+    operations = client._operations
+    send = operations.upload_part
+
+    async def spied(uri: Any, upload_id: str, number: int, body: Any, **options: Any) -> Any:
+        bodies.append([id(view.obj) for view in body])
+        return await send(uri, upload_id, number, body, **options)
+
+    operations.upload_part = spied
+    with writer_of(client) as writer:
+        for number, piece in enumerate(pieces):
+            writer.add(piece, crc64(piece) if number % 2 else None)
+        assert writer.tell() == len(DATA)
+    assert stored(client) == DATA
+    assert part_sizes(client) == [PART] * 10 + [17]
+    assert {each for body in bodies for each in body} == set(map(id, pieces))
+
+
+def test_a_wrong_checksum_of_added_bytes_is_sent_with_them(client: FakeClient) -> None:
+    writer = writer_of(client)
+    writer.add(DATA[:PART], crc64(b"other bytes"))
+    writer.write(b"more")
+    with pytest.raises(AssertionError):  # as the server in memory says
+        writer.close()
+    assert stored(client) == OLD
+
+
+@pytest.mark.parametrize("data", ["text", None])
+def test_what_has_no_bytes_can_not_be_added(client: FakeClient, data: Any) -> None:
+    with pytest.raises(TypeError), writer_of(client) as writer:
+        writer.add(data)
+    assert (client.operations(), stored(client)) == ([], OLD)
+
+
 @given(
     st.lists(
-        st.tuples(st.integers(0, 3 * PART) | st.sampled_from([PART, 2 * PART]), st.sampled_from([bytes, bytearray])),
+        st.tuples(
+            st.integers(0, 3 * PART) | st.sampled_from([PART, 2 * PART]), st.sampled_from([bytes, bytearray, "added"])
+        ),
         max_size=8,
     )
 )
 @settings(max_examples=100, deadline=None)
-def test_what_is_stored_is_what_was_written(
-    shared_client: FakeClient, writes: list[tuple[int, Callable[[bytes], Any]]]
-) -> None:
+def test_what_is_stored_is_what_was_written(shared_client: FakeClient, writes: list[tuple[int, Any]]) -> None:
     shared_client.calls.clear()
     expected = io.BytesIO()
     with writer_of(shared_client) as writer:
         for size, kind in writes:
-            assert writer.write(kind(DATA[size : 2 * size])) == expected.write(DATA[size : 2 * size])
+            data = DATA[size : 2 * size]
+            if kind == "added":
+                writer.add(data, crc64(data))
+            else:
+                assert writer.write(kind(data)) == len(data)
+            expected.write(data)
             assert writer.tell() == expected.tell()
     assert stored(shared_client) == expected.getvalue()
     sizes = part_sizes(shared_client)
@@ -170,11 +212,14 @@ def test_no_more_parts_are_in_flight_than_configured(client: FakeClient) -> None
     assert stored(client) == DATA
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_no_more_memory_is_in_flight_than_configured(kind: Callable[[bytes], Any]) -> None:
+@pytest.mark.parametrize("kind", ["constant", "changing", "added"])
+def test_no_more_memory_is_in_flight_than_configured(kind: str) -> None:
     client = FakeClient(Config(part_bytes=PART, upload_memory_bytes=4 * PART))
     with writer_of(client, TransferConfig(upload_concurrency=64)) as writer:
-        writer.write(kind(DATA))
+        for start in range(0, len(DATA), 7000) if kind == "added" else ():
+            writer.add(DATA[start : start + 7000])
+        if kind != "added":
+            writer.write(DATA if kind == "constant" else bytearray(DATA))
     assert client.most_under_way["part"] <= 4
     assert stored(client) == DATA
     client.close()

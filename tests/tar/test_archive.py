@@ -23,8 +23,8 @@ from osstorchconnector import (
     jsonl_manifest_parser,
 )
 from osstorchconnector.errors import OssConfigError
-from osstorchconnector.files.writer import OssWriter
 from osstorchconnector.tar.index_file import unpack_index
+from osstorchconnector.tar.packing import Output
 from osstorchconnector.testing import OssBucket
 
 FILES = {f"in/{number:03}.bin": bytes([number]) * (number % 5 * 400) for number in range(40)} | {
@@ -334,13 +334,13 @@ def test_a_file_that_is_written_to_while_it_is_packed_leaves_no_tar(
     (tmp_path / "source").mkdir()
     written = tmp_path / "source" / "a"
     written.write_bytes(b"1" * 5000)
-    taken, times = OssWriter.write, itertools.count()
+    taken, times = Output.add, itertools.count()
 
-    def write(writer: OssWriter, data: bytes) -> int:
+    def add(output: Output, data: bytes, crc: int | None = None) -> None:
         os.utime(written, ns=(0, next(times)))
-        return taken(writer, data)
+        taken(output, data, crc)
 
-    monkeypatch.setattr(OssWriter, "write", write)
+    monkeypatch.setattr(Output, "add", add)
     tar = oss_bucket.uri + "a.tar"
     with pytest.raises(OssTarError, match="a was written to while it was packed"):
         generate_tar_archive(*access(oss_bucket), tar, tar + ".idx", str(tmp_path / "source"))
