@@ -37,6 +37,8 @@ CONFIG: Mapping[str, Any] = {
 }
 # The same without any concurrency: this library finds it, or takes its defaults.
 DEFAULTS: Mapping[str, Any] = {"datasetConfig": {}, "checkpointConfig": {}}
+# For clients of this process, which writes the rest of its audit log when it ends: the site's folder is gone by then.
+NO_LOGS: Mapping[str, Any] = {"logPath": "", "auditPath": ""}
 ROUND_TRIP_SECONDS = 0.002
 
 
@@ -46,7 +48,8 @@ class Site:
 
     `memory` is a folder in memory, if the system has one. The C++ connector needs a host name for the bucket:
     `name_missing` says why there is none. The site closes `stack` when it closes. `groups` holds the keys that
-    were put: those of one list are in the same folder and have the same bytes.
+    were put: those of one list are in the same folder and have the same bytes. `config` holds config keys for all
+    clients.
     """
 
     server: Emulator
@@ -57,6 +60,7 @@ class Site:
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     copies: list[Emulator] = field(default_factory=list)
     groups: list[list[str]] = field(default_factory=list)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> str:
@@ -117,7 +121,7 @@ class Site:
 
     def put_stream(self, key: str, blocks: Iterable[bytes]) -> None:
         """Put an object block by block; it need not fit into memory."""
-        client = OssCheckpoint(**self.access())
+        client = OssCheckpoint(**self.access(NO_LOGS))
         with client.writer(f"oss://{BUCKET}/{key}") as writer:
             for block in blocks:
                 writer.write(block)
@@ -142,7 +146,7 @@ class Site:
         urlopen(urllib.request.Request(url, method="PUT", headers=headers), context=context).close()
 
     def client(self) -> OssClient:
-        return OssClient(**self.access())
+        return OssClient(**self.access(NO_LOGS))
 
     def _endpoint_of(self, server: Emulator) -> str:
         scheme = "https" if self.certificate else "http"
@@ -151,7 +155,7 @@ class Site:
     def _config_file(self, config: Mapping[str, Any]) -> str:
         logs = {"logPath": str(self.folder / "connector.log"), "auditPath": str(self.folder / "audit.log")}
         trust = {"caFile": self.certificate} if self.certificate else {}
-        text = json.dumps({**CONFIG, **logs, **trust, **config})
+        text = json.dumps({**CONFIG, **logs, **trust, **self.config, **config})
         path = self.folder / f"config-{abs(hash(text)):x}.json"
         path.write_text(text)
         return str(path)
@@ -169,10 +173,13 @@ def network_at(milliseconds: float, *, connection_mb: float | None = None) -> Ne
 
 
 @contextlib.contextmanager
-def open_site(*, is_secure: bool = False, busy_cores: int = 0) -> Iterator[Site]:
+def open_site(
+    *, is_secure: bool = False, busy_cores: int = 0, config: Mapping[str, Any] | None = None
+) -> Iterator[Site]:
     """Serve an empty bucket for one work, from a folder in memory if there is one; `is_secure` means https.
 
-    `busy_cores` other processes compute at the same time, as decoding and a model do beside a real loader.
+    `busy_cores` other processes compute at the same time, as decoding and a model do beside a real loader. `config`
+    holds config keys for all clients: `NO_LOGS` where programs run in this process.
     """
     name_missing = name_the_bucket()
     with contextlib.ExitStack() as stack:
@@ -183,7 +190,7 @@ def open_site(*, is_secure: bool = False, busy_cores: int = 0) -> Iterator[Site]
         root = Path(memory) / "root"
         options: dict[str, Any] = {"buckets": [BUCKET], "domains": [HOST], "fast_etag": True}
         server = stack.enter_context(emulator.serve(root, certfile=certificate, **options))
-        site = Site(server, folder, Path(memory), name_missing, certificate, stack)
+        site = Site(server, folder, Path(memory), name_missing, certificate, stack, config=config or {})
         site.publish()
         for _ in range(busy_cores):
             stack.enter_context(_busy_process())

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.gauge import measure
 from benchmarks.programs import objects
-from benchmarks.site import BUCKET, Site, network_at, open_site
+from benchmarks.site import BUCKET, NO_LOGS, Site, network_at, open_site
 from benchmarks.values import CXX, OURS, Contender
 from benchmarks.works import far
 from osstorchconnector.emulator import Network
@@ -19,7 +19,7 @@ WORKS = {work.name: work for work in far.WORKS}
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with open_site() as site:
+    with open_site(config=NO_LOGS) as site:
         yield site
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from benchmarks.gauge import Done, Program, count_calls, cpu_seconds_of, measure
 from benchmarks.programs import ecosystem as programs
 from benchmarks.programs import filesystem, large, limits, listing, objects, scale, tars, tensors
-from benchmarks.site import BUCKET, Site, names_of, open_site, tool
+from benchmarks.site import BUCKET, NO_LOGS, Site, names_of, open_site, tool
 from benchmarks.works import ecosystem, independent
 from benchmarks.works import filesystem as works_of_file_systems
 from benchmarks.works.tars import put_tar
@@ -25,7 +25,7 @@ SIZE, READS = 1000, 50
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with open_site() as site:
+    with open_site(config=NO_LOGS) as site:
         yield site
 
 
@@ -110,7 +110,7 @@ def test_a_state_dict_is_saved_and_loaded(site: Site) -> None:
 
 
 def test_workers_and_processes_take_turns_in_choosing_a_server() -> None:
-    with open_site() as site:
+    with open_site(config=NO_LOGS) as site:
         uris = site.fill("small", 40, b"x" * SIZE)
         site.put_stream("large", [b"y" * SIZE])
         site.put_stream("large.small", [b"z"])
@@ -139,7 +139,7 @@ def test_made_up_keys_have_the_size_asked_for(tmp_path: Any) -> None:
 
 
 def test_unsigned_readers_may_read_and_a_secure_site_has_a_certificate() -> None:
-    with open_site(is_secure=True) as site:
+    with open_site(is_secure=True, config=NO_LOGS) as site:
         uris = site.fill("small", 3, b"x" * SIZE)
         options = {"access": site.access(), "uris": uris, "reads": 3, "size": SIZE}
         assert amount(objects.iterate(**options)) == 3
@@ -150,7 +150,7 @@ def test_unsigned_readers_may_read_and_a_secure_site_has_a_certificate() -> None
 
 def test_nginx_serves_what_the_emulator_has_or_its_rows_say_what_is_missing() -> None:
     (work,) = [work for work in independent.WORKS if work.name == "small-nginx"]
-    with open_site() as site:
+    with open_site(config=NO_LOGS) as site:
         ours = work.prepare(site, count=5, size=SIZE, reads=READS)[0]
         assert ours.missing or amount(objects.iterate(**ours.options)) == READS
 
