@@ -3,20 +3,23 @@
 - `RetryNews`: requests that are sent again
 - `HeldNews`: requests that are held back since the server asked for fewer
 - `Silence`: requests that get no answer, long before they are given up
+- `Listener`: tells it of the requests of a transport whose connections are not our own
 
 Each says once that something lasts, and once that it goes on. Clocks are handed in.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..protocol.values import Request
+from .clocks import LoopClock
 from .error_texts import Story, named, retried
 from .retry import RetryDecision
 
@@ -136,7 +139,7 @@ class Silence:
     """Says that no request of an event loop has got a byte for long, and when bytes come again."""
 
     def __init__(self) -> None:
-        self._seconds = 0.0  # the length of the silence that was told
+        self._seconds, self._host = 0.0, ""  # the length of the silence that was told, and whose it was
 
     def look(self, quiet_seconds: Sequence[float], host: str, patience_seconds: float) -> None:
         """Look at the requests in flight: for how long each has been without a byte; infinity if it is given up now."""
@@ -153,7 +156,53 @@ class Silence:
                     len(quiet_seconds),
                     patience_seconds,
                 )
+                self._host = host
             self._seconds = seconds
         elif self._seconds:
-            _logger.warning("it goes on: %s answers again, after %.0f s", host, self._seconds)
+            _logger.warning("it goes on: %s answers again, after %.0f s", self._host, self._seconds)
             self._seconds = 0.0
+
+
+class Listener:
+    """Looks at every tick of an event loop's clock for how long its requests have made no progress."""
+
+    def __init__(self, clock: LoopClock, patience_seconds: float) -> None:
+        self._clock, self._patience_seconds = clock, patience_seconds
+        self._silence, self._heard = Silence(), dict[object, _Heard]()
+        self._is_watching = False
+
+    @contextlib.contextmanager
+    def listening(self, host: str, progress: Callable[[], object]) -> Iterator[None]:
+        """Listen to one request to `host` while the block lasts; what `progress` returns changes with each byte."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._clock.watch(self._look)
+        key = object()
+        self._heard[key] = _Heard(host, progress, progress(), self._clock.look())
+        try:
+            yield
+        except Exception:
+            self._silence.look([math.inf], host, self._patience_seconds)
+            raise
+        finally:
+            del self._heard[key]
+
+    def _look(self, now: float) -> bool:
+        for key, heard in self._heard.items():
+            last = heard.progress()
+            if last != heard.last:
+                self._heard[key] = heard._replace(last=last, since=now)
+        quiet = [now - heard.since for heard in self._heard.values()]
+        host = next((heard.host for heard in self._heard.values()), "")
+        self._silence.look(quiet, host, self._patience_seconds)
+        self._is_watching = bool(self._heard)
+        return self._is_watching
+
+
+class _Heard(NamedTuple):
+    """The last progress of a request, and when it was seen."""
+
+    host: str
+    progress: Callable[[], object]
+    last: object
+    since: float

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osstorchconnector.client.clocks import LoopClock
 from osstorchconnector.client.error_texts import Story
 from osstorchconnector.client.news import (
     INFO_INTERVAL_SECONDS,
     LONG_SECONDS,
     QUIET_NEWS_SECONDS,
     HeldNews,
+    Listener,
     RetryNews,
     Silence,
 )
@@ -142,4 +146,74 @@ def test_requests_that_are_given_up_are_not_said_to_go_on(lines: pytest.LogCaptu
     silence = Silence()
     for quiet in ([6.0], [math.inf], [0.1], [0.2]):
         silence.look(quiet, "10.0.0.1", 30.0)
+    assert len(lines.messages) == 1
+
+
+class Ticks:
+    """A clock that ticks when it is told to."""
+
+    def __init__(self) -> None:
+        self.now, self.watchers = 1000.0, list[Callable[[float], bool]]()
+
+    def look(self) -> float:
+        return self.now
+
+    def watch(self, watcher: Callable[[float], bool]) -> None:
+        self.watchers.append(watcher)
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        self.watchers = [watcher for watcher in self.watchers if watcher(self.now)]
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    return Ticks()
+
+
+@pytest.fixture
+def listener(ticks: Ticks) -> Listener:
+    return Listener(cast(LoopClock, ticks), 30.0)
+
+
+def test_a_request_of_which_bytes_come_is_not_silent(
+    lines: pytest.LogCaptureFixture, ticks: Ticks, listener: Listener
+) -> None:
+    received = 0
+    with listener.listening("oss", lambda: received):
+        for _ in range(20):
+            received += 1
+            ticks.tick(4.0)
+    ticks.tick(4.0)
+    assert (lines.messages, ticks.watchers) == ([], [])
+
+
+def test_requests_without_a_byte_are_told_of_until_one_ends_well(
+    lines: pytest.LogCaptureFixture, ticks: Ticks, listener: Listener
+) -> None:
+    with listener.listening("oss", lambda: 0):
+        ticks.tick(3.0)
+        with listener.listening("oss", lambda: 0):
+            for _ in range(4):
+                ticks.tick(3.0)
+    assert len(ticks.watchers) == 1
+    ticks.tick(3.0)
+    assert lines.messages == [
+        "no answer from oss for 6 s to 2 requests; one that stays silent for 30 s is repeated",
+        "it goes on: oss answers again, after 12 s",
+    ]
+    assert ticks.watchers == []
+
+
+def test_a_request_that_failed_does_not_go_on(
+    lines: pytest.LogCaptureFixture, ticks: Ticks, listener: Listener
+) -> None:
+    def fail() -> None:
+        with listener.listening("oss", lambda: 0):
+            ticks.tick(6.0)
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        fail()
+    ticks.tick(1.0)
     assert len(lines.messages) == 1

@@ -6,14 +6,16 @@ import json
 import logging
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from client.scripted_server import ScriptedServer, answer, reset
+from client.scripted_server import ScriptedServer, Visit, answer, reset
 from scripts import NO_LOGS, run_python
 
 from osstorchconnector import OssClient, OssConnectionError
+from osstorchconnector.client import news
 from osstorchconnector.client.traffic import shared
 from osstorchconnector.testing import OssBucket
 
@@ -78,6 +80,28 @@ def test_what_is_sent_again_because_an_idle_connection_had_died_is_not_told_of(
         client = connect(server.endpoint)
         assert [client.get(URI).body, client.get(URI).body] == [b"x", b"x"]
     assert retries_in(caplog) == []
+
+
+def test_who_waits_for_an_answer_is_told_and_told_again_when_it_comes(
+    connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "LONG_SECONDS", 0.01)
+    told = threading.Event()
+    handler = logging.Handler()
+    handler.emit = lambda record: told.set() if "no answer from" in record.getMessage() else None  # type: ignore[method-assign]
+    logging.getLogger("osstorchconnector").addHandler(handler)
+
+    def late(visit: Visit) -> None:
+        told.wait(60)
+        visit.send(answer(b"x", ETag='"E"'))
+
+    with ScriptedServer.in_turn(late) as server:
+        client = connect(server.endpoint, connectTimeout=0.4, readTimeout=60)
+        assert client.get(URI).body == b"x"
+        host = server.host
+    logging.getLogger("osstorchconnector").removeHandler(handler)
+    first = next(message for message in caplog.messages if "no answer from" in message)
+    assert first == f"no answer from {host} for 0 s to 1 requests; one that stays silent for 60 s is repeated"
 
 
 def test_where_nothing_ever_answered_the_error_says_what_to_check(connect: Connect, dead_endpoint: str) -> None:

@@ -24,6 +24,7 @@ from ...protocol.values import Buffer
 from ...redaction import MAX_NAME_LETTERS
 from ..clocks import LoopClock, RunningTime, loop_clock, seconds_slept
 from ..memory import fill
+from ..news import Listener
 from .addresses import HEAD_START_SECONDS, NO_PROXY, UNUSABLE, Addresses, AddressInfo, connect_failure, proxy_and_login
 from .base import (
     IDLE_SECONDS,
@@ -151,6 +152,7 @@ class AioTransport:
         self._clock = loop_clock()
         self._clock.tick_within(min(timeouts.read_seconds, timeouts.connect_seconds) / 4)
         self._timeouts, self._tls = timeouts, tls
+        self._listener = Listener(self._clock, timeouts.read_seconds)
         self._addresses = addresses or Addresses()
         self._sleep_clock = sleep_clock
         self._slept = sleep_clock()
@@ -172,9 +174,10 @@ class AioTransport:
         begun = self._clock.look()
         upload = _Upload(wire.body, self._clock, self._timeouts.read_seconds)
         try:
-            return await self._clock.wait_for(
-                self._exchange(pool, wire, body, upload), lambda: min(body.patience(begun), upload.patience())
-            )
+            with self._listener.listening(wire.origin.host, lambda: (body.progress, upload.left_bytes)):
+                return await self._clock.wait_for(
+                    self._exchange(pool, wire, body, upload), lambda: min(body.patience(begun), upload.patience())
+                )
         except OssError:  # what the sink raised; some of these are OSErrors too
             raise
         except asyncio.TimeoutError as error:
@@ -290,6 +293,10 @@ class _Body:
         """Until when the exchange may last. Each byte that comes or is announced adds to it."""
         more_bytes = self._sink.moved_bytes - self._known_bytes + self._gathered_bytes
         return self._first_deadline + more_bytes / SLOWEST_BYTES_PER_SECOND
+
+    @property
+    def progress(self) -> tuple[bool, int, int]:
+        return self.has_begun, self.received, self._gathered_bytes
 
     def failure(self, kind: FailureKind, text: str) -> ExchangeFailed:
         reused = not self.connecting.is_new and not self.has_begun
