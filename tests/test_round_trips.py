@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from osstorchconnector.dcp import OssCheckpointManager, OssStorageReader, OssSto
 from osstorchconnector.testing import OssBucket
 
 MIB = 1 << 20
-PART = 16 * MIB
+PART = 5 * MIB  # not smaller on a machine so busy that OSS seems to be far away
 
 # what a save checks before it publishes, and the publishing itself
 LOOK = {"ListObjectsV2": 1, "HeadObject": 1}
@@ -29,8 +30,10 @@ def round_trips() -> RoundTrips:
 
 
 @pytest.fixture
-def client(oss_bucket: OssBucket, round_trips: RoundTrips) -> OssClient:
-    return OssClient(**oss_bucket.options, transport=round_trips)
+def client(oss_bucket: OssBucket, round_trips: RoundTrips, tmp_path: Path) -> OssClient:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"partSize": PART, "logPath": "", "auditPath": ""}))
+    return OssClient(**oss_bucket.options, config_path=str(config), transport=round_trips)
 
 
 def state(size_bytes: int, count: int = 1) -> dict[str, torch.Tensor]:
