@@ -48,7 +48,8 @@ def test_a_large_object_goes_there_and_back(oss_bucket: OssBucket, checkpoint: O
     assert oss_bucket.get("large") == data
     with checkpoint.reader(oss_bucket.uri + "large") as reader:
         assert reader.read() == data
-    assert oss_bucket.server.counters().requests["UploadPart"] == 3
+    # of 16 MiB; of 5 MiB where OSS takes long to answer, as on a busy machine
+    assert 3 <= oss_bucket.server.counters().requests["UploadPart"] <= 8
 
 
 def test_reader_and_writer_of_a_temporary_work(oss_bucket: OssBucket) -> None:

@@ -208,8 +208,9 @@ def test_more_than_a_part_is_a_multipart_upload(oss_client: OssClient, uri: OssU
         for start in range(0, len(DATA), MIB):
             writer.write(memoryview(DATA)[start : start + MIB])
     assert oss_bucket.get(uri.key) == DATA
-    operations = [entry.operation for entry in log(oss_bucket)]
-    assert operations == ["InitiateMultipartUpload", "UploadPart", "UploadPart", "CompleteMultipartUpload"]
+    first, *parts, last = [entry.operation for entry in log(oss_bucket)]
+    assert (first, set(parts), last) == ("InitiateMultipartUpload", {"UploadPart"}, "CompleteMultipartUpload")
+    assert len(parts) >= 2
     with reader_of(oss_client, uri) as reader:
         assert reader.read() == DATA
 
