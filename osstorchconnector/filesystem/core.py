@@ -16,7 +16,7 @@ from ..errors import OssExistsError, OssUsageError
 from .access import with_blocking_methods
 from .appending import OssAppendFile
 from .changes import Changes
-from .opened import CompressedWriter, OssCachedFile, OssReadFile, OssWriteFile, TextWriter
+from .opened import CompressedWriter, OssCachedFile, OssReadFile, OssWriteFile, Outlet, TextWriter
 from .paths import object_uri_of, refuse_options
 from .reading import Reading
 from .settings import Settled
@@ -82,8 +82,9 @@ class OssFileSystem(Reading, Changes, metaclass=Settled):
         file = make(**options)
         codec = get_compression(str(path), compression)
         if codec is not None:
-            compressed = compr[codec](file, mode=binary_mode[0])
-            file = compressed if is_read else CompressedWriter(compressed, file)
+            inner = file if is_read else Outlet(file)
+            compressed = compr[codec](inner, mode=binary_mode[0])
+            file = compressed if is_read else CompressedWriter(compressed, inner)
         if "b" in mode:
             return file
         return io.TextIOWrapper(file, **text) if is_read else TextWriter(file, **text)

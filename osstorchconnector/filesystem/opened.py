@@ -205,11 +205,49 @@ class TextWriter(io.TextIOWrapper):
         self.buffer.discard()  # type: ignore[attr-defined]
 
 
+class Outlet:
+    """What a compressor writes to: a file, or nothing at all once it is shut.
+
+    Compressors write their last bytes when they are closed, and complain when they are destroyed unclosed. So one whose
+    file is discarded is closed after its outlet is shut.
+    """
+
+    def __init__(self, file: Published) -> None:
+        self.file = file
+        self._is_shut = False
+        self._position = file.tell()
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes to the file, unless this is shut."""
+        size = memoryview(data).nbytes
+        if not self._is_shut:
+            self.file.write(data)
+        self._position += size
+        return size
+
+    def tell(self) -> int:
+        """Return the position in the file, as if it were never shut."""
+        return self._position
+
+    def flush(self) -> None:
+        """Do nothing: the file is stored all at once."""
+
+    def close(self) -> None:
+        """Do nothing: `CompressedWriter` closes the file."""
+
+    def shut(self) -> None:
+        """From now on, let nothing through."""
+        self._is_shut = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
 class CompressedWriter(io.BufferedIOBase):
     """A compressor on a file for writing. Closing it closes both, in order."""
 
-    def __init__(self, compressor: Any, file: Published) -> None:
-        self._compressor, self._file = compressor, file
+    def __init__(self, compressor: Any, outlet: Outlet) -> None:
+        self._compressor, self._outlet, self._file = compressor, outlet, outlet.file
 
     @property
     def closed(self) -> bool:
@@ -231,7 +269,11 @@ class CompressedWriter(io.BufferedIOBase):
 
     def discard(self) -> None:
         """Store nothing."""
-        self._file.discard()
+        self._outlet.shut()
+        try:
+            self._compressor.close()
+        finally:
+            self._file.discard()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -243,3 +285,5 @@ class CompressedWriter(io.BufferedIOBase):
 
     def __del__(self) -> None:
         """Store nothing: it was never closed."""
+        if not self.closed:
+            self.discard()

@@ -91,6 +91,10 @@ def test_text_and_compression(fs: OssFileSystem, oss_bucket: OssBucket, root: st
     with fs.open(f"{root}/b.gz", "wb", compression="gzip") as file:
         file.write(DATA)
     assert gzip.decompress(oss_bucket.get("b.gz")) == DATA
+    with fs.open(f"{root}/b.zip", "wb", compression="zip") as file:
+        file.write(DATA)
+    with fs.open(f"{root}/b.zip", "rb", compression="infer") as file:
+        assert file.read() == DATA
     fs.write_text(f"{root}/t", "text")
     assert fs.read_text(f"{root}/t") == "text"
 
@@ -112,7 +116,7 @@ def test_what_is_written_is_there_when_the_file_is_closed(
 
 
 @pytest.mark.parametrize("mode", ["wb", "w", "xb", "ab"])
-@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("compression", [None, "gzip", "zip"])
 @pytest.mark.parametrize("opener", ["fs.open", "fsspec.open"])
 def test_nothing_is_stored_after_an_error(
     fs: OssFileSystem, oss_bucket: OssBucket, root: str, mode: str, compression: str | None, opener: str
@@ -140,11 +144,11 @@ def test_fsspecs_own_open_stores_after_no_error(fs: OssFileSystem, oss_bucket: O
 
 
 @pytest.mark.parametrize("mode", ["w", "wb"])
+@pytest.mark.parametrize("compression", [None, "gzip", "zip"])
 def test_a_file_that_is_never_closed_stores_nothing(
-    fs: OssFileSystem, oss_bucket: OssBucket, root: str, mode: str
+    fs: OssFileSystem, oss_bucket: OssBucket, root: str, mode: str, compression: str | None
 ) -> None:
-    fs.open(f"{root}/k", mode, compression="gzip").write(DATA if mode == "wb" else "text")
-    fs.open(f"{root}/k", mode).write(DATA if mode == "wb" else "text")
+    fs.open(f"{root}/k", mode, compression=compression).write(DATA if mode == "wb" else "text")
     gc.collect()
     assert oss_bucket.keys() == []
 
