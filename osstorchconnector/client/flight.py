@@ -209,8 +209,8 @@ Landed = Callable[[Download, Memory], None]
 class ParallelRead:
     """Spans of one object that are read into memory, as many requests at a time as `in_flight` says, and `most`.
 
-    After `begin`, call `finish` or `abandon`: only then does nothing write to that memory any more. `landed` is called
-    on the caller's thread for each span that has come.
+    After `begin`, call `finish` or `abandon`: only then does nothing write to that memory any more. `meanwhile` may be
+    called before that. `landed` is called on the caller's thread for each span that has come.
     """
 
     def __init__(
@@ -235,6 +235,16 @@ class ParallelRead:
         self._coming = iter(spans)
         self._top_up()
 
+    def meanwhile(self, steps: Iterable[object]) -> None:
+        """Take all of these steps on this thread; after each, requests begin in place of those that have ended.
+
+        Raises the first error of a step or of a request; then call `abandon`.
+        """
+        for _ in steps:
+            while self._tasks.has_ended_task:
+                self._land()
+                self._top_up()
+
     def finish(self, nearly: Callable[[int], None]) -> None:
         """Wait until everything has come.
 
@@ -251,13 +261,16 @@ class ParallelRead:
                 nearly(free)
             if not self._tasks:
                 return
-            view, download = self._tasks.wait_for_one()
-            self._landed(download, view)
+            self._land()
 
     def abandon(self) -> None:
         """Stop, and return when nothing writes to the memory any more; raises as `RunningTasks.abandon`."""
         self._coming = iter(())
         self._tasks.abandon()
+
+    def _land(self) -> None:
+        view, download = self._tasks.wait_for_one()
+        self._landed(download, view)
 
     @property
     def _limit(self) -> int:

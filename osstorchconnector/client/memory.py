@@ -163,24 +163,26 @@ def raise_malloc_threshold() -> None:
         system.free(system.malloc(_THRESHOLD_BLOCK_BYTES))
 
 
-def prefault(view: memoryview) -> None:
-    """Make the kernel provide the pages of memory that is about to be filled, while other threads go on.
+def prefault(views: Iterable[memoryview]) -> Iterator[None]:
+    """Make the kernel provide the pages of memory that is about to be filled, a few at each step, while others go on.
 
     In new memory the kernel provides each page when it is first written to, which takes as long as receiving its
-    content. A thread that would only wait can do this beforehand. The content stays as it is. Nothing happens where the
-    pages exist already, or the system has no such call.
+    content. A thread that would only wait can do this beforehand. The content stays as it is. Pages that exist already
+    are passed over. Nothing happens where the system has no such call.
     """
     system = _system()
-    if system is None or not len(view):
+    if system is None:
         return
     import ctypes
 
-    first = ctypes.addressof(ctypes.c_char.from_buffer(view))
-    start, stop = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, (first + len(view)) // mmap.PAGESIZE * mmap.PAGESIZE
-    if _are_there(system, start, stop):
-        return
-    for position in range(start, stop, _STEP_BYTES):
-        system.madvise(position, min(_STEP_BYTES, stop - position), _POPULATE_WRITE)
+    for view in views:
+        first = ctypes.addressof(ctypes.c_char.from_buffer(view)) if len(view) else 0
+        start, stop = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, (first + len(view)) // mmap.PAGESIZE * mmap.PAGESIZE
+        for position in range(start, stop, _STEP_BYTES):
+            end = min(position + _STEP_BYTES, stop)
+            if not _are_there(system, position, end):
+                system.madvise(position, end - position, _POPULATE_WRITE)
+            yield
 
 
 def _are_there(system: Any, start: int, stop: int) -> bool:

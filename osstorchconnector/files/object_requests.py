@@ -94,17 +94,17 @@ class ObjectRequests:
         self,
         targets: Iterable[tuple[ByteSpan, Memory]],
         *,
-        meanwhile: Callable[[], None] = _nothing,
+        meanwhile: Iterable[object] = (),
         landed: Callable[[ByteSpan], None] = _nothing,
         when_half_free: Callable[[int], None] = _nothing,
         most: int | None = None,
     ) -> None:
         """Fetch each span into its memory, in parallel, and count it; at most `most` at a time.
 
-        `meanwhile` is called when the first requests are under way, `landed` when a span has come. `when_half_free` is
-        called once, with the number of requests that are free from then on: at least half of `concurrency`. If this
-        method raises, nothing writes to the memory any more, except after the `OssTimeoutError` of
-        `RunningTasks.abandon`.
+        The steps of `meanwhile` are taken on this thread while requests are under way, and `landed` is called when a
+        span has come. `when_half_free` is called once, with the number of requests that are free from then on: at least
+        half of `concurrency`. If this method raises, nothing writes to the memory any more, except after the
+        `OssTimeoutError` of `RunningTasks.abandon`.
         """
 
         def count(download: Download, target: Memory) -> None:
@@ -115,7 +115,7 @@ class ObjectRequests:
         read = ParallelRead(self._client, self._get_into, count, in_flight=self._in_flight, workers=workers, most=most)
         try:
             read.begin(targets)
-            meanwhile()
+            read.meanwhile(meanwhile)
             read.finish(when_half_free)
         except BaseException:
             read.abandon()

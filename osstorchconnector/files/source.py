@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 
 from ..client.client import OssClient
@@ -159,7 +159,7 @@ class ObjectSource:
         self,
         targets: Iterable[tuple[ByteSpan, Memory]],
         *,
-        meanwhile: Callable[[], None],
+        meanwhile: Iterable[object],
         landed: Callable[[ByteSpan], None],
         most: int | None = None,
     ) -> None:
@@ -260,15 +260,16 @@ class ObjectSource:
         largest = max(gap.size for gap in missing)
         each = request_bytes(largest, self._requests.concurrency, latency_seconds=self._requests.latency_seconds)
 
-        def copy_what_is_held() -> None:
-            prefault(target)
+        def copy_what_is_held() -> Iterator[None]:
+            yield from prefault([target])
             for held in gaps(span, missing):
                 self._copy_held(held, _slice(target, span, held))
+                yield
 
         try:
             self._requests.get_into(
                 [(request, _slice(target, span, request)) for gap in missing for request in cut(gap, each)],
-                meanwhile=copy_what_is_held,
+                meanwhile=copy_what_is_held(),
                 when_half_free=lambda free: self._prefetch_behind_large_read(span, most=free),
             )
         except OssIntegrityError:

@@ -91,21 +91,17 @@ class Landing(NamedTuple):
     take: Callable[[torch.Tensor], object] | None = None
 
 
-def _nothing() -> None:
-    """The default of the callback."""
-
-
 def fetch(
     source: ObjectSource,
     landings: Iterable[Landing],
     *,
     staged_bytes: int = 0,
-    meanwhile: Callable[[], None] = _nothing,
+    meanwhile: Iterable[object] = (),
 ) -> None:
     """Fetch all of them, several at a time; those that need a buffer have at most `staged_bytes` each.
 
-    `meanwhile` is called when the first ones are under way. When this returns or raises, nothing writes to the memory
-    any more, unless it raises the `OssTimeoutError` of `RunningTasks.abandon`.
+    The steps of `meanwhile` are taken while they are under way. When this returns or raises, nothing writes to the
+    memory any more, unless it raises the `OssTimeoutError` of `RunningTasks.abandon`.
     """
     staging = _Staging(landings, staged_bytes)
     most = max(MAX_STAGED_BYTES // staging.buffer_bytes, 1) if staged_bytes else None
@@ -180,7 +176,7 @@ def load(
         fill(target, 0, memoryview(begin))
         spans = cut(rest, request_bytes(rest.size, source.concurrency))
         landings = (Landing(span, part(target, span.start - data.start, span.stop - data.start)) for span in spans)
-        fetch(source, landings, meanwhile=partial(_prefault_all, views))
+        fetch(source, landings, meanwhile=prefault(views))
     else:
         scatter = Scatter([(stored.start, tensor) for stored, tensor in places])
         if begin:
@@ -280,8 +276,3 @@ class _PartOfTensor:
         if isinstance(axis, range):
             return len(axis), axis.step * stride, None
         return axis[-1] - axis[0] + 1, stride, torch.tensor(axis) - axis[0]
-
-
-def _prefault_all(views: Iterable[memoryview]) -> None:
-    for view in views:
-        prefault(view)

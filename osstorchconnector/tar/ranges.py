@@ -20,6 +20,8 @@ RUN_BYTES = 4 << 20
 GAP_BYTES = 64 << 10
 # A range counts for more bytes than it has if OSS is near, so that 16 MiB are ahead then, and 48 MiB in a region.
 _NEAR_WEIGHT, _REGION_WEIGHT = 16, 5
+# In a chunk that is given out in a random order it counts for this much at most: the next one comes meanwhile.
+_CHUNK_WEIGHT = 2
 
 
 class Ranges:
@@ -51,14 +53,18 @@ class Ranges:
         least = self._latency_seconds
         self._latency_seconds = min(least, seconds) if least else seconds
 
-    def weight(self, size_bytes: int) -> int:
+    def weight(self, size_bytes: int, *, is_of_chunk: bool = False) -> int:
         """Return for how many bytes a range counts among those that are fetched ahead.
 
         At low latency it counts for more: then few ranges keep the network busy, and their memory stays in the cache.
+        That of a chunk does not stay there anyway. Its members leave in another order than its ranges come, so little
+        more would be asked for until most of it has left.
         """
-        if self._latency_seconds < SHORT_SECONDS:
-            return size_bytes * _NEAR_WEIGHT
-        return size_bytes if self._latency_seconds >= FAR_SECONDS else size_bytes * _REGION_WEIGHT
+        if self._latency_seconds >= FAR_SECONDS:
+            return size_bytes
+        if is_of_chunk:
+            return size_bytes * _CHUNK_WEIGHT
+        return size_bytes * (_NEAR_WEIGHT if self._latency_seconds < SHORT_SECONDS else _REGION_WEIGHT)
 
     def check(self, client: OssClient, uri: OssUri, download: Download) -> None:
         """Take in a range of a tar. When all of its ranges have come in order, its CRC-64 must be the one of OSS.

@@ -73,14 +73,14 @@ class _Place(NamedTuple):
 class MemberRun:
     """Members of one tar that come by one range, and their numbers in the window that they are wanted for."""
 
-    __slots__ = ("_tar", "infos", "memory", "numbers", "ranges", "start", "stop", "window")
+    __slots__ = ("_tar", "infos", "is_of_chunk", "memory", "numbers", "ranges", "start", "stop", "window")
 
-    def __init__(self, place: _Place, window: Window[Arrived], ranges: Ranges) -> None:
+    def __init__(self, place: _Place, window: Window[Arrived], ranges: Ranges, *, is_of_chunk: bool) -> None:
         self._tar, self.start, self.stop = place
         self.numbers: list[int] = []
         self.infos: list[ObjectInfo] = []
         self.window = window
-        self.ranges = ranges
+        self.ranges, self.is_of_chunk = ranges, is_of_chunk
         self.memory: bytearray | None = None
 
     @property
@@ -101,7 +101,7 @@ class MemberRun:
     @property
     def weight(self) -> int:
         """For how many bytes it counts among those that are fetched ahead."""
-        return self.ranges.weight(self.size)
+        return self.ranges.weight(self.size, is_of_chunk=self.is_of_chunk)
 
     @property
     def span(self) -> ByteSpan:
@@ -179,6 +179,7 @@ class _Gathered:
 
     def runs(self) -> Iterator[MemberRun]:
         """Yield the window's runs, in the order in which their first members are wanted, and begin another one."""
+        is_of_chunk = bool(self._chunk_rows) and not self._is_row
         infos, places, window = self._infos, self._places, Window[Arrived]()
         numbers = range(len(infos)) if self._is_row else sorted(range(len(infos)), key=places.__getitem__)
         self._infos, self._places, self._is_row, self._bytes = [], [], True, 0
@@ -188,7 +189,7 @@ class _Gathered:
         for number in numbers:
             place = places[number]
             if not runs or not runs[-1].takes(place):
-                runs.append(MemberRun(place, window, self._ranges))
+                runs.append(MemberRun(place, window, self._ranges, is_of_chunk=is_of_chunk))
             runs[-1].add(number, infos[number], place.stop)
         yield from sorted(runs, key=lambda run: min(run.numbers))
 

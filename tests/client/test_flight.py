@@ -15,11 +15,9 @@ import pytest
 from files.fake_client import TRANSFER, URI, FakeClient, Gate
 
 from osstorchconnector.client.engine import LoopThread
-from osstorchconnector.client.flight import ParallelRead, RunningTasks, useful_threads
-from osstorchconnector.client.limits import TransferLimit
+from osstorchconnector.client.flight import RunningTasks, useful_threads
 from osstorchconnector.errors import OssTimeoutError
 from osstorchconnector.files.reader import OssReader
-from osstorchconnector.protocol.values import ByteSpan, Download
 
 Tasks = RunningTasks[str, Any]
 
@@ -287,92 +285,3 @@ def test_as_many_threads_as_configured_share_transfers_where_there_are_cores_for
     configured: int, cores: int, threads: int
 ) -> None:
     assert useful_threads(configured, cores) == threads
-
-
-# spans of one object
-
-
-DATA = bytes(range(200))
-SPANS = [ByteSpan(start, start + 20) for start in range(0, 200, 20)]
-
-
-class Target:
-    """Memory for the object, and a record of what has come into it."""
-
-    def __init__(self, client: FakeClient, concurrency: int) -> None:
-        client.store(URI, DATA)
-        self.memory = bytearray(200)
-        self.landed: list[ByteSpan] = []
-        self.room: list[tuple[int, int]] = []
-        in_flight = TransferLimit(least=concurrency, most=concurrency)
-        self.read = ParallelRead(client, self.get, self.note, in_flight=in_flight, workers=1)  # type: ignore[arg-type]
-
-    async def get(self, operations: Any, span: ByteSpan, memory: memoryview) -> Download:
-        download: Download = await operations.get(URI, span, into=memory)
-        return download
-
-    def note(self, download: Download, memory: memoryview) -> None:
-        assert bytes(memory) == DATA[download.span.start : download.span.stop]
-        self.landed.append(download.span)
-
-    def begin(self) -> None:
-        view = memoryview(self.memory)
-        self.read.begin((span, view[span.start : span.stop]) for span in SPANS)
-
-    def nearly(self, free: int) -> None:
-        self.room.append((free, len(self.landed)))
-
-
-@pytest.mark.parametrize("concurrency", [1, 2, 3, 20])
-def test_every_span_comes_into_its_memory(client: FakeClient, concurrency: int) -> None:
-    target = Target(client, concurrency)
-    target.begin()
-    target.read.finish(target.nearly)
-    assert target.memory == DATA
-    assert sorted(target.landed) == SPANS
-    assert client.most_under_way["get"] <= concurrency
-
-
-def test_requests_are_under_way_as_soon_as_it_has_begun(client: FakeClient) -> None:
-    gate = Gate()
-    client.before = lambda call: gate.passed()
-    target = Target(client, 3)
-    target.begin()
-    client.settle()
-    assert client.most_under_way["get"] == 3
-    gate.open()
-    target.read.finish(target.nearly)
-    assert client.most_under_way["get"] == 3
-
-
-@pytest.mark.parametrize(
-    ("concurrency", "room"),
-    [(1, (1, 10)), (2, (1, 9)), (4, (2, 8)), (5, (3, 8)), (20, (10, 0))],
-)
-def test_who_follows_is_told_once_when_half_is_free(
-    client: FakeClient, concurrency: int, room: tuple[int, int]
-) -> None:
-    target = Target(client, concurrency)
-    target.begin()
-    target.read.finish(target.nearly)
-    assert target.room == [room]
-
-
-def test_a_read_of_nothing_is_done_at_once(client: FakeClient) -> None:
-    target = Target(client, 4)
-    target.read.begin([])
-    target.read.finish(target.nearly)
-    assert target.room == [(4, 0)]
-    assert client.operations() == []
-
-
-def test_an_abandoned_read_asks_for_nothing_more(client: FakeClient) -> None:
-    gate = Gate()
-    client.before = lambda call: gate.passed()
-    target = Target(client, 2)
-    target.begin()
-    client.settle()
-    target.read.abandon()
-    gate.open()
-    assert len(client.operations()) == 2
-    assert not any(target.memory)

@@ -60,15 +60,21 @@ def test_memory_that_cannot_be_had_is_an_error():
 @pytest.mark.parametrize("size", [0, 1, 4096, 100_000, 9 << 20])
 def test_memory_keeps_its_bytes_when_its_pages_are_found(size):
     data = bytearray(b"x" * size)
-    prefault(memoryview(data))
+    list(prefault([memoryview(data)]))
     assert data == b"x" * size
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 9 << 20), (5000, (9 << 20) - 7), (4000, 4100)])
 def test_fresh_memory_is_all_zero_when_its_pages_were_found(start, stop):
     memory = mmap.mmap(-1, 9 << 20)
-    prefault(memoryview(memory)[start:stop])
+    list(prefault([memoryview(memory)[start:stop], memoryview(memory)]))
     assert memory[:] == bytes(9 << 20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the call")
+def test_pages_are_found_a_few_at_a_time():
+    memory = mmap.mmap(-1, 9 << 20)
+    assert len(list(prefault([memoryview(memory), memoryview(bytearray(100)), memoryview(memory)[: 4 << 20]]))) == 4
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000])

@@ -42,15 +42,10 @@ def test_bytes_of_their_own_are_left_alone() -> None:
 
 def test_a_range_counts_for_more_where_oss_is_near() -> None:
     ranges = Ranges()
-    assert ranges.weight(100) == 1600
-    ranges.note(0.5)
-    assert ranges.weight(100) == 100
-    ranges.note(0.005)
-    assert ranges.weight(100) == 500
-    ranges.note(0.5)
-    assert ranges.weight(100) == 500
-    ranges.note(0.001)
-    assert ranges.weight(100) == 1600
+    assert (ranges.weight(100), ranges.weight(100, is_of_chunk=True)) == (1600, 200)
+    for seconds, weight, of_chunk in ((0.5, 100, 100), (0.005, 500, 200), (0.5, 500, 200), (0.001, 1600, 200)):
+        ranges.note(seconds)
+        assert (ranges.weight(100), ranges.weight(100, is_of_chunk=True)) == (weight, of_chunk)
 
 
 @pytest.mark.parametrize("how", [{}, {"shuffle": True}, {"shuffle": "chunks", "shuffle_chunk_size": 10}])
