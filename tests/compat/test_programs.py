@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -244,15 +246,79 @@ out.append([client.get_object(where[0], where[1], number, 3, where[2]).read().de
 )
 
 
-def printed(python: str | Path, program: str, folder: Path, config: Path) -> Any:
-    """Run a program with an interpreter, and return what it prints at its end."""
-    # The C++ connector's threads may crash when the interpreter ends: so it does not end in the usual way.
-    end = "\nprint('printed:' + json.dumps(out), flush=True)\nimport os; os._exit(0)\n"
-    command = [str(python), "-W", "ignore", "-c", HEAD + program + end, str(folder), str(config)]
-    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=100)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("printed:")]
-    assert lines, done.stderr[-2000:]
-    return json.loads(lines[-1].removeprefix("printed:"))
+# Importing torch takes longer than any program: an interpreter does it once, and forks for each of them.
+INTERPRETER = """
+import io, json, os, signal, sys, traceback
+import torch
+for line in sys.stdin:
+    program, *arguments = json.loads(line)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(100)
+        answers = os.fdopen(writing, "w")
+        try:
+            os.chdir(arguments[0])
+            sys.argv[1:] = arguments
+            exec(compile(program, "<program>", "exec"), globals())
+            answer = json.dumps([out, ""])
+        except BaseException:
+            answer = json.dumps([None, traceback.format_exc()])
+        answers.write(answer)
+        answers.close()
+        os._exit(0)  # the C++ connector's threads may crash when the interpreter ends
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    print("printed:" + (answer or json.dumps([None, f"it ended with status {status}"])), flush=True)
+"""
+
+
+class Interpreter:
+    """An interpreter in which programs run, each in a process of its own."""
+
+    def __init__(self, python: str | Path) -> None:
+        self._process = subprocess.Popen(
+            [str(python), "-W", "ignore", "-c", INTERPRETER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=tempfile.gettempdir(),  # none in which either package lies
+            text=True,
+        )
+
+    def result(self, program: str, folder: Path, config: Path) -> Any:
+        """Return what a program leaves as `out`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([HEAD + program, str(folder), str(config)]) + "\n")
+        self._process.stdin.flush()
+        answer = next(line for line in self._process.stdout if line.startswith("printed:"))
+        out, error = json.loads(answer.removeprefix("printed:"))
+        assert not error, error
+        return out
+
+    def close(self) -> None:
+        self._process.communicate(timeout=100)
+
+
+Interpreters = Callable[[str | Path], Interpreter]
+
+
+@pytest.fixture(scope="module")
+def interpreters() -> Iterator[Interpreters]:
+    """Return the interpreter of a name, which all tests share."""
+    opened: dict[str, Interpreter] = {}
+
+    def interpreter(python: str | Path) -> Interpreter:
+        if str(python) not in opened:
+            opened[str(python)] = Interpreter(python)
+        return opened[str(python)]
+
+    yield interpreter
+    for each in opened.values():
+        each.close()
 
 
 @pytest.fixture
@@ -264,9 +330,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, *OURS])
-def test_a_program_for_1_2_3_runs_here(name: str, folder: Path, config: Path) -> None:
+def test_a_program_for_1_2_3_runs_here(name: str, folder: Path, config: Path, interpreters: Interpreters) -> None:
     program, expected = (PROGRAMS | OURS)[name]
-    assert printed(sys.executable, program, folder, config) == expected
+    assert interpreters(sys.executable).result(program, folder, config) == expected
 
 
 with_1_2_3 = pytest.mark.skipif(not PEER.exists(), reason="the C++ connector is not installed: make bench installs it")
@@ -274,13 +340,15 @@ with_1_2_3 = pytest.mark.skipif(not PEER.exists(), reason="the C++ connector is 
 
 @with_1_2_3
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_program_does_the_same_on_1_2_3(name: str, folder: Path, config: Path) -> None:
+def test_the_program_does_the_same_on_1_2_3(name: str, folder: Path, config: Path, interpreters: Interpreters) -> None:
     program, expected = PROGRAMS[name]
-    assert printed(PEER, program, folder, config) == expected
+    assert interpreters(PEER).result(program, folder, config) == expected
 
 
 @pytest.mark.parametrize("python", [sys.executable, pytest.param(PEER, marks=with_1_2_3)])
-def test_a_tar_and_an_index_that_we_made_are_read(folder: Path, config: Path, python: str | Path) -> None:
+def test_a_tar_and_an_index_that_we_made_are_read(
+    folder: Path, config: Path, interpreters: Interpreters, python: str | Path
+) -> None:
     files = {f"/in/{number}" + "n" * (number * 40): f"{number}" * number for number in range(7)}
     (folder / "in").mkdir()
     for name, text in files.items():
@@ -288,4 +356,4 @@ def test_a_tar_and_an_index_that_we_made_are_read(folder: Path, config: Path, py
     assert generate_tar_archive("", "", "", f"{folder}/ours.tar", f"{folder}/ours.idx", f"{folder}/in") == 0
     members = [[str(number), name, len(text), text] for number, (name, text) in enumerate(files.items())]
     want = [members, ["6", "0"], ["666666", "", "333"]]
-    assert printed(python, READS_A_TAR, folder, config) == want
+    assert interpreters(python).result(READS_A_TAR, folder, config) == want
