@@ -176,7 +176,7 @@ class LoadItem:
             return
         if layout.is_archive:
             self.checksummed = data
-        if layout.data_bytes >= MIN_DIRECT_BYTES and self._can_be_filled():
+        if layout.data_bytes >= MIN_DIRECT_BYTES and self._can_be_filled(self._resolved()):
             self._plan_direct(data, [(self.start, data.start), (data.stop, self.stop)])
 
     def _plan_slice(self, data: ByteSpan, lengths: tuple[int, ...]) -> None:
@@ -185,7 +185,7 @@ class LoadItem:
         needed = ByteSpan(data.start + found.start * width, data.start + found.stop * width)
         head = self.start, data.start
         self._slice = found
-        if needed.size >= MIN_DIRECT_BYTES and found.is_block and self._can_be_filled():
+        if needed.size >= MIN_DIRECT_BYTES and found.is_block and self._can_be_filled(self._resolved()):
             self._plan_direct(needed, [head])
         else:
             self._stage([head, needed])
@@ -304,13 +304,14 @@ class LoadItem:
             octets = self._staged[self.start][start : start + layout.data_bytes]
         else:
             octets = self._staged[self.start + start + self._slice.start * self._element_bytes]
-        if (self._slice is None or self._slice.is_block) and self._can_be_filled():
-            fill(self._resolved(), octets)
+        target = self._resolved()
+        if (self._slice is None or self._slice.is_block) and self._can_be_filled(target):
+            fill(target, octets)
         else:
             assert self._stored.dtype is not None
             strides = contiguous(self._stored.shape)
             part = strided(octets, self._stored.dtype, tuple(self._request.lengths), strides)
-            copy_into(self._resolved(), part)
+            copy_into(target, part)
 
     def _whole_so_far(self) -> memoryview | None:
         """Return all bytes of the item, if all have come: those in the target too."""
@@ -356,9 +357,8 @@ class LoadItem:
                 )
         return target
 
-    def _can_be_filled(self) -> bool:
+    def _can_be_filled(self, target: torch.Tensor) -> bool:
         """True if the target's memory takes the bytes as they are stored."""
-        target = self._resolved()
         return target.is_cpu and target.dtype == self._stored.dtype and is_plain(target) and target.is_contiguous()
 
     @property

@@ -16,8 +16,9 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from ..client.client import OssClient
+from ..client.engine import engine
 from ..errors import OssConfigError, OssError, OssIntegrityError, OssNotFoundError, OssObjectChangedError
-from ..tensors.isolation import garbage_collection_paused, outside_contexts
+from ..tensors.isolation import CollectionPause, garbage_collection_paused, outside_contexts
 from ..uri import OssUri
 from .allowed import AllowList
 from .load_item import LoadContext, LoadItem, StoredItem
@@ -32,6 +33,8 @@ DEFAULT_MEMORY_BYTES = 96 << 20
 TRUSTED_BYTES = 64 << 20
 # How many times a load starts over because another save has replaced the checkpoint.
 MOST_REPLACEMENTS = 4
+# For so long at most garbage collection stays paused between the metadata and the load.
+MOST_PLANNING_SECONDS = 1.0
 
 
 class ReaderOptions(TypedDict, total=False):
@@ -107,6 +110,7 @@ class OssStorageReader(HasFolder, StorageReader):
         self._metadata: Metadata | None = None
         self._rank, self._etag = None, ""  # whose metadata was read, and which
         self._unreadable: OssError | None = None  # why the checkpoint's metadata, which may be there, was not read
+        self._planning: CollectionPause | None = None
 
     # the order of calls
 
@@ -129,14 +133,21 @@ class OssStorageReader(HasFolder, StorageReader):
         if rank is not None and unreadable is not None:
             raise unreadable
         open_ahead(self._folder.client, self._folder.uri.bucket)
+        self._end_planning()
+        pause = CollectionPause()
         try:
             metadata, self._etag = self._folder.read_metadata(rank, self._allowed)
+            end_soon(pause)
+            self._planning = pause
         except OssNotFoundError:
             raise
         except OssError as error:
             _logger.error("the metadata of %s can't be read: %s", self._folder.id, error)
             self._unreadable = error if rank is None else None
             raise
+        finally:
+            if self._planning is None:
+                pause.end()
         self._rank = rank
         described = getattr(metadata, "storage_meta", None) or StorageMeta()
         described.load_id = self._load_id
@@ -174,6 +185,7 @@ class OssStorageReader(HasFolder, StorageReader):
         context = LoadContext(planner, self._registry, self._allowed)
         ranks = plan.storage_data.ranks if isinstance(plan.storage_data, _Read) else _world_size()
         with garbage_collection_paused():
+            self._end_planning()
             for may_follow in range(MOST_REPLACEMENTS, -1, -1):
                 try:
                     self._load(self._items(plan, context))
@@ -187,6 +199,11 @@ class OssStorageReader(HasFolder, StorageReader):
         return future
 
     # the steps
+
+    def _end_planning(self) -> None:
+        if self._planning is not None:
+            self._planning.end()
+            self._planning = None
 
     def _follow(self, error: OssError, ranks: int) -> None:
         """Go over to the checkpoint that has taken the place of the one that is loaded; raise `error` if none has."""
@@ -225,13 +242,16 @@ class OssStorageReader(HasFolder, StorageReader):
         table = _TableOfContents(self._metadata, self._folder.member)
         items: dict[OssUri, list[LoadItem]] = {}
         sizes: dict[OssUri, int] = {}
+        # Neighbours are mostly in one file, and the table has one URI for each: it need not be looked up again.
+        uri, of_file = None, list[LoadItem]()
         for request in plan.items:
             stored = table.stored(request)
             if stored.length > TRUSTED_BYTES and stored.length > _asked_bytes(request, stored) + TRUSTED_BYTES:
                 self._check_end(stored, sizes)
-            if stored.uri not in items:
-                items[stored.uri] = []
-            items[stored.uri].append(LoadItem(request, stored, context))
+            if stored.uri is not uri:
+                uri = stored.uri
+                of_file = items.setdefault(uri, [])
+            of_file.append(LoadItem(request, stored, context))
         return items
 
     def _check_end(self, stored: StoredItem, sizes: dict[OssUri, int]) -> None:
@@ -251,6 +271,17 @@ class _Read:
 
     etag: str
     ranks: int = 1
+
+
+def end_soon(pause: CollectionPause) -> None:
+    """Have a pause end some time later, if it has not ended before.
+
+    Torch plans between the metadata and the load. Of thousands of tensors that makes so many objects that all those of
+    the process are looked through: 0.15 s beside torch, as long as all else until the load (measured). `read_data` ends
+    the pause; if the plan fails, nobody tells the reader.
+    """
+    thread = engine.threads(1)[0]
+    thread.call(thread.loop.call_later, MOST_PLANNING_SECONDS, pause.end)
 
 
 def _world_size() -> int:
@@ -279,10 +310,11 @@ class _TableOfContents:
         info = self._storage.get(index)
         if info is None:
             raise OssIntegrityError(f"the metadata does not say where {fqn} is stored")
-        uri = self._uri(info.relative_path) if info.relative_path not in self._uris else self._uris[info.relative_path]
-        descriptors = tuple(getattr(info, "transform_descriptors", None) or ())
+        uri = self._uris.get(info.relative_path) or self._uri(info.relative_path)
+        descriptors = getattr(info, "transform_descriptors", None)
+        named = tuple(descriptors) if descriptors else ()
         if request.type == LoadItemType.BYTE_IO:
-            return StoredItem(fqn, uri, info.offset, info.length, descriptors, None, ())
+            return StoredItem(fqn, uri, info.offset, info.length, named, None, ())
         tensor = self._tensors[fqn]
         if not isinstance(tensor, TensorStorageMetadata):
             raise OssIntegrityError(f"{uri}: the metadata has {fqn} as an object, a tensor is asked for")
@@ -291,7 +323,7 @@ class _TableOfContents:
             shape = tuple(chunks[hint].sizes)
         else:
             shape = self._shape(index, tensor)
-        return StoredItem(fqn, uri, info.offset, info.length, descriptors, tensor.properties.dtype, shape)
+        return StoredItem(fqn, uri, info.offset, info.length, named, tensor.properties.dtype, shape)
 
     def _uri(self, relative_path: str) -> OssUri:
         uri = self._uris[relative_path] = self._member(relative_path)

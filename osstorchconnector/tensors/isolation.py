@@ -113,6 +113,21 @@ def garbage_collection_paused() -> Iterator[None]:
         _resume()
 
 
+class CollectionPause:
+    """Garbage collection is paused, as in `garbage_collection_paused`, from when this is made until `end`."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+        _pause()
+
+    def end(self) -> None:
+        """Resume the collection; any thread may call this, and a second time nothing happens."""
+        with _lock:
+            was_over, self._is_over = self._is_over, True
+        if not was_over:
+            _resume()
+
+
 def _pause() -> None:
     global _pauses, _was_enabled
     with _lock:

@@ -77,14 +77,14 @@ def test_pages_are_found_a_few_at_a_time():
     assert len(list(prefault([memoryview(memory), memoryview(bytearray(100)), memoryview(memory)[: 4 << 20]]))) == 4
 
 
-@pytest.mark.parametrize("size", [0, 1, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 100_000, 200_000])
 def test_bytes_are_copied_few_or_many(size):
     source, target = bytes(range(256)) * (size // 256 + 1), bytearray(size + 2)
     copy_bytes(memoryview(target)[1:-1], memoryview(source)[:size])
     assert target == b"\0" + source[:size] + b"\0"
 
 
-@pytest.mark.parametrize("size", [2, 100_000])
+@pytest.mark.parametrize("size", [2, 100_000, 200_000])
 def test_no_other_number_of_bytes_is_copied(size):
     with pytest.raises(ValueError, match="shape|size|structure"):
         copy_bytes(memoryview(bytearray(size + 1)), memoryview(bytes(size)))

@@ -21,10 +21,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from osstorchconnector.dcp import OssCheckpointManager, OssDCPFileSystem, OssStager
+from osstorchconnector.dcp import reader as dcp_reader
 from osstorchconnector.dcp.tensors import tensor_archive
-from osstorchconnector.tensors.isolation import garbage_collection_paused, outside_contexts, plain_torch
+from osstorchconnector.errors import OssNotFoundError
+from osstorchconnector.tensors.isolation import (
+    CollectionPause,
+    garbage_collection_paused,
+    outside_contexts,
+    plain_torch,
+)
 from osstorchconnector.tensors.memory import uninitialised
 from osstorchconnector.testing import OssBucket
+from osstorchconnector.uri import parse_uri
 
 Action = Callable[[], Any]
 
@@ -336,3 +344,52 @@ def test_a_child_that_is_forked_meanwhile_collects() -> None:
         assert not gc.isenabled()
     _, status = os.waitpid(child, 0)
     assert status == 0
+
+
+@pytest.mark.usefixtures("collecting")
+def test_collection_is_off_from_the_metadata_to_the_end_of_the_load(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dcp_reader, "end_soon", lambda pause: None)
+    dcp.save({"w": torch.ones(3)}, storage_writer=fs.writer(oss_bucket.uri))
+    planned = []
+
+    class Planner(dcp.DefaultLoadPlanner):
+        def create_local_plan(self) -> Any:
+            planned.append(gc.isenabled())
+            return super().create_local_plan()
+
+    for _ in range(2):
+        dcp.load({"w": torch.zeros(3)}, storage_reader=fs.reader(oss_bucket.uri), planner=Planner())
+        assert gc.isenabled()
+    assert planned == [False, False]
+
+
+@pytest.mark.usefixtures("collecting")
+def test_collection_goes_on_though_the_plan_fails(
+    fs: OssDCPFileSystem, oss_bucket: OssBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dcp_reader, "MOST_PLANNING_SECONDS", 0.0)
+    dcp.save({"w": torch.ones(3)}, storage_writer=fs.writer(oss_bucket.uri))
+    with pytest.raises(dcp.api.CheckpointException, match="other"):
+        dcp.load({"other": torch.zeros(3)}, storage_reader=fs.reader(oss_bucket.uri))
+    while not gc.isenabled():  # without it the limit of the test ends this
+        fs.client.head(parse_uri(f"{oss_bucket.uri}.metadata"))
+
+
+@pytest.mark.usefixtures("collecting")
+def test_collection_goes_on_where_there_is_no_checkpoint(fs: OssDCPFileSystem, oss_bucket: OssBucket) -> None:
+    reader = fs.reader(oss_bucket.uri)
+    with pytest.raises(OssNotFoundError):
+        reader.read_metadata()
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("collecting")
+def test_a_pause_ends_once() -> None:
+    pause = CollectionPause()
+    with garbage_collection_paused():
+        pause.end()
+        pause.end()
+        assert not gc.isenabled()
+    assert gc.isenabled()
