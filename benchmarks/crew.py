@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import subprocess
@@ -87,6 +88,9 @@ class Crew:
     """Both workshops, opened at first use."""
 
     def __init__(self, peers: Path, log: IO[bytes]) -> None:
+        # pip does this with packages that it installs, the peers among them. Compiling while the clock runs, where the
+        # environment forbids to keep the result, takes 5 ms of a first request.
+        compileall.compile_dir(ROOT / "osstorchconnector", quiet=2)
         self._interpreters: dict[Where, Path] = {"main": Path(sys.executable), "peers": peers}
         self._log = log
         self._open: dict[Where, Workshop] = {}

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from osstorchconnector.errors import OssUriError
-from osstorchconnector.uri import MAX_KEY_BYTES, OssUri, checked_key, parse_object_uri, parse_uri
+from osstorchconnector.uri import MAX_KEY_BYTES, OssUri, checked_key, object_paths, parse_object_uri, parse_uri
 
 BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True)
 KEYS = st.text(max_size=200).filter(lambda key: not key.startswith(("/", "\\")) and len(key.encode()) <= MAX_KEY_BYTES)
@@ -119,3 +119,37 @@ def test_any_text_is_a_uri_that_reads_back_or_an_error(text: str) -> None:
         uri = None
         assert repr(text) in str(error) or "@" in text  # noqa: PT017
     assert uri is None or parse_uri(str(uri)) == uri
+
+
+def one_by_one(texts: list[Any]) -> list[str]:
+    """Return the paths that a URI by itself would have, and the error of the first that has none."""
+    found = []
+    for text in texts:
+        try:
+            found.append(parse_object_uri(text).path[1:])
+        except OssUriError as error:
+            return [*found, str(error)]
+    return found
+
+
+def all_at_once(texts: list[Any]) -> list[str]:
+    found = []
+    try:
+        for path in object_paths(texts):
+            found.append(path)  # noqa: PERF402 - those before an error count, too
+    except OssUriError as error:
+        return [*found, str(error)]
+    return found
+
+
+ODD_TEXTS = [
+    *(f"oss://bucket/{key}" for key in [*HOSTILE_KEYS, "", "/a", "\\a", "\ud800", "k" * 1023, "k" * 1024, "é" * 512]),
+    *("/bucket/key", "/My_Folder/key", "oss://bucket", "oss://bucket2/key", "oss://B/key", "bucket/key", "", None),
+]
+
+
+@given(st.lists(st.sampled_from(["oss://bucket/a", "oss://bucket/b/c", *ODD_TEXTS]), max_size=6))
+@example(["oss://bucket/a", "oss://bucket/b", "oss://bucket/"])
+@example(["/My_Folder/a", "oss://My_Folder/a"])
+def test_a_list_of_uris_reads_as_each_by_itself(texts: list[Any]) -> None:
+    assert all_at_once(texts) == one_by_one(texts)

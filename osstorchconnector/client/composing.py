@@ -86,9 +86,15 @@ def _signer(signing: SigningPlan, credentials: Credentials) -> NoSigner | V1Sign
 
 @functools.lru_cache(maxsize=1)
 def user_agent() -> str:
-    """Return the `User-Agent` of this library: its version, torch's and Python's."""
-    try:
-        torch = metadata.version("torch").split("+")[0]
-    except metadata.PackageNotFoundError:
-        torch = "none"
+    """Return the `User-Agent` of this library: its version, torch's and Python's.
+
+    A torch that was imported tells its version; otherwise its package does, which takes 2 ms to read.
+    """
+    torch = getattr(sys.modules.get("torch"), "__version__", "")
+    if not torch:
+        try:
+            torch = metadata.version("torch")
+        except metadata.PackageNotFoundError:
+            torch = "none"
+    torch = str(torch).split("+")[0]
     return f"osstorchconnector/{__version__} torch/{torch} python/{platform.python_version()} {sys.platform}"

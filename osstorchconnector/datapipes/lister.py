@@ -27,7 +27,7 @@ from ..index.shared import SharedIndex
 from ..index.shared_file import Source, Wait
 from ..protocol.answers import PageOrder
 from ..protocol.values import ListPage
-from ..uri import OssUri, parse_object_uri, parse_uri
+from ..uri import OssUri, object_paths, parse_uri
 from .numbered_objects import NumberedObjects, functional, named, stream_source
 from .torch_pipes import IterDataPipe
 
@@ -204,7 +204,7 @@ def is_folder_marker(key: str, size: int) -> bool:
 
 def object_batches(uris: Iterable[str]) -> Iterator[Batch]:
     """Yield the named objects as rows of an index. Raise `OssUriError` for a URI that is not an object's."""
-    names = (parse_object_uri(uri).path[1:] for uri in uris)
+    names = object_paths(uris)
     while tails := list(islice(names, BATCH_ROWS)):
         yield Batch("", tails, [UNKNOWN_SIZE] * len(tails))
 

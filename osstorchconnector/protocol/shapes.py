@@ -37,7 +37,8 @@ class HeadShapes:
 
     Answers of the same status, and requests with the same method, have the same names in the same order. One pattern
     then compares all names and cuts out all values, which halves the time for a head. A shape is learnt when it comes
-    twice in a row. To compile it costs as much as reading a hundred heads, so the number of shapes is limited. A head
+    three times in a row: `AnswerShapes` learns most answers when they come the second time, and then they do not come
+    here any more. To compile it costs as much as reading a hundred heads, so the number of shapes is limited. A head
     that matches no pattern, or is not plain, is read line by line.
     """
 
@@ -46,7 +47,7 @@ class HeadShapes:
 
     def __init__(self) -> None:
         self._patterns: dict[int | str, tuple[re.Pattern[str], tuple[str, ...]]] = {}
-        self._seen: dict[int | str, tuple[str, ...]] = {}
+        self._seen: dict[int | str, tuple[tuple[str, ...], int]] = {}  # the last names, and how often they have come
         self.learnt = 0
 
     def fields(self, kind: int | str, text: str, start: int) -> dict[str, str]:
@@ -60,8 +61,10 @@ class HeadShapes:
         return headers
 
     def _look_at(self, kind: int | str, text: str, start: int, names: tuple[str, ...]) -> None:
-        if self._seen.get(kind) != names:
-            self._seen[kind] = names
+        seen, times = self._seen.get(kind, ((), 0))
+        times = times + 1 if seen == names else 1
+        self._seen[kind] = names, times
+        if times < 3:
             return
         spelled = [name for name, _ in _FIELD.findall(text, start)]
         if len(spelled) == len(names) <= self.MAX_NAMES:
