@@ -138,7 +138,7 @@ def test_the_first_pace_doubles_every_second() -> None:
 
 @given(
     st.floats(0, 1e9),
-    st.lists(st.tuples(st.floats(0, 100), st.integers(0, 1000), st.integers(0, 1000)), max_size=20),
+    st.lists(st.tuples(st.floats(0, 100), st.integers(0, 1000), st.integers(1, 1000)), max_size=20),
 )
 def test_no_history_stops_requests_for_good(observed: float, answers: list[tuple[float, int, int]]) -> None:
     now = 0.0
