@@ -24,7 +24,7 @@ def run_python(
     folder: Path | None = None,
     path: Sequence[Path] = (),
     environment: dict[str, str] | None = None,
-    seconds: float = 55,
+    seconds: float = 280,
 ) -> tuple[str, str]:
     """Run `python ARGUMENTS` in `folder`; return what it wrote to stdout and to stderr, or fail if it failed
     or took longer than `seconds`.

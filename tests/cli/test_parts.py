@@ -57,7 +57,7 @@ def killed_copy(bucket: OssBucket, source: str, target: str, when: Callable[[], 
     with subprocess.Popen(program, stderr=subprocess.PIPE) as process:
         wait_until(when, process)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert b"The same command goes on from here" in errors
@@ -238,7 +238,7 @@ def test_a_file_that_is_written_meanwhile_is_not_published(run: Run, oss_bucket:
         wait_until(is_nearly_done, process)
         os.utime(local, (1, 1))
         oss_bucket.server.clear_faults()  # the last part is sent again, and stored
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     assert (process.returncode, oss_bucket.keys()) == (1, [])
     assert b"was changed while it was copied" in errors
 

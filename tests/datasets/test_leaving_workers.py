@@ -309,7 +309,7 @@ def test_items_cross_an_executor_and_a_queue(large: OssBucket) -> None:
     queue: Any = context.Queue()
     process = context.Process(target=put_closed, args=(queue, by_number(large, "large/", as_it_is)))
     process.start()
-    names = [queue.get(timeout=60).name for _ in range(2)]
+    names = [queue.get(timeout=240).name for _ in range(2)]
     process.join()
     assert names == ["large/1", "large/1"]
 

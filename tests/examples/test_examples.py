@@ -15,7 +15,7 @@ EXAMPLES = ROOT / "examples"
 NOT_RUN_ALONE = {"playground.py"}
 
 
-def run_example(name: str, *arguments: str, seconds: float = 55, is_quiet: bool = True, **environment: str) -> str:
+def run_example(name: str, *arguments: str, seconds: float = 280, is_quiet: bool = True, **environment: str) -> str:
     """Run an example and return what it prints (Gloo, in torch 2.10, does too); only progress bars may go to stderr."""
     printed, shown = run_python(EXAMPLES / name, *arguments, environment=environment, seconds=seconds)
     assert (
