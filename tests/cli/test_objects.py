@@ -138,7 +138,8 @@ def test_rm_refuses_what_may_be_a_mistake(run: Run, bucket: OssBucket, arguments
 
 def in_a_terminal(bucket: OssBucket, *arguments: str) -> pexpect.spawn[str]:
     common = ["-e", bucket.endpoint, "--region", bucket.region, "--cred-path", bucket.cred_path]
-    return pexpect.spawn(sys.executable, ["-m", "osstorchconnector", *arguments, *common], timeout=240, encoding="utf-8")
+    program = ["-m", "osstorchconnector", *arguments, *common]
+    return pexpect.spawn(sys.executable, program, timeout=240, encoding="utf-8")
 
 
 @pytest.mark.parametrize(("answer", "status"), [("n", 1), ("y", 0)])
