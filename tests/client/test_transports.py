@@ -17,6 +17,7 @@ from exposure import assert_nothing_exposed
 
 from osstorchconnector.client.clocks import loop_clock
 from osstorchconnector.client.memory import Pieces
+from osstorchconnector.client.transport import aio
 from osstorchconnector.client.transport.addresses import proxy_for
 from osstorchconnector.client.transport.aio import AioTransport
 from osstorchconnector.client.transport.base import (
@@ -506,6 +507,15 @@ def test_direct_refuses_a_body_that_ends_with_the_connection_and_aiohttp_reads_i
         ((head, body),) = exchange(AioTransport, server, wire(server), sink=sink)
     assert (head.status, body) == (200, b"abcde")
     assert sink.stated is None  # it may have been cut off
+
+
+def test_what_waits_on_the_connection_after_the_body_is_of_another_request(monkeypatch):
+    """aiohttp gives a connection to the next request at the end of the body, before it says so."""
+    sink = BodySink()
+    monkeypatch.setattr(aio, "unsent_bytes", lambda _: int(bytes(sink.body) == b"mine"))
+    with ScriptedServer([answer(b"mine"), answer(b"its")]) as server:
+        results = exchange(AioTransport, server, wire(server), sink=sink)
+        assert results[0][1] == b"mine"
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

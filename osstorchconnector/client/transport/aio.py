@@ -266,11 +266,13 @@ class AioTransport:
             self._note_address(body.connecting)
             body.request_id = head.get("x-oss-request-id")
             connection = answer.connection.transport if answer.connection is not None else None
+            # Looked at now: at the end of the body the connection is free, and may carry somebody else's request.
+            is_early = bool(upload.left_bytes or unsent_bytes(connection))
             if head.body_length(wire.method) == 0:
                 body.skip(head)
             else:
                 await body.read(head, _steady(answer.content, self._timeouts.read_seconds, self._clock.running))
-            if upload.left_bytes or unsent_bytes(connection):
+            if is_early:
                 if connection is not None:
                     connection.abort()  # answered before the whole upload was sent: the rest is not wanted
                 check_not_early(head)
