@@ -274,11 +274,11 @@ class _Read:
 
 
 def end_soon(pause: CollectionPause) -> None:
-    """Have a pause end some time later, if it has not ended before.
+    """Have a pause end after `MOST_PLANNING_SECONDS`, if it has not ended before.
 
-    Torch plans between the metadata and the load. Of thousands of tensors that makes so many objects that all those of
-    the process are looked through: 0.15 s beside torch, as long as all else until the load (measured). `read_data` ends
-    the pause; if the plan fails, nobody tells the reader.
+    Between the metadata and the load, torch plans. A plan of thousands of tensors creates many objects, and Python
+    would look for garbage among all objects of the process. `read_data` ends the pause. If the plan fails, torch does
+    not tell the reader, so this timer ends it.
     """
     thread = engine.threads(1)[0]
     thread.call(thread.loop.call_later, MOST_PLANNING_SECONDS, pause.end)
