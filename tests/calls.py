@@ -1,8 +1,8 @@
-"""How many calls a small object costs: `python tests/calls.py` prints them, `--each` names them.
+"""How many calls a small object, or a member of a tar, costs: `python tests/calls.py` prints them, `--each` names them.
 
 Calls of Python functions (the steps of a coroutine and of a generator count, too) and of C functions are counted by
-`sys.setprofile`, in all threads. The whole way of an object goes from the emulator to the user. The way below
-`Operations.get` is counted without sockets, so that each count is exact.
+`sys.setprofile`, in all threads. The whole way of an object goes from the emulator to the user, and so does that of a
+member of a tar, in order. The way below `Operations.get` is counted without sockets, so that each count is exact.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import osstorchconnector
+from osstorchconnector import emulator
 from osstorchconnector.client.operations import Operations
 from osstorchconnector.client.sender import Session
 from osstorchconnector.client.transport.connection import Connection
@@ -30,6 +31,7 @@ from osstorchconnector.client.transport.outliers import FirstBytes
 from osstorchconnector.client.transport.states import Incoming
 from osstorchconnector.config import Config
 from osstorchconnector.credentials import Credentials, CredentialsCache, CredentialsSource
+from osstorchconnector.emulator import Emulator
 from osstorchconnector.logs import audit_log
 from osstorchconnector.protocol.checksum import crc64
 from osstorchconnector.protocol.endpoint import parse_endpoint, plan_signing
@@ -196,26 +198,48 @@ def below_get(size: int, objects: int = 1000) -> Counts:
 
 
 def whole(size: int, objects: int = 1000) -> Counts:
-    """Count the calls of an epoch, after another one has opened the connections.
+    """Count the calls of an epoch, after another one has opened the connections."""
+    from osstorchconnector import OssIterableDataset
+
+    with serving("images/{}", objects, size) as (oss, access, audit):
+        dataset = OssIterableDataset.from_prefix(f"oss://{BUCKET}/images/", oss.endpoint, **access)
+        return second_epoch(dataset, audit)
+
+
+def member(size: int, objects: int = 1000) -> Counts:
+    """Count the calls of an epoch over a tar that was made of as many objects, after another epoch."""
+    from osstorchconnector import OssIterableDataset, generate_tar_archive
+
+    with serving("images/{}", objects, size) as (oss, access, audit):
+        tar, index = f"oss://{BUCKET}/images.tar", f"oss://{BUCKET}/images.tar.idx"
+        where = (oss.endpoint, access["cred_path"], access["config_path"], tar, index, f"oss://{BUCKET}/images/")
+        generate_tar_archive(*where, region=oss.region)
+        return second_epoch(OssIterableDataset.from_tar(tar, index, oss.endpoint, **access), audit)
+
+
+@contextmanager
+def serving(key: str, objects: int, size: int) -> Iterator[tuple[Emulator, dict[str, str], Path]]:
+    """Serve objects; yield the server, how to reach it, and the audit log.
 
     Answers take 5 ms: a server that answers at once wakes the client for each, more or less often.
     """
-    from osstorchconnector import OssIterableDataset, emulator
-
-    counts = Counts()
     with emulator.serve(buckets=[BUCKET]) as oss, tempfile.TemporaryDirectory() as folder:
-        oss.fill(BUCKET, "images/{}", objects, bytes(size))
+        oss.fill(BUCKET, key, objects, bytes(size))
         oss.set_network(emulator.Network(latency_seconds=0.005))
-        config = Path(folder, "config.json")
+        audit, config = Path(folder, "audit"), Path(folder, "config.json")
         config.write_text(
-            json.dumps({"logPath": "", "auditPath": f"{folder}/audit", "datasetConfig": {"prefetchConcurrency": 24}})
+            json.dumps({"logPath": "", "auditPath": str(audit), "datasetConfig": {"prefetchConcurrency": 24}})
         )
-        access = {"cred_path": oss.credentials_file(folder), "config_path": str(config), "region": oss.region}
-        dataset = OssIterableDataset.from_prefix(f"oss://{BUCKET}/images/", oss.endpoint, **access)
-        read_all(dataset, Path(folder, "audit"))
-        with counts.counting():
-            read_all(dataset, Path(folder, "audit"))
-        sys.setprofile(None)
+        yield oss, {"cred_path": oss.credentials_file(folder), "config_path": str(config), "region": oss.region}, audit
+
+
+def second_epoch(dataset: Iterable[Any], audit: Path) -> Counts:
+    """Count the calls of the second epoch of a dataset."""
+    counts = Counts()
+    read_all(dataset, audit)
+    with counts.counting():
+        read_all(dataset, audit)
+    sys.setprofile(None)
     return counts
 
 
@@ -228,7 +252,7 @@ def read_all(dataset: Iterable[Any], audit_path: Path) -> None:
     audit.flush()
 
 
-WAYS: dict[str, Callable[[int, int], Counts]] = {"below get": below_get, "whole": whole}
+WAYS: dict[str, Callable[[int, int], Counts]] = {"below get": below_get, "whole": whole, "member": member}
 
 
 def main() -> None:

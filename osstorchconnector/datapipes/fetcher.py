@@ -28,8 +28,9 @@ from ..index.info import ObjectInfo
 from ..index.orders import NO_CHUNKS
 from ..index.shared import SharedNumbers
 from ..protocol.values import ByteSpan, Download
+from ..tar.members import outcomes
 from ..tar.ranges import Ranges
-from ..tar.runs import MemberRun, fetch_run, outcomes, runs_of
+from ..tar.runs import MemberRun, fetch_run, runs_of
 from ..uri import MemberUri, OssUri, parse_object_uri
 from .job import exit_when_job_is_killed, worker_share
 from .numbered_objects import functional
@@ -112,8 +113,7 @@ FIRST_BYTES = 16 << 20
 PREFETCH_BYTES = 256 << 20
 _ASSUMED_BYTES, _LEAST_ASSUMED_BYTES = PREFETCH_BYTES // 64, PREFETCH_BYTES // 512
 _REMEMBERED = 8
-# Without a Python call for an object.
-_KIND = attrgetter("uri.__class__")
+_KIND = attrgetter("uri.__class__")  # without a Python call for an object
 
 
 class _Identity:

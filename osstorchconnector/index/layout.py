@@ -222,7 +222,7 @@ class RowBlock:
             uris = [_uri(base + tail) for tail in tails]
         stored = self._column(0)[first::step]
         sizes = [size if size >= 0 else None for size in stored]
-        labels = map(self._label, range(first, self.rows, step)) if self.is_labelled else repeat("")
+        labels = self._labels(first, step)
         return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(""))))
 
     def batch(self, cursor: bytes) -> Batch:
@@ -282,16 +282,12 @@ class RowBlock:
     def _members(self, first: int, step: int) -> list[ObjectInfo]:
         tar, etag, are_samples, base = self._tar_and_base()
         bucket, _, tar_key = tar.partition("/")
-        numbers = range(first, self.rows, step)
-        starts, stops = self._column(1), self._column(2)
-        labels = map(self._label, numbers) if self.is_labelled else repeat("")
-        sizes = (size if size >= 0 else None for size in self._column(0)[first::step])
+        sizes, starts, stops = (self._column(number)[first::step] for number in range(3))
         names = [base + tail for tail in self._tails(first, step)]
-        uris = [
-            tuple.__new__(MemberUri, (bucket, name, tar_key, starts[number], stops[number], are_samples))
-            for name, number in zip(names, numbers, strict=True)
-        ]
-        return list(_named_tuples(ObjectInfo, zip(uris, sizes, labels, repeat(etag))))
+        fields = zip(repeat(bucket), names, repeat(tar_key), starts, stops, repeat(are_samples))
+        known_sizes = [size if size >= 0 else None for size in sizes]
+        uris = _named_tuples(MemberUri, fields)
+        return list(_named_tuples(ObjectInfo, zip(uris, known_sizes, self._labels(first, step), repeat(etag))))
 
     def _tar_and_base(self) -> tuple[str, str, bool, str]:
         return tar_head(bytes(self._memory[self._base_at : self._names_at]))
@@ -310,6 +306,9 @@ class RowBlock:
             return [text[start:end] for start, end in spans]
         data = bytes(names)
         return [data[start:end].decode() for start, end in spans]
+
+    def _labels(self, first: int, step: int) -> Iterable[Any]:
+        return map(unpack_label, self.stored_labels()[first::step]) if self.is_labelled else repeat("")
 
     def _label(self, row: int) -> Any:
         start, end = self._span(self._label_ends_at, row)

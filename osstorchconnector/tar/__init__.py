@@ -1,7 +1,7 @@
 """Tars of samples: their headers, their index, their members. Nothing here imports torch.
 
     tar, and its index if there is one -> `listing`: members as rows of the table of objects (index/)
-    rows in the order in which they are wanted -> `runs`: a range for neighbours -> members
+    rows in the order in which they are wanted -> `runs`: a range for neighbours -> `members`, cut out and checked
 
 - `headers`: what a tar's blocks say, read from any bytes within bounds
 - `index_file`: the file that lists where members are, in the C++ connector's format
@@ -18,7 +18,7 @@ from .archive import generate_tar_archive
 from .headers import TarEntry, entries
 from .index_file import TarIndex, index_of, pack_index, unpack_index
 from .listing import TarFile, TarListing
-from .runs import Sample
+from .members import Sample
 
 __all__ = [
     "Sample",

@@ -108,23 +108,21 @@ def next_entry(read: Read, position: int) -> TarEntry | None:
     raise OssTarError(f"more than {_MOST_EXTENSIONS} extended headers in a row at byte {start}")
 
 
-def plain_entry(block: bytes, name: str, size: int, start: int) -> TarEntry | None:
-    """Return the entry of a regular file of this name and size, if `block` at `start` is its only header.
+def is_plain_header(block: bytes, name: str, size: int) -> bool:
+    """Say whether `block` is the header of a regular file of this name and size, and needs none before it.
 
-    None says nothing: then `next_entry` tells what stands there. This takes half of its time, and there is one for each
-    member.
+    False says nothing: then `next_entry` tells what stands there. This takes half of its time, and there is one for
+    each member.
     """
     field = name.encode("utf-8", "replace") + b"\0"
-    if (
+    return (
         len(block) == BLOCK_BYTES
-        and block[: len(field)] == field
+        and block.startswith(field)
         and block[124:136] == b"%011o\0" % size
         and block[156:157] == b"0"
         and not (block[345:346].strip(b"\0") or len(field) > 100)
         and block[148:156] == b"%06o\0 " % (byte_sum(block) - sum(block[148:156]) + 8 * ord(" "))
-    ):
-        return TarEntry(name, True, start, start + BLOCK_BYTES, size)
-    return None
+    )
 
 
 def parse_header(block: bytes, position: int) -> _Header:

@@ -100,24 +100,27 @@ def _check_with_leftovers(client: OssClient, tar: ReceivedObject) -> None:
 
 
 class Arrival:
-    """What a range has brought, for `members` of them. When each has been copied, its memory is used again."""
+    """What a range has brought, for `members` of them. When each has been copied, its memory is used again.
 
-    __slots__ = ("_body", "_left", "_memory", "_ranges", "_start", "download", "stop")
+    `body` is the tar's bytes from `start` to `stop`, until then.
+    """
+
+    __slots__ = ("_left", "_memory", "_ranges", "body", "download", "start", "stop")
 
     def __init__(self, ranges: Ranges, memory: bytearray | None, download: Download, members: int) -> None:
         self._ranges, self._memory, self._left, self.download = ranges, memory, members, download
-        self._start, self.stop = download.span
-        self._body = memoryview(download.body if memory is None else memory)[: self.stop - self._start]
+        self.start, self.stop = download.span
+        self.body = memoryview(download.body if memory is None else memory)[: self.stop - self.start]
 
     def read(self, position: int, size: int) -> bytes:
         """Return bytes of the tar, as many of them as have come."""
-        start = position - self._start
-        return bytes(self._body[start : start + size])
+        start = position - self.start
+        return bytes(self.body[start : start + size])
 
     def note_copied(self) -> None:
         """One more member has been copied."""
         self._left -= 1
         memory = self._memory
         if not self._left and memory is not None:
-            self._memory, self._body = None, memoryview(b"")
+            self._memory, self.body = None, memoryview(b"")
             self._ranges.give_back(memory)

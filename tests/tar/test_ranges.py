@@ -11,7 +11,7 @@ from tar.conftest import PutTar, tar_of
 
 from osstorchconnector import OssIntegrityError, OssIterableDataset
 from osstorchconnector.protocol.values import ByteSpan, Download, ObjectStat
-from osstorchconnector.tar.headers import BLOCK_BYTES, TarEntry, next_entry, plain_entry
+from osstorchconnector.tar.headers import BLOCK_BYTES, TarEntry, is_plain_header, next_entry
 from osstorchconnector.tar.ranges import RUN_BYTES, Arrival, Ranges
 from osstorchconnector.testing import OssBucket
 
@@ -144,17 +144,17 @@ NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 
 @given(NAMES, st.integers(0, 1 << 34), NAMES, st.integers(0, 1 << 34), st.sampled_from(b"012345Lx\0"))
-def test_a_plain_entry_is_what_stands_there(name: str, size: int, other: str, other_size: int, kind: int) -> None:
+def test_a_plain_header_is_what_stands_there(name: str, size: int, other: str, other_size: int, kind: int) -> None:
     block = header(name, size, type=bytes([kind]), mtime=12345)[-BLOCK_BYTES:]
-    found = plain_entry(block, name, size, 1024)
-    if found is not None:
-        assert found == next_entry(lambda start, count: block[start - 1024 : start - 1024 + count], 1024)
-    if kind == ord("0") and len(name.encode()) < 100 and size < 1 << 33 and not name.endswith("/"):
+    if is_plain := is_plain_header(block, name, size):
+        found = next_entry(lambda start, count: block[start - 1024 : start - 1024 + count], 1024)
         assert found == TarEntry(name, True, 1024, 1536, size)
+    if kind == ord("0") and len(name.encode()) < 100 and size < 1 << 33 and not name.endswith("/"):
+        assert is_plain
     if (name, size) != (other, other_size):
-        assert plain_entry(block, other, other_size, 1024) is None
+        assert not is_plain_header(block, other, other_size)
     for place in (0, 124, 150, 156, 345, 400):
         damaged = bytearray(block)
         damaged[place] ^= 1
-        assert plain_entry(bytes(damaged), name, size, 1024) is None
-    assert plain_entry(block[:300], name, size, 1024) is None
+        assert not is_plain_header(bytes(damaged), name, size)
+    assert not is_plain_header(block[:300], name, size)
