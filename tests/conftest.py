@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
-from loaders import HAS_STATEFUL_LOADER, NEED_DATALOADER2
+from loaders import NEED_DATALOADER2, TORCH
 from scripts import NO_LOGS
 
 from osstorchconnector.config import CONFIG_VARIABLE
@@ -21,35 +20,9 @@ settings.register_profile("steady", deadline=None, suppress_health_check=[Health
 settings.load_profile("steady")
 
 _FOLDER = pytest.StashKey[str]()
-TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 
-# What is tested came with these versions of torch: distributed checkpoints with 2.3.
+# What these modules test came with these versions of torch.
 _MODULES_NEED = {(2, 3): "test_types.py", (2, 5): "hostile/test_targets.py", (2, 8): "test_round_trips.py"}
-_TESTS_NEED = {
-    (2, 3): {
-        "test_checkpoints_of_a_run_are_listed",
-        "test_checkpoints_are_saved_while_training_goes_on",
-        "test_a_distributed_checkpoint_becomes_one_object",
-        "test_several_ranks_go_on_where_they_ended",
-        "test_a_checkpoint_by_its_uri_alone",
-        "test_a_checkpoint_is_overwritten",
-        "test_our_reader_reads_it_and_torchs_reads_ours",
-        "test_no_secret_is_in_a_repr_or_a_pickle",
-        "test_the_matrix_in_the_documentation_is_the_one_that_is_tested",
-        "test_the_documentation_counts_the_cells_that_there_are",
-        # torch.load(weights_only=True) warns, and these turn warnings into errors.
-        "test_checkpoint",
-        "test_demo_learns_the_digits_and_reports_its_speed",
-        "test_the_demo_fails_when_it_has_not_learned_enough",
-        "test_an_example_works_in_a_bucket_of_the_users_own_and_leaves_it_empty",
-    },
-    (2, 6): {"test_torch_saves_what_it_seeks_in"},  # torch.serialization.skip_data
-}
-_NEED_A_STATEFUL_LOADER = {
-    "test_dataloader2",
-    "test_two_ranks",
-    "test_a_job_that_is_killed_twice_loses_and_doubles_nothing",
-}
 collect_ignore = [name for version, name in _MODULES_NEED.items() if version > TORCH]
 
 
@@ -60,17 +33,6 @@ def pytest_report_header() -> list[str]:
         "this torchdata has not the DataLoader2 that they need": NEED_DATALOADER2,
     }
     return [f"not collected, since {reason}: {', '.join(names)}" for reason, names in reasons.items() if names]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is tested of newer versions of torch and torchdata."""
-    for item in items:
-        name = getattr(item, "originalname", "")
-        for version, names in _TESTS_NEED.items():
-            if version > TORCH and name in names:
-                item.add_marker(pytest.mark.skip(f"needs torch {version[0]}.{version[1]} or newer"))
-        if name in _NEED_A_STATEFUL_LOADER and not HAS_STATEFUL_LOADER:
-            item.add_marker(pytest.mark.skip("needs torchdata 0.8 or newer"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,7 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from loaders import needs_torch
 from scripts import ROOT, run_python
+
+pytestmark = needs_torch(2, 3)
 
 # Modules on the way. A new one is fine where it stands for an idea of its own: raise the number then.
 MOST = {"key": 61, "save": 67, "load": 57}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from loaders import needs_torch
 
 import osstorchconnector
 from osstorchconnector import OssCheckpoint, OssIterableDataset
@@ -118,7 +119,7 @@ def save_for_the_first_time(bucket: OssBucket) -> None:
         read_what_is_forbidden_after_a_while,
         write_where_no_bucket_is,
         discard_a_write,
-        save_for_the_first_time,
+        pytest.param(save_for_the_first_time, marks=needs_torch(2, 3)),
     ],
 )
 def test_nothing_waits_for_the_garbage_collector(oss_bucket: OssBucket, work: Callable[[OssBucket], None]) -> None:

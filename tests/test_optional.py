@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from loaders import needs_torch
 from scripts import run_python
 
 from osstorchconnector.testing import OssBucket
@@ -55,6 +56,7 @@ for use in (lambda: nodes.OssLister(uri, **options), dataloader2.OssReadingServi
 """
 
 
+@needs_torch(2, 3)
 @pytest.mark.parametrize("error", ["ImportError", "RuntimeError"])
 def test_each_part_works_without_packages_that_others_need(error: str, oss_bucket: OssBucket, tmp_path: Path) -> None:
     oss_bucket.put("key", b"bytes")

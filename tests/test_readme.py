@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from loaders import needs_torch
 from scripts import ROOT, run_pytest, run_python
 
 from osstorchconnector import emulator
@@ -44,6 +45,7 @@ def test_the_first_program_runs(tmp_path: Path) -> None:
         assert server.keys("my-bucket") == ["checkpoints/first", "pictures/cat"]
 
 
+@needs_torch(2, 3)
 def test_the_program_of_the_checkpoints_runs(tmp_path: Path) -> None:
     with emulator.serve(buckets=["my-bucket"]) as server:
         assert printed_by("Checkpoints", server, tmp_path) == ""

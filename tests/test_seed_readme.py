@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from loaders import needs_torch
 from PIL import Image
 from scripts import run_python
 
@@ -169,6 +170,7 @@ def test_pytorch_dataloader(run: Any) -> None:
     assert (sorted(iterated), sorted(shuffled)) == (expected, expected)
 
 
+@needs_torch(2, 3)
 def test_checkpoint(run: Any, oss: Any) -> None:
     state = {"weight": torch.arange(6.0).reshape(2, 3), "step": 7}
     file = io.BytesIO()

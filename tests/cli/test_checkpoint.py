@@ -11,9 +11,12 @@ import torch
 import torch.distributed.checkpoint as dcp
 from cli.conftest import Run
 from cli.test_objects import in_a_terminal
+from loaders import needs_torch
 
 from osstorchconnector import OssCheckpoint, OssCheckpointManager
 from osstorchconnector.testing import OssBucket
+
+pytestmark = needs_torch(2, 3)
 
 STATE = {"model": {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(3)}, "step": 7}
 

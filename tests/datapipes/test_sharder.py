@@ -69,7 +69,7 @@ def test_the_default_group_stands_alone() -> None:
     pipe = OssObjectSharder(numbered(6))
     apply_sharding(pipe, 3, 1)
     assert keys(pipe) == [1, 4]
-    with pytest.raises(RuntimeError, match="DEFAULT"):
+    with pytest.raises(Exception, match="DEFAULT"):  # RuntimeError, but Exception in torch 2.1
         apply_sharding(pipe, 2, 0, SHARDING_PRIORITIES.DISTRIBUTED)
     assert keys(pipe) == [1, 4]
 

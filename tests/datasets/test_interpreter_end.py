@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
+from loaders import needs_torch
 from scripts import run_python
 
 from osstorchconnector.testing import OssBucket
@@ -98,6 +99,7 @@ print("kept")
 """
 
 
+@needs_torch(2, 3)
 @pytest.mark.parametrize("place", ["in the program", "in a module that stays", "in a cycle"])
 def test_what_is_still_there_goes_in_silence(oss_bucket: OssBucket, tmp_path: Path, place: str) -> None:
     for number in range(30):

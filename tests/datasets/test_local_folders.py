@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from loaders import needs_torch
 from torch.distributed import checkpoint as dcp
 from torch.utils.data import DataLoader
 
@@ -99,6 +100,7 @@ def test_an_entry_of_a_manifest_does_not_lead_out_of_the_folder(folder: str, tmp
         dataset[0]
 
 
+@needs_torch(2, 3)
 def test_distributed_checkpoints_are_saved_loaded_and_cleaned(tmp_path: Path) -> None:
     fs = OssDCPFileSystem("")
     state = {"weights": torch.arange(100_000.0), "step": torch.tensor(7)}
@@ -116,6 +118,7 @@ def test_distributed_checkpoints_are_saved_loaded_and_cleaned(tmp_path: Path) ->
     assert not list(OssClient("").list_uploads(f"{tmp_path}/run"))
 
 
+@needs_torch(2, 3)
 def test_readers_and_writers_of_distributed_checkpoints_work_without_a_file_system(tmp_path: Path) -> None:
     dcp.save({"w": torch.arange(9)}, storage_writer=OssStorageWriter(f"{tmp_path}/step-1", endpoint=""), no_dist=True)
     loaded = {"w": torch.zeros(9, dtype=torch.int64)}
@@ -123,6 +126,7 @@ def test_readers_and_writers_of_distributed_checkpoints_work_without_a_file_syst
     assert torch.equal(loaded["w"], torch.arange(9))
 
 
+@needs_torch(2, 3)
 @pytest.mark.parametrize("as_client", [False, True])
 def test_a_manager_keeps_the_newest_checkpoints(tmp_path: Path, as_client: bool) -> None:
     manager = OssCheckpointManager(f"{tmp_path}/run", endpoint=OssClient("") if as_client else "", keep=1)

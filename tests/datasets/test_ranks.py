@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from datasets.ranks import run_ranks
-from loaders import StatefulDataLoader
+from loaders import StatefulDataLoader, needs_stateful_loader
 from torch.utils.data import DataLoader
 
 from osstorchconnector.client.client import OssClient
@@ -79,6 +79,7 @@ def shares(rank: int, place: Place, folders: list[str]) -> dict[str, Any]:
     return found
 
 
+@needs_stateful_loader
 def test_ranks_that_share_no_folder_get_rank_0s_listing_and_ranks_may_be_evened_out(
     oss_bucket: OssBucket, place: Place, tmp_path: Path
 ) -> None:
@@ -109,6 +110,7 @@ def the_rest(rank: int, place: Place, state: dict[str, Any]) -> list[str]:
     return list(DataLoader(dataset, batch_size=None, num_workers=1))
 
 
+@needs_stateful_loader
 @pytest.mark.timeout(600)
 def test_what_two_ranks_left_is_shared_out_among_three(oss_bucket: OssBucket, place: Place) -> None:
     found = run_ranks(2, uneven, place)

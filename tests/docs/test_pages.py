@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loaders import needs_stateful_loader, needs_torch
 from scripts import ROOT, run_python
 
 from osstorchconnector import emulator
 
 DOCS = ROOT / "docs"
 WITH_PROGRAMS = [DOCS / "index.md", DOCS / "start.md", *sorted((DOCS / "guides").glob("*.md"))]
+NEEDS = {"start": needs_torch(2, 3), "checkpoints": needs_torch(2, 3), "resume": needs_stateful_loader}
 TEXTS = [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md"))]
 END = "--- end of a program"
 ALLOWED_WARNINGS = (
@@ -48,7 +50,9 @@ def put_pictures(server: emulator.Emulator) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", WITH_PROGRAMS, ids=shown)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=NEEDS.get(page.stem, ()), id=shown(page)) for page in WITH_PROGRAMS]
+)
 def test_the_programs_of_a_page_print_what_it_says(tmp_path: Path, page: Path) -> None:
     found = list(programs(page))
     assert found

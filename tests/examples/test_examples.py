@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from loaders import needs_stateful_loader, needs_torch
 from scripts import ROOT, run_python
 
 from osstorchconnector import emulator
@@ -65,14 +66,17 @@ def test_dataloader() -> None:
     assert all("(16, 3, 32, 32)" in line for line in lines)
 
 
+@needs_torch(2, 3)
 def test_checkpoint() -> None:
     assert run_example("checkpoint.py") == "the same weights: True\n"
 
 
+@needs_torch(2, 3)
 def test_checkpoints_are_saved_while_training_goes_on() -> None:
     assert run_example("dcp_async.py") == "kept: [4, 5]\nthe weights of step 5: True\n"
 
 
+@needs_torch(2, 3)
 def test_a_distributed_checkpoint_becomes_one_object() -> None:
     assert run_example("dcp_to_file.py") == "step 7 the same weights: True\n"
 
@@ -80,14 +84,14 @@ def test_a_distributed_checkpoint_becomes_one_object() -> None:
 @pytest.mark.timeout(600)
 def test_lightning_goes_on_from_its_last_checkpoint() -> None:
     pytest.importorskip("lightning")
-    printed = run_example("lightning_resume.py", seconds=170)
+    printed = run_example("lightning_resume.py")
     assert printed == "up to epoch 3, step 24\nup to epoch 5, step 40\n"
 
 
 @pytest.mark.timeout(600)
 def test_transformers_go_on_after_a_kill() -> None:
     pytest.importorskip("transformers")
-    lines = run_example("transformers_resume.py", seconds=280).splitlines()
+    lines = run_example("transformers_resume.py").splitlines()
     assert [line for line in lines if line.startswith(("killed", "went", "ended"))] == [
         "killed",
         "went on: True, up to step 60",
@@ -95,9 +99,10 @@ def test_transformers_go_on_after_a_kill() -> None:
     ]
 
 
+@needs_torch(2, 3)
 @pytest.mark.timeout(600)
 def test_several_ranks_go_on_where_they_ended() -> None:
-    printed = run_example("dcp_fsdp.py", seconds=170)
+    printed = run_example("dcp_fsdp.py")
     assert printed == "from step 0 to 3, kept: [2, 3]\nfrom step 3 to 5, kept: [4, 5]\n"
 
 
@@ -107,6 +112,7 @@ def test_datapipes() -> None:
     assert lines[-1] == "consumed: 1"
 
 
+@needs_stateful_loader
 def test_dataloader2() -> None:
     pytest.importorskip("torchdata.dataloader2")  # no torchdata for Python 3.13 and newer has it
     first, second, *rest = (re.findall(r"\d+\.png", line) for line in run_example("dataloader2.py").splitlines())
@@ -138,7 +144,7 @@ def test_tar_shards() -> None:
 def test_ray_reads_and_writes_pictures() -> None:
     pytest.importorskip("ray.data")
     # Ray kills no workers because other programs fill the machine's memory.
-    printed = run_example("ray_data.py", seconds=170, is_quiet=False, RAY_memory_monitor_refresh_ms="0")
+    printed = run_example("ray_data.py", is_quiet=False, RAY_memory_monitor_refresh_ms="0")
     assert printed == "pictures seen: 48\npictures written: 48\n"
 
 
@@ -158,18 +164,20 @@ def test_nodes() -> None:
     assert sorted(re.findall(r"\d+\.png", printed)) == names(range(12))
 
 
+@needs_stateful_loader
 @pytest.mark.timeout(600)
 def test_two_ranks() -> None:
-    printed = run_example("two_ranks.py", seconds=170)
+    printed = run_example("two_ranks.py")
     assert printed.splitlines() == [
         "2 ranks: 14 pictures seen, 1 time each at most",
         "3 ranks: 30 pictures seen, 1 time each at most",
     ]
 
 
+@needs_torch(2, 3)
 @pytest.mark.timeout(600)
 def test_demo_learns_the_digits_and_reports_its_speed() -> None:
-    printed = run_example("demo.py", "--epochs", "3", seconds=170)
+    printed = run_example("demo.py", "--epochs", "3")
     accuracy = re.search(r"accuracy on unseen images: ([\d.]+)", printed)
     assert accuracy
     assert float(accuracy.group(1)) > 0.95
@@ -179,10 +187,11 @@ def test_demo_learns_the_digits_and_reports_its_speed() -> None:
     assert [path for path in proposed if not (ROOT / path).is_file()] == []
 
 
+@needs_torch(2, 3)
 @pytest.mark.timeout(600)
 def test_the_demo_fails_when_it_has_not_learned_enough() -> None:
     with pytest.raises(AssertionError, match="something is off"):  # run_python's, for an exit status that is not 0
-        run_example("demo.py", "--epochs", "0", seconds=170)
+        run_example("demo.py", "--epochs", "0")
 
 
 @pytest.mark.timeout(600)
@@ -191,9 +200,10 @@ def test_the_demo_fails_when_an_image_is_missing(tmp_path: Path) -> None:
         settings = {"OSS_ENDPOINT": server.endpoint, "OSS_BUCKET": "mine", "OSS_REGION": server.region}
         server.fail("GetObject", "404", after=100, times=1)
         with pytest.raises(AssertionError, match="OssNotFoundError"):
-            run_example("demo.py", seconds=170, OSS_CRED_PATH=server.credentials_file(tmp_path), **settings)
+            run_example("demo.py", OSS_CRED_PATH=server.credentials_file(tmp_path), **settings)
 
 
+@needs_torch(2, 3)
 def test_an_example_works_in_a_bucket_of_the_users_own_and_leaves_it_empty(tmp_path: Path) -> None:
     with emulator.serve(buckets=["mine"]) as server:
         settings = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from loaders import needs_stateful_loader
 
 from chaos.soak import (
     Scale,
@@ -20,6 +21,7 @@ from osstorchconnector.testing import OssBucket
 SEED = 3
 
 
+@needs_stateful_loader
 @pytest.mark.timeout(600)
 def test_a_job_that_is_killed_twice_loses_and_doubles_nothing(oss_bucket: OssBucket, tmp_path: Path) -> None:
     options = configured(oss_bucket, tmp_path)

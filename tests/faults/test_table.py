@@ -6,14 +6,17 @@ from faults.faults import FAULTS
 from faults.matrix import CALAMITIES, cells
 from faults.table import table
 from faults.users import USERS
+from loaders import needs_torch
 
 DOCS = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
+@needs_torch(2, 3)
 def test_the_matrix_in_the_documentation_is_the_one_that_is_tested() -> None:
     assert table() in DOCS.read_text()
 
 
+@needs_torch(2, 3)
 def test_the_documentation_counts_the_cells_that_there_are() -> None:
     count = len(cells())
     tests = count + len(CALAMITIES) * len(USERS)

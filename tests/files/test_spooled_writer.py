@@ -21,6 +21,7 @@ from files.fake_client import URI, FakeClient
 from files.small_parts import DATA, OLD, PART, TRANSFER, client_with_small_parts, stored
 from hypothesis import given
 from hypothesis import strategies as st
+from loaders import needs_torch
 
 from osstorchconnector import OssCheckpoint, OssSpooledWriter
 from osstorchconnector.errors import OssError, OssUsageError
@@ -331,6 +332,7 @@ def test_numpy_writes_by_way_of_the_descriptor(oss_bucket: OssBucket, checkpoint
     assert oss_bucket.get("memmap") == numbers[:1000].tobytes()
 
 
+@needs_torch(2, 6)  # torch.serialization.skip_data
 def test_torch_saves_what_it_seeks_in(oss_bucket: OssBucket, checkpoint: OssCheckpoint) -> None:
     model = torch.nn.Linear(3, 2)
     with checkpoint.writer(oss_bucket.uri + "state", seekable=True) as writer, torch.serialization.skip_data():

@@ -8,6 +8,7 @@ import fsspec
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from loaders import needs_torch
 
 from osstorchconnector.filesystem import OssFileSystem
 from osstorchconnector.testing import OssBucket
@@ -39,6 +40,7 @@ def check(found: dict[str, object]) -> None:
         assert torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value
 
 
+@needs_torch(2, 3)
 def test_a_checkpoint_by_its_uri_alone(oss_bucket: OssBucket) -> None:
     """torch chooses `FsspecWriter` and `FsspecReader` by the URI."""
     uri = oss_bucket.uri + "checkpoint"
@@ -49,6 +51,7 @@ def test_a_checkpoint_by_its_uri_alone(oss_bucket: OssBucket) -> None:
     check(found)
 
 
+@needs_torch(2, 3)
 @pytest.mark.filterwarnings("ignore:Detected an existing checkpoint:UserWarning")
 def test_a_checkpoint_is_overwritten(oss_bucket: OssBucket) -> None:
     uri = oss_bucket.uri + "checkpoint"
@@ -60,6 +63,7 @@ def test_a_checkpoint_is_overwritten(oss_bucket: OssBucket) -> None:
     assert not oss_bucket.server.uploads(oss_bucket.name)
 
 
+@needs_torch(2, 3)
 def test_our_reader_reads_it_and_torchs_reads_ours(oss_bucket: OssBucket) -> None:
     from osstorchconnector.dcp import OssStorageReader, OssStorageWriter
 

@@ -17,6 +17,7 @@ import oss2
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from loaders import needs_torch
 from torch.utils.data import DataLoader
 
 from osstorchconnector import (
@@ -146,6 +147,7 @@ def things_made_with(options: dict[str, Any]) -> list[Any]:
     return [*things, next(iter(iterable)), iterable.state_dict()]
 
 
+@needs_torch(2, 3)
 @pytest.mark.parametrize("source", ["a file", "a provider"])
 def test_no_secret_is_in_a_repr_or_a_pickle(place: dict[str, str], server: Emulator, source: str) -> None:
     options: dict[str, Any] = dict(place)

@@ -20,9 +20,7 @@ def test_nodes_and_stateful_dataloader_of_torchdata_0_11() -> None:
     assert TORCHDATA.is_dir(), (
         f"install torchdata 0.11 there: pip install --no-deps --target {TORCHDATA} torchdata==0.11.0"
     )
-    printed, _ = run_python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", PROGRAM, folder=ROOT, path=[TORCHDATA], seconds=170
-    )
+    printed, _ = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", PROGRAM, folder=ROOT, path=[TORCHDATA])
     assert " passed" in printed
 
 

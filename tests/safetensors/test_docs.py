@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from loaders import needs_torch
 
 from osstorchconnector.tensors.dtypes import SAFETENSORS_DTYPES
 from osstorchconnector.testing import OssBucket
@@ -27,6 +28,7 @@ def test_the_program_on_the_page_runs(oss_bucket: OssBucket, capsys: pytest.Capt
     assert [tuple(found[name].shape) for name in ("rows", "columns", "single")] == [(100, 64), (1000, 8), (2, 64)]
 
 
+@needs_torch(2, 8)  # with elements of four bits
 def test_the_page_names_all_dtypes() -> None:
     table = TEXT.partition("| the file has |")[2].partition("\n\n")[0]
     named = {name for line in table.splitlines()[2:] for name in re.findall(r"[A-Z][A-Z0-9_]+", line.split("|")[1])}

@@ -15,6 +15,7 @@ import torch
 from dcp.test_isolation import CONTEXTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loaders import needs_torch
 from safetensors import SafetensorError
 
 from osstorchconnector import OssIntegrityError, OssNotFoundError, OssObjectChangedError, OssSafetensor, OssUriError
@@ -178,6 +179,7 @@ def test_slices_of_every_dtype(name: str, files: OssSafetensor, oss_bucket: OssB
             assert found.dtype == whole.dtype and octets(found) == octets(plain[index]), index
 
 
+@needs_torch(2, 8)
 def test_a_file_of_four_bits_states_its_elements_and_gives_pairs(files: OssSafetensor, oss_bucket: OssBucket) -> None:
     whole = random_tensor(torch.uint8, 3, 4).view(torch.float4_e2m1fn_x2)
     files.save_file({"a": whole}, oss_bucket.uri + "a")
@@ -281,6 +283,7 @@ def test_parts_of_one_storage_that_do_not_overlap_are_saved(files: OssSafetensor
     assert_same(files.load_file(oss_bucket.uri + "a"), {**made, "d": made["d"].resolve_conj()})
 
 
+@needs_torch(2, 3)
 def test_a_tensor_that_decides_what_its_operations_do_is_refused(files: OssSafetensor, oss_bucket: OssBucket) -> None:
     from torch.testing._internal.two_tensor import TwoTensor
 

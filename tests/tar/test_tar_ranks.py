@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from datasets.ranks import run_ranks
-from loaders import StatefulDataLoader
+from loaders import StatefulDataLoader, needs_stateful_loader
 from tar.conftest import PutTar, tar_of
 from torch.utils.data import DataLoader
 
@@ -65,6 +65,7 @@ def test_ranks_together_yield_each_member_once_and_read_neighbours(oss_bucket: O
     assert heads == len(ORDERS) + 1
 
 
+@needs_stateful_loader
 @pytest.mark.timeout(300)
 def test_what_two_ranks_left_is_shared_out_among_three(oss_bucket: OssBucket, put_tar: PutTar) -> None:
     uri = put_tar("a.tar", tar_of(FILES), "full")
