@@ -1,6 +1,6 @@
 """The members of tars, in the bytes that ranges have brought: each is checked against its header, and cut out.
 
-a `MemberRun` and what its range has brought -> `outcomes` -> members in the order in which they are wanted
+`outcomes` takes a `MemberRun` and what its range has brought, and yields members in the order in which they are wanted.
 """
 
 from __future__ import annotations
