@@ -12,6 +12,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -218,7 +219,21 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
         import uvloop
     except ImportError:  # Windows has none, and the standard loop does the same, slower
         return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+
+    class Loop(uvloop.Loop):
+        """Connects without libuv's threads, on which a forked child would wait at its end (seen with glibc 2.43).
+
+        To connect a socket, uvloop looks its address up, without the socket's type: then in a thread even if it is a
+        number.
+        """
+
+        async def getaddrinfo(
+            self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+        ) -> Any:
+            kind = type or socket.SOCK_STREAM
+            return await super().getaddrinfo(host, port, family=family, type=kind, proto=proto, flags=flags)
+
+    return Loop()
 
 
 engine = Engine()

@@ -152,6 +152,24 @@ def test_a_program_that_used_both_transports_ends_quietly(oss_bucket):
     assert run_python(*arguments) == ("['key']\n", "")
 
 
+def test_connecting_starts_no_thread_that_a_forked_child_would_wait_for(oss_bucket):
+    program = (
+        "import os, sys, threading, time\n"
+        "from osstorchconnector import OssClient\n"
+        "client = OssClient(sys.argv[1], cred_path=sys.argv[2])\n"
+        "client.put(sys.argv[3] + 'key', b'data')\n"
+        "list(client.list(sys.argv[3]))\n"
+        "def others():\n"
+        "    known = {thread.native_id for thread in threading.enumerate()}\n"
+        "    return [task for task in os.listdir('/proc/self/task') if int(task) not in known]\n"
+        "until = time.monotonic() + 10\n"
+        "while others() and time.monotonic() < until:  # threads of Python's that are just ending\n"
+        "    time.sleep(0.01)\n"
+        "print(others())\n"
+    )
+    assert run_python("-c", program, oss_bucket.endpoint, oss_bucket.cred_path, oss_bucket.uri) == ("[]\n", "")
+
+
 def test_a_blocking_call_is_awaited_even_when_the_main_thread_has_ended():
     program = (
         "import threading\n"
