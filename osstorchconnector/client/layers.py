@@ -24,7 +24,7 @@ from ..protocol.checksum import Sum
 from ..protocol.heads import ResponseHead
 from ..protocol.values import ByteSpan, Download
 from ..uri import OssUri
-from .clocks import loop_clock
+from .clocks import loop_clock, wait
 from .memory import Memory
 from .retry import FailedTry, is_throttling
 from .traffic import Gate
@@ -266,7 +266,7 @@ class _Racer(NamedTuple):
     async def has_begun(self, within_seconds: float) -> bool:
         """Wait for the first byte or the end, at most this long."""
         waits: set[asyncio.Future[Any]] = {self.begun, self.task}
-        done, _ = await asyncio.wait(waits, timeout=within_seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await wait(waits, timeout=within_seconds, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
 
     def drop(self) -> None:
@@ -280,7 +280,7 @@ async def _winner(tasks: list[asyncio.Task[Download]]) -> Download:
     """Return the result of the first request that ends well; if none does, raise the error of the first one."""
     running = set(tasks)
     while running:
-        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        done, running = await wait(running, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             if task in done and task.exception() is None:
                 return task.result()

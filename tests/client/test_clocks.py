@@ -201,6 +201,21 @@ def test_who_gives_up_waiting_leaves_no_error_that_nobody_has_seen() -> None:
     assert in_loop(work) == []
 
 
+def test_who_is_cancelled_while_waiting_leaves_no_cycle() -> None:
+    async def main() -> weakref.ref[Any]:
+        task = asyncio.create_task(loop_clock().wait_for(asyncio.sleep(3600), lambda: float("inf")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})  # without looking at its error
+        return weakref.ref(task)
+
+    gc.disable()
+    try:
+        assert asyncio.run(main())() is None
+    finally:
+        gc.enable()
+
+
 def test_a_watcher_that_fails_stops_neither_the_clock_nor_other_watchers() -> None:
     async def work(clock: LoopClock, readings: Readings) -> None:
         complaints, ticks, has_ticked = list[Any](), list[float](), asyncio.Event()

@@ -29,6 +29,7 @@ from yarl import URL
 
 from ...protocol.endpoint import Origin, is_this_machine
 from ...redaction import Secret, SecretBytes, keeper
+from ..clocks import wait
 from ..engine import in_thread
 from .base import ExchangeFailed
 
@@ -150,7 +151,7 @@ class Addresses:
             return self._in_order(host, port, fresh)
         stale = self.book.known(host, port, self._clock(), within_seconds=KEPT_SECONDS)
         lookup = self._begin(host, port)
-        await asyncio.wait({lookup}, timeout=min(seconds, SILENT_SECONDS) if stale else seconds)
+        await wait({lookup}, timeout=min(seconds, SILENT_SECONDS) if stale else seconds)
         if not lookup.done():
             self._given_up.add(lookup)  # the next caller begins another one, in another thread
         elif stale and _is_for_the_moment(lookup.exception()):
