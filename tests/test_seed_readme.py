@@ -45,7 +45,8 @@ REPAIRS: dict[str, list[tuple[str, str]]] = {
             "import io\nfrom typing import Iterable, Tuple\nfrom osstorchconnector import OssIterableDataset\n",
         )
     ],
-    "Pytorch dataloader": [("num_workers=32", "num_workers=2")],
+    # Python 3.14 starts workers anew, and they import the program. Programs that do not expect that have to fork.
+    "Pytorch dataloader": [("num_workers=32", 'num_workers=2, multiprocessing_context="fork"')],
 }
 LAST_ARGUMENT = "config_path=CONFIG_PATH)"
 

@@ -133,5 +133,6 @@ def test_anybody_may_use_a_signed_url_for_a_while(bucket: OssBucket, tmp_path: P
     url = ask(client, lambda operations: operations.signed_url(uri, seconds=60))
     with urllib.request.urlopen(url, timeout=30) as answer:
         assert answer.read() == b"for all"
-    with pytest.raises(urllib.error.HTTPError):
+    with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(url.replace(bucket.name, bucket.name[:-1] + "x"), timeout=30)
+    refused.value.close()

@@ -51,7 +51,9 @@ def transform(data):
         return data.key[len(folder):] + " " + data.read().decode()
 uris = [folder + "/data/%d.txt" % number for number in range(5)]
 dataset = OssIterableDataset.from_objects(uris, "", transform=transform, config_path=config)
-out = sorted(torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2))
+# Python 3.14 starts workers anew, and they import the program. This one does not expect that.
+loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="fork")
+out = sorted(loader)
 """,
         [f"/data/{name} {name}" for name in NAMES],
     ),

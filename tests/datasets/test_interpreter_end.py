@@ -72,7 +72,11 @@ KINDS = {
     "rows": lambda: begun(lister()),
     "fast listing": lambda: begun(OssObjectLister(uri, OssClient(**options, config_path=sys.argv[3]))),
     "pages": lambda: begun(client.list_pages(uri)),
-    "loader": lambda: begun(DataLoader(OssIterableDataset.from_prefix(uri, client), batch_size=None, num_workers=1)),
+    "loader": lambda: begun(
+        DataLoader(
+            OssIterableDataset.from_prefix(uri, client), batch_size=None, num_workers=1, multiprocessing_context="fork"
+        )
+    ),
     "reader": reader,
     "text reader": lambda: begun(io.TextIOWrapper(reader())),
     "writer": lambda: writer(100),

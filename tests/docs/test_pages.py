@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ DOCS = ROOT / "docs"
 WITH_PROGRAMS = [DOCS / "index.md", DOCS / "start.md", *sorted((DOCS / "guides").glob("*.md"))]
 NEEDS = {"start": needs_torch(2, 3), "checkpoints": needs_torch(2, 3), "resume": needs_stateful_loader}
 TEXTS = [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+GUARD = 'if __name__ == "__main__":'
 END = "--- end of a program"
 ALLOWED_WARNINGS = (
     "ignore:torch.distributed is",  # one process saves a distributed checkpoint, as the page says
@@ -34,6 +36,11 @@ def programs(page: Path) -> Iterator[tuple[str, str]]:
         if kind == "py":
             following = blocks[number + 1] if number + 1 < len(blocks) else ("", "")
             yield block, following[1] if following[0] == "text" else ""
+
+
+def guarded(program: str) -> str:
+    """Return a program that only the script runs, not its workers: where they start anew, they import the script."""
+    return program if GUARD in program else f"{GUARD}\n{textwrap.indent(program, '    ')}"
 
 
 def put_pictures(server: emulator.Emulator) -> None:
@@ -56,7 +63,7 @@ def put_pictures(server: emulator.Emulator) -> None:
 def test_the_programs_of_a_page_print_what_it_says(tmp_path: Path, page: Path) -> None:
     found = list(programs(page))
     assert found
-    script = f"\nprint({END!r}, flush=True)\n\n".join(program for program, _ in found)
+    script = f"\n{GUARD}\n    print({END!r}, flush=True)\n\n".join(guarded(program) for program, _ in found)
     with emulator.serve(buckets=["my-bucket"]) as server:
         put_pictures(server)
         places = {

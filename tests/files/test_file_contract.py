@@ -299,7 +299,13 @@ def test_calls_on_a_writer_do_what_they_do_on_pythons_files(client: FakeClient, 
         lambda: prepare(OssWriter(client, URI._replace(key="new"), transfer=TRANSFER)),  # type: ignore[arg-type]
         lambda name: [prepare(io.BytesIO()), prepare((tmp_path / "file").open("wb"))],
     )
-    assert found == {}
+    # A closed file may complain of that or of the argument: BytesIO and files of Python 3.14 complain of the argument.
+    assert {name: outcomes for name, outcomes in found.items() if not is_about_the_argument(*outcomes)} == {}
+
+
+def is_about_the_argument(ours: tuple[Any, ...], theirs: list[tuple[Any, ...]]) -> bool:
+    """True if our file says that it is closed, and Python's that the argument is wrong."""
+    return ours == ({ValueError}, None) and all(result in ({TypeError}, {BufferError}) for result, _ in theirs)
 
 
 def test_a_writer_can_not_be_read(client: FakeClient, tmp_path: Path) -> None:
