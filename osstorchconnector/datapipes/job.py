@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from ..index.fixed import FixedIndex
 from ..index.held_file import this_machine
 from ..index.orders import Share
 from ..index.shared import ObjectIndex, SharedIndex
+from ..patience import start_thread
 
 _CHUNK_BYTES = 16 << 20
 
@@ -129,7 +131,8 @@ def exit_when_job_is_killed() -> None:
     """Let this process, if it is a worker of a DataLoader, not outlive a job that was killed.
 
     Torch's workers notice within seconds that their job is gone, and then wait until it has taken the last samples out
-    of their pipe: for ever, as soon as these are larger than the pipe.
+    of their pipe: for ever, as soon as these are larger than the pipe. Where a server has started them (`forkserver`,
+    Python 3.14's default), they look at that instead, which does not end before them.
     """
     global _watched_in
     if _watched_in == os.getpid() or get_worker_info() is None:
@@ -138,8 +141,15 @@ def exit_when_job_is_killed() -> None:
     job = multiprocessing.parent_process()
     if job is not None and not job.is_alive():  # died before torch began to look
         os._exit(1)
+    if job is not None and job.pid != os.getppid():
+        start_thread(functools.partial(_exit_after, job), "oss-job-watch")
     # Before the finaliser that waits (-5), after those that close and tidy up (0 and above).
     Finalize(None, _leave_if_orphaned, args=(os.getppid(),), exitpriority=-1)
+
+
+def _exit_after(job: Any) -> None:
+    job.join()
+    os._exit(1)
 
 
 def _leave_if_orphaned(parent: int) -> None:

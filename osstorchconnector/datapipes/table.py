@@ -35,6 +35,7 @@ from .fetcher import (
     identity,
     transformed,
 )
+from .job import exit_when_job_is_killed
 from .numbered_objects import NumberedObjects, functional
 from .torch_pipes import IterDataPipe, MapDataPipe
 
@@ -137,6 +138,7 @@ class OssObjectMapFetcher(FetchesBatches, MapDataPipe[Any]):
     def __getitem__(self, position: int | Sequence[int]) -> Any:
         if not isinstance(position, int) and is_batch(position):
             return self.__getitems__(position)
+        exit_when_job_is_killed()
         info = as_info(self._source[position])
         try:
             if isinstance(info.uri, MemberUri):

@@ -26,7 +26,8 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without
     dataset = OssIterableDataset.from_prefix({uri!r}, **{options!r}, shuffle=True)
     dataset.set_epoch(1)
-    loader = DataLoader(dataset, batch_size=None, num_workers=int(sys.argv[1]))
+    context = sys.argv[2] if len(sys.argv) > 2 else None
+    loader = DataLoader(dataset, batch_size=None, num_workers=int(sys.argv[1]), multiprocessing_context=context)
     items = iter(loader)
     next(items)
     print("begun", flush=True)
@@ -65,9 +66,9 @@ def test_a_program_that_ends_in_an_epoch_says_nothing_and_leaves_nothing(
     assert list(tables.iterdir()) == []
 
 
-def start(path: Path, workers: int) -> subprocess.Popen[str]:
+def start(path: Path, workers: int, *context: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, str(path), str(workers)],
+        [sys.executable, str(path), str(workers), *context],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -97,8 +98,11 @@ def test_ctrl_c_ends_an_epoch_at_once(oss_bucket: OssBucket, tables: Path, worke
     assert list(tables.iterdir()) == []
 
 
-def test_what_a_killed_program_left_is_removed_by_the_next_one(oss_bucket: OssBucket, tables: Path) -> None:
-    process = start(program(oss_bucket, tables, WAIT), 1)
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+def test_what_a_killed_program_left_is_removed_by_the_next_one(
+    oss_bucket: OssBucket, tables: Path, context: str
+) -> None:
+    process = start(program(oss_bucket, tables, WAIT), 1, context)
     process.kill()
     process.communicate(timeout=200)  # its worker notices, and ends too
     assert len(list(tables.iterdir())) == 2
@@ -111,3 +115,35 @@ def test_what_a_killed_program_left_is_removed_by_the_next_one(oss_bucket: OssBu
         if thread.name == "oss-index":
             thread.join()
     assert list(tables.iterdir()) == []
+
+
+MAP_HEAD = """
+import operator, sys
+from torch.utils.data import DataLoader
+from osstorchconnector import OssMapDataset
+
+def main():
+    read = operator.methodcaller("read")
+    dataset = OssMapDataset.from_objects([{uri!r}] * 100, **{options!r}, transform=read)
+    batch_size = {batch_size}
+    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=list, num_workers=int(sys.argv[1]),
+                        multiprocessing_context=sys.argv[2])
+    items = iter(loader)
+    next(items)
+    print("begun", flush=True)
+"""
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+def test_workers_of_a_killed_program_end_though_nobody_takes_their_samples(
+    oss_bucket: OssBucket, tmp_path: Path, context: str, batch_size: int | None
+) -> None:
+    uri = oss_bucket.put("large", bytes(1 << 20))
+    head = MAP_HEAD.format(uri=uri, options=oss_bucket.options, batch_size=batch_size)
+    path = tmp_path / "program.py"
+    path.write_text(f'{head}{WAIT}\nif __name__ == "__main__":\n    main()\n')
+    process = start(path, 1, context)
+    process.kill()
+    process.communicate(timeout=200)
+    assert process.returncode == -signal.SIGKILL
