@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from osstorchconnector import OssIterableDataset, OssMapDataset
 
 worker.MP_STATUS_CHECK_INTERVAL = 0.2  # how often a worker looks whether its job lives
-kind, context, uri, options = json.loads(sys.argv[1])
+kind, batch_size, context, uri, options = json.loads(sys.argv[1])
 if __name__ == "__main__":
     dataset = {"iterable": OssIterableDataset, "map": OssMapDataset}[kind].from_prefix(uri, **options)
-    loader = DataLoader(dataset, batch_size=4, num_workers=2, collate_fn=list, multiprocessing_context=context)
+    loader = DataLoader(dataset, batch_size=batch_size, num_workers=2, collate_fn=list, multiprocessing_context=context)
     items = iter(loader)
     next(items)
     print("reads", flush=True)
@@ -32,10 +32,22 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("kind", "context"), [("iterable", "fork"), ("map", "fork"), ("iterable", "spawn")])
-def test_workers_end_when_their_job_is_killed(oss_bucket: OssBucket, kind: str, context: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "batch_size", "context"),
+    [
+        ("iterable", 4, "fork"),
+        ("map", 4, "fork"),
+        ("map", None, "fork"),
+        ("iterable", 4, "spawn"),
+        ("iterable", 4, "forkserver"),
+        ("map", None, "forkserver"),
+    ],
+)
+def test_workers_end_when_their_job_is_killed(
+    oss_bucket: OssBucket, kind: str, batch_size: int | None, context: str
+) -> None:
     oss_bucket.server.fill(oss_bucket.name, "{:03}", 100, bytes(100_000))
-    plan = json.dumps([kind, context, oss_bucket.uri, oss_bucket.options])
+    plan = json.dumps([kind, batch_size, context, oss_bucket.uri, oss_bucket.options])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, plan],

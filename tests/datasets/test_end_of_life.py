@@ -115,35 +115,3 @@ def test_what_a_killed_program_left_is_removed_by_the_next_one(
         if thread.name == "oss-index":
             thread.join()
     assert list(tables.iterdir()) == []
-
-
-MAP_HEAD = """
-import operator, sys
-from torch.utils.data import DataLoader
-from osstorchconnector import OssMapDataset
-
-def main():
-    read = operator.methodcaller("read")
-    dataset = OssMapDataset.from_objects([{uri!r}] * 100, **{options!r}, transform=read)
-    batch_size = {batch_size}
-    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=list, num_workers=int(sys.argv[1]),
-                        multiprocessing_context=sys.argv[2])
-    items = iter(loader)
-    next(items)
-    print("begun", flush=True)
-"""
-
-
-@pytest.mark.parametrize("batch_size", [None, 2])
-@pytest.mark.parametrize("context", ["fork", "forkserver"])
-def test_workers_of_a_killed_program_end_though_nobody_takes_their_samples(
-    oss_bucket: OssBucket, tmp_path: Path, context: str, batch_size: int | None
-) -> None:
-    uri = oss_bucket.put("large", bytes(1 << 20))
-    head = MAP_HEAD.format(uri=uri, options=oss_bucket.options, batch_size=batch_size)
-    path = tmp_path / "program.py"
-    path.write_text(f'{head}{WAIT}\nif __name__ == "__main__":\n    main()\n')
-    process = start(path, 1, context)
-    process.kill()
-    process.communicate(timeout=200)
-    assert process.returncode == -signal.SIGKILL
