@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -20,6 +21,9 @@ settings.register_profile("steady", deadline=None, suppress_health_check=[Health
 settings.load_profile("steady")
 
 _FOLDER = pytest.StashKey[str]()
+
+# The server that starts processes anew (`forkserver`) imports this once for all of them: importing torch takes seconds.
+multiprocessing.set_forkserver_preload(["torch.distributed.checkpoint", "torch.utils.data", "pytest"])
 
 # What these modules test came with these versions of torch.
 _MODULES_NEED = {(2, 3): "test_types.py", (2, 5): "hostile/test_targets.py", (2, 8): "test_round_trips.py"}

@@ -1,7 +1,8 @@
-"""Jobs of several ranks on gloo: each rank is a spawned process, what it returns comes back by rank."""
+"""Jobs of several ranks on gloo: each rank is a process of its own, what it returns comes back by rank."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 import traceback
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 Work = Callable[..., Any]
 
@@ -18,8 +18,8 @@ Work = Callable[..., Any]
 def run_ranks(ranks: int, work: Work, *arguments: Any) -> list[Any]:
     """Run `work(rank, *arguments)` on each rank, torch.distributed initialised; return what each returned."""
     with tempfile.TemporaryDirectory() as folder:
-        # Not by mp.spawn: it kills the ranks that are left as soon as one has failed.
-        context = mp.get_context("spawn")
+        # Not by torch.multiprocessing.spawn: it kills the ranks that are left as soon as one has failed.
+        context = multiprocessing.get_context("forkserver")
         results = [context.SimpleQueue() for _ in range(ranks)]
         processes = [
             context.Process(target=_rank, args=(rank, ranks, folder, results[rank], work, arguments))

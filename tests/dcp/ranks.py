@@ -45,7 +45,7 @@ def run_ranks(count: int, program: Callable[[Place], None], place: Place, folder
 def start_ranks(count: int, program: Callable[[Place], None], place: Place, folder: Path) -> Any:
     """Start `program` on so many ranks; the context that is returned knows their processes."""
     arguments = (count, program, place, str(folder / "rendezvous"))
-    return torch.multiprocessing.spawn(_run, arguments, nprocs=count, join=False)
+    return torch.multiprocessing.start_processes(_run, arguments, nprocs=count, join=False, start_method="forkserver")
 
 
 def _run(rank: int, count: int, program: Callable[[Place], None], place: Place, file: str) -> None:
