@@ -37,6 +37,7 @@ def run_ranks(ranks: int, work: Work, *arguments: Any) -> list[Any]:
 
 def _rank(rank: int, ranks: int, folder: str, result: Any, work: Work, arguments: tuple[Any, ...]) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    multiprocessing.set_forkserver_preload(["torch.utils.data"])  # once for all workers of this rank
     try:
         dist.init_process_group("gloo", init_method=Path(folder, "store").as_uri(), rank=rank, world_size=ranks)
         result.put((True, work(rank, *arguments)))

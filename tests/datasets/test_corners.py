@@ -70,23 +70,18 @@ def test_seven_workers_for_two_objects(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "source", "workers", "persistent"),
-    [
-        ("spawn", "names", 2, True),
-        ("spawn", "manifest", 3, False),
-        ("forkserver", "manifest", 2, True),
-        ("forkserver", "names", 3, False),
-    ],
+    ("source", "workers", "persistent"),
+    [("names", 2, True), ("names", 3, False), ("manifest", 2, True), ("manifest", 3, False)],
 )
 def test_workers_that_are_not_forked_share_out_any_source(
-    oss_bucket: OssBucket, place: Place, method: str, source: str, workers: int, persistent: bool
+    oss_bucket: OssBucket, place: Place, source: str, workers: int, persistent: bool
 ) -> None:
     dataset = dataset_of(place, source, shuffle=True)
     loader = DataLoader(
         dataset,
         batch_size=None,
         num_workers=workers,
-        multiprocessing_context=method,
+        multiprocessing_context="forkserver",
         persistent_workers=persistent,
     )
     first, second = epochs(loader, dataset)
@@ -120,7 +115,7 @@ def on_rank(rank: int, place: Place, workers: int, method: str | None) -> dict[s
     return found
 
 
-@pytest.mark.parametrize(("ranks", "workers", "method"), [(1, 2, "fork"), (2, 1, "spawn"), (3, 0, None)])
+@pytest.mark.parametrize(("ranks", "workers", "method"), [(1, 2, "fork"), (2, 1, "forkserver"), (3, 0, None)])
 @pytest.mark.timeout(600)
 def test_ranks_share_out_any_source_and_list_once(
     oss_bucket: OssBucket, place: Place, ranks: int, workers: int, method: str | None

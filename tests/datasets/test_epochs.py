@@ -46,8 +46,8 @@ def test_a_shuffled_epoch_has_each_object_once_and_is_the_same_again(bucket: Oss
         (0, {}),
         (2, {}),
         (3, {"persistent_workers": True}),
-        (2, {"persistent_workers": True, "multiprocessing_context": "spawn"}),
-        (1, {"persistent_workers": True, "multiprocessing_context": "forkserver"}),
+        (2, {"persistent_workers": True, "multiprocessing_context": "forkserver"}),
+        (1, {"persistent_workers": True, "multiprocessing_context": "spawn"}),
     ],
 )
 def test_workers_learn_of_the_epoch(bucket: OssBucket, workers: int, options: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ def names_of(dataset: OssIterableDataset, pipe: Any) -> None:
     pipe.send(list(dataset))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_process_that_begins_an_epoch_when_another_has_ended_reads_the_same_listing(
     bucket: OssBucket, method: Any
 ) -> None:

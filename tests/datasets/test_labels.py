@@ -90,7 +90,7 @@ def test_a_sampler_is_made_of_targets(bucket: OssBucket) -> None:
     assert counts.min() > 60
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 @KINDS
 def test_workers_see_the_same_numbers(bucket: OssBucket, kind: Kind, method: str) -> None:
     dataset = of_folders(kind, bucket, transform=FACTS)

@@ -198,7 +198,7 @@ def warnings_of(
     [
         ("dataset", "", {}),
         ("dataset", "fork", {}),
-        ("dataset", "spawn", {}),
+        ("dataset", "forkserver", {}),
         ("graph", "fork", {}),
         ("sampler", "", {}),
         ("dataset", "fork", {"shard_ranks": False}),

@@ -112,7 +112,7 @@ def stateful(dataset: OssIterableDataset, workers: int, **options: Any) -> State
         (2, {}),
         (3, {"persistent_workers": True}),
         (2, {"multiprocessing_context": "forkserver", "persistent_workers": True}),
-        (1, {"multiprocessing_context": "spawn"}),
+        (1, {"multiprocessing_context": "forkserver"}),
     ],
 )
 def test_a_stateful_dataloader_goes_on_where_it_was(bucket: OssBucket, workers: int, options: dict[str, Any]) -> None:
@@ -143,11 +143,11 @@ def test_a_state_at_the_end_of_an_epoch_begins_the_next(bucket: OssBucket) -> No
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 0), (0, 3)])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_what_is_left_is_shared_out_among_another_number_of_workers(
     bucket: OssBucket, before: int, after: int, method: str
 ) -> None:
-    if method == "spawn" and after != 2:
+    if method == "forkserver" and after != 2:
         method = "fork"
     first = stateful(dataset_of(bucket, shuffle=True), before, batch_size=2)
     items = iter(first)
