@@ -139,9 +139,11 @@ def exit_when_job_is_killed() -> None:
         return
     _watched_in = os.getpid()
     job = multiprocessing.parent_process()
-    if job is not None and not job.is_alive():  # died before torch began to look
+    if job is None:  # a worker that is a thread, which newer versions of torch prepare for
+        return
+    if not job.is_alive():  # died before torch began to look
         os._exit(1)
-    if job is not None and job.pid != os.getppid():
+    if job.pid != os.getppid():
         start_thread(functools.partial(_exit_after, job), "oss-job-watch")
     # Before the finaliser that waits (-5), after those that close and tidy up (0 and above).
     Finalize(None, _leave_if_orphaned, args=(os.getppid(),), exitpriority=-1)

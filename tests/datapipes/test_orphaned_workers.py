@@ -11,6 +11,7 @@ import sys
 import pytest
 from scripts import ROOT
 
+from osstorchconnector.datapipes import job
 from osstorchconnector.testing import OssBucket
 
 PROGRAM = """
@@ -54,8 +55,15 @@ def test_workers_end_when_their_job_is_killed(
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    ) as job:
-        assert job.stdout is not None
-        assert job.stdout.readline() == b"reads\n"
-        os.kill(job.pid, signal.SIGKILL)
-        assert job.stdout.read() == b""  # ends when the last process that has it open has ended
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"reads\n"
+        os.kill(program.pid, signal.SIGKILL)
+        assert program.stdout.read() == b""  # ends when the last process that has it open has ended
+
+
+def test_a_worker_that_is_a_thread_of_the_job_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "get_worker_info", object)
+    monkeypatch.setattr(job, "_watched_in", 0)
+    monkeypatch.setattr(job, "Finalize", lambda *_, **__: pytest.fail("it would end the job with an exit code of 1"))
+    job.exit_when_job_is_killed()
