@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loaders import needs_stateful_loader
 
 from osstorchconnector.testing import OssBucket
 
@@ -27,6 +28,7 @@ def run(program: str, bucket: OssBucket, names: dict[str, Any]) -> list[Any]:
     return sorted(names["seen"])
 
 
+@needs_stateful_loader
 def test_the_programs_on_the_page_see_each_object_once(oss_bucket: OssBucket) -> None:
     for name in NAMES:
         oss_bucket.put(name, b"meow")

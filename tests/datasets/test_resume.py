@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loaders import StatefulDataLoader
+from loaders import StatefulDataLoader, needs_stateful_loader
 from torch.utils.data import DataLoader
 
 from osstorchconnector.datasets import OssIterableDataset, merge_states
@@ -193,6 +193,7 @@ def train_until_killed(bucket: OssBucket, path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@needs_stateful_loader
 def test_an_epoch_goes_on_after_its_process_was_killed(bucket: OssBucket, tmp_path: Path) -> None:
     path = tmp_path / "state"
     child = multiprocessing.get_context("fork").Process(target=train_until_killed, args=(bucket, path))
