@@ -52,10 +52,10 @@ class Checkpoints:
 
     def save_dcp(self, epoch: int, done: int) -> str:
         uri = f"{self.uri}dcp/{epoch}-{done:06}"
-        dcp.save(weights(epoch, done), storage_writer=OssStorageWriter(uri, **self._options), no_dist=True)
+        dcp.save(weights(epoch, done), storage_writer=OssStorageWriter(uri, **self._options))
         return uri
 
     def load_dcp(self, uri: str) -> dict[str, torch.Tensor]:
         found = {f"layer{number}": torch.zeros(ELEMENTS) for number in range(LAYERS)}
-        dcp.load(found, storage_reader=OssStorageReader(uri, **self._options), no_dist=True)
+        dcp.load(found, storage_reader=OssStorageReader(uri, **self._options))
         return found

@@ -36,12 +36,12 @@ def key(endpoint: str, access: dict[str, Any]) -> None:
 
 def save(endpoint: str, access: dict[str, Any]) -> None:
     """Save tensors as a distributed checkpoint."""
-    dcp.save(STATE, storage_writer=OssDCPFileSystem(endpoint, **access).writer(f"oss://{BUCKET}/run/"), no_dist=True)
+    dcp.save(STATE, storage_writer=OssDCPFileSystem(endpoint, **access).writer(f"oss://{BUCKET}/run/"))
 
 
 def load(endpoint: str, access: dict[str, Any]) -> None:
     """Load them."""
-    dcp.load(STATE, storage_reader=OssDCPFileSystem(endpoint, **access).reader(f"oss://{BUCKET}/run/"), no_dist=True)
+    dcp.load(STATE, storage_reader=OssDCPFileSystem(endpoint, **access).reader(f"oss://{BUCKET}/run/"))
 
 
 FLOWS = {"key": key, "save": save, "load": load}

@@ -107,7 +107,7 @@ def discard_a_write(bucket: OssBucket) -> None:
 
 
 def save_for_the_first_time(bucket: OssBucket) -> None:
-    dcp.save({"a": torch.ones(3)}, storage_writer=OssStorageWriter(f"{bucket.uri}c", **bucket.options), no_dist=True)
+    dcp.save({"a": torch.ones(3)}, storage_writer=OssStorageWriter(f"{bucket.uri}c", **bucket.options))
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,11 @@ with checkpoint.writer(uri + "model.pt") as writer:
 with checkpoint.reader(uri + "model.pt") as reader:
     assert torch.load(reader).tolist() == [1, 1, 1]
 
-warnings.filterwarnings("ignore", "torch.distributed is disabled")
+warnings.filterwarnings("ignore", "torch.distributed is (disabled|unavailable)")
 fs, state = OssDCPFileSystem(**options), {{"a": torch.ones(3)}}
-dcp.save(state, storage_writer=fs.writer(uri + "dcp"), no_dist=True)
+dcp.save(state, storage_writer=fs.writer(uri + "dcp"))
 state["a"].zero_()
-dcp.load(state, storage_reader=fs.reader(uri + "dcp"), no_dist=True)
+dcp.load(state, storage_reader=fs.reader(uri + "dcp"))
 assert state["a"].tolist() == [1, 1, 1]
 
 from osstorchconnector import dataloader2, nodes  # importing them is no mistake yet
@@ -56,7 +56,7 @@ for use in (lambda: nodes.OssLister(uri, **options), dataloader2.OssReadingServi
 """
 
 
-@needs_torch(2, 3)
+@needs_torch(2, 7)  # before, torch leaves a folder behind, and a warning
 @pytest.mark.parametrize("error", ["ImportError", "RuntimeError"])
 def test_each_part_works_without_packages_that_others_need(error: str, oss_bucket: OssBucket, tmp_path: Path) -> None:
     oss_bucket.put("key", b"bytes")

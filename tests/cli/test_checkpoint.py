@@ -159,7 +159,7 @@ def test_ctrl_c_leaves_no_file(run_uri: str, oss_bucket: OssBucket, tmp_path: Pa
 
 
 def test_checkpoints_of_torch_are_verified_too(run: Run, oss_bucket: OssBucket, tmp_path: Path) -> None:
-    dcp.save(STATE, checkpoint_id=tmp_path / "dcp", no_dist=True)
+    dcp.save(STATE, checkpoint_id=tmp_path / "dcp")
     for path in (tmp_path / "dcp").iterdir():
         oss_bucket.put(f"theirs/{path.name}", path.read_bytes())
     assert run("checkpoint", "verify", f"{oss_bucket.uri}theirs").err == "3 items in 1 files: all can be read\n"

@@ -43,7 +43,7 @@ def public(oss_bucket: OssBucket) -> OssBucket:
 
 def loaded(reader: OssStorageReader) -> list[float]:
     state = {"weight": torch.zeros(3)}
-    dcp.load(state, storage_reader=reader, no_dist=True)
+    dcp.load(state, storage_reader=reader)
     return state["weight"].tolist()
 
 
@@ -65,7 +65,7 @@ def test_what_is_public_is_read_without_credentials(public: OssBucket, name: str
 @needs_torch(2, 3)
 def test_a_public_checkpoint_is_loaded_without_credentials(public: OssBucket) -> None:
     storage = OssDCPFileSystem(**public.options)
-    dcp.save({"weight": torch.ones(3)}, storage_writer=storage.writer(f"{public.uri}step/"), no_dist=True)
+    dcp.save({"weight": torch.ones(3)}, storage_writer=storage.writer(f"{public.uri}step/"))
     access = {"endpoint": public.endpoint, "region": public.region, "anonymous": True}
     assert loaded(OssDCPFileSystem(**access).reader(f"{public.uri}step/")) == [1.0] * 3
     assert loaded(OssStorageReader(f"{public.uri}step/", **access)) == [1.0] * 3

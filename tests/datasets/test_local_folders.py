@@ -105,9 +105,9 @@ def test_distributed_checkpoints_are_saved_loaded_and_cleaned(tmp_path: Path) ->
     fs = OssDCPFileSystem("")
     state = {"weights": torch.arange(100_000.0), "step": torch.tensor(7)}
     for _ in range(2):
-        dcp.save(state, storage_writer=fs.writer(f"{tmp_path}/run/step-1"), no_dist=True)
+        dcp.save(state, storage_writer=fs.writer(f"{tmp_path}/run/step-1"))
     loaded = {"weights": torch.zeros(100_000), "step": torch.tensor(0)}
-    dcp.load(loaded, storage_reader=fs.reader(f"{tmp_path}/run/step-1"), no_dist=True)
+    dcp.load(loaded, storage_reader=fs.reader(f"{tmp_path}/run/step-1"))
     assert all(torch.equal(loaded[name], state[name]) for name in state)
     names = {path.name.partition(".")[0] or path.name for path in (tmp_path / "run" / "step-1").iterdir()}
     assert names == {".metadata", "__0_0"}
@@ -120,9 +120,9 @@ def test_distributed_checkpoints_are_saved_loaded_and_cleaned(tmp_path: Path) ->
 
 @needs_torch(2, 3)
 def test_readers_and_writers_of_distributed_checkpoints_work_without_a_file_system(tmp_path: Path) -> None:
-    dcp.save({"w": torch.arange(9)}, storage_writer=OssStorageWriter(f"{tmp_path}/step-1", endpoint=""), no_dist=True)
+    dcp.save({"w": torch.arange(9)}, storage_writer=OssStorageWriter(f"{tmp_path}/step-1", endpoint=""))
     loaded = {"w": torch.zeros(9, dtype=torch.int64)}
-    dcp.load(loaded, storage_reader=OssStorageReader(f"{tmp_path}/step-1", endpoint=""), no_dist=True)
+    dcp.load(loaded, storage_reader=OssStorageReader(f"{tmp_path}/step-1", endpoint=""))
     assert torch.equal(loaded["w"], torch.arange(9))
 
 
@@ -131,7 +131,7 @@ def test_readers_and_writers_of_distributed_checkpoints_work_without_a_file_syst
 def test_a_manager_keeps_the_newest_checkpoints(tmp_path: Path, as_client: bool) -> None:
     manager = OssCheckpointManager(f"{tmp_path}/run", endpoint=OssClient("") if as_client else "", keep=1)
     for step in (1, 2):
-        manager.save(step, {"w": torch.full((3,), float(step))}, no_dist=True)
+        manager.save(step, {"w": torch.full((3,), float(step))})
     state = {"w": torch.zeros(3)}
-    assert manager.load(state, no_dist=True) == 2
+    assert manager.load(state) == 2
     assert state["w"][0] == 2

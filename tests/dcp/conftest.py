@@ -26,6 +26,9 @@ _NEEDS_EACH = {
         "test_a_rank_that_loads_its_own_part_goes_over_as_well",
         "test_checkpoints_are_left_alone_wherever_their_files_are",
         "test_a_save_without_collectives_refuses_an_id_that_exists",
+        "test_metadata_of_ranks_is_not_read_in_its_place",
+        "test_what_was_unreadable_once_is_read_the_next_time",
+        "test_a_rank_without_metadata_hears_that_others_have_some",
         "test_a_stager_of_its_own_can_be_given",  # dcp.async_save(async_stager=)
     },
     (2, 4): {

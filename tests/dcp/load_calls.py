@@ -46,7 +46,7 @@ def calls_of_load(fs: OssDCPFileSystem, uri: str, target: dict[str, torch.Tensor
     threading.setprofile(count)
     sys.setprofile(count)
     try:
-        dcp.load(target, storage_reader=reader, no_dist=True)
+        dcp.load(target, storage_reader=reader)
     finally:
         sys.setprofile(None)
         threading.setprofile(None)

@@ -52,15 +52,6 @@ class Dispatching(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def default_device(device: str) -> Iterator[None]:
-    torch.set_default_device(device)
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
-
-
-@contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -101,7 +92,7 @@ def functionalised(action: Action) -> None:
 
 CONTEXTS: dict[str, Callable[[Action], None]] = {
     "meta device": within(lambda: torch.device("meta")),
-    "default device": within(lambda: default_device("meta")),
+    "default device": within(lambda: torch.device("meta")),
     "default dtype": within(lambda: default_dtype(torch.float64)),
     "deterministic": within(deterministic),
     "inference": within(torch.inference_mode),

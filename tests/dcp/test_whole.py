@@ -30,7 +30,7 @@ def client(oss_bucket: OssBucket) -> OssClient:
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_everything_can_be_read_and_nothing_is_kept(client: OssClient, oss_bucket: OssBucket, options: dict) -> None:
     fs = OssDCPFileSystem(**oss_bucket.options)
-    dcp.save(STATE, storage_writer=fs.writer(f"{oss_bucket.uri}ckpt", **options), no_dist=True)
+    dcp.save(STATE, storage_writer=fs.writer(f"{oss_bucket.uri}ckpt", **options))
     whole = WholeCheckpoint(client, f"{oss_bucket.uri}ckpt")
     told = list[tuple[int, int]]()
     files = list(whole.check(lambda done, total: told.append((done, total))))
@@ -52,7 +52,7 @@ def test_everything_can_be_read_and_nothing_is_kept(client: OssClient, oss_bucke
 def test_a_quantised_tensor_can_be_read(client: OssClient, oss_bucket: OssBucket) -> None:
     state = {"weight": torch.quantize_per_tensor(torch.ones(4, 2), 0.5, 0, torch.qint8)}
     fs = OssDCPFileSystem(**oss_bucket.options)
-    dcp.save(state, storage_writer=fs.writer(f"{oss_bucket.uri}ckpt"), no_dist=True)
+    dcp.save(state, storage_writer=fs.writer(f"{oss_bucket.uri}ckpt"))
     (file,) = WholeCheckpoint(client, f"{oss_bucket.uri}ckpt").check()
     assert file.problem == ""
 
@@ -60,7 +60,7 @@ def test_a_quantised_tensor_can_be_read(client: OssClient, oss_bucket: OssBucket
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_a_checkpoint_is_removed_with_all_that_is_below(client: OssClient, oss_bucket: OssBucket) -> None:
     fs = OssDCPFileSystem(**oss_bucket.options)
-    dcp.save(STATE, storage_writer=fs.writer(f"{oss_bucket.uri}ckpt"), no_dist=True)
+    dcp.save(STATE, storage_writer=fs.writer(f"{oss_bucket.uri}ckpt"))
     oss_bucket.put("ckpt/mine.txt", b"")
     oss_bucket.put("ckpt-2/other", b"")
     WholeCheckpoint(client, f"{oss_bucket.uri}ckpt").remove()

@@ -105,7 +105,7 @@ def is_state(found: dict[str, Any]) -> bool:
 
 
 def save_dcp(site: Site, name: str) -> None:
-    dcp.save(dict(STATE), storage_writer=OssStorageWriter(site.uri(name), **site.options), no_dist=True)
+    dcp.save(dict(STATE), storage_writer=OssStorageWriter(site.uri(name), **site.options))
 
 
 # --- one operation of the client each
@@ -225,7 +225,7 @@ def dcp_load(site: Site) -> bool:
 
 def load_dcp(site: Site, name: str) -> bool:
     state = {"weight": torch.zeros(40_000), "step": 0}
-    dcp.load(state, storage_reader=OssStorageReader(site.uri(name), **site.options), no_dist=True)
+    dcp.load(state, storage_reader=OssStorageReader(site.uri(name), **site.options))
     return is_state(state)
 
 

@@ -82,8 +82,8 @@ def everything(options: dict[str, str]) -> list[Callable[[], object]]:
         lambda: OssMapDataset.from_prefix("oss://bucket/samples/", **options)[0].size,
         write,
         lambda: OssCheckpoint(**options).reader("oss://bucket/model").read(),
-        lambda: dcp.save(state, storage_writer=OssStorageWriter("oss://bucket/dcp", **options), no_dist=True),
-        lambda: dcp.load(state, storage_reader=OssStorageReader("oss://bucket/dcp", **options), no_dist=True),
+        lambda: dcp.save(state, storage_writer=OssStorageWriter("oss://bucket/dcp", **options)),
+        lambda: dcp.load(state, storage_reader=OssStorageReader("oss://bucket/dcp", **options)),
         lambda: OssClient(**options).create_upload("oss://bucket/upload"),
         lambda: OssClient(**options).delete_many("bucket", ["upload"]),
     ]

@@ -54,6 +54,13 @@ def on_cpu(storage: Any, location: str) -> Any:
     return storage
 
 
+def load_object(file: Any, map_location: Any, weights_only: bool | None) -> Any:
+    """Return what `torch.save` has stored. None is for weights only, as it is by itself since torch 2.6."""
+    if weights_only is None and torch.__version__ < "2.6":  # a TorchVersion, which compares as versions do
+        weights_only = True
+    return torch.load(file, map_location=map_location, weights_only=weights_only)
+
+
 _TorchCheckpointIO: Any = framework_class("fabric.plugins", "TorchCheckpointIO")
 
 
@@ -117,7 +124,7 @@ class OssCheckpointIO(_TorchCheckpointIO):
         weights_only: bool | None = None,
         **options: Any,
     ) -> Any:
-        """Return the checkpoint at `path`; `map_location` and `weights_only` are those of `torch.load`.
+        """Return the checkpoint at `path`; `map_location` and `weights_only` are those of `torch.load` since torch 2.6.
 
         Raises `OssNotFoundError`, which is a `FileNotFoundError`, if there is none.
         """
@@ -125,7 +132,7 @@ class OssCheckpointIO(_TorchCheckpointIO):
         if uri is None:
             return super().load_checkpoint(path, map_location=map_location, weights_only=weights_only, **options)
         with OssCheckpoint(self.client).reader(uri) as reader:
-            return torch.load(reader, map_location=map_location, weights_only=weights_only)
+            return load_object(reader, map_location, weights_only)
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Remove the object `path`, or all of the folder of a sharded checkpoint. Nothing there is no error."""

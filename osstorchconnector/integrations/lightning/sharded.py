@@ -23,7 +23,7 @@ from ...client.client import OssClient
 from ...dcp import OssStorageReader, OssStorageWriter
 from ...dcp.torch_dcp import dcp_load, dcp_save
 from ...errors import OssConfigError, OssUsageError
-from .checkpoint_io import OssCheckpointIO, as_oss_uri, framework_class
+from .checkpoint_io import OssCheckpointIO, as_oss_uri, framework_class, load_object
 
 MODEL, REST, REST_FILE = "state_dict", "lightning_rest", "meta.pt"
 
@@ -73,9 +73,9 @@ class _InOss:
         dcp_load(wanted, storage_reader=reader)
         parts.update({name: wanted[name] for name in parts})
         if has_rest:
-            return torch.load(io.BytesIO(wanted[REST]), map_location="cpu", weights_only=weights_only)
+            return load_object(io.BytesIO(wanted[REST]), "cpu", weights_only)
         with OssCheckpoint(self._client).reader(f"{uri}/{REST_FILE}") as file:
-            return torch.load(file, map_location="cpu", weights_only=weights_only)
+            return load_object(file, "cpu", weights_only)
 
 
 class _TrainerInOss(_InOss):

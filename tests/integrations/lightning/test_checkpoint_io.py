@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from osstorchconnector import OssClient, OssConfigError, OssNotFoundError, OssPermissionError, OssUriError
 from osstorchconnector.integrations.lightning import OssAsyncCheckpointIO, OssCheckpointIO
@@ -99,6 +100,17 @@ def test_what_fails_leaves_the_old_checkpoint(oss_bucket: OssBucket) -> None:
     with pytest.raises(OssPermissionError, match="a.ckpt"):
         plugin.save_checkpoint({"step": 3}, path)
     assert plugin.load_checkpoint(path) == {"step": 1}
+
+
+def test_an_older_torch_loads_nothing_but_weights_either(oss_bucket: OssBucket, monkeypatch: Any) -> None:
+    plugin, path, given = one(oss_bucket), oss_bucket.uri + "a.ckpt", []
+    plugin.save_checkpoint({"step": 1}, path)
+    monkeypatch.setattr(torch, "load", lambda file, *, weights_only, **options: given.append(weights_only))
+    for version in ("2.5.1", "2.6.0"):
+        monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+        for weights_only in (None, True, False):
+            plugin.load_checkpoint(path, weights_only=weights_only)
+    assert given == [True, True, False, None, True, False]
 
 
 def test_loads_are_as_the_caller_wants_them(oss_bucket: OssBucket) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from loaders import needs_torch
 from scripts import run_python
 
 from osstorchconnector.testing import OssBucket
@@ -15,6 +16,7 @@ pytest.importorskip("lightning", minversion="2.6")
 HERE = Path(__file__).parent
 
 
+@needs_torch(2, 6)  # fully_shard
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("program", ["trainer_on_ranks.py", "fabric_on_ranks.py"])
 def test_two_ranks_save_and_go_on(oss_bucket: OssBucket, program: str, tmp_path: Path) -> None:
