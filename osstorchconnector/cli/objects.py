@@ -236,7 +236,7 @@ def clean(
     """Remove what interrupted copies and uploads have left, if nobody has gone on with them for a day.
 
     Of a prefix, these are multipart uploads (they cost storage, and no listing shows them), and what this machine has
-    kept of copies. In a folder, these are hidden files of downloads.
+    kept of copies. In a folder, these are hidden files of downloads, and parts of uploads of `OssClient("")`.
 
     Example: osstorch clean --older-than 48 oss://my-bucket/checkpoints/
     """

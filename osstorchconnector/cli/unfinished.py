@@ -1,18 +1,20 @@
 """What copies that were cut off have left on this machine: found, and removed if nobody goes on with it.
 
-A copy of a large file has a record in the cache folder, and a download a draft beside its target. Records that a
-process holds stay, and whatever was written to lately.
+A copy of a large file has a record in the cache folder, and a download a draft beside its target. An upload of
+`OssClient("")` is a folder beside its target. Records that a process holds stay, and whatever was written to lately.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..client.local.folders import is_upload_folder
 from ..errors import OssUriError
 from ..local_files import is_draft
 from .places import Local, Place, Remote, place
@@ -20,7 +22,7 @@ from .records import CopyRecord, records_before
 
 
 class Unfinished(NamedTuple):
-    """A copy that nobody has gone on with: what was written last and when, its bytes, and the file to remove."""
+    """A copy that nobody has gone on with: the file or folder to remove, when it was written to last, its bytes."""
 
     path: Path
     changed: float
@@ -28,8 +30,12 @@ class Unfinished(NamedTuple):
     record: CopyRecord | None = None
 
     def remove(self) -> None:
-        """Remove it. Raises `OSError` for a file that this user may not remove."""
-        self.path.unlink(missing_ok=True)
+        """Remove it. Raises `OSError` for what this user may not remove."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.is_dir():
+                shutil.rmtree(self.path)
+            else:
+                self.path.unlink()
         if self.record is not None:
             self.record.remove()
 
@@ -37,8 +43,8 @@ class Unfinished(NamedTuple):
 def unfinished_copies(where: Place, before: float) -> Iterator[Unfinished]:
     """Yield what is left of copies from or to a place, or below it, and older than a moment in seconds since 1970.
 
-    Below a folder these are also the drafts of which there is no record. Each is to be removed while it is the last one
-    that was yielded, so that no copy takes it up meanwhile.
+    Below a folder these are also the drafts of which there is no record, and uploads of `OssClient("")`. Each is to be
+    removed while it is the last one that was yielded, so that no copy takes it up meanwhile.
     """
     told = set[Path]()
     for record in records_before(before):
@@ -62,11 +68,24 @@ def _unfinished(record: CopyRecord) -> Unfinished:
 
 def _drafts(folder: Path, before: float) -> Iterator[Unfinished]:
     for parent, folders, names in os.walk(folder):
-        folders.sort()
+        uploads = sorted(filter(is_upload_folder, folders))
+        folders[:] = sorted(set(folders).difference(uploads))
+        for upload in (_upload(Path(parent, name)) for name in uploads):
+            if upload is not None and upload.changed <= before:
+                yield upload
         for path in (Path(parent, name) for name in sorted(names) if is_draft(name)):
             status = my_file(path)
             if status is not None and status.st_mtime <= before:
                 yield Unfinished(path, status.st_mtime, status.st_size)
+
+
+def _upload(folder: Path) -> Unfinished | None:
+    """Return what is in a folder of parts; None if this user has not made it, or it is gone."""
+    with contextlib.suppress(OSError):
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and _is_mine(status):
+            return Unfinished(folder, status.st_mtime, sum(path.lstat().st_size for path in folder.iterdir()))
+    return None
 
 
 def _is_at(where: Place, name: str) -> bool:
@@ -86,6 +105,10 @@ def my_file(path: Path) -> os.stat_result | None:
     """Return what is known of a file that this user made; None if it is something else, or is not there."""
     with contextlib.suppress(OSError):
         status = path.lstat()
-        if stat.S_ISREG(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid()):
+        if stat.S_ISREG(status.st_mode) and _is_mine(status):
             return status
     return None
+
+
+def _is_mine(status: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()

@@ -11,6 +11,7 @@ import pytest
 from cli.conftest import Run
 from scripts import NO_LOGS
 
+from osstorchconnector import OssClient
 from osstorchconnector.cli.records import held_record, records_before, records_folder
 from osstorchconnector.cli.show import size_text
 from osstorchconnector.local_files import draft_beside
@@ -126,6 +127,29 @@ def test_drafts_without_a_record_are_found_in_their_folder(run: Run, oss_bucket:
     age(folder, 30)
     assert run("clean", str(here), access=False).err == ONE_REMOVED
     assert names(inside) == sorted([young.name, link.name, folder.name, "mine"])
+
+
+def test_uploads_to_files_are_found_in_their_folder(run: Run, here: Path) -> None:
+    client = OssClient("")
+    inside = here / "inside"
+    inside.mkdir()
+    for name in ("old", "young"):
+        client.upload_part(f"{inside}/{name}", client.create_upload(f"{inside}/{name}"), 1, b"half")
+    old, young = (inside / f".osstorchconnector-{each.upload_id}.upload" for each in client.list_uploads(f"{inside}/"))
+    age(old, 30)
+    stranger = inside / ".osstorchconnector-0.upload"
+    stranger.mkdir()
+    age(stranger, 30)
+    (inside / f".osstorchconnector-{'0' * 32}.upload").symlink_to(stranger)
+    _, told, _ = run("clean", "--dry-run", str(here), access=False)
+    assert f"{old}  {size_text(len('half') + len('old'))}" in told
+    assert run("clean", str(here), access=False).err == ONE_REMOVED
+    assert [each.key.rpartition("/")[2] for each in client.list_uploads(f"{inside}/")] == ["young"]
+    assert names(inside) == sorted([young.name, stranger.name, f".osstorchconnector-{'0' * 32}.upload"])
+    client.complete_upload(
+        f"{inside}/young", young.name[19:-7], client.list_parts(f"{inside}/young", young.name[19:-7])
+    )
+    assert (inside / "young").read_bytes() == b"half"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"names": [1]}', '{"names": "abc"}'])

@@ -128,6 +128,11 @@ def listed_time(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
+def is_upload_folder(name: str) -> bool:
+    """Say whether a folder of this name holds the parts of an upload."""
+    return _FOLDER.fullmatch(name) is not None
+
+
 class LocalUpload:
     """A multipart upload to `path`: `OSError` of `ENOENT` if there is none with this id."""
 
