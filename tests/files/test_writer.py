@@ -129,11 +129,13 @@ def test_added_bytes_are_sent_from_where_they_are(client: FakeClient) -> None:
 
 
 def test_a_wrong_checksum_of_added_bytes_is_sent_with_them(client: FakeClient) -> None:
-    writer = writer_of(client)
-    writer.add(DATA[:PART], crc64(b"other bytes"))
-    writer.write(b"more")
+    def store() -> None:
+        with writer_of(client) as writer:
+            writer.add(DATA[:PART], crc64(b"other bytes"))
+            writer.write(b"more")  # raises if it hears of it by then; else the writer's end does
+
     with pytest.raises(AssertionError):  # as the server in memory says
-        writer.close()
+        store()
     assert stored(client) == OLD
 
 
