@@ -1,8 +1,9 @@
-"""What goes wrong leaves no cycles behind: until they are collected they keep the caller's frames and all they hold."""
+"""What ends or goes wrong leaves no cycles behind: frames and answers would live until they are collected."""
 
 from __future__ import annotations
 
 import gc
+import threading
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,14 @@ from loaders import needs_torch
 
 import osstorchconnector
 from osstorchconnector import OssCheckpoint, OssIterableDataset
+from osstorchconnector.client.attempts import DocumentAttempt, GetAttempt, UploadAttempt
 from osstorchconnector.client.engine import engine
 from osstorchconnector.dcp import OssStorageWriter
 from osstorchconnector.errors import OssError, OssNotFoundError
 from osstorchconnector.testing import OssBucket
 
 MIB = 1 << 20
+REQUESTS = (DocumentAttempt, GetAttempt, UploadAttempt)
 OURS = str(Path(osstorchconnector.__file__).parent)
 
 
@@ -35,8 +38,8 @@ async def no_work() -> None:
     """Do nothing."""
 
 
-def frames_left() -> list[str]:
-    """Return which frames of the library only a garbage collection can free."""
+def left() -> list[str]:
+    """Return which frames and requests of the library only a garbage collection can free."""
     for thread in engine.running():
         thread.run(no_work())  # what was under way on the loops has ended
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -44,7 +47,8 @@ def frames_left() -> list[str]:
         gc.collect()
         frames = [one for one in gc.garbage if isinstance(one, types.FrameType)]
         places = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in frames]
-        return sorted(place for place in places if OURS in place)
+        requests = [type(one).__name__ for one in gc.garbage if isinstance(one, REQUESTS)]
+        return sorted([place for place in places if OURS in place] + requests)
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
@@ -106,6 +110,21 @@ def discard_a_write(bucket: OssBucket) -> None:
         writer.discard()
 
 
+def read_a_listing(bucket: OssBucket, *, to_its_end: bool = True) -> None:
+    bucket.server.fill(bucket.name, "a/{:05}", 3000, b"data")
+    items = iter(OssIterableDataset.from_prefix(f"{bucket.uri}a/", **bucket.options))
+    next(items)
+    if to_its_end:
+        assert len(list(items)) == 2999
+
+
+def break_off_a_listing(bucket: OssBucket) -> None:
+    read_a_listing(bucket, to_its_end=False)
+    for thread in threading.enumerate():
+        if thread.name == "oss-index":
+            thread.join()
+
+
 def save_for_the_first_time(bucket: OssBucket) -> None:
     dcp.save({"a": torch.ones(3)}, storage_writer=OssStorageWriter(f"{bucket.uri}c", **bucket.options))
 
@@ -119,9 +138,11 @@ def save_for_the_first_time(bucket: OssBucket) -> None:
         read_what_is_forbidden_after_a_while,
         write_where_no_bucket_is,
         discard_a_write,
+        read_a_listing,
+        break_off_a_listing,
         pytest.param(save_for_the_first_time, marks=needs_torch(2, 3)),
     ],
 )
 def test_nothing_waits_for_the_garbage_collector(oss_bucket: OssBucket, work: Callable[[OssBucket], None]) -> None:
     work(oss_bucket)
-    assert frames_left() == []
+    assert left() == []

@@ -110,9 +110,8 @@ class _WholeAnswer:
 class DocumentAttempt(_WholeAnswer, Generic[R]):
     """A request that is answered by a document (or nothing), which is gathered whole, within a limit, and parsed."""
 
-    def __init__(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> None:
+    def __init__(self, request: Request) -> None:
         self._request = request
-        self._parse = parse
         self._document = SecretBuffer()
         self.sent = 0
         self.result: R
@@ -127,9 +126,7 @@ class DocumentAttempt(_WholeAnswer, Generic[R]):
 
     def accept_whole(self, head: ResponseHead, body: memoryview) -> None:
         if head.content_length is None and not body:  # the last tag of a document shows that it is whole
-            raise OssProtocolError(
-                f"answered {head.status} without a length, and nothing came: it may have been cut off"
-            )
+            raise OssProtocolError(f"answered {head.status} without a length, and nothing came: it may be cut off")
         super().accept_whole(head, body)
 
     def buffer_for(self, head: ResponseHead) -> memoryview:
@@ -145,6 +142,20 @@ class DocumentAttempt(_WholeAnswer, Generic[R]):
 
     def discard(self) -> None:
         self._document = SecretBuffer()
+
+    def _parse(self, head: ResponseHead, body: bytearray) -> R:
+        raise NotImplementedError
+
+
+class ParsedAttempt(DocumentAttempt[R]):
+    """One whose document a function parses; not one of its own methods: that cycle would keep the document."""
+
+    def __init__(self, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> None:
+        super().__init__(request)
+        self._function = parse
+
+    def _parse(self, head: ResponseHead, body: bytearray) -> R:
+        return self._function(head, body)
 
 
 class GetState(IntEnum):

@@ -19,7 +19,7 @@ from ..protocol.checksum import Sum, combine_crc64
 from ..protocol.heads import ResponseHead, bare_etag, parse_crc64, parse_http_date
 from ..protocol.values import ByteSpan, Download, ListedBucket, ListPage, Request, StoredObject
 from ..uri import OssUri, checked_bucket
-from .attempts import DocumentAttempt, GetAttempt, UploadAttempt
+from .attempts import GetAttempt, ParsedAttempt, UploadAttempt
 from .layers import Get, HedgedReads, Lateness
 from .memory import Memory
 from .paging import Ahead, PageAttempt, PageTimes
@@ -181,7 +181,7 @@ class Operations(UploadOperations):
         request = requests.copy_object(
             source.bucket, source.key, target.bucket, target.key, if_match, forbid_overwrite=forbid_overwrite
         )
-        attempt = DocumentAttempt(request, body_of(xml.parse_copy))
+        attempt = ParsedAttempt(request, body_of(xml.parse_copy))
         try:
             await self._sender.perform(attempt)
         except OssConflictError as error:

@@ -55,7 +55,7 @@ class PageAttempt(DocumentAttempt[ListPage]):
     """A page of a listing: of what was asked for, and going on where the last one ended."""
 
     def __init__(self, request: Request, order: PageOrder, ahead: Ahead | None, times: PageTimes | None = None) -> None:
-        super().__init__(request, self._read)
+        super().__init__(request)
         self._times, self._asked_at = times, time.perf_counter()
         self.wants_early_look = ahead is not None
         self._order, self._ahead, self._token = order, ahead, ""
@@ -70,7 +70,7 @@ class PageAttempt(DocumentAttempt[ListPage]):
                 self._ahead.go_on(self._token)
                 await asyncio.sleep(0)
 
-    def _read(self, _head: ResponseHead, body: bytearray) -> ListPage:
+    def _parse(self, head: ResponseHead, body: bytearray) -> ListPage:
         came = time.perf_counter()
         try:
             page = xml.parse_list_page(body, self._prefix, self._delimiter)
@@ -130,7 +130,8 @@ class PageStream:
 
     def close(self) -> None:
         """Cancel the requests for pages that were not read."""
-        self._token = ""
+        # A request knows this stream, so that a task which it still knew would be a cycle, and keep all pages.
+        self._token, self._latest = "", None
         while self._pages:
             self._pages.pop().cancel()
 

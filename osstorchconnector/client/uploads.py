@@ -15,7 +15,7 @@ from ..protocol.checksum import combine_crc64
 from ..protocol.heads import ResponseHead, bare_etag, full_stat
 from ..protocol.values import ByteSpan, ListedUpload, ObjectStat, Request, StoredObject, UploadedPart
 from ..uri import OssUri
-from .attempts import DocumentAttempt, UploadAttempt
+from .attempts import ParsedAttempt, UploadAttempt
 from .sender import Sender
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class UploadOperations:
         """
         whole_crc, size = whole_of(parts)
         request = requests.complete_upload(uri.bucket, uri.key, upload_id, parts, forbid_overwrite=forbid_overwrite)
-        attempt = DocumentAttempt(
+        attempt = ParsedAttempt(
             request, lambda head, body: StoredObject(xml.parse_complete(body, uri.key), stored_crc64(head))
         )
         try:
@@ -141,7 +141,7 @@ class UploadOperations:
 
 
 async def document_of(sender: Sender, request: Request, parse: Callable[[ResponseHead, bytearray], R]) -> R:
-    attempt = DocumentAttempt(request, parse)
+    attempt = ParsedAttempt(request, parse)
     await sender.perform(attempt)
     return attempt.result
 

@@ -24,7 +24,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol
 
@@ -230,19 +230,20 @@ class Filling:
         with self._changed:
             return self.reader.refresh()
 
-    @contextlib.contextmanager
-    def follow(self) -> Iterator[Follower]:
-        """Keep the table growing, if this process fills it, while a thread waits for its rows."""
+    def follow(self) -> Follower:
+        """Return what keeps the table growing in its `with`, if this process fills it: a thread waits for its rows."""
+        return Follower(self)
+
+    def join(self) -> None:
+        """Count a follower."""
         with self._changed:
             self._followers += 1
-        try:
-            yield Follower(self)
-        finally:
-            # Not at the interpreter's end, nor in a forked child: the thread and the lock belong to the parent.
-            if not self._is_exiting() and self._pid == os.getpid():
-                self._leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Count one less; without any the table need not grow."""
+        # Not at the interpreter's end, nor in a forked child: the thread and the lock belong to the parent.
+        if self._is_exiting() or self._pid != os.getpid():
+            return
         with self._changed:
             self._followers -= 1
             if not self._followers and self._pending is not None:
@@ -328,12 +329,21 @@ _OWN = "where its rows come from (a listing, or the parser of a manifest) may be
 class Follower:
     """Waits for rows of a table. A failure from before it began is tried again; a new one is raised."""
 
+    # Not a generator: in Python 3.10 an epoch's end in its `with` would be a cycle, which keeps the table's file.
+
     def __init__(self, here: Filling) -> None:
         self._here = here
         self.table = here.reader.table
         self._failures = here.failures
         progress = here.look()
         self._old_failure = progress.sequence if progress.state is TableState.FAILED else -1
+
+    def __enter__(self) -> Follower:
+        self._here.join()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._here.leave()
 
     def wait_beyond(self, position: int, *, to_end: bool = False) -> bool:
         """Wait until row `position` is there and return true, or false if the table ends before it.

@@ -14,8 +14,8 @@ from osstorchconnector.client.attempts import (
     MAX_REFUSAL_BYTES,
     RECEIVING,
     UNASKED,
-    DocumentAttempt,
     GetAttempt,
+    ParsedAttempt,
 )
 from osstorchconnector.client.memory import Pieces, fill
 from osstorchconnector.errors import OssIntegrityError, OssProtocolError
@@ -181,7 +181,7 @@ def test_error_documents_and_documents_have_a_limit():
     with pytest.raises(OssProtocolError, match="error message"):
         GetAttempt(URI, None, None, "").buffer_for(head(500, MAX_REFUSAL_BYTES + 1))
     with pytest.raises(OssProtocolError, match="at most"):
-        DocumentAttempt(head_object("b", "k"), lambda head, body: None).buffer_for(head(200, MAX_DOCUMENT_BYTES + 1))
+        ParsedAttempt(head_object("b", "k"), lambda head, body: None).buffer_for(head(200, MAX_DOCUMENT_BYTES + 1))
 
 
 def test_a_success_that_brings_no_object_is_refused():
@@ -200,7 +200,7 @@ def test_memory_for_a_span_must_have_its_size():
 
 def test_what_an_operation_moves_is_as_much_as_the_answer_says():
     whole, span = GetAttempt(URI, None, None, ""), GetAttempt(URI, ByteSpan(0, 5000), None, "")
-    document = DocumentAttempt(head_object("bucket", "key"), lambda head, body: None)
+    document = ParsedAttempt(head_object("bucket", "key"), lambda head, body: None)
     assert [attempt.moved_bytes for attempt in (whole, span, document)] == [0, 5000, 0]
     for attempt in (whole, span, document):
         attempt.request()
