@@ -334,12 +334,14 @@ class Follower:
     def __init__(self, here: Filling) -> None:
         self._here = here
         self.table = here.reader.table
-        self._failures = here.failures
-        progress = here.look()
-        self._old_failure = progress.sequence if progress.state is TableState.FAILED else -1
+        self._failures, self._old_failure = 0, -1
 
     def __enter__(self) -> Follower:
+        progress = self._here.look()
+        if progress.state is TableState.FAILED:
+            self._old_failure = progress.sequence
         self._here.join()
+        self._failures = self._here.failures
         return self
 
     def __exit__(self, *raised: object) -> None:
