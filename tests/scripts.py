@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ ALLOWED_WARNINGS = (
     "ignore:This DataLoader will create",  # more workers than the machine has cores
     "ignore:This process",  # forks where threads run, from Python 3.12 on
 )
+# What torch 2.10 prints for each rank: lines that run into each other.
+_OF_GLOO = re.compile(r"^.*(?:\[Gloo\]|peer ranks).*\n(?:\d*\n)*", re.MULTILINE)
 
 
 def run_python(
@@ -26,8 +29,8 @@ def run_python(
     environment: dict[str, str] | None = None,
     seconds: float = 280,
 ) -> tuple[str, str]:
-    """Run `python ARGUMENTS` in `folder`; return what it wrote to stdout and to stderr, or fail if it failed
-    or took longer than `seconds`.
+    """Run `python ARGUMENTS` in `folder`; return what it wrote to stdout (without Gloo's lines) and to stderr, or fail
+    if it failed or took longer than `seconds`.
 
     The package, and the folders of `path` before it, can be imported. Of OSS's variables it sees only those in
     `environment`, and where the tests' config file is.
@@ -47,7 +50,7 @@ def run_python(
         timeout=seconds,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, done.stderr
+    return _OF_GLOO.sub("", done.stdout), done.stderr
 
 
 def run_pytest(folder: Path) -> str:

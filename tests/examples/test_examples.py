@@ -17,13 +17,13 @@ NOT_RUN_ALONE = {"playground.py"}
 
 
 def run_example(name: str, *arguments: str, seconds: float = 280, is_quiet: bool = True, **environment: str) -> str:
-    """Run an example and return what it prints (Gloo, in torch 2.10, does too); only progress bars may go to stderr."""
+    """Run an example and return what it prints; only progress bars may go to stderr."""
     printed, shown = run_python(EXAMPLES / name, *arguments, environment=environment, seconds=seconds)
     assert (
         not is_quiet
         or [line for line in re.split(r"[\r\n]+", shown) if line.strip() and " objects/s" not in line] == []
     )
-    return "".join(line for line in printed.splitlines(keepends=True) if "peer ranks" not in line)
+    return printed
 
 
 def names(numbers: range) -> list[str]:

@@ -333,6 +333,7 @@ def test_numpy_writes_by_way_of_the_descriptor(oss_bucket: OssBucket, checkpoint
 
 
 @needs_torch(2, 6)  # torch.serialization.skip_data
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")  # torch.export.load of torch 2.10
 def test_torch_saves_what_it_seeks_in(oss_bucket: OssBucket, checkpoint: OssCheckpoint) -> None:
     model = torch.nn.Linear(3, 2)
     with checkpoint.writer(oss_bucket.uri + "state", seekable=True) as writer, torch.serialization.skip_data():
