@@ -130,7 +130,7 @@ class PageStream:
 
     def close(self) -> None:
         """Cancel the requests for pages that were not read."""
-        # A request knows this stream, so that a task which it still knew would be a cycle, and keep all pages.
+        # The request of a task holds this stream. If the stream held the task, both would be a cycle, and keep pages.
         self._token, self._latest = "", None
         while self._pages:
             self._pages.pop().cancel()

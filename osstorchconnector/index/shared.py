@@ -32,7 +32,7 @@ from .held_file import (
 )
 from .info import ObjectInfo
 from .layout import TableState
-from .shared_file import Filling, Source
+from .shared_file import Filling, Follower, Source
 
 
 class ObjectIndex(Protocol):
@@ -129,7 +129,7 @@ class SharedIndex:
         return itertools.chain.from_iterable(self._blocks_of_items(first, step))
 
     def _blocks_of_items(self, first: int, step: int) -> Iterator[list[ObjectInfo]]:
-        with self._here().follow() as follower:
+        with Follower(self._here()) as follower:
             table, position = follower.table, first
             while True:
                 while rows := table.infos_from(position, step):
@@ -139,7 +139,7 @@ class SharedIndex:
                     return
 
     def at(self, positions: Iterable[int]) -> Iterator[ObjectInfo]:
-        with self._here().follow() as follower:
+        with Follower(self._here()) as follower:
             table = follower.table
             for position in positions:
                 if position >= table.rows and not follower.wait_beyond(position):
@@ -155,7 +155,7 @@ class SharedIndex:
     def count(self) -> int:
         here = self._here()
         if here.reader.progress.state is not TableState.COMPLETE:
-            with here.follow() as follower:
+            with Follower(here) as follower:
                 while follower.wait_beyond(follower.table.rows, to_end=True):
                     pass
         return here.reader.table.rows

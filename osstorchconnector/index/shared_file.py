@@ -230,17 +230,13 @@ class Filling:
         with self._changed:
             return self.reader.refresh()
 
-    def follow(self) -> Follower:
-        """Return what keeps the table growing in its `with`, if this process fills it: a thread waits for its rows."""
-        return Follower(self)
-
     def join(self) -> None:
-        """Count a follower."""
+        """Count a follower more: while there is one, the table grows if this process fills it."""
         with self._changed:
             self._followers += 1
 
     def leave(self) -> None:
-        """Count one less; without any the table need not grow."""
+        """Count a follower less."""
         # Not at the interpreter's end, nor in a forked child: the thread and the lock belong to the parent.
         if self._is_exiting() or self._pid != os.getpid():
             return
@@ -327,21 +323,20 @@ _OWN = "where its rows come from (a listing, or the parser of a manifest) may be
 
 
 class Follower:
-    """Waits for rows of a table. A failure from before it began is tried again; a new one is raised."""
+    """Waits in its `with` for rows of a table. A failure from before it is tried again; a new one is raised."""
 
-    # Not a generator: in Python 3.10 an epoch's end in its `with` would be a cycle, which keeps the table's file.
+    # Not a `contextmanager`: in Python 3.10, one that GeneratorExit passes is a cycle. It would keep the table's file
+    # after an epoch that is broken off.
 
     def __init__(self, here: Filling) -> None:
         self._here = here
         self.table = here.reader.table
-        self._failures, self._old_failure = 0, -1
+        self._failures = here.failures
+        progress = here.look()
+        self._old_failure = progress.sequence if progress.state is TableState.FAILED else -1
 
     def __enter__(self) -> Follower:
-        progress = self._here.look()
-        if progress.state is TableState.FAILED:
-            self._old_failure = progress.sequence
         self._here.join()
-        self._failures = self._here.failures
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -60,7 +60,7 @@ def epochs(loader: Any, count: int = 2, seed: int = 7) -> list[list[str]]:
 
 
 def end_children() -> None:
-    """End what `shutdown` left: torchdata's dispatching process misses the request to end in one run of ten."""
+    """End what `shutdown` left: torchdata's dispatching process now and then misses the request to end."""
     for child in multiprocessing.active_children():
         child.kill()
         child.join()

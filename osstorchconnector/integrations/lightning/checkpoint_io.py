@@ -55,8 +55,8 @@ def on_cpu(storage: Any, location: str) -> Any:
 
 
 def load_object(file: Any, map_location: Any, weights_only: bool | None) -> Any:
-    """Return what `torch.save` has stored. None is for weights only, as it is by itself since torch 2.6."""
-    if weights_only is None and torch.__version__ < "2.6":  # a TorchVersion, which compares as versions do
+    """Return what `torch.save` has stored. `weights_only=None` loads only weights, as torch itself does since 2.6."""
+    if weights_only is None and torch.__version__ < "2.6":  # a TorchVersion: compared as a version, not as text
         weights_only = True
     return torch.load(file, map_location=map_location, weights_only=weights_only)
 
